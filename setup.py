@@ -1,0 +1,45 @@
+"""Packaging of ChatGPT Source; the settings of its tools are in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import setup
+
+setup(
+    name="chatgpt-source",
+    version="0.1.0",
+    description="Takes prompts over HTTP, asks a chat model, delivers the answers as CloudEvents",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    # By hand: find_packages() does not see twisted.plugins, which must have no __init__.py.
+    packages=["chatgpt_source", "chatgpt_source.journal", "twisted.plugins"],
+    package_data={"chatgpt_source": ["py.typed"]},
+    python_requires=">=3.10",
+    install_requires=[
+        "attrs>=23.2",
+        "cloudevents>=2.2,<3",
+        "pyyaml>=6.0.1",
+        "treq>=24.9.1",
+        "twisted[tls]>=24.7",
+        # Slim images carry no zoneinfo, and `timezone` must work in them.
+        "tzdata>=2024.1",
+    ],
+    extras_require={
+        "test": ["hypothesis>=6.100", "kubernetes-validate>=1.31"],
+        "lint": [
+            "import-linter>=2.1",
+            "mypy>=1.14",
+            "mypy-zope>=1.0.9",
+            "ruff>=0.9",
+            "types-PyYAML>=6.0.12",
+        ],
+    },
+    classifiers=[
+        "Framework :: Twisted",
+        "License :: OSI Approved :: Apache Software License",
+        "Operating System :: POSIX",
+        "Programming Language :: Python :: 3",
+        "Typing :: Typed",
+    ],
+    zip_safe=False,
+)
