@@ -12,7 +12,12 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     # By hand: find_packages() does not see twisted.plugins, which must have no __init__.py.
-    packages=["chatgpt_source", "chatgpt_source.journal", "twisted.plugins"],
+    packages=[
+        "chatgpt_source",
+        "chatgpt_source.journal",
+        "chatgpt_source.journal.sqlite",
+        "twisted.plugins",
+    ],
     package_data={"chatgpt_source": ["py.typed"]},
     python_requires=">=3.10",
     install_requires=[

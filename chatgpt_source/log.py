@@ -10,6 +10,7 @@ import traceback
 from datetime import datetime, timezone
 from typing import TextIO
 
+from constantly import NamedConstant
 from twisted.logger import (
     FilteringLogObserver,
     ILogFilterPredicate,
@@ -61,7 +62,7 @@ def log_unexpected(log: Logger, doing: str, failure: Failure) -> None:
 
 
 def _places(failure: Failure) -> str:
-    frames = traceback.extract_tb(failure.getTracebackObject())[-4:]
+    frames = traceback.extract_tb(failure.tb)[-4:]
     return " < ".join(f"{frame.filename}:{frame.lineno}" for frame in reversed(frames))
 
 
@@ -87,9 +88,9 @@ class _LineObserver:
 class _OursOrSevere:
     """Of what Twisted itself says, lets through warnings and worse."""
 
-    def __call__(self, event: LogEvent) -> PredicateResult:
+    def __call__(self, event: LogEvent) -> NamedConstant:
         ours = str(event.get("log_namespace", "")).startswith("chatgpt_source")
-        severe = event.get("log_level", LogLevel.info) >= LogLevel.warn
+        severe = bool(event.get("log_level", LogLevel.info) >= LogLevel.warn)
         return PredicateResult.yes if ours or severe else PredicateResult.no
 
 

@@ -1,0 +1,154 @@
+"""What we know about a peer: whether it may be called now, how often at once, and if not, why.
+
+A gate combines three things, each from what the calls brought:
+
+- the hold circuit: a failure that is not the prompt's fault opens it, and then only one call at a
+  time passes, a probe, after 30 s, doubling to 10 min; any success closes it;
+- the throttle: a 429 closes the gate for all, and then calls resume gradually, one more at a time
+  for each that succeeds;
+- the pace: a peer that failed `STREAK` times in a row gets `PACE` calls a second at most, so that a
+  long backlog does not beat on a dead peer with all our strength.
+"""
+
+from collections.abc import Callable
+
+from attrs import define, field
+
+from chatgpt_source.log import get_logger
+from chatgpt_source.prompt import Again, CallError, Hold
+from chatgpt_source.retry import backoff, probe_interval
+
+log = get_logger(__name__)
+
+STREAK = 50
+PACE = 20.0
+
+NEVER = float("-inf")
+
+
+@define(eq=False)
+class Call:
+    """A call under way; `started` is when."""
+
+    started: float
+
+
+@define
+class Gate:
+    """The state of one peer; instants are seconds since the epoch.
+
+    Args:
+        peer: Its name, for people: "the model" or "the target".
+        limit: How many calls may be under way at once.
+        random: Numbers from 0 to 1, for the backoff's jitter.
+    """
+
+    peer: str
+    limit: int
+    _random: Callable[[], float]
+    under_way: int = field(init=False, default=0)
+    last_success: float = field(init=False, default=NEVER)
+    _trouble: str | None = field(init=False, default=None)
+    _held: str | None = field(init=False, default=None)
+    _misses: int = field(init=False, default=0)
+    _probe: Call | None = field(init=False, default=None)
+    _probe_at: float = field(init=False, default=NEVER)
+    _throttles: int = field(init=False, default=0)
+    _throttled_at: float = field(init=False, default=NEVER)
+    _closed_until: float = field(init=False, default=NEVER)
+    _window: int = field(init=False)
+    _streak: int = field(init=False, default=0)
+    _paced_until: float = field(init=False, default=NEVER)
+
+    def __attrs_post_init__(self) -> None:
+        self._window = self.limit
+
+    @property
+    def trouble(self) -> str | None:
+        """What is not well with the peer, in words; None once a call succeeded."""
+        return self._held or self._trouble
+
+    @property
+    def opens_at(self) -> float:
+        """When the mere passing of time may let a call pass; in the past if it does already."""
+        if self._held:
+            return self._probe_at
+        return max(self._closed_until, self._paced_until)
+
+    def room(self, now: float) -> int:
+        """How many calls may start now."""
+        if now < self.opens_at or (self._held and self._probe):
+            return 0
+        free = min(self.limit, self._window) - self.under_way
+        if self._held:
+            free = min(1, self.limit - self.under_way)
+        elif self._streak >= STREAK:
+            free = min(1, free)
+        return max(0, free)
+
+    def start(self, now: float) -> Call:
+        """Count a call in; it must be counted out by `end`."""
+        call = Call(now)
+        self.under_way += 1
+        if self._held and self._probe is None:
+            self._probe = call
+        if self._streak >= STREAK:
+            self._paced_until = now + 1 / PACE
+        return call
+
+    def end(self, call: Call) -> None:
+        """Count a call out."""
+        self.under_way -= 1
+        if call is self._probe:
+            self._probe = None
+
+    def succeeded(self, now: float) -> None:
+        """Take note of a success: the circuit closes, and one more call may pass at once."""
+        if self._held:
+            log.info("{peer} answers again: resuming", peer=self.peer)
+        self._held = self._trouble = None
+        self._misses = self._throttles = self._streak = 0
+        self._paced_until = NEVER
+        self._window = min(self.limit, self._window + 1)
+        self.last_success = now
+
+    def failed(self, call: Call, error: CallError, now: float, *, shared: bool) -> None:
+        """Take note of a failure.
+
+        Args:
+            call: Which call failed.
+            error: How.
+            now: When.
+            shared: Whether a 429 holds back all calls, not just this prompt's.
+        """
+        if isinstance(error, Hold):
+            self._hold(call, error, now)
+        elif isinstance(error, Again):
+            self._trouble = error.reason
+            self._streak += 1
+            if error.throttled and shared:
+                self._throttle(call, error, now)
+        if call is self._probe:
+            self._probe_at = max(self._probe_at, now + probe_interval(max(1, self._misses)))
+
+    def _hold(self, call: Call, error: Hold, now: float) -> None:
+        if self._held is not None and call is not self._probe:
+            return  # it was under way when the circuit opened
+        self._misses += 1
+        self._probe_at = now + probe_interval(self._misses)
+        if self._held is None:
+            log.error(
+                "{reason}; holding all calls to {peer}, next probe in {wait:.0f} s",
+                reason=error.reason,
+                peer=self.peer,
+                wait=self._probe_at - now,
+            )
+        self._held = error.reason
+
+    def _throttle(self, call: Call, error: Again, now: float) -> None:
+        if call.started >= self._throttled_at:  # else it started before the gate closed
+            self._throttles += 1
+            self._throttled_at = now
+            self._window = 1
+        wait = error.retry_after or backoff(max(1, self._throttles), self._random)
+        self._closed_until = max(self._closed_until, now + wait)

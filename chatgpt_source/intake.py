@@ -1,0 +1,232 @@
+"""The door in: `POST /` -> Prompt -> 202, `GET /prompts/<id>`, and a reason for everything refused.
+
+Refusals are `application/problem+json` (RFC 9457) and change nothing.
+"""
+
+import re
+from collections.abc import Callable
+from datetime import datetime, timezone
+from math import ceil
+from uuid import uuid4
+
+from attrs import frozen
+from twisted.internet.interfaces import IReactorTime
+
+from chatgpt_source.config import Config
+from chatgpt_source.event import is_source, is_type
+from chatgpt_source.health import Health
+from chatgpt_source.journal import Journal
+from chatgpt_source.log import get_logger
+from chatgpt_source.pipeline import Pipeline
+from chatgpt_source.prompt import (
+    DEFAULT_SOURCE,
+    DEFAULT_TYPE,
+    JournalUnavailable,
+    Prompt,
+    QuotaUsedUp,
+    Refusal,
+)
+from chatgpt_source.quota import Calendar, Day
+from chatgpt_source.web import BoundedRequest, Handler, Problem, to_json, too_large
+
+log = get_logger(__name__)
+
+DRAIN_RETRY_AFTER = 10
+QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+"""The problem type that draft-ietf-httpapi-ratelimit-headers registers."""
+
+_CHARSETS = {
+    "utf-8": "utf-8",
+    "utf8": "utf-8",
+    "us-ascii": "ascii",
+    "ascii": "ascii",
+    "iso-8859-1": "iso-8859-1",
+    "latin1": "iso-8859-1",
+}
+"""A short list: some of Python's codecs take half a minute for a megabyte."""
+_CHARSET = re.compile(rb"""(?i);\s*charset\s*=\s*(?:"([^"]*)"|([^\s;"]*))""")
+
+
+def read_text(body: bytes, content_type: bytes | None) -> str:
+    """The prompt in a body.
+
+    Args:
+        body: As it came.
+        content_type: The Content-Type header; only its charset matters.
+
+    Raises:
+        Problem: 415 if the charset is none of ours, 400 if the text is not in it or is blank.
+    """
+    match = _CHARSET.search(content_type or b"")
+    named = (match[1] or match[2] or b"").decode("ascii", "replace").lower() if match else "utf-8"
+    codec = _CHARSETS.get(named)
+    if codec is None:
+        raise Problem(415, "the charset must be UTF-8, US-ASCII or ISO-8859-1")
+    try:
+        text = body.decode(codec)
+    except UnicodeDecodeError:
+        raise Problem(
+            400, f"the body is not valid {named.upper()}: send the prompt in it"
+        ) from None
+    if not text.strip():
+        raise Problem(400, "the body is empty: it must be the prompt, as text")
+    return text
+
+
+def read_attribute(
+    request: BoundedRequest, header: str, default: str, valid: Callable[[str], bool], expected: str
+) -> str:
+    """An event attribute that a header sets; `default` where it is absent or empty.
+
+    Raises:
+        Problem: 400 if it can't be that attribute.
+    """
+    values = request.requestHeaders.getRawHeaders(header.encode("ascii"), [b""])
+    try:
+        value = values[0].decode("utf-8").strip()
+    except UnicodeDecodeError:
+        raise Problem(400, f"the {header} header must be UTF-8") from None
+    if not value:
+        return default
+    if not valid(value):
+        raise Problem(400, f"the {header} header must be {expected}")
+    return value
+
+
+@frozen
+class Intake:
+    """What requests are answered from."""
+
+    clock: IReactorTime
+    config: Config
+    calendar: Calendar
+    journal: Journal
+    pipeline: Pipeline
+    health: Health
+
+    async def prompt(self, request: BoundedRequest) -> None:
+        """Answer `POST /`: accept the body as a prompt; the 202 leaves once it is on disk."""
+        text = read_text(request.body(), request.getHeader(b"content-type"))
+        source = read_attribute(
+            request,
+            "vanus-source",
+            DEFAULT_SOURCE,
+            is_source,
+            "a URI-reference (RFC 3986), like /my/app",
+        )
+        type_ = read_attribute(
+            request, "vanus-type", DEFAULT_TYPE, is_type, "text without control characters"
+        )
+        if self.pipeline.draining:
+            raise Problem(
+                503,
+                "the daemon is stopping: send the prompt again",
+                {"Retry-After": str(DRAIN_RETRY_AFTER)},
+            )
+        now = self.clock.seconds()
+        day = self.calendar.day(now)
+        prompt = Prompt(str(uuid4()), text, source, type_, now)
+        try:
+            left = await self.journal.accept(
+                prompt, day, self.config.everyday_limit, self.config.max_backlog
+            )
+        except Refusal as refusal:
+            raise self._problem(refusal, day) from None
+        self.pipeline.accepted()
+        log.info("accepted: id={id} bytes={size}", id=prompt.id, size=len(request.body()))
+        request.answer(
+            202,
+            to_json({"id": prompt.id, "status": "accepted"}),
+            {"Location": f"/prompts/{prompt.id}", **self._rate_limit(day, left)},
+        )
+
+    async def status(self, request: BoundedRequest) -> None:
+        """Answer `GET /prompts/<id>`."""
+        prompt_id = request.route().rpartition("/")[2]
+        try:
+            record = await self.journal.record(prompt_id)
+        except JournalUnavailable as refusal:
+            raise self._problem(refusal, None) from None
+        if record is None:
+            raise Problem(
+                404, "no prompt has this id: it was never accepted, or its record has expired"
+            )
+        request.answer(
+            200,
+            to_json(
+                {
+                    "id": record.id,
+                    "state": record.state.value,
+                    "accepted": _time(record.accepted),
+                    "answered": _time(record.answered),
+                    "delivered": _time(record.delivered),
+                    "asks": record.asks,
+                    "deliveries": record.deliveries,
+                    "error": record.error,
+                }
+            ),
+        )
+
+    async def alive(self, request: BoundedRequest) -> None:
+        """Answer `GET /healthz`."""
+        request.answer(200, to_json(self.health.alive()))
+
+    async def ready(self, request: BoundedRequest) -> None:
+        """Answer `GET /readyz`."""
+        status, body = await self.health.ready()
+        request.answer(status, to_json(body))
+
+    def _problem(self, refusal: Refusal, day: Day | None) -> Problem:
+        headers = {"Retry-After": str(max(1, ceil(refusal.retry_after)))}
+        if isinstance(refusal, QuotaUsedUp) and day is not None:
+            detail = f"{refusal.reason}: send it again after midnight ({self.config.timezone.key})"
+            return Problem(429, detail, headers | self._rate_limit(day, 0), QUOTA_EXCEEDED)
+        if isinstance(refusal, JournalUnavailable):
+            return Problem(503, f"the journal can't be used: {refusal.reason}; try later", headers)
+        return Problem(503, f"{refusal.reason}: send it again later", headers)
+
+    def _rate_limit(self, day: Day, left: int) -> dict[str, str]:
+        """The RateLimit header fields (draft-ietf-httpapi-ratelimit-headers-10)."""
+        seconds = max(0, ceil(day.end - self.clock.seconds()))
+        return {
+            "RateLimit-Policy": f'"daily";q={self.config.everyday_limit};w=86400',
+            "RateLimit": f'"daily";r={left};t={seconds}',
+        }
+
+    def _handler(self, request: BoundedRequest) -> Handler:
+        """Who answers a request.
+
+        Raises:
+            Problem: 404 or 405 if nobody does.
+        """
+        route = request.route()
+        method = request.method.decode("ascii", "replace")
+        if route == "/":
+            if method == "POST":
+                return self.prompt
+            raise Problem(405, "send the prompt by POST", {"Allow": "POST"})
+        pages = {"/healthz": self.alive, "/readyz": self.ready}
+        handler = self.status if re.fullmatch(r"/prompts/[^/]+", route) else pages.get(route)
+        if handler is None:
+            raise Problem(404, "prompts go to /, their state is at /prompts/<id>")
+        if method not in {"GET", "HEAD"}:
+            raise Problem(405, "this can only be read: use GET", {"Allow": "GET, HEAD"})
+        return handler
+
+    async def answer(self, request: BoundedRequest) -> None:
+        """Answer a request of any kind.
+
+        Raises:
+            Problem: If it is refused.
+        """
+        handler = self._handler(request)
+        if request.oversized:
+            raise too_large(request.limit)
+        await handler(request)
+
+
+def _time(instant: float | None) -> str | None:
+    """An instant as RFC 3339 in UTC."""
+    if instant is None:
+        return None
+    return datetime.fromtimestamp(instant, timezone.utc).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,59 @@
+"""The SQLite journal's tables.
+
+`prompts` holds what is known of each prompt, `texts` what somebody wrote: the latter is deleted on
+delivery, so that no index and no small update ever copies it about. Triggers keep `counts` exact,
+whoever writes, so that no admission has to count the backlog.
+"""
+
+VERSION = 1
+APPLICATION_ID = 0x63677073
+"""Says in the file's header whose file it is ("cgps")."""
+
+UNDER_WAY = 1e18
+"""The `due` of a prompt that is claimed: beyond every instant."""
+
+CREATE = """
+CREATE TABLE prompts (
+    seq INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    state TEXT NOT NULL CHECK (state IN ('accepted', 'answered', 'delivered', 'failed')),
+    due REAL,                             -- when the next attempt may start; NULL: nothing to do
+    day TEXT NOT NULL,                    -- whose unit it took
+    accepted REAL NOT NULL,
+    answered REAL,
+    ended REAL,                           -- delivered or failed
+    asks INTEGER NOT NULL DEFAULT 0,
+    deliveries INTEGER NOT NULL DEFAULT 0,
+    maybe_billed INTEGER NOT NULL DEFAULT 0,
+    held REAL,
+    answer TEXT,                          -- JSON: what the provider says of the call
+    error TEXT
+);
+CREATE INDEX work ON prompts (state, due, seq) WHERE due IS NOT NULL;
+CREATE INDEX ends ON prompts (ended) WHERE ended IS NOT NULL;
+
+CREATE TABLE texts (
+    seq INTEGER PRIMARY KEY REFERENCES prompts ON DELETE CASCADE,
+    prompt TEXT NOT NULL,
+    source TEXT NOT NULL,
+    type TEXT NOT NULL,
+    event BLOB
+);
+
+CREATE TABLE days (day TEXT PRIMARY KEY, used INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE probes (id INTEGER PRIMARY KEY CHECK (id = 1), count INTEGER NOT NULL);
+INSERT INTO probes VALUES (1, 0);
+
+CREATE TABLE counts (state TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;
+INSERT INTO counts VALUES ('accepted', 0), ('answered', 0), ('delivered', 0), ('failed', 0);
+CREATE TRIGGER count_new AFTER INSERT ON prompts BEGIN
+    UPDATE counts SET n = n + 1 WHERE state = NEW.state;
+END;
+CREATE TRIGGER count_moved AFTER UPDATE OF state ON prompts BEGIN
+    UPDATE counts SET n = n - 1 WHERE state = OLD.state;
+    UPDATE counts SET n = n + 1 WHERE state = NEW.state;
+END;
+CREATE TRIGGER count_gone AFTER DELETE ON prompts BEGIN
+    UPDATE counts SET n = n - 1 WHERE state = OLD.state;
+END;
+"""

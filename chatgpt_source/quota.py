@@ -1,0 +1,122 @@
+"""The day: which local date it is, when it ends; the loop that turns it at midnight."""
+
+from collections.abc import Callable
+from datetime import datetime, time, timedelta, timezone
+from zoneinfo import ZoneInfo
+
+from attrs import define, field, frozen
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+
+from chatgpt_source.log import get_logger, log_unexpected
+
+log = get_logger(__name__)
+
+TICK = 60.0
+"""Seconds between two looks at the calendar."""
+
+
+@frozen
+class Day:
+    """A stretch of one local date: `date` as YYYY-MM-DD, from `start` (inclusive) to `end`."""
+
+    date: str
+    start: float
+    end: float
+
+
+def day_at(instant: float, zone: ZoneInfo) -> Day:
+    """The local day of `instant`; `start` is `instant` itself, `end` the next midnight.
+
+    Midnight is the first instant after `instant` that has another date, wherever the clocks are
+    put forward or back: a night may lack it, pass it twice, or jump over a whole date.
+    """
+    local = datetime.fromtimestamp(instant, zone)
+    tomorrow = datetime.combine(local.date() + timedelta(days=1), time.min, zone)
+    candidates = (tomorrow.replace(fold=fold).timestamp() for fold in (0, 1))
+    after = next(moment for moment in candidates if moment > instant)
+    return Day(local.date().isoformat(), instant, _first_other_date(instant, after, zone))
+
+
+def _first_other_date(low: float, high: float, zone: ZoneInfo) -> float:
+    """Narrow down where the date of `low` ends, if a jump over midnight put `high` beyond it."""
+    today = datetime.fromtimestamp(low, zone).date()
+    if datetime.fromtimestamp(high - 1, zone).date() == today:
+        return high
+    low, high = int(low), int(high)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if datetime.fromtimestamp(middle, zone).date() == today:
+            low = middle
+        else:
+            high = middle
+    return float(high)
+
+
+@define
+class Calendar:
+    """Tells the day of an instant, working it out once a day."""
+
+    zone: ZoneInfo
+    _day: Day = field(init=False, default=Day("", 0.0, 0.0))
+
+    def day(self, instant: float) -> Day:
+        """The day of `instant`."""
+        if not self._day.start <= instant < self._day.end:
+            self._day = day_at(instant, self.zone)
+        return self._day
+
+
+class Midnight:
+    """Looks at the calendar every minute, says so when the day turns, and keeps house.
+
+    It decides nothing: each admission looks its own day up, so a late tick costs nothing.
+
+    Args:
+        reactor: The clock.
+        calendar: Whose midnight.
+        keep_house: Called at each tick; its failure is logged and does not end the loop.
+    """
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        calendar: Calendar,
+        keep_house: Callable[[], Deferred[None]],
+    ) -> None:
+        self._reactor = reactor
+        self._calendar = calendar
+        self._keep_house = keep_house
+        self._date = ""
+        self._loop = LoopingCall(self._tick)
+        self._loop.clock = reactor
+
+    def start(self) -> None:
+        """Tick now, then every minute."""
+        self._loop.start(TICK)
+
+    def stop(self) -> None:
+        """Tick no more."""
+        if self._loop.running:
+            self._loop.stop()
+
+    def _tick(self) -> Deferred[None]:
+        try:
+            self._turn()
+            done = self._keep_house()
+        except Exception:  # noqa: BLE001 - a function that raises would end the loop for good
+            done = fail()
+        return done.addErrback(lambda failure: log_unexpected(log, "the minute's work", failure))
+
+    def _turn(self) -> None:
+        day = self._calendar.day(self._reactor.seconds())
+        if day.date != self._date:
+            if self._date:
+                log.info(
+                    "a new day: {date} in {zone}, until {end}",
+                    date=day.date,
+                    zone=self._calendar.zone.key,
+                    end=datetime.fromtimestamp(day.end, timezone.utc).isoformat(),
+                )
+            self._date = day.date

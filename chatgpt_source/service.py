@@ -1,0 +1,234 @@
+"""The daemon: its options, its parts, one ordered start and one ordered stop. Decides nothing."""
+
+import os
+import resource
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from twisted.application.service import IService, Service
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.threads import deferToThreadPool
+from twisted.python import usage
+from twisted.python.threadpool import ThreadPool
+from twisted.web.client import HTTPConnectionPool
+
+from chatgpt_source import __version__
+from chatgpt_source.client import make_client
+from chatgpt_source.config import Config, ConfigError, load, require_files
+from chatgpt_source.delivery import Target
+from chatgpt_source.health import Health
+from chatgpt_source.intake import Intake
+from chatgpt_source.journal.sqlite import SqliteJournal, check_journal, open_journal
+from chatgpt_source.log import get_logger, set_level
+from chatgpt_source.openai import Model
+from chatgpt_source.pipeline import Pipeline
+from chatgpt_source.prompt import JournalError, JournalUnavailable
+from chatgpt_source.quota import Calendar, Midnight
+from chatgpt_source.web import BoundedRequest, BoundedSite, PortUnavailable, listen, probe_port
+
+log = get_logger(__name__)
+
+CLOSE_TIMEOUT = 5.0
+"""Seconds that closing the journal or the connections may take at a stop."""
+
+T = TypeVar("T")
+
+
+class Options(usage.Options):
+    """What `twistd chatgpt-source` takes: nothing, the settings are in the config file."""
+
+    synopsis = "[twistd options] chatgpt-source"
+    longdesc = (
+        "Takes prompts by POST, asks a chat model, and delivers the answers as CloudEvents. It is"
+        " configured by the YAML file that CONNECTOR_CONFIG names (default"
+        " /vanus-connect/config/config.yml) and by the environment; see the README."
+    )
+
+
+def makeService(options: Options) -> IService:
+    """The daemon as a service; everything that can be found wrong is found here.
+
+    This runs before twistd changes to --rundir, forks and changes the user, so nothing is left
+    open.
+
+    Raises:
+        SystemExit: With one line for each mistake.
+    """
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+
+    twistd = options.parent or {}
+    try:
+        config = load(os.environ)
+        require_files(config, _hard_limit())
+        journal = Path(twistd.get("rundir", "."), config.journal).absolute()
+        interface = probe_port(config.port)
+        if not twistd.get("uid") and not twistd.get("gid"):
+            check_journal(journal)  # else it would be made as the wrong user's
+    except (ConfigError, JournalError, PortUnavailable) as error:
+        raise SystemExit(str(error)) from None
+    set_level(config.log_level)
+    return ChatGPTSource(
+        reactor, config, journal, interface, foreground=bool(twistd.get("nodaemon", True))
+    )
+
+
+class ChatGPTSource(Service):
+    """The running daemon.
+
+    Args:
+        reactor: The reactor.
+        config: The settings.
+        journal: The journal's file.
+        interface: Where to listen.
+        foreground: Whether a failed start may end the process, as it must under --nodaemon; where
+            twistd has forked, only an exception reaches the parent.
+    """
+
+    name = "chatgpt-source"
+
+    def __init__(
+        self, reactor: Any, config: Config, journal: Path, interface: str, *, foreground: bool
+    ) -> None:
+        self._reactor = reactor
+        self._config = config
+        self._journal_path = journal
+        self._interface = interface
+        self._foreground = foreground
+        self._port: IListeningPort | None = None
+        self._running: _Running | None = None
+
+    def privilegedStartService(self) -> None:
+        """Take the port, while ports under 1024 are still allowed."""
+        super().privilegedStartService()
+        site = BoundedSite(self._answer, self._config.max_body_size)
+        self._port = self._or_end(
+            lambda: listen(self._reactor, self._config.port, self._interface, site)
+        )
+
+    def startService(self) -> None:
+        """Open the journal, take up what is unfinished, and take what comes."""
+        super().startService()
+        _raise_file_limit()
+        self._running = self._or_end(
+            lambda: _Running(self._reactor, self._config, self._journal_path)
+        )
+        self._running.start()
+
+    def stopService(self) -> Deferred[None]:
+        """Accept nothing more, drain, close the journal, then the connections."""
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        super().stopService()
+        port, self._port = self._port, None
+        if port is not None:
+            await _bounded(port.stopListening(), self._reactor)
+        if self._running is not None:
+            await self._running.stop()
+        log.info("stopped")
+
+    async def _answer(self, request: BoundedRequest) -> None:
+        if self._running is not None:  # no request is read before the start is complete
+            await self._running.intake.answer(request)
+
+    def _or_end(self, step: Callable[[], T]) -> T:
+        try:
+            return step()
+        except (JournalError, PortUnavailable) as error:
+            if self._foreground:
+                raise SystemExit(str(error)) from None
+            raise
+
+
+class _Running:
+    """The parts of a started daemon, wired.
+
+    Raises:
+        JournalError: If the journal can't be used.
+    """
+
+    def __init__(self, reactor: Any, config: Config, journal: Path) -> None:
+        self._reactor = reactor
+        self._config = config
+        self._threads = ThreadPool(1, 1, "journal")
+        self._journal = SqliteJournal(open_journal(journal), reactor, self._in_thread)
+        self._journal.recover(reactor.seconds())
+        self._client, self._pool = make_client(reactor, config.concurrency)
+        model = Model(self._client, reactor, config)
+        target = Target(self._client, reactor, config.target)
+        self._pipeline = Pipeline(reactor, self._journal, config, model.ask, target.deliver)
+        calendar = Calendar(config.timezone)
+        self._midnight = Midnight(reactor, calendar, self._prune)
+        health = Health(reactor, config, calendar, self._journal, self._pipeline)
+        self.intake = Intake(reactor, config, calendar, self._journal, self._pipeline, health)
+
+    def start(self) -> None:
+        """Begin; says in the log with what."""
+        config = self._config
+        self._threads.start()
+        for warning in config.warnings:
+            log.warn("{warning}", warning=warning)
+        log.info(
+            "chatgpt-source {version}: prompts at port {port}, at most {limit} a day ({zone});"
+            " {model} at {base}; events to {target}; settings from {origin}",
+            version=__version__,
+            port=config.port,
+            limit=config.everyday_limit,
+            zone=config.timezone.key,
+            model=config.model,
+            base=_host(config.base_url),
+            target=_host(config.target),
+            origin=config.origin,
+        )
+        log.info("the journal is {path}", path=self._journal.location)
+        self._pipeline.start()
+        self._midnight.start()
+
+    async def stop(self) -> None:
+        """Drain, close the journal, then the connections."""
+        self._midnight.stop()
+        await self._pipeline.drain()
+        await _bounded(self._journal.close(), self._reactor)
+        await _bounded(_closed(self._pool), self._reactor)
+        self._threads.stop()
+
+    def _in_thread(self, run: Callable[[], None]) -> Deferred[None]:
+        return deferToThreadPool(self._reactor, self._threads, run)
+
+    def _prune(self) -> Deferred[None]:
+        done = self._journal.prune(self._reactor.seconds() - self._config.keep)
+        return done.addErrback(lambda failure: failure.trap(JournalUnavailable) and None)
+
+
+async def _bounded(step: Deferred[Any] | None, clock: Any) -> None:
+    """Wait for a step of the stop, but not for ever."""
+    if step is not None:
+        with suppress(TimeoutError):
+            await step.addTimeout(CLOSE_TIMEOUT, clock)
+
+
+def _closed(pool: HTTPConnectionPool) -> Deferred[Any]:
+    done: Deferred[Any] = pool.closeCachedConnections()
+    return done
+
+
+def _host(url: str) -> str:
+    """A URL's scheme, host and port: the rest may hold a secret."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _hard_limit() -> int:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return hard if hard != resource.RLIM_INFINITY else 2**31
+
+
+def _raise_file_limit() -> None:
+    """Allow this process as many open files as it may have."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with suppress(ValueError, OSError):  # macOS refuses "unlimited"
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
