@@ -76,9 +76,10 @@ class _LineObserver:
     def __call__(self, event: LogEvent) -> None:
         when = datetime.fromtimestamp(event["log_time"], timezone.utc)
         failure = event.get("log_failure")
-        text = formatEvent(event).replace("\n", " ")
-        if failure is not None:
-            text = f"{text} {failure.type.__name__} at {_places(failure)}".lstrip()
+        if failure is None:
+            text = formatEvent(event).replace("\n", " ")
+        else:  # from Twisted; what it says may hold anything
+            text = f"an error nobody foresaw: {failure.type.__name__} at {_places(failure)}"
         stamp = when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
         self._out.write(f"{stamp} {event['log_level'].name:<8} {text}\n")
         self._out.flush()

@@ -2,7 +2,7 @@
 
 import os
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -60,7 +60,7 @@ def makeService(options: Options) -> IService:
     """
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
-    twistd = options.parent or {}
+    twistd: Mapping[str, Any] = options.parent or {}
     try:
         config = load(os.environ)
         require_files(config, _hard_limit())
@@ -104,7 +104,7 @@ class ChatGPTSource(Service):
     def privilegedStartService(self) -> None:
         """Take the port, while ports under 1024 are still allowed."""
         super().privilegedStartService()
-        site = BoundedSite(self._answer, self._config.max_body_size)
+        site = BoundedSite(self._reactor, self._answer, self._config.max_body_size)
         self._port = self._or_end(
             lambda: listen(self._reactor, self._config.port, self._interface, site)
         )

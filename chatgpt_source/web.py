@@ -16,7 +16,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IReactorTCP
+from twisted.internet.interfaces import IListeningPort, IReactorTCP, IReactorTime
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from twisted.web.http import Request as BaseRequest
@@ -77,8 +77,8 @@ class BoundedRequest(Request):
     that came before would be lost to a client that is still sending.
     """
 
-    def __init__(self, limit: int, channel: HTTPChannel, **options: Any) -> None:
-        super().__init__(channel, **options)
+    def __init__(self, limit: int, channel: HTTPChannel, *args: Any, **options: Any) -> None:
+        super().__init__(channel, *args, **options)
         self.limit = limit
         self.oversized = False
         self._body = BytesIO()
@@ -201,6 +201,7 @@ class BoundedSite(Site):
     """An HTTP server that keeps no access log: it would cost a third of a small request.
 
     Args:
+        reactor: Times the connections out.
         handler: Answers each request, or raises Problem; any other exception becomes a 500.
         max_body_size: Bytes a request's body may have; the handler is to refuse `oversized` ones
             with `too_large`.
@@ -208,9 +209,10 @@ class BoundedSite(Site):
 
     noisy = False
 
-    def __init__(self, handler: Handler, max_body_size: int) -> None:
+    def __init__(self, reactor: IReactorTime, handler: Handler, max_body_size: int) -> None:
         super().__init__(
             _Leaf(handler),
+            reactor=reactor,
             requestFactory=partial(BoundedRequest, max_body_size),
             parsePOSTFormSubmission=False,  # what curl sends by default is not a form here
         )

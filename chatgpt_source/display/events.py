@@ -1,4 +1,4 @@
-"""The Display sink: prints the CloudEvents it receives over HTTP, as indented JSON.
+"""Reading CloudEvents strictly, and showing them as they were sent. Pure.
 
 It takes the three content modes of the CloudEvents HTTP protocol binding 1.0.2 (structured,
 binary, batched) and is stricter than the `cloudevents` library, which invents an absent `id`,
@@ -7,35 +7,19 @@ sink that shows senders their mistakes must refuse.
 """
 
 import base64
-import errno
 import json
 import re
-import socket
-import sys
 from contextlib import suppress
 from datetime import datetime
-from http import HTTPStatus
-from io import BytesIO, StringIO
-from typing import Any, ClassVar, TextIO, cast
+from io import StringIO
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from cloudevents.core.exceptions import CloudEventValidationError
 from cloudevents.core.v1.event import CloudEvent
-from twisted.application.service import IService, Service
-from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IListeningPort, IReactorTCP, IReactorTime
-from twisted.python import usage
-from twisted.web import http
 from twisted.web.http_headers import Headers
-from twisted.web.resource import Resource
-from twisted.web.server import Request, Site
 
-from chatgpt_source.log import get_logger
-
-MAX_BODY = 16 * 1024 * 1024
-"""The largest body taken, in bytes; a larger one is answered with 413."""
-
-MAX_TEXT = 4 * MAX_BODY
+MAX_TEXT = 64 * 2**20
 """The most characters printed for one body: deep nesting, indented, grows without bounds."""
 
 EXPECTED = (
@@ -44,8 +28,6 @@ EXPECTED = (
     "or ce-id, ce-source, ce-type and ce-specversion headers with the data as the body"
 )
 """What the sink takes, for those who sent something else."""
-
-_log = get_logger(__name__)
 
 _DATA = ("data", "data_base64")
 _STRINGS = ("specversion", "id", "source", "type", "datacontenttype", "dataschema", "subject")
@@ -108,7 +90,7 @@ def read_events(headers: Headers, body: bytes) -> list[dict[str, Any]]:
             return [check_event(parse_json(body))]
         if media_type == "application/cloudevents-batch+json":
             return _check_batch(parse_json(body))
-        raise Refused(f"the format {_quoted(media_type)} can't be read: {EXPECTED}", 415)
+        raise Refused(f"the format {quoted(media_type)} can't be read: {EXPECTED}", 415)
     attributes = {
         name.decode("latin-1").lower()[3:]: _decoded(headers, name)
         for name, _ in headers.getAllRawHeaders()
@@ -213,7 +195,7 @@ def _check_indexed(index: int, event: Any) -> dict[str, Any]:
 
 def _checked(name: str, value: Any) -> Any:
     """An attribute's value as the library wants it: its type is right, a time is a datetime."""
-    where = f"attribute {_quoted(name)}"
+    where = f"attribute {quoted(name)}"
     if not re.fullmatch("[a-z0-9]+", name):
         raise Refused(f"{where}: names are lower-case letters a-z and digits only")
     if name == "time":
@@ -229,7 +211,7 @@ def _checked(name: str, value: Any) -> Any:
         raise Refused(f"{where} must hold no control, surrogate or noncharacter")
     form, description = _FORMS.get(name, (None, ""))
     if form and not form.fullmatch(value):
-        raise Refused(f"{where} must be {description}, not {_quoted(value)}")
+        raise Refused(f"{where} must be {description}, not {quoted(value)}")
     return value
 
 
@@ -308,7 +290,8 @@ def _charset(content_type: str | None) -> str:
     return match[1].lower() if match else "utf-8"
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """A name or value somebody sent, in ASCII and of bounded length."""
     return ascii(text if len(text) <= 80 else text[:80] + "...")
 
 
@@ -321,203 +304,3 @@ def _finite(digits: str) -> float:
     if number in (float("inf"), float("-inf")):
         raise ValueError("a number is too large")
     return number
-
-
-class Display(Resource):
-    """Takes events at every path, prints them, and keeps the running count.
-
-    Attributes:
-        count: how many events have been printed.
-    """
-
-    isLeaf = True
-
-    def __init__(self, out: TextIO) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.count = 0
-        self._out = out
-        self._out_broken = False
-
-    def render(self, request: Request) -> bytes:
-        """Answer 200 with no body, or say in problem+json (RFC 9457) why not."""
-        try:
-            return self._answer(request)
-        except Refused as error:
-            return _problem(request, error)
-
-    def _answer(self, request: Request) -> bytes:
-        healthz = request.path == b"/healthz"
-        if request.method == b"OPTIONS":
-            # The handshake of HTTP 1.1 Web Hooks for Event Delivery 1.0.2, 4.
-            origin = request.getHeader(b"webhook-request-origin") or b"*"
-            request.responseHeaders.setRawHeaders(b"allow", [b"POST"])
-            request.responseHeaders.setRawHeaders(b"webhook-allowed-origin", [origin])
-            request.responseHeaders.setRawHeaders(b"webhook-allowed-rate", [b"*"])
-        elif request.method == b"POST":
-            self._take(cast(_CappedRequest, request))
-        elif not (healthz and request.method in (b"GET", b"HEAD")):
-            allowed = "GET, HEAD, OPTIONS, POST" if healthz else "OPTIONS, POST"
-            request.responseHeaders.setRawHeaders("allow", [allowed])
-            raise Refused(f"this method has no meaning here: use {allowed}", 405)
-        return b""
-
-    def _take(self, request: "_CappedRequest") -> None:
-        if request.too_large:
-            raise Refused(f"a body may have at most {MAX_BODY} bytes", 413)
-        events = read_events(request.requestHeaders, request.content.getvalue())
-        self._print(render_events(events, self._out.encoding))
-        self.count += len(events)
-        if len(events) == 1:
-            _log.info(
-                "event {count}: id {id}, type {type}",
-                count=self.count,
-                id=_quoted(events[0]["id"]),
-                type=_quoted(events[0]["type"]),
-            )
-        else:
-            _log.info("{count} events, with a batch of {size}", count=self.count, size=len(events))
-
-    def _print(self, text: str) -> None:
-        try:
-            self._out.write(text)
-            self._out.flush()
-        except (OSError, ValueError) as error:  # ValueError: the stream has been closed
-            reason = getattr(error, "strerror", None) or str(error)
-            if not self._out_broken:
-                _log.error("events can't be printed, answering 500: {reason}", reason=reason)
-            self._out_broken = True
-            raise Refused(f"the event can't be printed: {reason}", 500) from None
-        self._out_broken = False
-
-
-def _problem(request: Request, error: Refused) -> bytes:
-    request.setResponseCode(error.status)
-    request.responseHeaders.setRawHeaders(b"content-type", [b"application/problem+json"])
-    status = HTTPStatus(error.status)
-    members = {"title": status.phrase, "status": status.value, "detail": error.detail}
-    return json.dumps({"type": "about:blank", **members}).encode()
-
-
-class _CappedRequest(Request):
-    """Keeps the body in memory up to `MAX_BODY`, and drops what comes after as it arrives."""
-
-    too_large = False
-    content: BytesIO
-
-    def gotLength(self, length: int | None) -> None:  # noqa: ARG002 - Twisted's
-        self.content = BytesIO()
-
-    def handleContentChunk(self, data: bytes) -> None:
-        if self.too_large or self.content.tell() + len(data) > MAX_BODY:
-            self.too_large = True
-            self.content = BytesIO()
-        else:
-            self.content.write(data)
-
-
-class DisplaySite(Site):
-    """What `reactor.listenTCP` takes to run a Display sink that prints to `out`.
-
-    Attributes:
-        display: the resource; its `count` is the number of events printed.
-    """
-
-    noisy = False
-
-    def __init__(self, out: TextIO, reactor: IReactorTime) -> None:
-        self.display = Display(out)
-        super().__init__(  # type: ignore[no-untyped-call]
-            self.display, _CappedRequest, parsePOSTFormSubmission=False, reactor=reactor
-        )
-
-    def log(self, request: http.Request) -> None:
-        """Write no access log: an event's own line says all there is to say."""
-
-
-class DisplayService(Service):
-    """Listens with `site` on `port` of `interface` while it runs."""
-
-    def __init__(self, reactor: IReactorTCP, port: int, interface: str, site: Site) -> None:
-        self._reactor = reactor
-        self._address = (port, interface)
-        self._site = site
-        self._listening: IListeningPort | None = None
-
-    def privilegedStartService(self) -> None:
-        """Listen, while ports under 1024 are still allowed.
-
-        Raises:
-            CannotListenError: if the port has been taken since `probe` found it free.
-        """
-        port, interface = self._address
-        self._listening = self._reactor.listenTCP(
-            port,
-            self._site,  # type: ignore[arg-type]
-            backlog=1024,
-            interface=interface,
-        )
-
-    def stopService(self) -> Deferred[None]:
-        """Stop listening; fires when the port is free."""
-        super().stopService()  # type: ignore[no-untyped-call]
-        listening, self._listening = self._listening, None
-        stopped = listening.stopListening() if listening else None
-        return stopped or succeed(None)
-
-
-def probe(port: int) -> str:
-    """The interface to listen on: "::" for IPv6 and IPv4 alike, "0.0.0.0" where IPv6 is off.
-
-    Raises:
-        OSError: if the port can't be listened on.
-    """
-    try:
-        return _probe(socket.AF_INET6, "::", port)
-    except OSError as error:
-        if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
-            raise
-    return _probe(socket.AF_INET, "0.0.0.0", port)  # noqa: S104 - a sink is for others to reach
-
-
-def _probe(family: socket.AddressFamily, interface: str, port: int) -> str:
-    with socket.socket(family, socket.SOCK_STREAM) as candidate:
-        candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Twisted will
-        candidate.bind((interface, port))
-        candidate.listen(1)
-    return interface
-
-
-def port_number(text: str) -> int:
-    """A TCP port from 1 to 65535.
-
-    Raises:
-        UsageError: for anything else.
-    """
-    if re.fullmatch("[0-9]{1,5}", text) and 0 < int(text) < 65536:
-        return int(text)
-    raise usage.UsageError(f"--port must be a whole number from 1 to 65535, not {_quoted(text)}")
-
-
-class Options(usage.Options):
-    """What `twistd cloudevents-display` takes."""
-
-    optParameters: ClassVar = [
-        ["port", "p", 8080, "TCP port to receive CloudEvents on.", port_number]
-    ]
-
-
-def makeService(options: Options) -> IService:
-    """The Display sink as a service that prints to standard output.
-
-    Raises:
-        SystemExit: with one line that says why, if the port can't be listened on.
-    """
-    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
-
-    try:
-        interface = probe(options["port"])
-    except OSError as error:
-        # Found out here and not when it starts, it is one line, in the foreground or not.
-        raise SystemExit(f"can't listen on port {options['port']}: {error.strerror}") from None
-    site = DisplaySite(sys.stdout, cast(IReactorTime, reactor))
-    return DisplayService(cast(IReactorTCP, reactor), options["port"], interface, site)

@@ -1,0 +1,58 @@
+# The source, and with `cloudevents-display --port 8080` for its command the Display sink.
+
+FROM python:3.13-slim AS build
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+WORKDIR /build
+# Without pip: the venv that is shipped can install nothing. The image's own pip fills it.
+RUN python -m venv --without-pip /opt/venv && python -m pip install "setuptools>=70"
+# The dependencies first: their layer stays as long as setup.py does.
+COPY setup.py pyproject.toml ./
+RUN touch README.md \
+    && python -c "import setuptools, distutils.core as core; \
+print(*core.run_setup('setup.py', stop_after='init').install_requires, sep='\n')" > requirements.txt \
+    && python -m pip --python /opt/venv install --requirement requirements.txt
+COPY README.md LICENSE* ./
+COPY chatgpt_source chatgpt_source
+COPY twisted twisted
+# Twisted's own tests are a third of it. Bytecode that is never checked against its source: nothing
+# is compiled, or written, at run time.
+RUN python -m pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
+    && python -m pip --python /opt/venv install --no-deps dist/*.whl \
+    && find /opt/venv -type d -name test -path "*/twisted/*" -prune -exec rm -r {} + \
+    && /opt/venv/bin/python -m compileall -q -f --invalidation-mode unchecked-hash /opt/venv
+
+FROM python:3.13-slim
+LABEL org.opencontainers.image.title="ChatGPT Source" \
+      org.opencontainers.image.description="Takes prompts over HTTP, asks a chat model, delivers the answers as CloudEvents" \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.licenses="Apache-2.0"
+ENV PATH=/opt/venv/bin:$PATH \
+    LANG=C.UTF-8 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+COPY --from=build /opt/venv /opt/venv
+# The base image brings the certificates of the world's CAs: without them no call to OpenAI.
+# `twistd --help` leaves Twisted's cache of plugins, which the image's user could not write. The
+# journal's folder belongs to group 0, so that `--user <any>:0` can write it as well as our user.
+RUN test -s /etc/ssl/certs/ca-certificates.crt \
+    && twistd --help > /dev/null \
+    && mkdir -p /var/lib/chatgpt-source \
+    && chown 10001:0 /var/lib/chatgpt-source \
+    && chmod 0770 /var/lib/chatgpt-source
+VOLUME /var/lib/chatgpt-source
+# A number, for Kubernetes to see that it is not root.
+USER 10001:0
+EXPOSE 8080
+STOPSIGNAL SIGTERM
+# Asks whichever port twistd listens on: `port` and `--port` are its business, not the image's.
+# (/proc/<id>/fd has a process's sockets by inode, /proc/net/tcp and tcp6 have each inode's port.)
+HEALTHCHECK --interval=30s --timeout=5s --start-period=30s --retries=3 \
+    CMD ["python", "-c", "import glob, http.client, os; \
+held = {os.path.basename(os.path.realpath(fd)) for fd in glob.glob('/proc/[0-9]*/fd/*')}; \
+rows = [line.split() for table in glob.glob('/proc/net/tcp*') for line in open(table)]; \
+ports = [int(row[1][-4:], 16) for row in rows if row[3] == '0A' and f'socket:[{row[9]}]' in held]; \
+door = http.client.HTTPConnection('localhost', min(ports, default=0), timeout=4); \
+door.request('GET', '/healthz'); \
+raise SystemExit(door.getresponse().status != 200)"]
+ENTRYPOINT ["twistd", "--nodaemon", "--pidfile=", "--rundir=/var/lib/chatgpt-source", "--logger=chatgpt_source.log.stdout"]
+CMD ["chatgpt-source"]

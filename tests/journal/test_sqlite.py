@@ -1,0 +1,495 @@
+"""The SQLite journal, held to what `Journal` promises."""
+
+import os
+import sqlite3
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from chatgpt_source.journal.sqlite import KEEP_DAYS, PRUNE_STEP, WIPE_AFTER, check_journal
+from chatgpt_source.journal.sqlite.schema import VERSION
+from chatgpt_source.prompt import (
+    BacklogFull,
+    JournalError,
+    JournalUnavailable,
+    QuotaUsedUp,
+    State,
+)
+from chatgpt_source.quota import Day
+from tests.journal.common import DAY, NOON, JournalTestCase, Threads, prompt
+
+
+class AcceptTests(JournalTestCase):
+    def test_keeps_the_prompt_and_takes_a_unit(self) -> None:
+        self.assertEqual(self.accept(prompt()), 99)
+        self.assertEqual(self.used(), 1)
+        record = self.record()
+        self.assertEqual((record.state, record.accepted), (State.ACCEPTED, NOON))
+        self.assertEqual((record.asks, record.deliveries, record.error), (0, 0, None))
+
+    def test_survives_a_crash(self) -> None:
+        self.accept(prompt())
+        self.crash()
+        (ask,) = self.asks().claimed
+        self.assertEqual(ask.prompt, prompt())
+        self.assertEqual(self.used(), 1)
+
+    def test_the_limit_is_exact(self) -> None:
+        for n in range(3):
+            self.assertEqual(self.accept(prompt(f"p{n}"), limit=3), 2 - n)
+        refusal = self.failureResultOf(
+            self.journal.accept(prompt("p3"), DAY, 3, 1000), QuotaUsedUp
+        )
+        self.assertEqual(refusal.value.retry_after, DAY.end - NOON)
+        self.assertIsNone(self.record("p3"))
+        self.assertEqual(self.used(), 3)
+
+    def test_each_day_has_its_own(self) -> None:
+        self.accept(prompt(), limit=1)
+        tomorrow = Day("2027-01-16", DAY.end, DAY.end + 86400)
+        left = self.journal.accept(prompt("p2", accepted=DAY.end), tomorrow, 1, 1000)
+        self.assertEqual(self.successResultOf(left), 0)
+        self.assertEqual((self.used(), self.used("2027-01-16")), (1, 1))
+
+    def test_a_lowered_limit_admits_none(self) -> None:
+        self.accept(prompt("p1"), prompt("p2"))
+        self.failureResultOf(self.journal.accept(prompt("p3"), DAY, 1, 1000), QuotaUsedUp)
+
+    def test_a_full_backlog_takes_no_unit(self) -> None:
+        self.accept(prompt("p1"), prompt("p2"))
+        self.asks(1)
+        self.answer("p1")
+        self.failureResultOf(self.journal.accept(prompt("p3"), DAY, 100, 2), BacklogFull)
+        self.assertEqual(self.used(), 2)
+
+    def test_what_ended_is_no_backlog(self) -> None:
+        self.accept(prompt("p1"), prompt("p2"))
+        self.successResultOf(self.journal.delivered("p1", NOON))
+        self.successResultOf(self.journal.failed("p2", NOON, "why", give_back=False))
+        self.accept(prompt("p3"), max_backlog=1)
+
+    def test_text_of_any_kind(self) -> None:
+        text = "nul \0, quote ', emoji 🐍, " + "x" * 2_000_000
+        self.accept(prompt(text=text))
+        self.assertEqual(self.asks().claimed[0].prompt.text, text)
+
+
+class ClaimTests(JournalTestCase):
+    def test_in_order_of_acceptance_and_once(self) -> None:
+        self.accept(*(prompt(f"p{n}") for n in range(5)))
+        first, second = self.asks(2), self.asks(2)
+        self.assertEqual([ask.prompt.id for ask in first.claimed], ["p0", "p1"])
+        self.assertEqual([ask.prompt.id for ask in second.claimed], ["p2", "p3"])
+        self.assertEqual(second.next_due, NOON)
+        self.assertEqual([ask.prompt.id for ask in self.asks().claimed], ["p4"])
+        self.assertEqual(self.asks().claimed, [])
+        self.assertIsNone(self.asks().next_due)
+
+    def test_counts_the_attempt(self) -> None:
+        self.accept(prompt())
+        self.assertEqual(self.asks().claimed[0].attempt, 1)
+        self.assertEqual(self.record().asks, 1)
+
+    def test_a_claim_is_taken_up_after_a_crash(self) -> None:
+        self.accept(prompt())
+        self.asks()
+        self.crash()
+        self.assertEqual(self.asks().claimed[0].attempt, 2)
+
+    def test_postponed_until_it_is_due(self) -> None:
+        self.accept(prompt())
+        self.asks()
+        self.successResultOf(
+            self.journal.postpone("p1", NOON + 5, "why", maybe_billed=True, held=NOON)
+        )
+        claims = self.asks(now=NOON + 4.9)
+        self.assertEqual((claims.claimed, claims.next_due), ([], NOON + 5))
+        self.assertEqual(self.record().error, "why")
+        (ask,) = self.asks(now=NOON + 5).claimed
+        self.assertEqual((ask.attempt, ask.maybe_billed, ask.held), (2, 1, NOON))
+
+    def test_postponed_survives_a_crash(self) -> None:
+        self.accept(prompt())
+        self.asks()
+        self.successResultOf(self.journal.postpone("p1", NOON + 5, "why"))
+        self.crash()
+        self.assertEqual(self.asks().next_due, NOON + 5)
+
+    def test_asks_and_deliveries_do_not_mix(self) -> None:
+        self.accept(prompt("p1"), prompt("p2"))
+        self.asks(1)
+        self.answer("p1")
+        self.assertEqual([each.id for each in self.deliveries().claimed], ["p1"])
+        self.assertEqual([ask.prompt.id for ask in self.asks().claimed], ["p2"])
+
+
+class AnsweredTests(JournalTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.accept(prompt())
+        self.asks()
+
+    def test_waits_for_its_delivery(self) -> None:
+        self.answer()
+        (delivery,) = self.deliveries().claimed
+        self.assertEqual(
+            (delivery.id, delivery.event, delivery.answered, delivery.attempt),
+            ("p1", b"the event", NOON, 1),
+        )
+        self.assertEqual((self.record().state, self.record().deliveries), (State.ANSWERED, 1))
+
+    def test_claimed_at_once(self) -> None:
+        self.answer(claim=True)
+        self.assertEqual(self.record().deliveries, 1)
+        self.assertEqual(self.deliveries().claimed, [])
+        self.crash()
+        self.assertEqual(self.deliveries().claimed[0].attempt, 2)
+
+    def test_is_not_asked_again_after_a_crash(self) -> None:
+        self.answer()
+        self.crash()
+        self.assertEqual(self.asks().claimed, [])
+        self.assertEqual(self.deliveries().claimed[0].event, b"the event")
+
+    def test_untried_since(self) -> None:
+        self.answer()
+        self.assertEqual(self.deliveries(untried_since=NOON + 1).claimed, [])
+        (delivery,) = self.deliveries(untried_since=NOON).claimed
+        self.successResultOf(self.journal.postpone(delivery.id, NOON, "why"))
+        self.assertEqual(self.deliveries(untried_since=NOON).claimed, [])
+        self.assertEqual(len(self.deliveries().claimed), 1)
+
+    def test_delivered(self) -> None:
+        self.successResultOf(self.journal.postpone("p1", NOON, "an old error"))
+        self.answer()
+        self.clock.advance(3)
+        self.successResultOf(self.journal.delivered("p1", self.clock.seconds()))
+        record = self.record()
+        self.assertEqual((record.state, record.delivered), (State.DELIVERED, NOON + 3))
+        self.assertIsNone(record.error)
+        self.crash()
+        self.assertEqual((self.asks().claimed, self.deliveries().claimed), ([], []))
+
+
+class FailedTests(JournalTestCase):
+    def test_gives_the_unit_back_to_the_day_it_was_of(self) -> None:
+        self.accept(prompt("p1"), prompt("p2"))
+        later = DAY.end + 5
+        self.successResultOf(self.journal.failed("p1", later, "why", give_back=True))
+        self.assertEqual((self.used(), self.used("2027-01-16")), (1, 0))
+        self.successResultOf(self.journal.failed("p2", later, "why", give_back=False))
+        self.assertEqual(self.used(), 1)
+
+    def test_keeps_the_reason_and_the_text(self) -> None:
+        self.accept(prompt())
+        self.asks()
+        self.successResultOf(self.journal.failed("p1", NOON, "why", give_back=True))
+        record = self.record()
+        self.assertEqual((record.state, record.error), (State.FAILED, "why"))
+        self.assertIsNone(record.delivered)
+        self.crash()
+        self.assertEqual(self.asks().claimed, [])
+        text = self.opened.connection.execute("SELECT prompt FROM texts").fetchone()
+        self.assertEqual(text, ("what is vanus",))
+
+
+class TallyTests(JournalTestCase):
+    def test_counts_every_state(self) -> None:
+        self.accept(*(prompt(f"p{n}") for n in range(5)))
+        self.answer("p0")
+        self.answer("p1")
+        self.successResultOf(self.journal.delivered("p1", NOON))
+        self.successResultOf(self.journal.failed("p2", NOON, "why", give_back=True))
+        tally = self.successResultOf(self.journal.tally(DAY.date))
+        expected = {
+            State.ACCEPTED: 2, State.ANSWERED: 1, State.DELIVERED: 1, State.FAILED: 1
+        }
+        self.assertEqual((tally.prompts, tally.used, tally.backlog), (expected, 4, 3))
+
+    def test_of_an_unknown_day_and_prompt(self) -> None:
+        self.assertEqual(self.used("1999-12-31"), 0)
+        self.assertIsNone(self.record("nobody"))
+
+
+class PruneTests(JournalTestCase):
+    def test_forgets_what_ended_long_ago(self) -> None:
+        self.accept(*(prompt(f"p{n}") for n in range(4)))
+        self.answer("p0")
+        self.successResultOf(self.journal.delivered("p0", NOON))
+        self.successResultOf(self.journal.failed("p1", NOON, "why", give_back=False))
+        self.successResultOf(self.journal.failed("p2", NOON + 10, "why", give_back=False))
+        self.successResultOf(self.journal.prune(NOON + 1))
+        known = [self.record(f"p{n}") is not None for n in range(4)]
+        self.assertEqual(known, [False, False, True, True])
+        texts = self.opened.connection.execute("SELECT count(*) FROM texts").fetchone()
+        self.assertEqual(texts, (2,))
+
+    def test_in_small_steps(self) -> None:
+        many = 2 * PRUNE_STEP + 1
+        self.accept(*(prompt(f"p{n}") for n in range(many)), limit=many, max_backlog=many)
+        for n in range(many):
+            self.successResultOf(self.journal.failed(f"p{n}", NOON, "why", give_back=False))
+        threads = Threads()
+        self.shut(self.opened)
+        journal = self.open(threads.defer)
+        pruned = journal.prune(NOON + 1)
+        steps = 0
+        while threads.waiting:
+            threads.work()
+            steps += 1
+        self.successResultOf(pruned)
+        self.assertGreaterEqual(steps, 3)
+        left = self.opened.connection.execute("SELECT count(*) FROM prompts").fetchone()
+        self.assertEqual(left, (0,))
+
+    def test_keeps_the_count_of_recent_days_whatever_keep_says(self) -> None:
+        self.accept(prompt())
+        self.clock.advance(KEEP_DAYS - 86400)
+        self.successResultOf(self.journal.prune(self.clock.seconds()))
+        self.assertEqual(self.used(), 1)
+        self.clock.advance(2 * 86400)
+        self.successResultOf(self.journal.prune(self.clock.seconds()))
+        self.assertEqual(self.used(), 0)
+
+
+class GroupTests(JournalTestCase):
+    """Many operations, one commit."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.shut(self.opened)
+        self.threads = Threads()
+        self.journal = self.open(self.threads.defer)
+        self.statements: list[str] = []
+        self.opened.connection.set_trace_callback(self.statements.append)
+
+    def commits(self) -> int:
+        return self.statements.count("COMMIT")
+
+    def start(self, name: str, limit: int = 100) -> Deferred[int]:
+        return self.journal.accept(prompt(name), DAY, limit, 1000)
+
+    def test_alone_commits_at_once(self) -> None:
+        accepted = self.start("p1")
+        self.assertEqual(len(self.threads.waiting), 1)
+        self.assertNoResult(accepted)
+        self.threads.work()
+        self.successResultOf(accepted)
+        self.assertEqual((self.commits(), self.threads.waiting), (1, []))
+
+    def test_what_arrives_during_a_commit_rides_the_next(self) -> None:
+        first = self.start("p1")
+        others = [self.start(f"q{n}") for n in range(20)]
+        self.threads.work()
+        self.successResultOf(first)
+        for other in others:
+            self.assertNoResult(other)
+        self.threads.work()
+        self.assertEqual([self.successResultOf(each) for each in others], list(range(98, 78, -1)))
+        self.assertEqual(self.commits(), 2)
+
+    def test_one_refused_does_not_take_its_neighbours_along(self) -> None:
+        first = self.start("p1", limit=3)
+        others = [self.start(f"q{n}", limit=3) for n in range(4)]
+        self.threads.work()
+        self.threads.work()
+        self.successResultOf(first)
+        self.assertEqual([self.successResultOf(each) for each in others[:2]], [1, 0])
+        for other in others[2:]:
+            self.failureResultOf(other, QuotaUsedUp)
+
+    def test_one_that_breaks_does_not_take_its_neighbours_along(self) -> None:
+        first = self.start("p1")
+        good, twin = self.start("p2"), self.start("p1")  # an id twice: SQLite refuses
+        self.threads.work()
+        self.threads.work()
+        self.successResultOf(first)
+        self.assertEqual(self.successResultOf(good), 98)
+        self.failureResultOf(twin, JournalUnavailable)
+
+    def test_a_bug_in_one_is_its_own(self) -> None:
+        first = self.start("p1")
+        good = self.start("p2")
+        broken = self.journal._write(lambda _db: 1 / 0)
+        self.threads.work()
+        self.threads.work()
+        self.successResultOf(first)
+        self.successResultOf(good)
+        self.failureResultOf(broken, ZeroDivisionError)
+
+    def test_close_waits_for_what_was_asked_for(self) -> None:
+        accepted = self.start("p1")
+        closed = self.journal.close()
+        self.failureResultOf(self.start("p2"), JournalUnavailable)
+        self.assertNoResult(closed)
+        self.threads.work()
+        self.successResultOf(accepted)
+        self.threads.work()
+        self.successResultOf(closed)
+        self.journal = self.open()
+        self.assertIsNotNone(self.record("p1"))
+
+
+class Disk:
+    """A connection on a disk that may be full; all else is the real one's."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self.full = False
+
+    def execute(self, sql: str, *args: Any) -> Any:
+        if self.full and sql == "COMMIT":
+            raise sqlite3.OperationalError("database or disk is full")
+        return self._connection.execute(sql, *args)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+
+class FaultTests(JournalTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.disk = Disk(self.opened.connection)
+        object.__setattr__(self.opened, "connection", self.disk)
+
+    def test_a_full_disk_refuses_and_heals(self) -> None:
+        self.accept(prompt("p1"))
+        self.disk.full = True
+        refusal = self.failureResultOf(
+            self.journal.accept(prompt("p2"), DAY, 100, 1000), JournalUnavailable
+        )
+        self.assertEqual(refusal.value.reason, "database or disk is full")
+        self.assertEqual(self.journal.fault, "database or disk is full")
+        self.assertIsNotNone(self.record("p1"))  # what is there can still be read
+        self.assertIsNone(self.record("p2"))
+        self.assertEqual(self.used(), 1)
+        self.failureResultOf(self.journal.probe(), JournalUnavailable)
+        self.disk.full = False
+        self.successResultOf(self.journal.probe())
+        self.assertIsNone(self.journal.fault)
+        self.accept(prompt("p2"))
+
+    def test_a_refusal_is_no_fault(self) -> None:
+        self.failureResultOf(self.journal.accept(prompt(), DAY, 0, 1000), QuotaUsedUp)
+        self.assertIsNone(self.journal.fault)
+
+
+class PrivacyTests(JournalTestCase):
+    SECRET = b"a marked secret"
+
+    def files(self) -> dict[str, bytes]:
+        found = self.path.parent.glob(self.path.name + "*")
+        return {file.name: file.read_bytes() for file in found}
+
+    def holding(self) -> list[str]:
+        return [name for name, content in self.files().items() if self.SECRET in content]
+
+    def deliver(self, text: str) -> None:
+        self.accept(prompt(text=text))
+        self.asks()
+        event = b"event: " + text.encode()
+        self.successResultOf(
+            self.journal.answered("p1", self.ANSWER, event, NOON, claim=True)
+        )
+        self.successResultOf(self.journal.delivered("p1", NOON))
+
+    from tests.journal.common import ANSWER
+
+    def test_files_are_the_owners_alone(self) -> None:
+        self.accept(prompt())
+        modes = {
+            file.name: file.stat().st_mode & 0o777
+            for file in self.path.parent.glob(self.path.name + "*")
+        }
+        self.assertEqual(len(modes), 4)  # the file, -wal, -shm and .lock
+        self.assertEqual(set(modes.values()), {0o600})
+
+    def test_a_looser_file_is_tightened(self) -> None:
+        self.shut(self.opened)
+        self.path.chmod(0o644)
+        self.journal = self.open()
+        self.assertEqual(self.path.stat().st_mode & 0o777, 0o600)
+
+    def test_wiped_from_all_files_soon_after_delivery(self) -> None:
+        for size in (1, 300):
+            with self.subTest(size=size):
+                self.deliver(self.SECRET.decode() * size)
+                self.assertNotEqual(self.holding(), [])
+                self.clock.advance(WIPE_AFTER)
+                self.assertEqual(self.holding(), [])
+                self.opened.connection.execute("DELETE FROM prompts")
+
+    def test_wiped_at_close(self) -> None:
+        self.deliver(self.SECRET.decode())
+        self.successResultOf(self.journal.close())
+        self.assertEqual(self.holding(), [])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_a_reader_in_the_way_only_delays_it(self) -> None:
+        self.deliver(self.SECRET.decode())
+        self.opened.connection.execute("PRAGMA busy_timeout = 1")
+        reader = sqlite3.connect(self.path)
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM prompts").fetchone()
+        self.clock.advance(WIPE_AFTER)
+        reader.close()
+        self.clock.advance(WIPE_AFTER)
+        self.assertEqual(self.holding(), [])
+
+
+class FileTests(JournalTestCase):
+    def message(self) -> str:
+        return str(self.assertRaises(JournalError, check_journal, self.path))
+
+    def assert_one_line(self, message: str) -> None:
+        self.assertIn(str(self.path), message)
+        self.assertNotIn("\n", message)
+
+    def test_one_daemon_a_journal(self) -> None:
+        message = self.message()
+        self.assert_one_line(message)
+        self.assertIn("another daemon", message)
+
+    def test_free_once_closed(self) -> None:
+        self.successResultOf(self.journal.close())
+        check_journal(self.path)
+        check_journal(self.path)
+
+    def test_not_a_database(self) -> None:
+        self.shut(self.opened)
+        junk = b"this is no journal at all, but somebody's notes" * 100
+        self.path.write_bytes(junk)
+        self.assert_one_line(self.message())
+        self.assertEqual(self.path.read_bytes(), junk)
+
+    def test_another_programs_database(self) -> None:
+        self.shut(self.opened)
+        self.path.unlink()
+        other = sqlite3.connect(self.path)
+        other.execute("CREATE TABLE songs (title)")
+        other.close()
+        self.assertIn("another program's", self.message())
+
+    def test_a_newer_schema(self) -> None:
+        self.opened.connection.execute(f"PRAGMA user_version = {VERSION + 1}")
+        self.shut(self.opened)
+        message = self.message()
+        self.assert_one_line(message)
+        self.assertIn("newer", message)
+
+    def test_no_such_folder(self) -> None:
+        self.path = self.path / "deeper" / "journal"
+        self.assert_one_line(self.message())
+
+    def test_a_folder(self) -> None:
+        self.shut(self.opened)
+        self.path.unlink()
+        self.path.mkdir()
+        self.assert_one_line(self.message())
+
+    def test_nothing_is_left_open(self) -> None:
+        self.successResultOf(self.journal.close())
+        before = set(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else set()
+        check_journal(self.path)
+        after = set(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else set()
+        self.assertEqual(before, after)
