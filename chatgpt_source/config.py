@@ -299,7 +299,8 @@ def _document(environ: Mapping[str, str], default_file: Path) -> tuple[dict[Any,
         return {}, "the environment"
     except PermissionError as error:
         raise ConfigError(
-            f"{where} can't be read by this user: run as its owner (docker run --user "$(id -u):0")"
+            f"{where} can't be read by this user: run as its owner"
+            ' (docker run --user "$(id -u):0")'
             " or make it readable (chmod a+r)"
         ) from error
     except OSError as error:

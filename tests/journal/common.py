@@ -83,9 +83,7 @@ class JournalTestCase(SynchronousTestCase):
 
     def deliveries(self, most: int = 10, untried_since: float | None = None) -> Any:
         return self.successResultOf(
-            self.journal.claim_deliveries(
-                self.clock.seconds(), most, untried_since=untried_since
-            )
+            self.journal.claim_deliveries(self.clock.seconds(), most, untried_since=untried_since)
         )
 
     def answer(self, name: str = "p1", *, claim: bool = False) -> None:

@@ -1,7 +1,7 @@
 """The SQLite journal, held to what `Journal` promises."""
 
-import os
 import sqlite3
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -16,7 +16,7 @@ from chatgpt_source.prompt import (
     State,
 )
 from chatgpt_source.quota import Day
-from tests.journal.common import DAY, NOON, JournalTestCase, Threads, prompt
+from tests.journal.common import ANSWER, DAY, NOON, JournalTestCase, Threads, prompt
 
 
 class AcceptTests(JournalTestCase):
@@ -37,9 +37,7 @@ class AcceptTests(JournalTestCase):
     def test_the_limit_is_exact(self) -> None:
         for n in range(3):
             self.assertEqual(self.accept(prompt(f"p{n}"), limit=3), 2 - n)
-        refusal = self.failureResultOf(
-            self.journal.accept(prompt("p3"), DAY, 3, 1000), QuotaUsedUp
-        )
+        refusal = self.failureResultOf(self.journal.accept(prompt("p3"), DAY, 3, 1000), QuotaUsedUp)
         self.assertEqual(refusal.value.retry_after, DAY.end - NOON)
         self.assertIsNone(self.record("p3"))
         self.assertEqual(self.used(), 3)
@@ -201,9 +199,7 @@ class TallyTests(JournalTestCase):
         self.successResultOf(self.journal.delivered("p1", NOON))
         self.successResultOf(self.journal.failed("p2", NOON, "why", give_back=True))
         tally = self.successResultOf(self.journal.tally(DAY.date))
-        expected = {
-            State.ACCEPTED: 2, State.ANSWERED: 1, State.DELIVERED: 1, State.FAILED: 1
-        }
+        expected = {State.ACCEPTED: 2, State.ANSWERED: 1, State.DELIVERED: 1, State.FAILED: 1}
         self.assertEqual((tally.prompts, tally.used, tally.backlog), (expected, 4, 3))
 
     def test_of_an_unknown_day_and_prompt(self) -> None:
@@ -388,12 +384,8 @@ class PrivacyTests(JournalTestCase):
         self.accept(prompt(text=text))
         self.asks()
         event = b"event: " + text.encode()
-        self.successResultOf(
-            self.journal.answered("p1", self.ANSWER, event, NOON, claim=True)
-        )
+        self.successResultOf(self.journal.answered("p1", ANSWER, event, NOON, claim=True))
         self.successResultOf(self.journal.delivered("p1", NOON))
-
-    from tests.journal.common import ANSWER
 
     def test_files_are_the_owners_alone(self) -> None:
         self.accept(prompt())
@@ -489,7 +481,12 @@ class FileTests(JournalTestCase):
 
     def test_nothing_is_left_open(self) -> None:
         self.successResultOf(self.journal.close())
-        before = set(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else set()
+        before = open_files()
         check_journal(self.path)
-        after = set(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else set()
-        self.assertEqual(before, after)
+        self.assertEqual(open_files(), before)
+
+
+def open_files() -> set[str]:
+    """This process's descriptors, where the system tells; the empty set elsewhere."""
+    fds = Path("/proc/self/fd")
+    return {fd.name for fd in fds.iterdir()} if fds.is_dir() else set()

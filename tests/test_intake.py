@@ -1,0 +1,365 @@
+"""The door in, row by row, on a real journal and an idle pipeline."""
+
+import json
+import re
+from typing import Any, cast
+from zoneinfo import ZoneInfo
+
+import attrs
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Protocol
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+
+from chatgpt_source.config import Config
+from chatgpt_source.health import Health
+from chatgpt_source.intake import Intake, read_text
+from chatgpt_source.pipeline import Pipeline
+from chatgpt_source.prompt import Again, Hold, JournalUnavailable
+from chatgpt_source.quota import Calendar
+from chatgpt_source.web import BoundedSite, Problem
+from tests.journal.common import NOON, JournalTestCase
+
+CONFIG = Config(target="http://target", token="t", everyday_limit=3, max_body_size=1000)
+ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+
+
+class Answered:
+    """A parsed response."""
+
+    def __init__(self, raw: bytes) -> None:
+        head, _, self.body = raw.partition(b"\r\n\r\n")
+        status, *lines = head.decode().split("\r\n")
+        self.status = int(status.split()[1])
+        pairs = (line.split(": ", 1) for line in lines)
+        self.headers = {name.lower(): value for name, value in pairs}
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class DoorTestCase(JournalTestCase):
+    config = CONFIG
+
+    def setUp(self) -> None:
+        super().setUp()
+        clock = cast(Any, self.clock)
+        calendar = Calendar(self.config.timezone)
+        self.pipeline = Pipeline(clock, self.journal, self.config, cast(Any, None), cast(Any, None))
+        health = Health(clock, self.config, calendar, self.journal, self.pipeline)
+        self.intake = Intake(clock, self.config, calendar, self.journal, self.pipeline, health)
+        self.site = BoundedSite(clock, self.intake.answer, self.config.max_body_size)
+        self.connect()
+
+    def connect(self) -> None:
+        self.transport = StringTransport()
+        self.channel = cast(Protocol, self.site.buildProtocol(None))
+        self.channel.makeConnection(self.transport)
+        self.addCleanup(self.channel.connectionLost, Failure(ConnectionResetError()))
+
+    def request(
+        self, method: str, path: str = "/", body: bytes = b"", **headers: str | bytes
+    ) -> Answered:
+        self.transport.clear()
+        lines = [f"{method} {path} HTTP/1.1".encode(), b"Host: x"]
+        for name, value in headers.items():
+            raw = value if isinstance(value, bytes) else value.encode()
+            lines.append(name.replace("_", "-").encode() + b": " + raw)
+        lines.append(f"Content-Length: {len(body)}".encode())
+        self.channel.dataReceived(b"\r\n".join([*lines, b"", body]))
+        return Answered(self.transport.value())
+
+    def post(self, body: bytes = b"what is vanus", **headers: str | bytes) -> Answered:
+        return self.request("POST", "/", body, **headers)
+
+    def assert_problem(self, answer: Answered, status: int) -> str:
+        self.assertEqual(answer.status, status, answer.body)
+        self.assertEqual(answer.headers["content-type"], "application/problem+json")
+        self.assertEqual(set(answer.json), {"type", "title", "status", "detail"})
+        self.assertEqual(answer.json["status"], status)
+        return str(answer.json["detail"])
+
+
+class AcceptTests(DoorTestCase):
+    def test_accepted(self) -> None:
+        answer = self.post()
+        self.assertEqual(answer.status, 202)
+        self.assertEqual(answer.headers["content-type"], "application/json")
+        self.assertEqual(set(answer.json), {"id", "status"})
+        self.assertEqual(answer.json["status"], "accepted")
+        prompt_id = answer.json["id"]
+        self.assertTrue(ID.fullmatch(prompt_id))
+        self.assertEqual(answer.headers["location"], f"/prompts/{prompt_id}")
+        self.assertEqual(answer.headers["ratelimit-policy"], '"daily";q=3;w=86400')
+        self.assertEqual(answer.headers["ratelimit"], '"daily";r=2;t=43200')
+        (ask,) = self.asks().claimed
+        self.assertEqual((ask.prompt.id, ask.prompt.text), (prompt_id, "what is vanus"))
+        self.assertEqual(ask.prompt.source, "vanus-chatGPT-source")
+        self.assertEqual(ask.prompt.type, "vanus-chatGPT-type")
+        self.assertEqual(ask.prompt.accepted, NOON)
+
+    def test_not_before_it_is_on_disk(self) -> None:
+        written: Deferred[int] = Deferred()
+        self.patch(self.journal, "accept", lambda *_: written)
+        self.channel.dataReceived(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx")
+        self.assertEqual(self.transport.value(), b"")
+        written.callback(1)
+        self.assertIn(b"202", self.transport.value())
+
+    def test_the_headers_of_the_event(self) -> None:
+        self.post(vanus_source="/my/app?x=1#y", vanus_type="com.example.größe".encode())
+        self.post(vanus_source="", vanus_type=" ")
+        first, second = (ask.prompt for ask in self.asks().claimed)
+        self.assertEqual((first.source, first.type), ("/my/app?x=1#y", "com.example.größe"))
+        self.assertEqual(
+            (second.source, second.type), ("vanus-chatGPT-source", "vanus-chatGPT-type")
+        )
+
+    def test_invalid_headers_of_the_event(self) -> None:
+        for headers in (
+            {"vanus_source": "not a uri"},
+            {"vanus_source": "%zz"},
+            {"vanus_source": "1a:b"},
+            {"vanus_source": "ä".encode()},
+            {"vanus_type": "a\x01b"},
+            {"vanus_type": b"\xff"},
+        ):
+            with self.subTest(headers=headers):
+                name = next(iter(headers)).replace("_", "-")
+                self.assertIn(name, self.assert_problem(self.post(**headers), 400))
+        self.assertEqual(self.used(), 0)
+
+    def test_any_media_type(self) -> None:
+        for media_type in ("application/x-www-form-urlencoded", "multipart/form-data; boundary=x"):
+            self.assertEqual(self.post(Content_Type=media_type).status, 202)
+
+    def test_charsets(self) -> None:
+        for charset, body in (
+            ("UTF-8", "grüße".encode()),
+            ('"iso-8859-1"', "grüße".encode("latin-1")),
+            ("us-ascii", b"gruesse"),
+        ):
+            self.assertEqual(
+                self.post(body, Content_Type=f"text/plain; charset={charset}").status, 202
+            )
+        texts = [ask.prompt.text for ask in self.asks().claimed]
+        self.assertEqual(texts, ["grüße", "grüße", "gruesse"])
+
+
+class RefuseTests(DoorTestCase):
+    def test_blank(self) -> None:
+        for body in (b"", b" \r\n\t", "\u2003\u3000".encode()):
+            self.assertIn("empty", self.assert_problem(self.post(body), 400))
+
+    def test_not_text(self) -> None:
+        self.assertIn("UTF-8", self.assert_problem(self.post(b"\xff\xfe"), 400))
+        answer = self.post("ü".encode(), Content_Type="text/plain;charset=us-ascii")
+        self.assert_problem(answer, 400)
+
+    def test_another_charset(self) -> None:
+        for charset in ("utf-16", "punycode", "utf-7", "rot13", "x" * 1000, '"'):
+            answer = self.post(Content_Type=f"text/plain; Charset={charset}")
+            self.assertIn("UTF-8", self.assert_problem(answer, 415))
+
+    def test_too_large(self) -> None:
+        self.assertEqual(self.post(b"x" * 1000).status, 202)
+        self.assertIn("1000", self.assert_problem(self.post(b"x" * 1001), 413))
+
+    def test_the_day_is_used_up(self) -> None:
+        for left in (2, 1, 0):
+            self.assertIn(f"r={left}", self.post().headers["ratelimit"])
+        answer = self.post()
+        self.assertIn("midnight", self.assert_problem(answer, 429))
+        self.assertTrue(answer.json["type"].endswith("#quota-exceeded"))
+        self.assertEqual(answer.headers["retry-after"], "43200")
+        self.assertEqual(answer.headers["ratelimit"], '"daily";r=0;t=43200')
+        self.clock.advance(43199.5)
+        self.connect()  # the old one was idle for too long
+        self.assertEqual(self.post().headers["retry-after"], "1")
+        self.clock.advance(0.5)
+        answer = self.post()
+        self.assertEqual((answer.status, answer.headers["ratelimit"]), (202, '"daily";r=2;t=86400'))
+
+    def test_the_journal_can_not_be_written(self) -> None:
+        def full(*_: object) -> Deferred[int]:
+            failed: Deferred[int] = Deferred()
+            failed.errback(JournalUnavailable("disk full", retry_after=5))
+            return failed
+
+        self.patch(self.journal, "accept", full)
+        answer = self.post()
+        self.assertIn("disk full", self.assert_problem(answer, 503))
+        self.assertEqual(answer.headers["retry-after"], "5")
+
+    def test_draining(self) -> None:
+        Deferred.fromCoroutine(self.pipeline.drain())
+        answer = self.post()
+        self.assertIn("stopping", self.assert_problem(answer, 503))
+        self.assertIn("retry-after", answer.headers)
+        self.assertEqual(self.used(), 0)
+
+    def test_another_method(self) -> None:
+        for method in ("GET", "PUT", "DELETE", "OPTIONS", "PATCH", "BREW"):
+            answer = self.request(method, "/", b"x")
+            self.assert_problem(answer, 405)
+            self.assertEqual(answer.headers["allow"], "POST")
+        for path in ("/healthz", "/readyz", "/prompts/x"):
+            answer = self.request("POST", path, b"x")
+            self.assert_problem(answer, 405)
+            self.assertEqual(answer.headers["allow"], "GET, HEAD")
+        self.assertEqual(self.request("HEAD", "/").status, 405)
+
+    def test_another_path(self) -> None:
+        for path in ("/x", "/prompts", "/prompts/", "/prompts/a/b", "//", "/%2e"):
+            self.assert_problem(self.request("POST", path, b"x"), 404)
+            self.assert_problem(self.request("GET", path), 404)
+
+    def test_no_refusal_shows_what_was_sent(self) -> None:
+        for answer in (
+            self.post(b"\xffsecret"),
+            self.post(vanus_source="secret secret"),
+            self.post(vanus_type="secret\x01"),
+            self.post(Content_Type="text/secret; charset=secret"),
+            self.request("POST", "/secret"),
+            self.request("GET", "/prompts/secret"),
+        ):
+            self.assertNotIn(b"secret", answer.body)
+
+
+class BacklogTests(DoorTestCase):
+    config = attrs.evolve(CONFIG, max_backlog=1)
+
+    def test_a_full_backlog(self) -> None:
+        self.post()
+        answer = self.post()
+        self.assertIn("1 prompts wait", self.assert_problem(answer, 503))
+        self.assertIn("retry-after", answer.headers)
+
+
+class ZoneTests(DoorTestCase):
+    config = attrs.evolve(CONFIG, timezone=ZoneInfo("America/New_York"))
+
+    def test_midnight_is_local(self) -> None:
+        self.assertEqual(self.post().headers["ratelimit"], '"daily";r=2;t=61200')
+
+
+class StatusTests(DoorTestCase):
+    def status(self, prompt_id: str) -> Any:
+        answer = self.request("GET", f"/prompts/{prompt_id}")
+        self.assertEqual(answer.status, 200)
+        return answer.json
+
+    def test_the_way_of_a_prompt(self) -> None:
+        prompt_id = self.post().json["id"]
+        expected = {
+            "id": prompt_id,
+            "state": "accepted",
+            "accepted": "2027-01-15T12:00:00Z",
+            "answered": None,
+            "delivered": None,
+            "asks": 0,
+            "deliveries": 0,
+            "error": None,
+        }
+        self.assertEqual(self.status(prompt_id), expected)
+        self.asks()
+        self.clock.advance(1.5)
+        self.answer(prompt_id)
+        self.deliveries()
+        expected |= {
+            "state": "answered",
+            "answered": "2027-01-15T12:00:01.500000Z",
+            "asks": 1,
+            "deliveries": 1,
+        }
+        self.assertEqual(self.status(prompt_id), expected)
+        self.successResultOf(self.journal.delivered(prompt_id, self.clock.seconds()))
+        expected |= {"state": "delivered", "delivered": "2027-01-15T12:00:01.500000Z"}
+        self.assertEqual(self.status(prompt_id), expected)
+
+    def test_failed(self) -> None:
+        prompt_id = self.post().json["id"]
+        self.successResultOf(self.journal.failed(prompt_id, NOON, "why", give_back=True))
+        status = self.status(prompt_id)
+        self.assertEqual((status["state"], status["error"]), ("failed", "why"))
+
+    def test_head(self) -> None:
+        prompt_id = self.post().json["id"]
+        self.assertEqual(self.request("HEAD", f"/prompts/{prompt_id}").body, b"")
+
+    def test_unknown(self) -> None:
+        self.assert_problem(self.request("GET", "/prompts/nobody"), 404)
+
+
+class HealthTests(DoorTestCase):
+    OK = dict.fromkeys(("journal", "openai", "target", "quota", "backlog"), "ok")
+
+    def ready(self, status: int) -> Any:
+        answer = self.request("GET", "/readyz")
+        self.assertEqual(
+            (answer.status, answer.headers["content-type"]), (status, "application/json")
+        )
+        return answer.json
+
+    def test_alive(self) -> None:
+        self.assertEqual(self.request("GET", "/healthz").status, 200)
+
+    def test_ready(self) -> None:
+        self.assertEqual(self.ready(200), {"status": "ready", "checks": self.OK})
+
+    def test_degraded_by_the_quota(self) -> None:
+        for _ in range(3):
+            self.post()
+        body = self.ready(200)
+        self.assertEqual(body["status"], "degraded")
+        self.assertIn("3 prompts", body["checks"]["quota"])
+
+    def test_degraded_by_a_peer(self) -> None:
+        model, target = self.pipeline.model, self.pipeline.target
+        hold = Hold("the model answered 401: check `token`", status=401)
+        model.failed(model.start(NOON), hold, NOON, shared=True)
+        again = Again("the target answered 500", status=500)
+        target.failed(target.start(NOON), again, NOON, shared=False)
+        body = self.ready(200)
+        self.assertEqual(body["status"], "degraded")
+        self.assertIn("check `token`", body["checks"]["openai"])
+        self.assertIn("500", body["checks"]["target"])
+        model.succeeded(NOON)
+        target.succeeded(NOON)
+        self.assertEqual(self.ready(200)["status"], "ready")
+
+    def test_not_ready_while_the_journal_can_not_be_written(self) -> None:
+        self.journal.fault = "disk full"
+        body = self.ready(503)
+        self.assertEqual(body["status"], "not ready")
+        self.assertIn("disk full", body["checks"]["journal"])
+        self.assertEqual(self.request("GET", "/healthz").status, 200)
+
+    def test_not_ready_while_draining(self) -> None:
+        Deferred.fromCoroutine(self.pipeline.drain())
+        self.assertEqual(self.ready(503)["status"], "not ready")
+
+
+class FullBacklogHealthTests(DoorTestCase):
+    config = attrs.evolve(CONFIG, max_backlog=1)
+
+    def test_degraded_by_the_backlog(self) -> None:
+        self.post()
+        answer = self.request("GET", "/readyz")
+        self.assertEqual((answer.status, answer.json["status"]), (200, "degraded"))
+        self.assertIn("max_backlog", answer.json["checks"]["backlog"])
+
+
+class ReadTextTests(JournalTestCase):
+    @settings(max_examples=300, deadline=None)
+    @given(st.binary(), st.none() | st.binary(max_size=60))
+    def test_text_or_a_problem(self, body: bytes, content_type: bytes | None) -> None:
+        try:
+            text = read_text(body, content_type)
+        except Problem as problem:
+            self.assertIn(problem.status, {400, 415})
+        else:
+            self.assertTrue(text.strip())

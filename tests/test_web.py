@@ -1,0 +1,217 @@
+"""Bounded bodies, problems, and the port."""
+
+import json
+from typing import Any, cast
+
+from twisted.internet.error import CannotListenError
+from twisted.internet.protocol import Protocol
+from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactor, StringTransport
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from chatgpt_source import web
+from chatgpt_source.web import (
+    DROPPED_AT_MOST,
+    DROPPED_FOR,
+    BoundedRequest,
+    BoundedSite,
+    PortUnavailable,
+    Problem,
+    listen,
+    probe_port,
+    too_large,
+)
+
+LIMIT = 100
+
+
+class SiteTestCase(SynchronousTestCase):
+    """A site over a connection in memory."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.site = BoundedSite(cast(Any, self.clock), self.handle, LIMIT)
+        self.bodies: list[bytes] = []
+        self.connect()
+
+    def connect(self) -> None:
+        self.transport = StringTransport()
+        self.channel = cast(Protocol, self.site.buildProtocol(None))
+        self.channel.callLater = self.clock.callLater  # type: ignore[attr-defined]
+        self.channel.makeConnection(self.transport)
+        self.addCleanup(self.channel.connectionLost, Failure(ConnectionResetError()))
+
+    async def handle(self, request: BoundedRequest) -> None:
+        if request.oversized:
+            raise too_large(request.limit)
+        self.bodies.append(request.body())
+        request.answer(200, b"{}")
+
+    def send(self, *pieces: bytes) -> bytes:
+        self.transport.clear()
+        for piece in pieces:
+            self.channel.dataReceived(piece)
+        return self.transport.value()
+
+    def head(self, *lines: bytes) -> bytes:
+        return b"\r\n".join((b"POST / HTTP/1.1", b"Host: x", *lines, b"", b""))
+
+
+class BodyTests(SiteTestCase):
+    def test_within_the_limit(self) -> None:
+        answer = self.send(self.head(b"Content-Length: 100"), b"x" * 60, b"y" * 40)
+        self.assertTrue(answer.startswith(b"HTTP/1.1 200 OK"))
+        self.assertEqual(self.bodies, [b"x" * 60 + b"y" * 40])
+
+    def test_a_large_one_is_answered_at_its_end_and_the_connection_lives_on(self) -> None:
+        answer = self.send(self.head(b"Content-Length: 150"), b"x" * 149)
+        self.assertEqual(answer, b"")
+        answer = self.send(b"x")
+        self.assertTrue(answer.startswith(b"HTTP/1.1 413 "), answer)
+        self.assertEqual(json.loads(answer.partition(b"\r\n\r\n")[2])["status"], 413)
+        self.assertFalse(self.transport.disconnecting)
+        answer = self.send(self.head(b"Content-Length: 2"), b"ok")
+        self.assertTrue(answer.startswith(b"HTTP/1.1 200 OK"))
+        self.assertEqual(self.bodies, [b"ok"])
+
+    def test_a_large_one_in_chunks(self) -> None:
+        chunk = b"3c\r\n" + b"x" * 60 + b"\r\n"
+        answer = self.send(self.head(b"Transfer-Encoding: chunked"), chunk, chunk, b"0\r\n\r\n")
+        self.assertTrue(answer.startswith(b"HTTP/1.1 413 "), answer)
+        self.assertFalse(self.transport.disconnecting)
+
+    def test_the_excess_is_not_held(self) -> None:
+        self.send(self.head(b"Content-Length: 1000"), b"x" * 90, b"x" * 800)
+        request = self.channel._channel.requests[0]  # type: ignore[attr-defined]
+        self.assertLessEqual(len(request.body()), LIMIT)
+
+    def test_far_too_large_is_cut_off(self) -> None:
+        size = DROPPED_AT_MOST * LIMIT
+        answer = self.send(self.head(b"Content-Length: %d" % (size * 2)), b"x" * size)
+        self.assertEqual(answer, b"")
+        answer = self.send(b"x")
+        self.assertTrue(answer.startswith(b"HTTP/1.1 413 "))
+        self.assertIn(b"Connection: close", answer)
+        self.assertTrue(self.transport.disconnecting)
+        self.assertEqual(self.send(b"x" * 100), b"")
+
+    def test_a_slow_large_one_is_cut_off(self) -> None:
+        self.send(self.head(b"Content-Length: 150"), b"x" * 120)
+        self.clock.advance(DROPPED_FOR - 1)
+        self.assertEqual(self.transport.value(), b"")
+        self.clock.advance(1)
+        self.assertTrue(self.transport.value().startswith(b"HTTP/1.1 413 "))
+        self.assertTrue(self.transport.disconnecting)
+
+    def test_one_that_waits_for_our_word_is_refused_at_once(self) -> None:
+        answer = self.send(self.head(b"Content-Length: 101", b"Expect: 100-continue"))
+        self.assertTrue(answer.startswith(b"HTTP/1.1 413 "), answer)
+        self.assertNotIn(b"100 Continue", answer)
+
+    def test_one_that_may_come_is_told_so(self) -> None:
+        answer = self.send(self.head(b"Content-Length: 100", b"Expect: 100-continue"))
+        self.assertEqual(answer, b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def test_no_timer_outlives_its_request(self) -> None:
+        self.send(self.head(b"Content-Length: 150"), b"x" * 150)
+        self.send(self.head(b"Content-Length: 150"), b"x" * 140)
+        self.channel.connectionLost(Failure(ConnectionResetError()))
+        names = [str(call.func) for call in self.clock.getDelayedCalls()]
+        self.assertEqual([name for name in names if "_refuse" in name], [])
+        self.connect()
+
+    def test_a_form_is_a_body_like_any_other(self) -> None:
+        form = b"Content-Type: application/x-www-form-urlencoded"
+        self.send(self.head(form, b"Content-Length: 7"), b"a=b&c=d")
+        self.assertEqual(self.bodies, [b"a=b&c=d"])
+
+
+class AnswerTests(SiteTestCase):
+    async def handle(self, request: BoundedRequest) -> None:
+        if request.route() == "/bug":
+            raise ValueError("a secret")
+        if request.route() == "/problem":
+            raise Problem(503, "busy", {"Retry-After": "5"}, "urn:x")
+        request.answer(200, b'{"a": 1}', {"X-Test": "1"})
+
+    def get(self, path: bytes, method: bytes = b"GET") -> tuple[bytes, bytes]:
+        answer = self.send(method + b" " + path + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+        head, _, body = answer.partition(b"\r\n\r\n")
+        return head, body
+
+    def test_answer(self) -> None:
+        head, body = self.get(b"/")
+        self.assertIn(b"Content-Type: application/json", head)
+        self.assertIn(b"X-Test: 1", head)
+        self.assertEqual(body, b'{"a": 1}')
+
+    def test_head_has_no_body(self) -> None:
+        head, body = self.get(b"/", b"HEAD")
+        self.assertIn(b"Content-Length: 8", head)
+        self.assertEqual(body, b"")
+
+    def test_problem(self) -> None:
+        head, body = self.get(b"/problem")
+        self.assertIn(b"503 Service Unavailable", head)
+        self.assertIn(b"Content-Type: application/problem+json", head)
+        self.assertIn(b"Retry-After: 5", head)
+        expected = {
+            "type": "urn:x",
+            "title": "Service Unavailable",
+            "status": 503,
+            "detail": "busy",
+        }
+        self.assertEqual(json.loads(body), expected)
+
+    def test_a_bug_is_a_500_that_tells_nothing(self) -> None:
+        head, body = self.get(b"/bug")
+        self.assertIn(b"500 Internal Server Error", head)
+        self.assertNotIn(b"secret", body)
+        self.assertEqual(json.loads(body)["status"], 500)
+
+    def test_the_absolute_form_of_a_path(self) -> None:
+        self.assertIn(b"503 ", self.get(b"http://proxy.example:80/problem")[0])
+        self.assertIn(b"200 ", self.get(b"HTTPS://proxy.example")[0])
+
+    def test_a_query_is_no_part_of_the_route(self) -> None:
+        self.assertIn(b"503 ", self.get(b"/problem?x=1")[0])
+
+    def test_a_caller_who_hung_up_is_no_error(self) -> None:
+        self.channel.dataReceived(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n")
+        request = self.channel._channel.requests[0]  # type: ignore[attr-defined]
+        self.channel.connectionLost(Failure(ConnectionResetError()))
+        request.answer(200, b"late")
+        self.connect()
+
+
+class PortTests(SynchronousTestCase):
+    def test_without_ipv6(self) -> None:
+        tried = []
+
+        def without(_family: Any, interface: str, _port: int) -> str:
+            tried.append(interface)
+            if interface == "::":
+                raise OSError(97, "Address family not supported by protocol")
+            return interface
+
+        self.patch(web, "_probe", without)
+        self.assertEqual(probe_port(1), "0.0.0.0")
+        self.assertEqual(tried, ["::", "0.0.0.0"])
+
+    def test_a_busy_port(self) -> None:
+        with web.socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            error = self.assertRaises(PortUnavailable, probe_port, port)
+        self.assertRegex(str(error), rf"\Aport {port} can't be listened on [^\n]+\Z")
+        probe_port(port)
+
+    def test_taken_since_it_was_probed(self) -> None:
+        class Taken(MemoryReactor):
+            def listenTCP(self, *_args: Any, **_options: Any) -> Any:
+                raise CannotListenError("::", 1, OSError(98, "Address already in use"))
+
+        error = self.assertRaises(
+            PortUnavailable, listen, cast(Any, Taken()), 1, "::", cast(Any, None)
+        )
+        self.assertNotIn("\n", str(error))
