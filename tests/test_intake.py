@@ -1,86 +1,21 @@
-"""The door in, row by row, on a real journal and an idle pipeline."""
+"""The door in, row by row."""
 
-import json
 import re
-from typing import Any, cast
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import attrs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
-from twisted.internet.protocol import Protocol
-from twisted.internet.testing import StringTransport
-from twisted.python.failure import Failure
 
-from chatgpt_source.config import Config
-from chatgpt_source.health import Health
-from chatgpt_source.intake import Intake, read_text
-from chatgpt_source.pipeline import Pipeline
-from chatgpt_source.prompt import Again, Hold, JournalUnavailable
-from chatgpt_source.quota import Calendar
-from chatgpt_source.web import BoundedSite, Problem
+from chatgpt_source.intake import read_text
+from chatgpt_source.prompt import JournalUnavailable
+from chatgpt_source.web import Problem
+from tests.door import CONFIG, DoorTestCase
 from tests.journal.common import NOON, JournalTestCase
 
-CONFIG = Config(target="http://target", token="t", everyday_limit=3, max_body_size=1000)
 ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
-
-
-class Answered:
-    """A parsed response."""
-
-    def __init__(self, raw: bytes) -> None:
-        head, _, self.body = raw.partition(b"\r\n\r\n")
-        status, *lines = head.decode().split("\r\n")
-        self.status = int(status.split()[1])
-        pairs = (line.split(": ", 1) for line in lines)
-        self.headers = {name.lower(): value for name, value in pairs}
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
-class DoorTestCase(JournalTestCase):
-    config = CONFIG
-
-    def setUp(self) -> None:
-        super().setUp()
-        clock = cast(Any, self.clock)
-        calendar = Calendar(self.config.timezone)
-        self.pipeline = Pipeline(clock, self.journal, self.config, cast(Any, None), cast(Any, None))
-        health = Health(clock, self.config, calendar, self.journal, self.pipeline)
-        self.intake = Intake(clock, self.config, calendar, self.journal, self.pipeline, health)
-        self.site = BoundedSite(clock, self.intake.answer, self.config.max_body_size)
-        self.connect()
-
-    def connect(self) -> None:
-        self.transport = StringTransport()
-        self.channel = cast(Protocol, self.site.buildProtocol(None))
-        self.channel.makeConnection(self.transport)
-        self.addCleanup(self.channel.connectionLost, Failure(ConnectionResetError()))
-
-    def request(
-        self, method: str, path: str = "/", body: bytes = b"", **headers: str | bytes
-    ) -> Answered:
-        self.transport.clear()
-        lines = [f"{method} {path} HTTP/1.1".encode(), b"Host: x"]
-        for name, value in headers.items():
-            raw = value if isinstance(value, bytes) else value.encode()
-            lines.append(name.replace("_", "-").encode() + b": " + raw)
-        lines.append(f"Content-Length: {len(body)}".encode())
-        self.channel.dataReceived(b"\r\n".join([*lines, b"", body]))
-        return Answered(self.transport.value())
-
-    def post(self, body: bytes = b"what is vanus", **headers: str | bytes) -> Answered:
-        return self.request("POST", "/", body, **headers)
-
-    def assert_problem(self, answer: Answered, status: int) -> str:
-        self.assertEqual(answer.status, status, answer.body)
-        self.assertEqual(answer.headers["content-type"], "application/problem+json")
-        self.assertEqual(set(answer.json), {"type", "title", "status", "detail"})
-        self.assertEqual(answer.json["status"], status)
-        return str(answer.json["detail"])
 
 
 class AcceptTests(DoorTestCase):
@@ -292,65 +227,6 @@ class StatusTests(DoorTestCase):
 
     def test_unknown(self) -> None:
         self.assert_problem(self.request("GET", "/prompts/nobody"), 404)
-
-
-class HealthTests(DoorTestCase):
-    OK = dict.fromkeys(("journal", "openai", "target", "quota", "backlog"), "ok")
-
-    def ready(self, status: int) -> Any:
-        answer = self.request("GET", "/readyz")
-        self.assertEqual(
-            (answer.status, answer.headers["content-type"]), (status, "application/json")
-        )
-        return answer.json
-
-    def test_alive(self) -> None:
-        self.assertEqual(self.request("GET", "/healthz").status, 200)
-
-    def test_ready(self) -> None:
-        self.assertEqual(self.ready(200), {"status": "ready", "checks": self.OK})
-
-    def test_degraded_by_the_quota(self) -> None:
-        for _ in range(3):
-            self.post()
-        body = self.ready(200)
-        self.assertEqual(body["status"], "degraded")
-        self.assertIn("3 prompts", body["checks"]["quota"])
-
-    def test_degraded_by_a_peer(self) -> None:
-        model, target = self.pipeline.model, self.pipeline.target
-        hold = Hold("the model answered 401: check `token`", status=401)
-        model.failed(model.start(NOON), hold, NOON, shared=True)
-        again = Again("the target answered 500", status=500)
-        target.failed(target.start(NOON), again, NOON, shared=False)
-        body = self.ready(200)
-        self.assertEqual(body["status"], "degraded")
-        self.assertIn("check `token`", body["checks"]["openai"])
-        self.assertIn("500", body["checks"]["target"])
-        model.succeeded(NOON)
-        target.succeeded(NOON)
-        self.assertEqual(self.ready(200)["status"], "ready")
-
-    def test_not_ready_while_the_journal_can_not_be_written(self) -> None:
-        self.journal.fault = "disk full"
-        body = self.ready(503)
-        self.assertEqual(body["status"], "not ready")
-        self.assertIn("disk full", body["checks"]["journal"])
-        self.assertEqual(self.request("GET", "/healthz").status, 200)
-
-    def test_not_ready_while_draining(self) -> None:
-        Deferred.fromCoroutine(self.pipeline.drain())
-        self.assertEqual(self.ready(503)["status"], "not ready")
-
-
-class FullBacklogHealthTests(DoorTestCase):
-    config = attrs.evolve(CONFIG, max_backlog=1)
-
-    def test_degraded_by_the_backlog(self) -> None:
-        self.post()
-        answer = self.request("GET", "/readyz")
-        self.assertEqual((answer.status, answer.json["status"]), (200, "degraded"))
-        self.assertIn("max_backlog", answer.json["checks"]["backlog"])
 
 
 class ReadTextTests(JournalTestCase):

@@ -5,22 +5,19 @@ from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred
-from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.config import Config
 from chatgpt_source.pipeline import LOOK, Pipeline
 from chatgpt_source.prompt import (
     Again,
-    Answer,
     CallError,
     Hold,
     JournalUnavailable,
     MaybeBilled,
-    Prompt,
     Rejected,
     State,
 )
-from tests.journal.common import ANSWER, DAY, NOON, JournalTestCase, prompt
+from tests.journal.common import ANSWER, JournalTestCase, prompt
 
 CONFIG = Config(target="http://target", token="t", concurrency=2)
 
@@ -473,11 +470,3 @@ class DrainTests(PipelineTestCase):
         self.crash()
         self.assertEqual(self.asks().claimed[0].prompt.id, "p2")
         self.assertEqual(self.deliveries().claimed[0].id, "p1")
-
-
-class OddTests(SynchronousTestCase):
-    def test_values_hide_what_they_hold(self) -> None:
-        shown = repr(Prompt("id", "a secret", "s-secret", "t-secret", DAY.start))
-        shown += repr(Answer("a secret")) + repr(Config(target="http://x", token="a-secret"))
-        self.assertNotIn("secret", shown)
-        self.assertIn(str(NOON - 43200), shown)

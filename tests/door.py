@@ -1,0 +1,75 @@
+"""The whole door over a connection in memory, on a real journal and an idle pipeline."""
+
+import json
+from typing import Any, cast
+
+from twisted.internet.protocol import Protocol
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+
+from chatgpt_source.config import Config
+from chatgpt_source.health import Health
+from chatgpt_source.intake import Intake
+from chatgpt_source.pipeline import Pipeline
+from chatgpt_source.quota import Calendar
+from chatgpt_source.web import BoundedSite
+from tests.journal.common import JournalTestCase
+
+CONFIG = Config(target="http://target", token="t", everyday_limit=3, max_body_size=1000)
+
+
+class Answered:
+    """A parsed response."""
+
+    def __init__(self, raw: bytes) -> None:
+        head, _, self.body = raw.partition(b"\r\n\r\n")
+        status, *lines = head.decode().split("\r\n")
+        self.status = int(status.split()[1])
+        pairs = (line.split(": ", 1) for line in lines)
+        self.headers = {name.lower(): value for name, value in pairs}
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class DoorTestCase(JournalTestCase):
+    config = CONFIG
+
+    def setUp(self) -> None:
+        super().setUp()
+        clock = cast(Any, self.clock)
+        calendar = Calendar(self.config.timezone)
+        self.pipeline = Pipeline(clock, self.journal, self.config, cast(Any, None), cast(Any, None))
+        health = Health(clock, self.config, calendar, self.journal, self.pipeline)
+        self.intake = Intake(clock, self.config, calendar, self.journal, self.pipeline, health)
+        self.site = BoundedSite(clock, self.intake.answer, self.config.max_body_size)
+        self.connect()
+
+    def connect(self) -> None:
+        self.transport = StringTransport()
+        self.channel = cast(Protocol, self.site.buildProtocol(None))
+        self.channel.makeConnection(self.transport)
+        self.addCleanup(self.channel.connectionLost, Failure(ConnectionResetError()))
+
+    def request(
+        self, method: str, path: str = "/", body: bytes = b"", **headers: str | bytes
+    ) -> Answered:
+        self.transport.clear()
+        lines = [f"{method} {path} HTTP/1.1".encode(), b"Host: x"]
+        for name, value in headers.items():
+            raw = value if isinstance(value, bytes) else value.encode()
+            lines.append(name.replace("_", "-").encode() + b": " + raw)
+        lines.append(f"Content-Length: {len(body)}".encode())
+        self.channel.dataReceived(b"\r\n".join([*lines, b"", body]))
+        return Answered(self.transport.value())
+
+    def post(self, body: bytes = b"what is vanus", **headers: str | bytes) -> Answered:
+        return self.request("POST", "/", body, **headers)
+
+    def assert_problem(self, answer: Answered, status: int) -> str:
+        self.assertEqual(answer.status, status, answer.body)
+        self.assertEqual(answer.headers["content-type"], "application/problem+json")
+        self.assertEqual(set(answer.json), {"type", "title", "status", "detail"})
+        self.assertEqual(answer.json["status"], status)
+        return str(answer.json["detail"])

@@ -1,0 +1,69 @@
+"""/healthz and /readyz, through the door."""
+
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+
+from chatgpt_source.prompt import Again, Hold
+from tests.door import CONFIG, DoorTestCase
+from tests.journal.common import NOON
+
+
+class HealthTests(DoorTestCase):
+    OK = dict.fromkeys(("journal", "openai", "target", "quota", "backlog"), "ok")
+
+    def ready(self, status: int) -> Any:
+        answer = self.request("GET", "/readyz")
+        self.assertEqual(
+            (answer.status, answer.headers["content-type"]), (status, "application/json")
+        )
+        return answer.json
+
+    def test_alive(self) -> None:
+        self.assertEqual(self.request("GET", "/healthz").status, 200)
+
+    def test_ready(self) -> None:
+        self.assertEqual(self.ready(200), {"status": "ready", "checks": self.OK})
+
+    def test_degraded_by_the_quota(self) -> None:
+        for _ in range(3):
+            self.post()
+        body = self.ready(200)
+        self.assertEqual(body["status"], "degraded")
+        self.assertIn("3 prompts", body["checks"]["quota"])
+
+    def test_degraded_by_a_peer(self) -> None:
+        model, target = self.pipeline.model, self.pipeline.target
+        hold = Hold("the model answered 401: check `token`", status=401)
+        model.failed(model.start(NOON), hold, NOON, shared=True)
+        again = Again("the target answered 500", status=500)
+        target.failed(target.start(NOON), again, NOON, shared=False)
+        body = self.ready(200)
+        self.assertEqual(body["status"], "degraded")
+        self.assertIn("check `token`", body["checks"]["openai"])
+        self.assertIn("500", body["checks"]["target"])
+        model.succeeded(NOON)
+        target.succeeded(NOON)
+        self.assertEqual(self.ready(200)["status"], "ready")
+
+    def test_not_ready_while_the_journal_can_not_be_written(self) -> None:
+        self.journal.fault = "disk full"
+        body = self.ready(503)
+        self.assertEqual(body["status"], "not ready")
+        self.assertIn("disk full", body["checks"]["journal"])
+        self.assertEqual(self.request("GET", "/healthz").status, 200)
+
+    def test_not_ready_while_draining(self) -> None:
+        Deferred.fromCoroutine(self.pipeline.drain())
+        self.assertEqual(self.ready(503)["status"], "not ready")
+
+
+class FullBacklogHealthTests(DoorTestCase):
+    config = attrs.evolve(CONFIG, max_backlog=1)
+
+    def test_degraded_by_the_backlog(self) -> None:
+        self.post()
+        answer = self.request("GET", "/readyz")
+        self.assertEqual((answer.status, answer.json["status"]), (200, "degraded"))
+        self.assertIn("max_backlog", answer.json["checks"]["backlog"])

@@ -1,0 +1,26 @@
+"""The values that travel."""
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from chatgpt_source.journal import Ask, Delivery
+from chatgpt_source.prompt import Again, Answer, MaybeBilled, Prompt, Rejected
+
+
+class ReprTests(SynchronousTestCase):
+    def test_values_hide_what_somebody_wrote(self) -> None:
+        prompt = Prompt("id-1", "a secret", "s-secret", "t-secret", 12.0)
+        for value in (prompt, Answer("a secret"), Ask(prompt, 1), Delivery("1", b"secret", 0, 1)):
+            self.assertNotIn("secret", repr(value))
+        self.assertIn("id-1", repr(prompt))
+
+
+class CallErrorTests(SynchronousTestCase):
+    def test_the_reason_is_the_text(self) -> None:
+        self.assertEqual(str(Rejected("why", status=400)), "why")
+
+    def test_throttled(self) -> None:
+        self.assertTrue(Again("why", status=429).throttled)
+        self.assertFalse(Again("why", status=503).throttled)
+
+    def test_maybe_billed_is_tried_again(self) -> None:
+        self.assertIsInstance(MaybeBilled("why"), Again)

@@ -1,0 +1,107 @@
+"""The daemon put together: what makeService finds wrong, and how a start that fails ends.
+
+What it does once it runs is shown by the tests in `tests/e2e`, on the real thing.
+"""
+
+import socket
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import IService, IServiceMaker
+from twisted.internet.testing import MemoryReactor
+from twisted.plugin import getPlugins
+from twisted.python import usage
+from twisted.trial.unittest import SynchronousTestCase
+
+from chatgpt_source import service
+from chatgpt_source.config import Config
+from chatgpt_source.journal.sqlite import open_journal
+from chatgpt_source.prompt import JournalError
+from chatgpt_source.service import ChatGPTSource, Options, makeService
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+class MakeServiceTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.home = Path(self.mktemp())
+        self.home.mkdir()
+        self.config = self.home / "config.yml"
+        self.patch(service.os, "environ", {"CONNECTOR_CONFIG": str(self.config)})
+        self.write(port=free_port())
+
+    def write(self, **settings: object) -> None:
+        lines = {"target": "http://localhost:9", "token": "t", **settings}
+        self.config.write_text("".join(f"{key}: {value}\n" for key, value in lines.items()))
+
+    def options(self, **twistd: object) -> Options:
+        options = Options()
+        options.parent = {"rundir": str(self.home), "nodaemon": True, **twistd}
+        return options
+
+    def message(self, **twistd: object) -> str:
+        return str(self.assertRaises(SystemExit, makeService, self.options(**twistd)).code)
+
+    def test_made(self) -> None:
+        self.assertTrue(IService.providedBy(makeService(self.options())))
+
+    def test_every_mistake_has_its_line(self) -> None:
+        self.write(port="x", everyday_limit=0)
+        port, limit = self.message().splitlines()
+        self.assertTrue(port.startswith("`port` must be"), port)
+        self.assertTrue(limit.startswith("`everyday_limit` must be"), limit)
+
+    def test_concurrency_that_can_not_fit(self) -> None:
+        self.patch(service, "_hard_limit", lambda: 300)
+        self.assertRegex(self.message(), r"\A`concurrency` must be at most 50 [^\n]+\Z")
+
+    def test_a_busy_port(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            self.write(port=port)
+            self.assertRegex(self.message(), rf"\Aport {port} [^\n]+\Z")
+
+    def test_a_journal_in_use(self) -> None:
+        opened = open_journal(self.home / "journal.sqlite")
+        self.addCleanup(opened.close)
+        self.assertRegex(self.message(), r"\Ajournal [^\n]+journal.sqlite is in use [^\n]+\Z")
+
+    def test_the_journal_is_in_the_rundir(self) -> None:
+        makeService(self.options())
+        self.assertTrue((self.home / "journal.sqlite").exists())
+
+    def test_another_users_journal_is_not_made_as_root(self) -> None:
+        makeService(self.options(uid=10001))
+        self.assertFalse((self.home / "journal.sqlite").exists())
+
+
+class StartTests(SynchronousTestCase):
+    def start(self, *, foreground: bool) -> ChatGPTSource:
+        nowhere = Path(self.mktemp()) / "deeper" / "journal.sqlite"
+        config = Config(target="http://localhost:9", token="t")
+        reactor: Any = MemoryReactor()
+        daemon = ChatGPTSource(reactor, config, nowhere, "::", foreground=foreground)
+        daemon.privilegedStartService()
+        self.assertEqual(reactor.tcpServers[0][0], 8080)
+        return daemon
+
+    def test_in_the_foreground_a_failed_start_is_one_line(self) -> None:
+        daemon = self.start(foreground=True)
+        error = self.assertRaises(SystemExit, daemon.startService)
+        self.assertNotIn("\n", str(error.code))
+
+    def test_after_the_fork_it_is_an_exception_that_reaches_the_parent(self) -> None:
+        self.assertRaises(JournalError, self.start(foreground=False).startService)
+
+
+class PluginTests(SynchronousTestCase):
+    def test_both_are_offered(self) -> None:
+        offered = {maker.tapname: maker for maker in getPlugins(IServiceMaker)}
+        self.assertTrue(issubclass(offered["chatgpt-source"].options, usage.Options))
+        self.assertTrue(issubclass(offered["cloudevents-display"].options, usage.Options))
+
+    def test_takes_no_arguments(self) -> None:
+        self.assertRaises(usage.UsageError, Options().parseOptions, ["surplus"])
