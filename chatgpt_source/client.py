@@ -1,6 +1,7 @@
 """The one HTTP client that both calls use: pool, timeouts, size caps, no cookies, no redirects."""
 
 from http.cookiejar import DefaultCookiePolicy
+from typing import Any, NoReturn, TypeVar
 
 from attrs import field, frozen
 from hyperlink import EncodedURL
@@ -9,11 +10,26 @@ from service_identity import VerificationError
 from treq.client import HTTPClient
 from treq.cookies import IndexableCookieJar
 from twisted.internet import error as net
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError, succeed
-from twisted.internet.interfaces import IConsumer, IReactorTime, ITransport
+from twisted.internet.defer import (
+    CancelledError,
+    Deferred,
+    TimeoutError,
+    maybeDeferred,
+    succeed,
+)
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.interfaces import (
+    IConsumer,
+    IHandshakeListener,
+    IReactorTime,
+    IStreamClientEndpoint,
+    ITransport,
+)
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.protocols.policies import WrappingFactory
 from twisted.python.failure import Failure
 from twisted.web.client import (
+    URI,
     Agent,
     BrowserLikePolicyForHTTPS,
     HostnameCachingHTTPSPolicy,
@@ -22,12 +38,15 @@ from twisted.web.client import (
 )
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IBodyProducer, IResponse
-from zope.interface import implementer
+from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer, IPolicyForHTTPS, IResponse
+from zope.interface import alsoProvides, implementer
 
 from chatgpt_source import __version__
 
+T = TypeVar("T")
+
 CONNECT_TIMEOUT = 10.0
+"""Seconds that connecting may take, and that TLS may take after it."""
 KEEP_IDLE = 4.0
 """Seconds an idle connection is kept: less than the 5 s after which common servers close theirs."""
 
@@ -95,7 +114,8 @@ class Client:
         headers = headers.copy()
         headers.setRawHeaders(b"User-Agent", [b"chatgpt-source/" + __version__.encode("ascii")])
         producer = _Body(body)
-        call = self._http.request(
+        call = maybeDeferred(
+            self._http.request,
             "POST",
             url,
             headers=headers,
@@ -105,36 +125,134 @@ class Client:
             reactor=self._clock,  # type: ignore[arg-type] # it only tells the time
         )
         try:
-            response = await call.addTimeout(timeout, self._clock)
+            response = await _cancellable(call.addTimeout(timeout, self._clock, _timed_out))
         except CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it was, the call failed
-            sent = producer.started and not _is_handshake_failure(error)
-            raise (NoReply if sent else NotSent)(_describe(error)) from None
+            raise (NoReply if producer.started else NotSent)(_describe(error)) from None
         left = max(0.001, timeout - (self._clock.seconds() - started))
         content, flaw = await _read(response, most, left, self._clock)
         return Reply(response.code, response.headers, content, flaw)
 
 
-def make_client(reactor: IReactorTime, connections: int) -> tuple[Client, HTTPConnectionPool]:
+def make_client(reactor: Any, connections: int) -> tuple[Client, HTTPConnectionPool]:
     """The client of a process, and the pool that is to be closed at its end.
 
     Args:
-        reactor: Which must be able to connect.
+        reactor: Which connects.
         connections: How many idle connections to one peer may be kept.
     """
     pool = HTTPConnectionPool(reactor)
     pool.maxPersistentPerHost = connections
     pool.cachedConnectionTimeout = KEEP_IDLE  # type: ignore[assignment] # any number will do
     pool._factory.noisy = False  # noqa: SLF001 - else each connection is logged
-    agent = Agent(
-        reactor,
-        HostnameCachingHTTPSPolicy(BrowserLikePolicyForHTTPS()),
-        connectTimeout=CONNECT_TIMEOUT,
-        pool=pool,
-    )
+    policy = HostnameCachingHTTPSPolicy(BrowserLikePolicyForHTTPS())
+    agent = Agent.usingEndpointFactory(reactor, _Endpoints(reactor, policy), pool)
     no_cookies = IndexableCookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
     return Client(reactor, HTTPClient(agent, no_cookies)), pool
+
+
+class FixedURL(EncodedURL):
+    """A URL that is ASCII already: treq would work that out again at each call.
+
+    It also would take the address in `http://[::1]/` and the name in `http://my_host/` for
+    internationalised names, which they are not.
+    """
+
+    def to_uri(self) -> "FixedURL":
+        """The URL itself."""
+        return self
+
+
+@implementer(IAgentEndpointFactory)
+class _Endpoints:
+    """Endpoints that are connected once TLS is agreed upon, not before.
+
+    Twisted's own are connected with TCP, and a request that is written before the handshake is held
+    back: if that fails, it looks as if the request might have been sent.
+    """
+
+    def __init__(self, reactor: Any, policy: IPolicyForHTTPS) -> None:
+        self._reactor = reactor
+        self._policy = policy
+
+    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
+        host = uri.host.decode("ascii")
+        endpoint = HostnameEndpoint(self._reactor, host, uri.port, timeout=CONNECT_TIMEOUT)
+        if uri.scheme != b"https":
+            return endpoint
+        creator = self._policy.creatorForNetloc(uri.host, uri.port)
+        return _Handshaken(wrapClientTLS(creator, endpoint), self._reactor)
+
+
+@implementer(IStreamClientEndpoint)
+class _Handshaken:
+    """A TLS endpoint that is connected once the handshake is done."""
+
+    def __init__(self, endpoint: IStreamClientEndpoint, clock: IReactorTime) -> None:
+        self._endpoint = endpoint
+        self._clock = clock
+
+    def connect(self, protocolFactory: Any) -> Deferred[Any]:  # noqa: N803
+        return Deferred.fromCoroutine(self._connect(protocolFactory))
+
+    async def _connect(self, factory: Any) -> Any:
+        waiting = _WaitForHandshake(factory)
+        protocol: Any = await self._endpoint.connect(waiting)
+        try:
+            await waiting.done.addTimeout(CONNECT_TIMEOUT, self._clock, _timed_out)
+        except BaseException:
+            protocol.transport.abortConnection()
+            raise
+        return protocol
+
+
+class _WaitForHandshake(WrappingFactory):
+    """Builds a factory's protocols; `done` fires when the handshake of the first one ends."""
+
+    noisy = False
+
+    def __init__(self, factory: Any) -> None:
+        super().__init__(factory)
+        self.done: Deferred[None] = Deferred()
+
+    def buildProtocol(self, addr: Any) -> Any:
+        protocol = self.wrappedFactory.buildProtocol(addr)
+        lost = protocol.connectionLost
+
+        def handshake_completed() -> None:
+            del protocol.connectionLost
+            self.done.callback(None)
+
+        def connection_lost(reason: Failure) -> None:
+            lost(reason)
+            if not self.done.called:
+                self.done.errback(reason)
+
+        protocol.handshakeCompleted = handshake_completed
+        protocol.connectionLost = connection_lost
+        alsoProvides(protocol, IHandshakeListener)
+        return protocol
+
+
+def _cancellable(call: Deferred[T]) -> Deferred[T]:
+    """A call that ends with CancelledError when it is cancelled; an Agent's ends as it likes."""
+
+    def cancel(done: Deferred[T]) -> None:
+        done.errback(CancelledError())
+        call.cancel()
+
+    def ended(result: Any) -> None:
+        if not done.called:
+            done.callback(result)
+
+    done: Deferred[T] = Deferred(cancel)
+    call.addBoth(ended)
+    return done
+
+
+def _timed_out(_: object, timeout: float) -> NoReturn:
+    raise TimeoutError(timeout)
 
 
 @implementer(IBodyProducer)
@@ -183,7 +301,7 @@ class _Collector(Protocol):
         self._left = most
 
     def dataReceived(self, data: bytes) -> None:
-        if self._left <= 0:
+        if self._left < 0:
             return
         self.chunks.append(data[: self._left])
         self._left -= len(data)
@@ -228,21 +346,14 @@ def _causes(error: BaseException | None) -> list[BaseException]:
     return [error, *(cause for reason in reasons for cause in _causes(reason.value))]
 
 
-def _is_handshake_failure(error: BaseException) -> bool:
-    """Whether TLS was never agreed upon: what had been written was still held back."""
-    return any(
-        "certificate verify failed" in repr(cause)
-        if isinstance(cause, SSL.Error)
-        else isinstance(cause, VerificationError)
-        for cause in _causes(error)
-    )
-
-
 def _describe(error: BaseException | None) -> str:
     """An exception in words that hold nothing of the call's content."""
     causes = _causes(error)
-    if error is not None and _is_handshake_failure(error):
-        return "its TLS certificate is not trusted"
+    if any(isinstance(cause, VerificationError) for cause in causes):
+        return "its TLS certificate is for another name"
+    if any(isinstance(cause, SSL.Error) for cause in causes):
+        untrusted = any("certificate verify failed" in repr(cause) for cause in causes)
+        return "its TLS certificate is not trusted" if untrusted else "TLS can't be agreed upon"
     for cause in reversed(causes):
         for kind in type(cause).__mro__:
             if kind in _WORDS:

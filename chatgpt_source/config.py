@@ -6,7 +6,7 @@ A mistake's line never holds the value it is about: a slip of YAML can put the t
 import difflib
 import re
 from collections.abc import Callable, Mapping
-from math import isfinite
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -49,6 +49,8 @@ def _text(value: Any) -> str:
         raise _Wrong("a string (in quotes, if YAML takes it for something else)")
     if not value.strip():
         raise _Wrong("a string that is not empty")
+    if re.search("[\0\ud800-\udfff]", value):
+        raise _Wrong("a string of whole characters, without NUL")
     return value
 
 
@@ -60,18 +62,22 @@ def _token(value: Any) -> str:
 
 
 def _url(value: Any) -> str:
+    """A URL in ASCII, without its fragment: an internationalised name is encoded (RFC 3490)."""
     expected = "an http:// or https:// URL with a host and without user or password"
     try:
         text = _text(value).strip()
+        if not text.isascii():
+            text = hyperlink.URL.from_text(text).to_uri().to_text()
         parts = urlsplit(text)
-        port = parts.port  # raises if it is not a port
-        uri = hyperlink.URL.from_text(text).to_uri()
+        host, port = parts.hostname or "", parts.port  # raises if it is not a port
+        if ":" in host:
+            IPv6Address(host)
     except (_Wrong, ValueError, TypeError) as error:
         raise _Wrong(expected) from error
-    known = parts.scheme in {"http", "https"} and parts.hostname and port != 0
-    if not known or parts.username is not None or re.search(r"[\x00-\x20\x7f]", text):
+    known = parts.scheme in {"http", "https"} and re.fullmatch(r"[\w.:-]+", host) and port != 0
+    if not known or parts.username is not None or re.search(r"[\x00-\x20\x7f\\]", text):
         raise _Wrong(expected)
-    return str(uri.replace(fragment="").to_text())
+    return text.partition("#")[0]
 
 
 def _whole(low: int, high: int) -> Reader:
@@ -87,9 +93,9 @@ def _whole(low: int, high: int) -> Reader:
 def _seconds(*, above_zero: bool) -> Reader:
     def read(value: Any) -> float:
         expected = f"a number of seconds, {'more than 0' if above_zero else '0 or more'}"
-        if type(value) not in {int, float} or not isfinite(value) or value > 1e9:
+        if type(value) not in {int, float} or not 0 <= value <= 1e9:
             raise _Wrong(expected)
-        if value < 0 or (above_zero and value == 0):
+        if above_zero and value == 0:
             raise _Wrong(expected)
         return float(value)
 
@@ -113,7 +119,8 @@ def _log_config(value: Any) -> str | None:
     if not isinstance(value, dict) or set(value) - {"log_level"}:
         raise _Wrong("a mapping with the one key `log_level`")
     try:
-        return _log_level(value["log_level"]) if value.get("log_level") else None
+        level = value.get("log_level")
+        return None if level is None or level == "" else _log_level(level)
     except _Wrong as wrong:
         raise _Wrong(f"a mapping whose `log_level` is {wrong}") from wrong
 
@@ -188,7 +195,9 @@ def load(environ: Mapping[str, str], default_file: Path = DEFAULT_FILE) -> Confi
         ConfigError: With every mistake there is.
     """
     document, origin = _document(environ, default_file)
-    mistakes = [line for key in document if (line := _objection(key, document[key]))]
+    mistakes = [
+        line for key in document if (line := _objection(key, document[key], document.get("token")))
+    ]
     settings: dict[str, Any] = {}
     for key, setting in _SETTINGS.items():
         try:
@@ -216,9 +225,10 @@ def require_files(config: Config, limit: int) -> None:
     """
     most = (limit - FILES_KEPT_FREE) // FILES_PER_CALL
     if config.concurrency > most:
+        advice = "lower it, or raise that limit" if most > 0 else "raise that limit"
         raise ConfigError(
-            f"`concurrency` must be at most {max(most, 1)} where a process may open {limit} files:"
-            " lower it, or raise the hard limit (`ulimit -Hn`)"
+            f"`concurrency` must be at most {max(0, most)} with a hard limit of {limit} open files:"
+            f" {advice} (`ulimit -Hn`)"
         )
 
 
@@ -258,20 +268,20 @@ def _read(name: str, read: Reader, value: Any) -> Any:
         raise ConfigError(f"{name} must be {wrong}") from wrong
 
 
-def _objection(key: object, value: Any) -> str | None:
+def _objection(key: object, value: Any, token: Any) -> str | None:
     """What is wrong with a key of the file being there at all."""
     if key in _SETTINGS or key in _WITHOUT_EFFECT:
         return None
     if key == "vanus":
         endpoint, eventbus = "<gateway>", "<eventbus>"
         if isinstance(value, dict):
-            endpoint = _shown(value.get("endpoint"), endpoint)
-            eventbus = _shown(value.get("eventbus"), eventbus)
+            endpoint = _shown(value.get("endpoint"), endpoint, token)
+            eventbus = _shown(value.get("eventbus"), eventbus, token)
         return (
             "`vanus` must be replaced by the gateway's URL:"
             f" target: http://{endpoint}/gateway/{eventbus}"
         )
-    if not isinstance(key, str) or not re.fullmatch(r"\w{1,40}", key):
+    if not isinstance(key, str) or not re.fullmatch(r"[A-Za-z_]{1,40}", key):
         return (
             "a key is unknown and not shown, as it may be a secret: is a colon or a space missing?"
         )
@@ -280,8 +290,9 @@ def _objection(key: object, value: Any) -> str | None:
     return f"`{key}` is not a known key: {advice}"
 
 
-def _shown(value: Any, otherwise: str) -> str:
-    return value if isinstance(value, str) and re.fullmatch(r"[\w.:\[\]-]+", value) else otherwise
+def _shown(value: Any, otherwise: str, token: Any) -> str:
+    plain = isinstance(value, str) and re.fullmatch(r"[\w.:\[\]-]+", value) and value != token
+    return str(value) if plain else otherwise
 
 
 def _document(environ: Mapping[str, str], default_file: Path) -> tuple[dict[Any, Any], str]:
@@ -319,10 +330,11 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - yaml's signature
         seen: set[str] = set()
         for key, _ in node.value:
-            if key.value in seen and isinstance(key, yaml.ScalarNode):
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(problem_mark=key.start_mark)
+            if key.value in seen:
                 raise yaml.MarkedYAMLError(problem="twice", problem_mark=key.start_mark)
-            if isinstance(key, yaml.ScalarNode):
-                seen.add(key.value)
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 
@@ -334,5 +346,5 @@ def _parsed(raw: bytes, where: str) -> Any:
         place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         what = "a key is given twice" if error.problem == "twice" else "it is not valid YAML"
         raise ConfigError(f"{where}: {what}{place}") from None
-    except (yaml.YAMLError, ValueError, RecursionError):
+    except Exception:  # noqa: BLE001 - yaml's constructors raise what they please
         raise ConfigError(f"{where} must be YAML in UTF-8") from None

@@ -1,10 +1,9 @@
 """The CloudEvent call: an event to the target (HTTP binding, structured mode)."""
 
-from hyperlink import EncodedURL
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.http_headers import Headers
 
-from chatgpt_source.client import Client, NoReply, NotSent
+from chatgpt_source.client import Client, FixedURL, NoReply, NotSent
 from chatgpt_source.event import CONTENT_TYPE
 from chatgpt_source.prompt import Again
 from chatgpt_source.retry import retry_after, target_error
@@ -26,7 +25,7 @@ class Target:
     def __init__(self, client: Client, clock: IReactorTime, url: str) -> None:
         self._client = client
         self._clock = clock
-        self._url = EncodedURL.from_text(url)
+        self._url = FixedURL.from_text(url)
         self._headers = Headers({b"Content-Type": [CONTENT_TYPE.encode("ascii")]})
 
     async def deliver(self, event: bytes) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from datetime import datetime, timezone
+from ipaddress import IPv6Address
 
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
@@ -26,13 +27,22 @@ _URI_REFERENCE = re.compile(
     rf"|)(?:\?(?:{_PCHAR}|[/?])*)?(?:\#(?:{_PCHAR}|[/?])*)?"
 )
 """RFC 3986, appendix A: `URI-reference`."""
-_NOT_IN_STRINGS = re.compile("[\x00-\x1f\x7f-\x9f\ufdd0-\ufdef]|[\ufffe\uffff]")
+_NOT_IN_STRINGS = re.compile(
+    "[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef"
+    + "".join(chr(plane << 16 | low) for plane in range(17) for low in (0xFFFE, 0xFFFF))
+    + "]"
+)
 """What a CloudEvents String must not hold (CloudEvents 1.0.2, section 3.1)."""
 
 
 def is_source(value: str) -> bool:
     """Whether an event may have this `source`: a URI-reference that is not empty."""
-    return bool(value) and _URI_REFERENCE.fullmatch(value) is not None
+    if not value or not _URI_REFERENCE.fullmatch(value):
+        return False
+    try:
+        return all(IPv6Address(address) for address in re.findall(r"\[([^v\]]+)\]", value))
+    except ValueError:
+        return False
 
 
 def is_type(value: str) -> bool:

@@ -71,9 +71,7 @@ class Gate:
     @property
     def opens_at(self) -> float:
         """When the mere passing of time may let a call pass; in the past if it does already."""
-        if self._held:
-            return self._probe_at
-        return max(self._closed_until, self._paced_until)
+        return max(self._closed_until, self._probe_at if self._held else self._paced_until)
 
     def room(self, now: float) -> int:
         """How many calls may start now."""
@@ -106,7 +104,7 @@ class Gate:
         """Take note of a success: the circuit closes, and one more call may pass at once."""
         if self._held:
             log.info("{peer} answers again: resuming", peer=self.peer)
-        self._held = self._trouble = None
+        self._held = self._trouble = self._probe = None
         self._misses = self._throttles = self._streak = 0
         self._paced_until = NEVER
         self._window = min(self.limit, self._window + 1)
@@ -146,7 +144,7 @@ class Gate:
         self._held = error.reason
 
     def _throttle(self, call: Call, error: Again, now: float) -> None:
-        if call.started >= self._throttled_at:  # else it started before the gate closed
+        if call.started > self._throttled_at:  # else it started before the gate closed
             self._throttles += 1
             self._throttled_at = now
             self._window = 1

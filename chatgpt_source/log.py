@@ -38,6 +38,9 @@ LEVELS = {
 }
 """The Go connector's level names (those of zerolog), and `warning`, as Twisted's levels."""
 
+_ONE_LINE = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029], " ")
+"""What could end a line early, or drive a terminal."""
+
 _levels = LogLevelFilterPredicate(defaultLogLevel=LogLevel.info)
 
 
@@ -77,11 +80,12 @@ class _LineObserver:
         when = datetime.fromtimestamp(event["log_time"], timezone.utc)
         failure = event.get("log_failure")
         if failure is None:
-            text = formatEvent(event).replace("\n", " ")
+            text = formatEvent(event).translate(_ONE_LINE)
         else:  # from Twisted; what it says may hold anything
             text = f"an error nobody foresaw: {failure.type.__name__} at {_places(failure)}"
         stamp = when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        self._out.write(f"{stamp} {event['log_level'].name:<8} {text}\n")
+        line = f"{stamp} {event['log_level'].name:<8} {text}\n"
+        self._out.write(line.encode(self._out.encoding or "utf-8", "replace").decode())
         self._out.flush()
 
 

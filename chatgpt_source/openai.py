@@ -4,11 +4,10 @@ import json
 import re
 from typing import Any
 
-from hyperlink import EncodedURL
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.http_headers import Headers
 
-from chatgpt_source.client import Client, NoReply, NotSent, Reply
+from chatgpt_source.client import Client, FixedURL, NoReply, NotSent, Reply
 from chatgpt_source.config import Config
 from chatgpt_source.prompt import Again, Answer, CallError, MaybeBilled, Prompt, Rejected
 from chatgpt_source.retry import model_error, retry_after
@@ -30,9 +29,7 @@ class Model:
         self._client = client
         self._clock = clock
         self._config = config
-        self._url = EncodedURL.from_text(config.base_url).child("chat", "completions")
-        if config.base_url.endswith("/"):
-            self._url = EncodedURL.from_text(config.base_url).click("chat/completions")
+        self._url = FixedURL.from_text(config.base_url).child("chat", "completions")
         self._headers = Headers(
             {
                 b"Authorization": [b"Bearer " + config.token.encode("ascii")],
@@ -59,7 +56,7 @@ class Model:
             raise Again(f"the model can't be reached: {error}") from None
         except NoReply as error:
             raise MaybeBilled(f"the model did not answer: {error}") from None
-        if reply.status != 200:
+        if not 200 <= reply.status < 300:
             raise refusal(reply, self._clock.seconds())
         return read_answer(reply)
 
@@ -79,7 +76,7 @@ def refusal(reply: Reply, now: float) -> CallError:
     """What an answer other than 200 means, by its status and OpenAI's error object."""
     try:
         error = json.loads(reply.body)["error"]
-        codes = [word for word in (error["code"], error.get("type")) if isinstance(word, str)]
+        codes = [word for word in (error.get("code"), error.get("type")) if isinstance(word, str)]
         param = error.get("param")
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         codes, param = [], None
@@ -92,7 +89,7 @@ def refusal(reply: Reply, now: float) -> CallError:
 
 
 def read_answer(reply: Reply) -> Answer:
-    """Read a 200 strictly.
+    """Read a success strictly; only a 200 can be one.
 
     Raises:
         MaybeBilled: If it is not a chat completion with a choice.
@@ -113,7 +110,7 @@ def read_answer(reply: Reply) -> Answer:
     if finish_reason == "content_filter":
         raise Rejected("the answer was stopped by the provider's content filter", status=200)
     if not content or not content.strip():
-        shown = finish_reason if finish_reason in {"stop", "length", "tool_calls"} else "unknown"
+        shown = finish_reason if finish_reason in ("stop", "length", "tool_calls") else "unknown"
         raise Rejected(f"the answer is empty (finish_reason: {shown})", status=200)
     return Answer(
         content=_without_lone_surrogates(content),
@@ -131,6 +128,8 @@ def request_id(reply: Reply) -> str | None:
 
 
 def _completion(reply: Reply) -> dict[str, Any]:
+    if reply.status != 200:
+        raise _unreadable(f"its status is {reply.status}")
     if reply.flaw:
         raise _unreadable(f"it {reply.flaw}")
     try:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime, time, timedelta, timezone
+from math import floor
 from zoneinfo import ZoneInfo
 
 from attrs import define, field, frozen
@@ -32,10 +33,14 @@ def day_at(instant: float, zone: ZoneInfo) -> Day:
     Midnight is the first instant after `instant` that has another date, wherever the clocks are
     put forward or back: a night may lack it, pass it twice, or jump over a whole date.
     """
-    local = datetime.fromtimestamp(instant, zone)
+    local = datetime.fromtimestamp(floor(instant), zone)  # it would round up, over midnight
     tomorrow = datetime.combine(local.date() + timedelta(days=1), time.min, zone)
     candidates = (tomorrow.replace(fold=fold).timestamp() for fold in (0, 1))
     after = next(moment for moment in candidates if moment > instant)
+    today = datetime.combine(local.date(), time.min, zone)
+    again = today.replace(fold=1).timestamp()
+    if again > instant and datetime.fromtimestamp(again - 1, zone).date() != local.date():
+        after = again  # the clocks will go back to yesterday, and this date comes twice
     return Day(local.date().isoformat(), instant, _first_other_date(instant, after, zone))
 
 

@@ -5,6 +5,7 @@ The classes are those of `prompt.CallError`. Statuses are HTTP's (RFC 9110).
 
 import re
 from collections.abc import Callable, Iterable
+from datetime import timezone
 from email.utils import parsedate_to_datetime
 from math import isfinite
 
@@ -19,8 +20,8 @@ MAYBE_BILLED_ATTEMPTS = 3
 """The first ask and two more: each may have cost money."""
 
 _EMPTY_ACCOUNT = re.compile(
-    r"insufficient_quota|credit_balance_exhausted|\w*_spend_limit_exceeded"
-    r"|organization_usage_limit_exceeded"
+    r"(?:\w*_(?=spend_limit))?(insufficient_quota|credit_balance_exhausted"
+    r"|organization_usage_limit_exceeded|(?<=_)spend_limit_exceeded)"
 )
 _OUR_PARAMETERS = frozenset({"model", "max_completion_tokens", "max_tokens"})
 """Members of the request that the configuration sets: a 400 about one is not the prompt's fault."""
@@ -78,7 +79,10 @@ def _number(value: str | None) -> float | None:
 
 def _until(value: str, now: float) -> float | None:
     try:
-        return parsedate_to_datetime(value).timestamp() - now
+        date = parsedate_to_datetime(value)
+        if date.tzinfo is None:  # RFC 9110, section 5.6.7: all are in UTC
+            date = date.replace(tzinfo=timezone.utc)
+        return date.timestamp() - now
     except (TypeError, ValueError, OverflowError):
         return None
 
@@ -95,9 +99,9 @@ def model_error(
         wait: What `retry_after` made of the headers.
     """
     told = f"the model answered {status}"
-    empty = next(filter(_EMPTY_ACCOUNT.fullmatch, codes), None)
+    empty = next(filter(None, map(_EMPTY_ACCOUNT.fullmatch, codes)), None)
     if status == 429 and empty:
-        return Hold(f"{told} ({empty}): check the account's balance", status=status)
+        return Hold(f"{told} ({empty[1]}): check the account's balance", status=status)
     if status in {408, 409, 429} or status >= 500:
         return Again(told, status=status, retry_after=wait)
     if status in {401, 402, 403, 404, 405}:

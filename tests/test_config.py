@@ -545,7 +545,8 @@ class UrlTests(ConfigCase):
             "http://h/a%20b": "http://h/a%20b",
             "http://h/x#part": "http://h/x",
             "http://h#": "http://h",
-            "http://127.0.0.1:80/": "http://127.0.0.1/",
+            "http://127.0.0.1:80/": "http://127.0.0.1:80/",
+            "http://my_host/": "http://my_host/",
             "http://[::1]:8080/x": "http://[::1]:8080/x",
             "https://[2001:db8::1]/": "https://[2001:db8::1]/",
             "http://münchen.example/ü?q=ä": "http://xn--mnchen-3ya.example/%C3%BC?q=%C3%A4",
@@ -556,7 +557,7 @@ class UrlTests(ConfigCase):
         for given_, expected in table.items():
             for key in ("target", "base_url"):
                 config = self.load({**GOOD, key: given_})
-                self.assertEqual(getattr(config, key).rstrip(":"), expected, given_)
+                self.assertEqual(getattr(config, key), expected, given_)
 
 
 class RequireFilesTests(ConfigCase):

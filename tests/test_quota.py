@@ -66,7 +66,7 @@ LAST = datetime(2037, 12, 31, tzinfo=timezone.utc).timestamp()
 
 
 def local_date(instant: float, zone: ZoneInfo) -> date:
-    return datetime.fromtimestamp(instant, zone).date()
+    return datetime.fromtimestamp(floor(instant), zone).date()
 
 
 def utc(*parts: int) -> float:
@@ -244,6 +244,7 @@ class PropertyTests(DayCase):
     @example(utc(2010, 11, 7, 2, 30) + 30, "America/St_Johns", [0.01, 0.02, 0.04])
     @example(utc(2010, 11, 7, 2, 30) - 30, "America/Goose_Bay", [0.01, 0.02, 0.04])
     @example(utc(2011, 12, 30, 9), "Pacific/Apia", [0.0, 0.5, 1.0])
+    @example(utc(1987, 1, 1) - 1e-7, "UTC", [0.0, 0.5, 1.0])
     def test_a_day_is_one_stretch_of_one_date(
         self, instant: float, name: str, shares: list[float]
     ) -> None:

@@ -1,0 +1,174 @@
+"""The CloudEvent call: what is sent, and what each answer of the target means."""
+
+from treq.client import HTTPClient
+from treq.testing import RequestTraversalAgent
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.error import ConnectionRefusedError as Refused
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.client import ResponseNeverReceived
+from twisted.web.http_headers import Headers
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request
+
+from chatgpt_source.client import Client, NoReply, NotSent, Reply
+from chatgpt_source.delivery import MOST_BYTES, TIMEOUT, Target
+from chatgpt_source.prompt import Again, CallError, Hold, MaybeBilled, Rejected
+
+NOW = 1795176000.0  # 2026-11-20T12:00:00Z
+EVENT = b'{"specversion": "1.0", "data": {"content": "EVENTMARK"}}'
+
+
+class Receiver(Resource):
+    """Answers what it is told to, and notes what it was sent."""
+
+    isLeaf = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.status = 202
+        self.headers: dict[str, str] = {}
+        self.body = b"TARGETMARK"
+        self.hangs = False
+        self.got: list[tuple[bytes, bytes, Headers, bytes]] = []
+
+    def render(self, request: Request) -> bytes | int:
+        self.got.append(
+            (request.method, request.uri, request.requestHeaders, request.content.read())
+        )
+        request.setResponseCode(self.status)
+        for name, value in self.headers.items():
+            request.setHeader(name, value)
+        return NOT_DONE_YET if self.hangs else self.body
+
+
+class DeliveryTests(SynchronousTestCase):
+    url = "http://target.example/in/box?a=%2F"
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.clock.advance(NOW)
+        self.receiver = Receiver()
+        self.agent = RequestTraversalAgent(self.receiver)
+        self.target = Target(Client(self.clock, HTTPClient(self.agent)), self.clock, self.url)
+
+    def deliver(self) -> Deferred[None]:
+        done = Deferred.fromCoroutine(self.target.deliver(EVENT))
+        self.agent.flush()
+        return done
+
+    def failure(self) -> CallError:
+        error = self.failureResultOf(self.deliver(), CallError).value
+        for mark in ("EVENTMARK", "TARGETMARK", "target.example"):
+            self.assertNotIn(mark, str(error))
+        return error
+
+    def test_what_is_sent(self) -> None:
+        self.successResultOf(self.deliver())
+        ((method, uri, headers, body),) = self.receiver.got
+        self.assertEqual((method, uri, body), (b"POST", b"/in/box?a=%2F", EVENT))
+        self.assertEqual(headers.getRawHeaders(b"content-type"), [b"application/cloudevents+json"])
+        self.assertFalse(headers.hasHeader(b"authorization"))
+        self.assertEqual([n for n, _ in headers.getAllRawHeaders() if n.startswith(b"Ce-")], [])
+
+    def test_same_bytes_each_time(self) -> None:
+        for _ in range(3):
+            self.successResultOf(self.deliver())
+        self.assertEqual({body for *_, body in self.receiver.got}, {EVENT})
+
+    def test_any_2xx_is_delivered(self) -> None:
+        for status in (200, 201, 202, 203, 204, 205, 206, 207, 226, 299):
+            self.receiver.status = status
+            self.receiver.body = b"" if status in {204, 205} else b"TARGETMARK"
+            self.assertIsNone(self.successResultOf(self.deliver()), status)
+
+    def test_each_class(self) -> None:
+        for kind, statuses in {
+            Again: (404, 408, 409, 429, 500, 501, 502, 503, 504, 511, 599),
+            Hold: (401, 403, 410),
+            Rejected: (300, 301, 302, 303, 307, 308, 400, 402, 405, 406, 411, 413, 415, 422, 451),
+        }.items():
+            for status in statuses:
+                self.receiver.status = status
+                error = self.failure()
+                self.assertIs(type(error), kind, status)
+                self.assertEqual(error.status, status)
+                self.assertIn(f"the target answered {status}", error.reason)
+
+    def test_redirect_is_not_followed(self) -> None:
+        self.receiver.headers = {"location": "http://target.example/elsewhere"}
+        for status in (301, 302, 303, 307, 308):
+            self.receiver.status = status
+            self.receiver.got.clear()
+            self.assertIs(type(self.failure()), Rejected)
+            self.assertEqual(len(self.receiver.got), 1)
+
+    def test_retry_after(self) -> None:
+        self.receiver.status = 503
+        for value, wait in {
+            "7": 7.0,
+            "Fri, 20 Nov 2026 12:00:09 GMT": 9.0,
+            "TARGETMARK": None,
+            "86400": 3600.0,
+        }.items():
+            self.receiver.headers = {"retry-after": value}
+            self.assertEqual(self.failure().retry_after, wait)
+
+    def test_no_answer(self) -> None:
+        class Silent:
+            async def post(self, *_: object, **given: object) -> Reply:
+                asked.append(given)
+                raise NoReply("no answer in time")
+
+        asked: list[dict[str, object]] = []
+        self.target = Target(Silent(), self.clock, self.url)  # type: ignore[arg-type]
+        error = self.failure()
+        self.assertIs(type(error), Again)
+        self.assertNotIsInstance(error, MaybeBilled)
+        self.assertEqual(error.reason, "the target did not answer: no answer in time")
+        self.assertEqual(asked, [{"timeout": 30.0, "most": MOST_BYTES}])
+        self.assertEqual(TIMEOUT, 30.0)
+
+    def test_not_reached(self) -> None:
+        class Down:
+            async def post(self, *_: object, **__: object) -> Reply:
+                raise NotSent("connection refused")
+
+        self.target = Target(Down(), self.clock, self.url)  # type: ignore[arg-type]
+        error = self.failure()
+        self.assertIs(type(error), Again)
+        self.assertEqual(error.reason, "the target can't be reached: connection refused")
+        self.assertIsNone(error.status)
+
+    def test_a_2xx_counts_whatever_comes_after_it(self) -> None:
+        class Cut:
+            async def post(self, *_: object, **__: object) -> Reply:
+                return Reply(202, Headers(), b"", "was cut short")
+
+        self.target = Target(Cut(), self.clock, self.url)  # type: ignore[arg-type]
+        self.assertIsNone(self.successResultOf(self.deliver()))
+
+    def test_failures_of_the_agent(self) -> None:
+        for failure, words in (
+            (Failure(Refused("TARGETMARK")), "the target can't be reached: connection refused"),
+            (
+                Failure(ResponseNeverReceived([Failure(Refused("TARGETMARK"))])),
+                "the target can't be reached: connection refused",
+            ),
+        ):
+            self.agent.request = lambda *_, failure=failure, **__: fail(failure)
+            self.assertEqual(self.failure().reason, words)
+
+    def test_timeout(self) -> None:
+        class Hanging:
+            def request(self, *_: object, **__: object) -> Deferred[object]:
+                return Deferred()
+
+        self.target = Target(Client(self.clock, Hanging()), self.clock, self.url)  # type: ignore[arg-type]
+        done = self.deliver()
+        self.clock.advance(TIMEOUT - 0.1)
+        self.assertNoResult(done)
+        self.clock.advance(0.2)
+        self.assertIs(type(self.failureResultOf(done).value), Again)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
