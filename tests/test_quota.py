@@ -1,6 +1,7 @@
 """The day and its end, in every zone and on every odd night, and the loop that turns it."""
 
 from datetime import date, datetime, timedelta, timezone
+from math import floor
 from zoneinfo import ZoneInfo
 
 from hypothesis import example, given, settings
