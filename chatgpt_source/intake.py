@@ -106,7 +106,8 @@ class Intake:
 
     async def prompt(self, request: BoundedRequest) -> None:
         """Answer `POST /`: accept the body as a prompt; the 202 leaves once it is on disk."""
-        text = read_text(request.body(), request.getHeader(b"content-type"))
+        body = request.body()  # now: it is gone once the caller has hung up
+        text = read_text(body, request.getHeader(b"content-type"))
         source = read_attribute(
             request,
             "vanus-source",
@@ -133,7 +134,7 @@ class Intake:
         except Refusal as refusal:
             raise self._problem(refusal, day) from None
         self.pipeline.accepted()
-        log.info("accepted: id={id} bytes={size}", id=prompt.id, size=len(request.body()))
+        log.info("accepted: id={id} bytes={size}", id=prompt.id, size=len(body))
         request.answer(
             202,
             to_json({"id": prompt.id, "status": "accepted"}),
@@ -179,6 +180,7 @@ class Intake:
     def _problem(self, refusal: Refusal, day: Day | None) -> Problem:
         headers = {"Retry-After": str(max(1, ceil(refusal.retry_after)))}
         if isinstance(refusal, QuotaUsedUp) and day is not None:
+            headers["Retry-After"] = str(max(1, self._seconds_left(day)))
             detail = f"{refusal.reason}: send it again after midnight ({self.config.timezone.key})"
             return Problem(429, detail, headers | self._rate_limit(day, 0), QUOTA_EXCEEDED)
         if isinstance(refusal, JournalUnavailable):
@@ -187,11 +189,13 @@ class Intake:
 
     def _rate_limit(self, day: Day, left: int) -> dict[str, str]:
         """The RateLimit header fields (draft-ietf-httpapi-ratelimit-headers-10)."""
-        seconds = max(0, ceil(day.end - self.clock.seconds()))
         return {
             "RateLimit-Policy": f'"daily";q={self.config.everyday_limit};w=86400',
-            "RateLimit": f'"daily";r={left};t={seconds}',
+            "RateLimit": f'"daily";r={left};t={self._seconds_left(day)}',
         }
+
+    def _seconds_left(self, day: Day) -> int:
+        return max(0, ceil(day.end - self.clock.seconds()))
 
     def _handler(self, request: BoundedRequest) -> Handler:
         """Who answers a request.

@@ -8,7 +8,9 @@ import attrs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
+from chatgpt_source import intake
 from chatgpt_source.intake import read_text
 from chatgpt_source.prompt import JournalUnavailable
 from chatgpt_source.web import Problem
@@ -43,6 +45,17 @@ class AcceptTests(DoorTestCase):
         self.assertEqual(self.transport.value(), b"")
         written.callback(1)
         self.assertIn(b"202", self.transport.value())
+
+    def test_a_caller_who_hangs_up_before_the_202(self) -> None:
+        written: Deferred[int] = Deferred()
+        self.patch(self.journal, "accept", lambda *_: written)
+        self.channel.dataReceived(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx")
+        self.channel.connectionLost(Failure(ConnectionResetError()))
+        said: list[str] = []
+        self.patch(intake.log, "info", lambda text, **_: said.append(text))
+        written.callback(1)
+        self.assertEqual(len(said), 1)
+        self.connect()
 
     def test_the_headers_of_the_event(self) -> None:
         self.post(vanus_source="/my/app?x=1#y", vanus_type="com.example.größe".encode())

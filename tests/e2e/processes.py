@@ -1,0 +1,482 @@
+"""The daemon as its users start it, a twistd process, and those who call it.
+
+The fakes run in the test's own process, on its reactor, so the tests are `async` and wait for
+nothing by sleeping: `until` asks again and again, and gives up after a while.
+"""
+
+import json
+import mmap
+import os
+import random
+import signal
+import socket
+import struct
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from inspect import isawaitable
+from pathlib import Path
+from typing import Any
+
+import treq
+import yaml
+from attrs import frozen
+from twisted.internet import reactor
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.error import ProcessExitedAlready
+from twisted.internet.protocol import ProcessProtocol, Protocol
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+from twisted.trial.unittest import TestCase
+from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.web.http_headers import Headers
+
+from tests.fakes.openai import FakeOpenAI
+from tests.fakes.target import FakeTarget
+
+ROOT = Path(__file__).parent.parent.parent
+TWISTD = Path(sys.executable).with_name("twistd")
+PATIENCE = 20.0
+"""Seconds anything may take that must come about; far more than it does."""
+POLL = 0.03
+
+RUN_TWISTD = "from twisted.scripts.twistd import run; run()"
+SHIFTED_CLOCK = """
+import mmap, os, struct, time
+_fd, _real = os.open({path!r}, os.O_RDWR), time.time
+_offset = mmap.mmap(_fd, 8)
+time.time = lambda: _real() + struct.unpack("d", _offset)[0]
+"""
+FILE_LIMITS = """
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
+"""
+LOG_TO_STDOUT = "--logger=chatgpt_source.log.stdout"
+
+_POOL = HTTPConnectionPool(reactor, persistent=False)
+
+
+def free_port() -> int:
+    """A port nobody listens on, below those the kernel hands out to others meanwhile."""
+    while True:
+        port = random.randrange(15000, 31000)
+        with socket.socket(socket.AF_INET) as candidate:
+            try:
+                candidate.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
+async def until(
+    condition: Callable[[], Any], what: str = "a condition", timeout: float = PATIENCE
+) -> Any:
+    """Wait until a condition, plain or `async`, holds; returns its value."""
+    deadline = time.monotonic() + timeout
+    while True:
+        value = condition()
+        value = await value if isawaitable(value) else value
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {timeout} s for {what}")
+        await deferLater(reactor, POLL)
+
+
+async def throughout(seconds: float, condition: Callable[[], Any], what: str) -> None:
+    """See that a condition holds all the time: that nothing happens can only be waited for."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        assert condition(), what
+        await deferLater(reactor, POLL)
+
+
+def together(*coroutines: Any) -> "Deferred[list[Any]]":
+    """Run coroutines at once; what they return, or the first exception."""
+    running = gatherResults([Deferred.fromCoroutine(c) for c in coroutines], consumeErrors=True)
+
+    def unwrap(failure: Failure) -> Any:
+        failure.value.subFailure.raiseException()
+
+    return running.addErrback(unwrap)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; an orphan may stay a zombie where nothing reaps it."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return not Path("/proc/self").exists()
+
+
+@frozen
+class Answer:
+    """What a call brought back."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+    def header(self, name: str) -> str | None:
+        """The first value of a header."""
+        return (self.headers.getRawHeaders(name) or [None])[0]
+
+    def json(self) -> Any:
+        """The body's JSON."""
+        return json.loads(self.body)
+
+
+async def call(
+    method: str,
+    url: str,
+    body: bytes | str = b"",
+    headers: Mapping[str, str] | None = None,
+    timeout: float = PATIENCE,
+) -> Answer:
+    """Make one HTTP call, on a connection of its own."""
+    response = await treq.request(
+        method,
+        url,
+        data=body.encode() if isinstance(body, str) else body,
+        headers=Headers({name: [value] for name, value in (headers or {}).items()}),
+        allow_redirects=False,
+        agent=Agent(reactor, pool=_POOL),
+        timeout=timeout,
+    )
+    content = await response.content().addTimeout(timeout, reactor)
+    return Answer(response.code, response.headers, content)
+
+
+class Wire(Protocol):
+    """A connection to write bytes to, for what no HTTP client would send."""
+
+    def __init__(self) -> None:
+        self.received = b""
+        self.closed = False
+
+    @classmethod
+    async def connect(cls, port: int) -> "Wire":
+        """Connect to a port of this machine."""
+        return await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", port), cls())
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received += data
+
+    def connectionLost(self, _reason: Failure) -> None:
+        self.closed = True
+
+    def send(self, data: bytes) -> None:
+        """Write bytes."""
+        self.transport.write(data)
+
+    async def answer(self) -> Answer:
+        """Take the next whole response off what was received."""
+        await until(self._has_answer, "a whole response")
+        head, _, rest = self.received.partition(b"\r\n\r\n")
+        status, _, fields = head.partition(b"\r\n")
+        headers = Headers()
+        for line in fields.split(b"\r\n"):
+            name, _, value = line.partition(b":")
+            headers.addRawHeader(name, value.strip())
+        length = int(headers.getRawHeaders("content-length")[0])
+        self.received = rest[length:]
+        return Answer(int(status.split()[1]), headers, rest[:length])
+
+    def _has_answer(self) -> bool:
+        head, end, rest = self.received.partition(b"\r\n\r\n")
+        lengths = [
+            int(line.partition(b":")[2])
+            for line in head.lower().split(b"\r\n")
+            if line.startswith(b"content-length:")
+        ]
+        return bool(end) and len(rest) >= lengths[0]
+
+    def close(self) -> None:
+        """Hang up."""
+        self.transport.abortConnection()
+
+
+class Clock:
+    """The time a daemon goes by; it runs on, and can be set while the daemon runs."""
+
+    def __init__(self, path: Path, instant: float) -> None:
+        self.path = path
+        path.write_bytes(bytes(8))
+        with path.open("r+b") as file:
+            self._offset = mmap.mmap(file.fileno(), 8)
+        self.set(instant)
+
+    def set(self, instant: float) -> None:
+        """It is `instant` now; never set it back."""
+        struct.pack_into("d", self._offset, 0, instant - time.time())
+
+    def now(self) -> float:
+        """The time."""
+        return time.time() + struct.unpack("d", self._offset)[0]
+
+
+class Running(ProcessProtocol):
+    """A process that was started: what it says, and how it ends."""
+
+    def __init__(self, output: bytearray) -> None:
+        self._all = output
+        self.output = bytearray()
+        self.status: int | None = None
+        """Its exit status, or minus the signal that ended it; None while it runs."""
+
+    def outReceived(self, data: bytes) -> None:
+        self.output += data
+        self._all += data
+
+    errReceived = outReceived
+
+    def processEnded(self, reason: Failure) -> None:
+        ended = reason.value
+        self.status = -ended.signal if ended.signal else ended.exitCode
+
+    @property
+    def text(self) -> str:
+        """Its stdout and stderr as they came."""
+        return self.output.decode("utf-8", "replace")
+
+    def signal(self, number: int) -> None:
+        """Send a signal, if it still runs."""
+        with suppress(ProcessExitedAlready):
+            self.transport.signalProcess(number)
+
+    async def end(self, timeout: float = PATIENCE) -> int:
+        """Wait for its end; returns `status`."""
+        await until(
+            lambda: self.status is not None, f"the end of it; it said: {self.text}", timeout
+        )
+        return self.status
+
+
+class Daemon:
+    """A daemon's folder, its config, and its processes, one after the other.
+
+    Args:
+        case: Its cleanups end all processes.
+        config: The config file: a mapping, or the text itself; None for none.
+        clock: Its time, if not everybody's.
+        files: The soft and hard limit of open files it is started with.
+        environ: What its environment has besides.
+    """
+
+    def __init__(
+        self,
+        case: TestCase,
+        config: Mapping[str, Any] | str | bytes | None,
+        *,
+        clock: Clock | None = None,
+        files: tuple[int, int] | None = None,
+        **environ: str,
+    ) -> None:
+        self.dir = Path(case.mktemp()).absolute()
+        self.dir.mkdir(parents=True)
+        self.config_file = self.dir / "config.yml"
+        self.environ = environ
+        self.output = bytearray()
+        """All its processes said, on stdout and stderr."""
+        self.process: Running | None = None
+        self.port = config.get("port", 8080) if isinstance(config, Mapping) else 8080
+        self._case = case
+        self._prelude = SHIFTED_CLOCK.format(path=str(clock.path)) if clock else ""
+        if files:
+            self._prelude += FILE_LIMITS.format(soft=files[0], hard=files[1])
+        if config is not None:
+            text = yaml.safe_dump(dict(config)) if isinstance(config, Mapping) else config
+            self.config_file.write_bytes(text if isinstance(text, bytes) else text.encode())
+            self.environ.setdefault("CONNECTOR_CONFIG", str(self.config_file))
+
+    def launch(self, *options: str) -> Running:
+        """Start twistd with options, and do not wait for anything."""
+        program = [str(TWISTD)]
+        if self._prelude:
+            program = [sys.executable, "-c", self._prelude + RUN_TWISTD]
+        self.process = Running(self.output)
+        self._case.addCleanup(self._kill, self.process)
+        reactor.spawnProcess(
+            self.process,
+            program[0],
+            [*program, *options, "chatgpt-source"],
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **self.environ},
+            path=str(self.dir),
+        )
+        return self.process
+
+    async def start(self, *options: str) -> Running:
+        """Start in the foreground, with our log on stdout unless options say otherwise."""
+        process = self.launch(
+            "--nodaemon", "--pidfile=", f"--rundir={self.dir}", *(options or [LOG_TO_STDOUT])
+        )
+        await until(lambda: self.answers(process), f"a start; it said: {process.text}")
+        return process
+
+    async def start_daemonised(self) -> int:
+        """Start in the background; returns its pid."""
+        process = self.launch(f"--rundir={self.dir}", f"--pidfile={self.dir}/twistd.pid")
+        status = await process.end()
+        assert (status, process.text) == (0, ""), (status, process.text)
+        pidfile = self.dir / "twistd.pid"
+        await until(lambda: pidfile.exists() and pidfile.read_text(), "a pidfile")
+        pid = int(pidfile.read_text())
+        self._case.addCleanup(kill, pid)
+        await until(self.answers, "a start in the background")
+        return pid
+
+    async def fail(self, *options: str) -> tuple[int, str]:
+        """Start what can't start; returns its exit status and what it said."""
+        process = self.launch(*(options or ("--nodaemon", "--pidfile=", LOG_TO_STDOUT)))
+        return await process.end(), process.text
+
+    async def fail_both_ways(self, *options: str) -> list[tuple[int, str]]:
+        """Start what can't start, in the foreground and in the background."""
+        foreground = ("--nodaemon", "--pidfile=", f"--rundir={self.dir}", LOG_TO_STDOUT, *options)
+        background = (f"--rundir={self.dir}", f"--pidfile={self.dir}/twistd.pid", *options)
+        ends = [await self.fail(*foreground), await self.fail(*background)]
+        left = self.dir / "twistd.pid"
+        if left.exists():
+            pid = int(left.read_text())
+            self._case.addCleanup(kill, pid)
+            await until(lambda: not alive(pid), "the end of what failed in the background")
+        return ends
+
+    async def stop(self, number: int = signal.SIGTERM, timeout: float = PATIENCE) -> int:
+        """Send a signal and wait for the end."""
+        self.process.signal(number)
+        return await self.process.end(timeout)
+
+    async def kill(self) -> None:
+        """End it as a crash would."""
+        await self.stop(signal.SIGKILL)
+
+    async def answers(self, process: Running | None = None) -> bool:
+        """Whether /healthz answers; an early end is an error."""
+        if process is not None and process.status is not None:
+            raise AssertionError(f"it ended with {process.status} and said: {process.text}")
+        try:
+            return (await self.get("/healthz")).status == 200
+        except CancelledError:
+            raise
+        except Exception:  # noqa: BLE001 - it may fail in many ways while nobody listens
+            return False
+
+    async def post(
+        self, body: bytes | str, headers: Mapping[str, str] | None = None, path: str = "/"
+    ) -> Answer:
+        """POST a prompt."""
+        return await call("POST", f"http://127.0.0.1:{self.port}{path}", body, headers)
+
+    async def get(self, path: str, method: str = "GET") -> Answer:
+        """GET a page."""
+        return await call(method, f"http://127.0.0.1:{self.port}{path}")
+
+    async def accepted(self, body: bytes | str, headers: Mapping[str, str] | None = None) -> str:
+        """POST a prompt that must be accepted; returns its id."""
+        answer = await self.post(body, headers)
+        assert answer.status == 202, (answer.status, answer.body)
+        return answer.json()["id"]
+
+    async def record(self, prompt_id: str) -> dict[str, Any]:
+        """What GET /prompts/<id> says."""
+        answer = await self.get(f"/prompts/{prompt_id}")
+        assert answer.status == 200, (answer.status, answer.body)
+        return answer.json()
+
+    async def reaches(
+        self, prompt_id: str, condition: Callable[[dict[str, Any]], Any] | str
+    ) -> dict[str, Any]:
+        """Wait until a prompt is in a state, or a condition holds of its record."""
+        record: dict[str, Any] = {}
+
+        async def there() -> bool:
+            record.update(await self.record(prompt_id))
+            if isinstance(condition, str):
+                return record["state"] == condition
+            return bool(condition(record))
+
+        try:
+            await until(there)
+        except AssertionError:
+            raise AssertionError(f"{record} is not {condition}; it said: {self.text}") from None
+        return record
+
+    async def checks(self) -> tuple[int, str, dict[str, str]]:
+        """What GET /readyz says: HTTP status, status, checks."""
+        answer = await self.get("/readyz")
+        return answer.status, answer.json()["status"], answer.json()["checks"]
+
+    @property
+    def text(self) -> str:
+        """All its processes said."""
+        return self.output.decode("utf-8", "replace")
+
+    def files(self) -> dict[str, bytes]:
+        """The files in its folder and what is in them."""
+        return {path.name: path.read_bytes() for path in self.dir.iterdir() if path.is_file()}
+
+    async def _kill(self, process: Running) -> None:
+        process.signal(signal.SIGKILL)
+        await process.end()
+
+
+async def kill(pid: int) -> None:
+    """End a process that is no child of ours."""
+    if alive(pid):
+        os.kill(pid, signal.SIGKILL)
+    await until(lambda: not alive(pid), "the end of a process")
+
+
+class DaemonCase(TestCase):
+    """Tests with a fake model, a fake target, and daemons between them."""
+
+    timeout = 60
+
+    def setUp(self) -> None:
+        self.openai = FakeOpenAI(reactor)
+        self.target = FakeTarget(reactor)
+        for fake in (self.openai, self.target):
+            fake.start()
+            self.addCleanup(fake.stop)
+
+    def config(self, **settings: Any) -> dict[str, Any]:
+        """A config between the fakes, on a port of its own."""
+        return {
+            "target": self.target.origin,
+            "token": "sk-test",
+            "base_url": self.openai.base_url,
+            "port": free_port(),
+            **settings,
+        }
+
+    def daemon(self, *, clock: Clock | None = None, **settings: Any) -> Daemon:
+        """A daemon between the fakes."""
+        return Daemon(self, self.config(**settings), clock=clock)
+
+    def clock(self, instant: float) -> Clock:
+        """A clock that says `instant` now."""
+        path = Path(self.mktemp()).absolute()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return Clock(path, instant)
+
+    def assert_problem(self, answer: Answer, status: int, kind: str = "about:blank") -> str:
+        """Check a refusal's form (RFC 9457); returns its detail."""
+        self.assertEqual(answer.status, status, answer.body)
+        self.assertEqual(answer.header("content-type"), "application/problem+json")
+        problem = answer.json()
+        self.assertEqual(set(problem), {"type", "title", "status", "detail"})
+        self.assertEqual((problem["status"], problem["type"]), (status, kind))
+        self.assertTrue(problem["title"])
+        self.assertTrue(problem["detail"])
+        return problem["detail"]
+
+    def assert_fair(self) -> None:
+        """Check that the daemon sent nothing a real peer would object to."""
+        self.assertEqual(self.openai.complaints + self.target.complaints, [])

@@ -1,0 +1,328 @@
+"""What the daemon makes of each answer of the model and of the target, seen from outside."""
+
+from collections import deque
+
+from tests.e2e.processes import DaemonCase, throughout, together, until
+from tests.fakes.openai import answer_to, api_error, completion, prompt_of
+from tests.fakes.server import Fault, Reply
+
+NOW = 1795000000.0
+FIRST_BACKOFF = 0.5 * 0.75
+
+
+class CallCase(DaemonCase):
+    def plan(self, server, key, plan):
+        """Answer the calls about each thing by its own replies, then as a healthy server."""
+        plan = {name: deque(replies) for name, replies in plan.items()}
+
+        def script(request):
+            replies = plan.get(key(request))
+            return replies.popleft() if replies else server.default(request)
+
+        server.script = script
+
+    def asks_of(self, prompt):
+        return [ask for ask in self.openai.asks if prompt_of(ask) == prompt]
+
+    async def jump(self, daemon, clock, seconds):
+        """Let time pass, for the daemon."""
+        clock.set(clock.now() + seconds)
+        await daemon.get("/healthz")  # wakes it from its sleep
+
+    def gap(self, requests):
+        first, second, *_ = requests
+        return second.at - first.at
+
+
+class ModelTests(CallCase):
+    async def test_classes(self):
+        again = {
+            **{str(n): [api_error(n)] for n in (408, 409, 500, 502, 503, 504, 529)},
+            "twice": [api_error(500), api_error(502)],
+            "reset": [Reply(fault=Fault.RESET)],
+            "hang": [Reply(fault=Fault.HANG)],
+            "endless": [completion("x", fault=Fault.ENDLESS)],
+            "overrun": [completion("x", fault=Fault.OVERRUN)],
+            "stall": [completion("x", fault=Fault.STALL)],
+        }
+        unreadable = {
+            "cut JSON": Reply(200, b'{"choices": ['),
+            "HTML": Reply(200, b"<html>busy</html>", {"Content-Type": "text/html"}),
+            "not UTF-8": Reply(200, b'{"choices": [{"message": {"content": "\xff"}}]}'),
+            "cut short": completion("x", fault=Fault.CUT),
+            "no body": Reply(200),
+            "no choices": Reply.of_json({"choices": []}),
+            "no object": Reply.of_json([]),
+            "no text": completion(["x"]),
+        }
+        unreadable = {name: [reply] * 4 for name, reply in unreadable.items()}
+        rejected = {str(n): [api_error(n)] for n in (400, 406, 413, 415, 422)}
+        rejected["400 about the prompt"] = [api_error(400, param="messages")]
+        said_nothing = {
+            "refusal": [completion(None, message={"refusal": "No."})],
+            "empty": [completion("")],
+            "none": [completion(None)],
+            "blank": [completion(" \n")],
+            "empty at length": [completion("", finish_reason="length")],
+        }
+        well = {"length": [completion("cut of", finish_reason="length")], "plain": []}
+        plan = {**again, **unreadable, **rejected, **said_nothing, **well}
+        self.plan(self.openai, prompt_of, plan)
+        daemon = self.daemon(openai_timeout=4)
+        await daemon.start()
+        ids = {prompt: await daemon.accepted(prompt) for prompt in plan}
+
+        async def ends(prompt):
+            return await daemon.reaches(
+                ids[prompt], lambda record: record["state"] in {"delivered", "failed"}
+            )
+
+        records = dict(zip(plan, await together(*(ends(prompt) for prompt in plan)), strict=True))
+        for prompt, record in records.items():
+            asks = self.asks_of(prompt)
+            delivered = prompt in again or prompt in well
+            self.assertEqual(record["state"], "delivered" if delivered else "failed", prompt)
+            self.assertEqual(record["error"] is None, delivered, prompt)
+            calls = 1
+            if prompt in again:
+                calls += len(again[prompt])
+                self.assertGreaterEqual(self.gap(asks), FIRST_BACKOFF, prompt)
+            elif prompt in unreadable:
+                calls = 3
+            self.assertEqual((record["asks"], len(asks)), (calls, calls), prompt)
+            self.assertEqual(len({ask.body for ask in asks}), 1, prompt)
+        # A failure is never dressed up as an answer.
+        contents = {event["id"]: event["data"]["content"] for event in self.target.events}
+        expected = {ids[prompt]: answer_to(prompt) for prompt in again} | {
+            ids["length"]: "cut of",
+            ids["plain"]: answer_to("plain"),
+        }
+        self.assertEqual(contents, expected)
+        self.assertEqual(len(self.target.requests), len(expected))
+        # Those that ended without a 200 gave their unit back.
+        left = 100 - (len(plan) - len(rejected)) - 1
+        self.assertIn(f"r={left};", (await daemon.post("plain")).header("ratelimit"))
+        self.assert_fair()
+
+    async def test_unreachable_is_tried_for_as_long_as_it_takes(self):
+        clock = self.clock(NOW)
+        daemon = self.daemon(clock=clock)
+        await self.openai.stop()
+        await daemon.start()
+        prompt_id = await daemon.accepted("text")
+
+        async def often():
+            await self.jump(daemon, clock, 2)
+            return (await daemon.record(prompt_id))["asks"] >= 5
+
+        await until(often, "five asks")
+        status, word, checks = await daemon.checks()
+        self.assertEqual((status, word), (200, "degraded"))
+        self.assertIn("can't be reached", checks["openai"])
+        self.openai.start()
+
+        async def delivered():
+            await self.jump(daemon, clock, 2)
+            return (await daemon.record(prompt_id))["state"] == "delivered"
+
+        await until(delivered, "the delivery")
+        self.assertEqual((await daemon.checks())[1], "ready")
+
+    async def test_too_many_requests_hold_back_all(self):
+        self.openai.queue(api_error(429, code="rate_limit_exceeded", headers={"Retry-After": "1"}))
+        daemon = self.daemon()
+        await daemon.start()
+        first = await daemon.accepted("first")
+        await daemon.reaches(first, lambda record: record["error"])
+        self.assertEqual((await daemon.checks())[:2], (200, "degraded"))
+        others = await together(*(daemon.accepted(f"other {n}") for n in range(5)))
+        for prompt_id in (first, *others):
+            await daemon.reaches(prompt_id, "delivered")
+        self.assertEqual(len(self.openai.asks), 7)
+        self.assertGreaterEqual(self.gap(self.openai.asks), 1)
+        self.assertEqual((await daemon.checks())[1], "ready")
+
+    async def test_hold_and_probe(self):
+        elsewhere = {"Location": f"{self.openai.origin}/elsewhere"}
+        self.openai.queue(
+            api_error(401, code="invalid_api_key"),
+            Reply(307, headers=elsewhere),
+            api_error(429, code="insufficient_quota", headers={"Retry-After": "1"}),
+            api_error(400, param="model"),
+        )
+        clock = self.clock(NOW)
+        daemon = self.daemon(clock=clock)
+        await daemon.start()
+        ids = [await daemon.accepted("prompt 0")]
+        await daemon.reaches(ids[0], lambda record: record["error"])
+        ids += [await daemon.accepted(f"prompt {n}") for n in range(1, 5)]
+        await throughout(2, lambda: len(self.openai.asks) == 1, "it asked while it held")
+        reasons = ["401"]
+        for n, interval, told in ((1, 30, "307"), (2, 60, "insufficient_quota"), (3, 120, "model")):
+            status, word, checks = await daemon.checks()
+            self.assertEqual((status, word), (200, "degraded"))
+            self.assertIn(reasons[-1], checks["openai"])
+            await self.jump(daemon, clock, interval - 20)
+            await throughout(0.2, lambda n=n: len(self.openai.asks) == n, "it probed too early")
+            await self.jump(daemon, clock, 21)
+            # One probe, and each time with another prompt.
+            await daemon.reaches(ids[n], lambda record: record["error"])
+            self.assertEqual([prompt_of(ask) for ask in self.openai.asks][n:], [f"prompt {n}"])
+            reasons.append(told)
+        states = [(await daemon.record(prompt_id))["state"] for prompt_id in ids]
+        self.assertEqual(states, ["accepted"] * 5)
+        await self.jump(daemon, clock, 241)
+        for prompt_id in ids:
+            await daemon.reaches(prompt_id, "delivered")
+        self.assertEqual((await daemon.checks())[1], "ready")
+        self.assertEqual(len(self.openai.asks), 9)
+        self.assertEqual(len(self.openai.requests), 9)  # the redirect was not followed
+        self.assert_fair()
+
+    async def test_not_found_while_others_are(self):
+        self.plan(self.openai, prompt_of, {"odd": [api_error(404)] * 5})
+        clock = self.clock(NOW)
+        daemon = self.daemon(clock=clock)
+        await daemon.start()
+        odd = await daemon.accepted("odd")
+        await daemon.reaches(odd, lambda record: record["error"])
+        other = await daemon.accepted("other")
+        await self.jump(daemon, clock, 31)
+        await daemon.reaches(other, "delivered")
+        self.assertEqual((await daemon.reaches(odd, "failed"))["asks"], 2)
+        await daemon.reaches(await daemon.accepted("another"), "delivered")
+
+    async def test_gives_up(self):
+        self.openai.script = lambda _: api_error(503)
+        daemon = self.daemon(give_up_after=0, everyday_limit=1)
+        await daemon.start()
+        for _ in range(2):  # the unit is given back
+            record = await daemon.reaches(await daemon.accepted("text"), "failed")
+            self.assertEqual(record["asks"], 1)
+            self.assertIn("503", record["error"])
+        self.assertEqual(self.target.requests, [])
+
+    async def test_what_is_sent(self):
+        daemon = self.daemon(
+            model="some-model",
+            system_prompt="Be brief.",
+            max_tokens=5,
+            base_url=f"{self.openai.base_url}/",
+        )
+        await daemon.start()
+        await daemon.reaches(await daemon.accepted("Grüße \U0001f600"), "delivered")
+        (ask,) = self.openai.asks
+        messages = [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "Grüße \U0001f600"},
+        ]
+        self.assertEqual(
+            ask.document, {"model": "some-model", "messages": messages, "max_completion_tokens": 5}
+        )
+        self.assertEqual(ask.header("content-type"), "application/json")
+        self.assertRegex(ask.header("user-agent"), r"^chatgpt-source/\d")
+        self.assert_fair()
+
+
+class TargetTests(CallCase):
+    async def test_classes(self):
+        elsewhere = {"Location": f"{self.target.origin}/elsewhere"}
+        again = {str(n): [Reply(n)] for n in (404, 408, 409, 429, 500, 502, 503)}
+        again["twice"] = [Reply(500), Reply(503)]
+        again["reset"] = [Reply(fault=Fault.RESET)]
+        again["told when"] = [Reply(503, headers={"Retry-After": "1"})]
+        failed = {str(n): [Reply(n, headers=elsewhere)] for n in (301, 302, 303, 307, 308)}
+        failed |= {str(n): [Reply(n)] for n in (304, 400, 402, 405, 413, 415, 422)}
+        well = {str(n): [Reply(n)] for n in (200, 201, 202, 204)}
+        cut = {"200, and a broken body": [Reply(200, b"thanks", fault=Fault.CUT)]}
+        plan = {**again, **failed, **well, **cut}
+        self.plan(self.target, lambda request: request.document["type"], plan)
+        daemon = self.daemon()
+        await daemon.start()
+        ids = {type_: await daemon.accepted("text", {"vanus-type": type_}) for type_ in plan}
+
+        async def ends(type_):
+            return await daemon.reaches(
+                ids[type_], lambda record: record["state"] in {"delivered", "failed"}
+            )
+
+        records = dict(zip(plan, await together(*(ends(type_) for type_ in plan)), strict=True))
+        for type_, record in records.items():
+            bodies = self.target.bodies(ids[type_])
+            self.assertEqual(record["state"], "failed" if type_ in failed else "delivered", type_)
+            self.assertEqual(record["error"] is not None, type_ in failed)
+            calls = 1 + len(again.get(type_, []))
+            self.assertEqual((record["deliveries"], len(bodies)), (calls, calls), type_)
+            self.assertEqual(len(set(bodies)), 1, type_)
+            self.assertEqual(record["asks"], 1)
+            requests = [r for r in self.target.requests if r.document["type"] == type_]
+            if type_ in again:
+                wait = 1 if type_ == "told when" else FIRST_BACKOFF
+                self.assertGreaterEqual(self.gap(requests), wait, type_)
+        self.assertEqual({request.path for request in self.target.requests}, {"/"})
+        self.assertEqual(len(self.openai.asks), len(plan))
+        self.assert_fair()
+
+    async def test_hold_and_probe(self):
+        self.target.queue(Reply(410), Reply(401), Reply(403))
+        clock = self.clock(NOW)
+        daemon = self.daemon(clock=clock)
+        await daemon.start()
+        ids = [await daemon.accepted("prompt")]
+        await daemon.reaches(ids[0], lambda record: record["error"])
+        # Asking goes on meanwhile.
+        ids += [await daemon.accepted("prompt") for _ in range(3)]
+        for prompt_id in ids:
+            await daemon.reaches(prompt_id, "answered")
+        for n, interval, told in ((1, 30, "410"), (2, 60, "401"), (3, 120, "403")):
+            status, word, checks = await daemon.checks()
+            self.assertEqual((status, word, checks["openai"]), (200, "degraded", "ok"))
+            self.assertIn(told, checks["target"])
+            await self.jump(daemon, clock, interval - 20)
+            await throughout(0.2, lambda n=n: len(self.target.requests) == n, "too early")
+            await self.jump(daemon, clock, 21)
+            await until(lambda n=n: len(self.target.requests) > n, "a probe")
+            if n < 3:
+                await daemon.reaches(ids[n], lambda record: record["error"])
+        for prompt_id in ids:
+            await daemon.reaches(prompt_id, "delivered")
+        self.assertEqual(len(self.openai.asks), 4)
+        self.assertEqual((await daemon.checks())[1], "ready")
+
+    async def test_attempts_are_bounded(self):
+        daemon = self.daemon(send_event_attempts=2)
+        await self.target.stop()
+        await daemon.start()
+        record = await daemon.reaches(await daemon.accepted("text"), "failed")
+        self.assertEqual((record["asks"], record["deliveries"]), (1, 2))
+        self.assertIn("can't be reached", record["error"])
+        self.assertIsNone(record["delivered"])
+        status, word, checks = await daemon.checks()
+        self.assertEqual((status, word), (200, "degraded"))
+        self.assertIn("can't be reached", checks["target"])
+
+    async def test_gives_up(self):
+        self.target.script = lambda _: Reply(500)
+        daemon = self.daemon(give_up_after=0)
+        await daemon.start()
+        record = await daemon.reaches(await daemon.accepted("text"), "failed")
+        self.assertEqual((record["asks"], record["deliveries"]), (1, 1))
+
+    async def test_a_hanging_target_delays_nothing_else(self):
+        self.target.script = lambda _: Reply(fault=Fault.HANG)
+        daemon = self.daemon(concurrency=1)
+        await daemon.start()
+        for _ in range(3):
+            await daemon.reaches(await daemon.accepted("text"), "answered")
+        self.assertEqual((len(self.openai.asks), len(self.target.requests)), (3, 1))
+
+    async def test_a_hanging_model_delays_no_delivery(self):
+        self.target.queue(Reply(503))
+        self.openai.queue(completion("an answer"), Reply(fault=Fault.HANG))
+        daemon = self.daemon(concurrency=1)
+        await daemon.start()
+        first = await daemon.accepted("first")
+        second = await daemon.accepted("second")
+        await until(lambda: len(self.openai.asks) == 2, "the second ask")
+        await daemon.reaches(first, "delivered")
+        self.assertEqual((await daemon.record(second))["state"], "accepted")

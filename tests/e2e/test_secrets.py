@@ -1,0 +1,216 @@
+"""No token, prompt, answer or header value leaves by any door but the two it is meant for."""
+
+import json
+
+from tests.e2e.processes import Daemon, DaemonCase, Wire, call, until
+from tests.fakes.openai import api_error, completion, prompt_of
+from tests.fakes.server import Fault, Reply
+
+MARK = "MARKED"
+TOKEN = f"sk-{MARK}-token"
+SOURCE, TYPE = f"/{MARK}-source", f"{MARK}-type"
+CALLER = {
+    "vanus-source": SOURCE,
+    "vanus-type": TYPE,
+    "Authorization": f"Bearer {MARK}-caller",
+    "Cookie": f"session={MARK}",
+    "Content-Type": f"text/plain; x={MARK}",
+    "X-Secret": MARK,
+    "User-Agent": MARK,
+    "Referer": f"http://{MARK}/",
+}
+TELLTALE = {
+    "x-request-id": f"req {MARK}",
+    "Set-Cookie": f"a={MARK}",
+    "X-Told": MARK,
+    "Location": f"http://{MARK}.example/{MARK}",
+    "Content-Type": f"application/json; x={MARK}",
+}
+
+
+def gossip(status, **others):
+    """An error that repeats all it was told, as some servers do."""
+    told = f"Incorrect API key provided: {TOKEN}; you asked {MARK}"
+    return api_error(status, told, code=MARK, param=f"{MARK}", headers=TELLTALE, **others)
+
+
+MODEL = {
+    "well": completion(f"{MARK} answer", headers=TELLTALE, finish_reason=f"{MARK}"),
+    "400": gossip(400),
+    "500": gossip(500),
+    "refusal": completion(None, message={"refusal": MARK}),
+    "empty": completion("", finish_reason=MARK),
+    "unreadable": Reply(200, f"<html>{MARK}".encode(), TELLTALE),
+    "not UTF-8": Reply(200, b"\xff" + MARK.encode(), TELLTALE),
+    "cut": completion(MARK, fault=Fault.CUT),
+    "reset": Reply(fault=Fault.RESET),
+    "odd usage": Reply.of_json(
+        {
+            "choices": [{"message": {"content": f"{MARK}"}, "finish_reason": [MARK]}],
+            "usage": {MARK: MARK},
+            "model": {MARK: MARK},
+        }
+    ),
+    "nested": Reply(200, b"[" * 100000 + MARK.encode()),
+}
+
+
+class SecretTests(DaemonCase):
+    def setUp(self):
+        super().setUp()
+        self.answers = []
+
+    def script(self, request):
+        name = prompt_of(request).partition(":")[0]
+        return MODEL.get(name) or completion(f"{MARK} answer")
+
+    async def post(self, daemon, body, headers=CALLER, path="/"):
+        answer = await daemon.post(body, headers, path)
+        self.answers.append(answer)
+        return answer
+
+    async def drive(self, daemon):
+        """Take prompts down every path there is but those that hold all calls."""
+        ids = [(await self.post(daemon, f"{name}: {MARK} prompt")).json()["id"] for name in MODEL]
+        for status in (500, 303, 400, 404):
+            self.target.queue(Reply(status, f"{MARK}".encode(), TELLTALE))
+            answer = await self.post(daemon, f"target: {MARK} prompt")
+            ids.append(answer.json()["id"])
+        for body, headers, path, status in (
+            ("", CALLER, "/", 400),
+            (MARK.encode() + b"\xff", {}, "/", 400),
+            (MARK, {"vanus-source": f"not a uri {MARK}"}, "/", 400),
+            (MARK, {"vanus-type": f"\x01{MARK}"}, "/", 400),
+            (MARK, {"Content-Type": f"text/plain; charset={MARK}"}, "/", 415),
+            (MARK * 1000, CALLER, "/", 413),
+            (MARK, CALLER, f"/{MARK}?{MARK}={MARK}", 404),
+            (MARK, CALLER, f"/prompts/{MARK}", 405),
+        ):
+            answer = await self.post(daemon, body, headers, path)
+            self.assert_problem(answer, status)
+        url = f"http://127.0.0.1:{daemon.port}/prompts/{MARK}"
+        self.answers.append(await call("GET", url, headers=CALLER))
+        for nonsense in (
+            f"{MARK}\r\n\r\n",
+            f"POST / HTTP/1.1\r\n{MARK}\r\n\r\n",
+            f"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {MARK}\r\n\r\n{MARK}",
+            f"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n{MARK}\r\n",
+            f"POST / HTTP/9.{MARK}\r\n\r\n",
+            f"POST / HTTP/1.1\r\nHost: x\r\nX: {MARK * 10000}\r\n\r\n",
+        ):
+            wire = await Wire.connect(daemon.port)
+            self.addCleanup(wire.close)
+            wire.send(nonsense.encode())
+            await until(lambda wire=wire: wire.closed, "the end of nonsense")
+            self.assertNotIn(MARK.encode(), wire.received)
+        return ids
+
+    async def see(self, daemon, ids):
+        for prompt_id in ids:
+            for method in ("GET", "HEAD"):
+                self.answers.append(await daemon.get(f"/prompts/{prompt_id}", method))
+        for path in ("/readyz", "/healthz"):
+            self.answers.append(await daemon.get(path))
+
+    def assert_discreet(self, daemon):
+        self.assertNotIn(MARK, daemon.text)
+        self.assertNotIn("Traceback", daemon.text)
+        self.assertNotIn("nobody foresaw", daemon.text)
+        for answer in self.answers:
+            self.assertNotIn(MARK.encode(), answer.body)
+            self.assertNotIn(MARK, repr(list(answer.headers.getAllRawHeaders())))
+
+    async def through_everything(self, *options):
+        self.openai.script = self.script
+        config = self.config(
+            token=TOKEN,
+            target=f"{self.target.origin}/{MARK}?key={MARK}",
+            base_url=f"{self.openai.origin}/{MARK}/v1",
+            system_prompt=f"{MARK} system",
+            log_config={"log_level": "debug"},
+            max_body_size=1000,
+        )
+        # The fake answers where it is told to, not where OpenAI's servers do.
+        self.openai.objection = lambda _: None
+        daemon = Daemon(self, config)
+        await daemon.start(*options)
+        ids = await self.drive(daemon)
+        for prompt_id in ids[: len(MODEL)]:
+            name = list(MODEL)[ids.index(prompt_id)]
+            if name in {"500", "reset"}:
+                await daemon.reaches(prompt_id, lambda record: record["error"])
+            else:
+                await daemon.reaches(
+                    prompt_id, lambda record: record["state"] in {"delivered", "failed"}
+                )
+        await self.see(daemon, ids)
+        # Whatever holds all calls, at the model, then at the target.
+        self.openai.script = lambda _: gossip(401)
+        held = (await self.post(daemon, f"held: {MARK}")).json()["id"]
+        await daemon.reaches(held, lambda record: record["error"])
+        await self.see(daemon, [*ids, held])
+        self.assertEqual((await daemon.checks())[:2], (200, "degraded"))
+        await daemon.kill()
+        await daemon.start(*options)
+        await daemon.stop()
+        self.assertTrue(self.target.requests)
+        self.assertIn(MARK, json.dumps(self.target.requests[0].document))
+        self.assertIn("delivered: ", daemon.text)
+        self.assert_discreet(daemon)
+
+    async def test_our_log(self):
+        await self.through_everything()
+
+    async def test_default_log(self):
+        await self.through_everything("--no_save")
+
+    async def test_target_that_holds(self):
+        self.target.script = lambda _: Reply(403, MARK.encode(), TELLTALE)
+        self.openai.script = self.script
+        daemon = Daemon(self, self.config(token=TOKEN, log_config={"log_level": "trace"}))
+        await daemon.start()
+        held = (await self.post(daemon, f"well: {MARK}")).json()["id"]
+        await daemon.reaches(held, lambda record: record["error"])
+        await self.see(daemon, [held])
+        await daemon.stop()
+        self.assert_discreet(daemon)
+
+    async def test_peers_that_are_down(self):
+        config = self.config(token=TOKEN, log_config={"log_level": "debug"}, everyday_limit=1)
+        await self.openai.stop()
+        daemon = Daemon(self, config)
+        await daemon.start()
+        prompt_id = (await self.post(daemon, f"well: {MARK}")).json()["id"]
+        self.assertEqual((await self.post(daemon, f"well: {MARK}")).status, 429)
+        await daemon.reaches(prompt_id, lambda record: record["error"])
+        await self.see(daemon, [prompt_id])
+        await self.target.stop()
+        self.openai.script = self.script
+        self.openai.start()
+        await daemon.reaches(prompt_id, "answered")
+        await daemon.reaches(prompt_id, lambda record: record["error"])
+        await self.see(daemon, [prompt_id])
+        await daemon.stop()
+        self.assert_discreet(daemon)
+
+    async def test_daemonised(self):
+        self.openai.script = self.script
+        daemon = Daemon(self, self.config(token=TOKEN, log_config={"log_level": "debug"}))
+        await daemon.start_daemonised()
+        ids = await self.drive_few(daemon)
+        await self.see(daemon, ids)
+        log = (daemon.dir / "twistd.log").read_text()
+        self.assertIn(f"accepted: id={ids[0]}", log)
+        self.assertNotIn(MARK, log)
+        self.assert_discreet(daemon)
+
+    async def drive_few(self, daemon):
+        ids = [
+            (await self.post(daemon, f"{name}: {MARK}")).json()["id"]
+            for name in ("well", "400", "unreadable")
+        ]
+        for prompt_id in ids:
+            await daemon.reaches(
+                prompt_id, lambda record: record["state"] in {"delivered", "failed"}
+            )
+        return ids
