@@ -30,6 +30,9 @@ setup(
         # Slim images carry no zoneinfo, and `timezone` must work in them.
         "tzdata>=2024.1",
     ],
+    entry_points={
+        "console_scripts": ["chatgpt-source-journal = chatgpt_source.journal.command:main"]
+    },
     extras_require={
         "test": ["hypothesis>=6.100", "kubernetes-validate>=1.31"],
         "lint": [

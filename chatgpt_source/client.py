@@ -1,7 +1,7 @@
 """The one HTTP client that both calls use: pool, timeouts, size caps, no cookies, no redirects."""
 
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from attrs import field, frozen
 from hyperlink import EncodedURL
@@ -17,19 +17,11 @@ from twisted.internet.defer import (
     maybeDeferred,
     succeed,
 )
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.interfaces import (
-    IConsumer,
-    IHandshakeListener,
-    IReactorTime,
-    IStreamClientEndpoint,
-    ITransport,
-)
+from twisted.internet.interfaces import IConsumer, IReactorTime, ITransport
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.protocols.policies import WrappingFactory
 from twisted.python.failure import Failure
+from twisted.web._newclient import ParseError
 from twisted.web.client import (
-    URI,
     Agent,
     BrowserLikePolicyForHTTPS,
     HostnameCachingHTTPSPolicy,
@@ -38,15 +30,14 @@ from twisted.web.client import (
 )
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer, IPolicyForHTTPS, IResponse
-from zope.interface import alsoProvides, implementer
+from twisted.web.iweb import IBodyProducer, IResponse
+from zope.interface import implementer
 
 from chatgpt_source import __version__
+from chatgpt_source.connect import Endpoints, LivePool, TooLongHead, limited
 
 T = TypeVar("T")
 
-CONNECT_TIMEOUT = 10.0
-"""Seconds that connecting may take, and that TLS may take after it."""
 KEEP_IDLE = 4.0
 """Seconds an idle connection is kept: less than the 5 s after which common servers close theirs."""
 
@@ -56,7 +47,7 @@ class NotSent(Exception):
 
 
 class NoReply(Exception):
-    """The request may have reached the peer, but no status came back; the text says why."""
+    """The request may have reached the peer, but no answer that can be read came; says why."""
 
 
 @frozen
@@ -88,11 +79,16 @@ class Client:
     Args:
         clock: Measures the timeouts.
         http: The treq client that does the work.
+        once: Another that keeps no connections, for peers that close theirs after each answer.
     """
 
-    def __init__(self, clock: IReactorTime, http: HTTPClient) -> None:
+    def __init__(
+        self, clock: IReactorTime, http: HTTPClient, once: HTTPClient | None = None
+    ) -> None:
         self._clock = clock
         self._http = http
+        self._once = once or http
+        self._closing: set[tuple[str, int | None]] = set()
 
     async def post(
         self, url: EncodedURL, headers: Headers, body: bytes, *, timeout: float, most: int
@@ -114,8 +110,9 @@ class Client:
         headers = headers.copy()
         headers.setRawHeaders(b"User-Agent", [b"chatgpt-source/" + __version__.encode("ascii")])
         producer = _Body(body)
+        peer = (url.host, url.port)
         call = maybeDeferred(
-            self._http.request,
+            (self._once if peer in self._closing else self._http).request,
             "POST",
             url,
             headers=headers,
@@ -125,11 +122,13 @@ class Client:
             reactor=self._clock,  # type: ignore[arg-type] # it only tells the time
         )
         try:
-            response = await _cancellable(call.addTimeout(timeout, self._clock, _timed_out))
+            response = await _cancellable(limited(call, timeout, self._clock))
         except CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it was, the call failed
             raise (NoReply if producer.started else NotSent)(_describe(error)) from None
+        if response.version[1:] == (1, 0):
+            self._closing.add(peer)  # RFC 9112, section 9.3: it closes, and Twisted would not know
         left = max(0.001, timeout - (self._clock.seconds() - started))
         content, flaw = await _read(response, most, left, self._clock)
         return Reply(response.code, response.headers, content, flaw)
@@ -142,14 +141,19 @@ def make_client(reactor: Any, connections: int) -> tuple[Client, HTTPConnectionP
         reactor: Which connects.
         connections: How many idle connections to one peer may be kept.
     """
-    pool = HTTPConnectionPool(reactor)
+    endpoints = Endpoints(reactor, HostnameCachingHTTPSPolicy(BrowserLikePolicyForHTTPS()))
+    pool = LivePool(reactor)
     pool.maxPersistentPerHost = connections
     pool.cachedConnectionTimeout = KEEP_IDLE  # type: ignore[assignment] # any number will do
-    pool._factory.noisy = False  # noqa: SLF001 - else each connection is logged
-    policy = HostnameCachingHTTPSPolicy(BrowserLikePolicyForHTTPS())
-    agent = Agent.usingEndpointFactory(reactor, _Endpoints(reactor, policy), pool)
+    once = HTTPConnectionPool(reactor, persistent=False)
+    for each in (pool, once):
+        each._factory.noisy = False  # noqa: SLF001 - else each connection is logged
     no_cookies = IndexableCookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
-    return Client(reactor, HTTPClient(agent, no_cookies)), pool
+    clients = [
+        HTTPClient(Agent.usingEndpointFactory(reactor, endpoints, each), no_cookies)
+        for each in (pool, once)
+    ]
+    return Client(reactor, *clients), pool
 
 
 class FixedURL(EncodedURL):
@@ -162,77 +166,6 @@ class FixedURL(EncodedURL):
     def to_uri(self) -> "FixedURL":
         """The URL itself."""
         return self
-
-
-@implementer(IAgentEndpointFactory)
-class _Endpoints:
-    """Endpoints that are connected once TLS is agreed upon, not before.
-
-    Twisted's own are connected with TCP, and a request that is written before the handshake is held
-    back: if that fails, it looks as if the request might have been sent.
-    """
-
-    def __init__(self, reactor: Any, policy: IPolicyForHTTPS) -> None:
-        self._reactor = reactor
-        self._policy = policy
-
-    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
-        host = uri.host.decode("ascii")
-        endpoint = HostnameEndpoint(self._reactor, host, uri.port, timeout=CONNECT_TIMEOUT)
-        if uri.scheme != b"https":
-            return endpoint
-        creator = self._policy.creatorForNetloc(uri.host, uri.port)
-        return _Handshaken(wrapClientTLS(creator, endpoint), self._reactor)
-
-
-@implementer(IStreamClientEndpoint)
-class _Handshaken:
-    """A TLS endpoint that is connected once the handshake is done."""
-
-    def __init__(self, endpoint: IStreamClientEndpoint, clock: IReactorTime) -> None:
-        self._endpoint = endpoint
-        self._clock = clock
-
-    def connect(self, protocolFactory: Any) -> Deferred[Any]:  # noqa: N803
-        return Deferred.fromCoroutine(self._connect(protocolFactory))
-
-    async def _connect(self, factory: Any) -> Any:
-        waiting = _WaitForHandshake(factory)
-        protocol: Any = await self._endpoint.connect(waiting)
-        try:
-            await waiting.done.addTimeout(CONNECT_TIMEOUT, self._clock, _timed_out)
-        except BaseException:
-            protocol.transport.abortConnection()
-            raise
-        return protocol
-
-
-class _WaitForHandshake(WrappingFactory):
-    """Builds a factory's protocols; `done` fires when the handshake of the first one ends."""
-
-    noisy = False
-
-    def __init__(self, factory: Any) -> None:
-        super().__init__(factory)
-        self.done: Deferred[None] = Deferred()
-
-    def buildProtocol(self, addr: Any) -> Any:
-        protocol = self.wrappedFactory.buildProtocol(addr)
-        lost = protocol.connectionLost
-
-        def handshake_completed() -> None:
-            del protocol.connectionLost
-            self.done.callback(None)
-
-        def connection_lost(reason: Failure) -> None:
-            lost(reason)
-            if not self.done.called:
-                self.done.errback(reason)
-
-        protocol.handshakeCompleted = handshake_completed
-        protocol.connectionLost = connection_lost
-        alsoProvides(protocol, IHandshakeListener)
-        return protocol
 
 
 def _cancellable(call: Deferred[T]) -> Deferred[T]:
@@ -249,10 +182,6 @@ def _cancellable(call: Deferred[T]) -> Deferred[T]:
     done: Deferred[T] = Deferred(cancel)
     call.addBoth(ended)
     return done
-
-
-def _timed_out(_: object, timeout: float) -> NoReturn:
-    raise TimeoutError(timeout)
 
 
 @implementer(IBodyProducer)
@@ -286,7 +215,7 @@ async def _read(
     collector = _Collector(most)
     response.deliverBody(collector)
     try:
-        flaw = await collector.done.addTimeout(timeout, clock)
+        flaw = await limited(collector.done, timeout, clock)
     except TimeoutError:
         flaw = "did not end in time"
     return b"".join(collector.chunks), flaw
@@ -335,6 +264,10 @@ _WORDS: dict[type[BaseException], str] = {
     net.NoRouteError: "no route to it",
     net.ConnectionDone: "the connection was closed",
     net.ConnectionLost: "the connection was lost",
+    ParseError: "its answer is not valid HTTP",
+    ValueError: "its answer is not valid HTTP",
+    KeyError: "its answer is not valid HTTP",
+    TooLongHead: "its answer's head is too long",
 }
 
 

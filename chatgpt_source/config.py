@@ -158,6 +158,7 @@ class Config:
     concurrency: int = _key(_whole(1, 10**6), 64)
     journal: str = _key(_text, "journal.sqlite")
     send_event_attempts: int = _key(_whole(0, 10**9), 0)
+    dead_letter: str | None = _key(_url, None)
     give_up_after: float = _key(_seconds(above_zero=False), 86400.0)
     max_body_size: int = _key(_whole(1, 2**28), 1048576)
     max_backlog: int = _key(_whole(1, 10**9), 100000)

@@ -1,13 +1,15 @@
 """Prompt + Answer -> CloudEvent, and what an event's attributes may be. Pure."""
 
+import json
 import re
 from datetime import datetime, timezone
 from ipaddress import IPv6Address
+from typing import Any
 
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 
-from chatgpt_source.prompt import Answer, Prompt
+from chatgpt_source.prompt import Answer, CallError, Prompt
 
 CONTENT_TYPE = JSONFormat.CONTENT_TYPE
 """The media type of what `encode` returns: structured mode (HTTP binding, section 3.2)."""
@@ -55,12 +57,43 @@ def encode(prompt: Prompt, answer: Answer) -> bytes:
 
     It is encoded once and journaled, so that every delivery sends the same bytes.
     """
-    attributes = {
-        "specversion": "1.0",
-        "id": prompt.id,
-        "source": prompt.source,
-        "type": prompt.type,
-        "datacontenttype": "application/json",
-        "time": datetime.fromtimestamp(prompt.accepted, timezone.utc),
-    }
+    attributes = _attributes(prompt.id, prompt.source, prompt.type, prompt.accepted)
     return JSONFormat().write(CloudEvent(attributes, {"content": answer.content}))
+
+
+def encode_undelivered(event: bytes, target: str, error: CallError) -> bytes:
+    """The dead letter of an event that was not delivered: the event, and what Knative adds to it.
+
+    Knative Eventing's delivery specification: `knativeerrordest` is where it should have gone,
+    `knativeerrorcode` the HTTP status, if there was one, `knativeerrordata` what went wrong.
+    """
+    letter = json.loads(event)
+    data = letter.pop("data")
+    letter["knativeerrordest"] = target
+    if error.status is not None:
+        letter["knativeerrorcode"] = error.status
+    letter["knativeerrordata"] = error.reason
+    return json.dumps({**letter, "data": data}).encode("ascii")
+
+
+def encode_unanswered(prompt: Prompt, asks: int, error: CallError, now: float) -> bytes:
+    """The dead letter of a prompt that was not answered: an event of a type and id of its own.
+
+    Its id is not the prompt's: that is the answer's, should the prompt be redriven.
+    """
+    attributes = _attributes(
+        f"{prompt.id}-failed-{asks}", prompt.source, f"{prompt.type}.failed", now
+    )
+    told = {"prompt": prompt.id, "reason": error.reason, "status": error.status}
+    return JSONFormat().write(CloudEvent(attributes, {"error": told}))
+
+
+def _attributes(id_: str, source: str, type_: str, time: float) -> dict[str, Any]:
+    return {
+        "specversion": "1.0",
+        "id": id_,
+        "source": source,
+        "type": type_,
+        "datacontenttype": "application/json",
+        "time": datetime.fromtimestamp(time, timezone.utc),
+    }

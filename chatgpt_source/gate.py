@@ -7,7 +7,7 @@ A gate combines three things, each from what the calls brought:
 - the throttle: a 429 closes the gate for all, and then calls resume gradually, one more at a time
   for each that succeeds;
 - the pace: a peer that failed `STREAK` times in a row gets `PACE` calls a second at most, so that a
-  long backlog does not beat on a dead peer with all our strength.
+  long backlog does not beat on a dead peer with all our strength; a drain lifts it (`paced`).
 """
 
 from collections.abc import Callable
@@ -47,7 +47,8 @@ class Gate:
     limit: int
     _random: Callable[[], float]
     under_way: int = field(init=False, default=0)
-    last_success: float = field(init=False, default=NEVER)
+    paced: bool = field(init=False, default=True)
+    succeeded_start: float = field(init=False, default=NEVER)
     _trouble: str | None = field(init=False, default=None)
     _held: str | None = field(init=False, default=None)
     _misses: int = field(init=False, default=0)
@@ -71,7 +72,13 @@ class Gate:
     @property
     def opens_at(self) -> float:
         """When the mere passing of time may let a call pass; in the past if it does already."""
-        return max(self._closed_until, self._probe_at if self._held else self._paced_until)
+        if self._held:
+            return max(self._closed_until, self._probe_at)
+        return max(self._closed_until, self._paced_until if self._is_paced else NEVER)
+
+    @property
+    def _is_paced(self) -> bool:
+        return self.paced and self._streak >= STREAK
 
     def room(self, now: float) -> int:
         """How many calls may start now."""
@@ -80,7 +87,7 @@ class Gate:
         free = min(self.limit, self._window) - self.under_way
         if self._held:
             free = min(1, self.limit - self.under_way)
-        elif self._streak >= STREAK:
+        elif self._is_paced:
             free = min(1, free)
         return max(0, free)
 
@@ -88,9 +95,9 @@ class Gate:
         """Count a call in; it must be counted out by `end`."""
         call = Call(now)
         self.under_way += 1
-        if self._held and self._probe is None:
+        if self._held and self._probe is None and now >= self._probe_at:
             self._probe = call
-        if self._streak >= STREAK:
+        if self._is_paced:
             self._paced_until = now + 1 / PACE
         return call
 
@@ -100,15 +107,18 @@ class Gate:
         if call is self._probe:
             self._probe = None
 
-    def succeeded(self, now: float) -> None:
-        """Take note of a success: the circuit closes, and one more call may pass at once."""
+    def succeeded(self, call: Call) -> None:
+        """Take note of a success: the circuit closes, and one more call may pass at once.
+
+        `succeeded_start` is when the youngest of the calls that succeeded was started.
+        """
         if self._held:
             log.info("{peer} answers again: resuming", peer=self.peer)
         self._held = self._trouble = self._probe = None
         self._misses = self._throttles = self._streak = 0
         self._paced_until = NEVER
         self._window = min(self.limit, self._window + 1)
-        self.last_success = now
+        self.succeeded_start = max(self.succeeded_start, call.started)
 
     def failed(self, call: Call, error: CallError, now: float, *, shared: bool) -> None:
         """Take note of a failure.
@@ -126,6 +136,11 @@ class Gate:
             self._streak += 1
             if error.throttled and shared:
                 self._throttle(call, error, now)
+        elif error.status == 200:  # a refusal, say: the peer works, if not for this prompt
+            self.succeeded(call)
+        else:
+            self._trouble = None
+            self._streak = 0
         if call is self._probe:
             self._probe_at = max(self._probe_at, now + probe_interval(max(1, self._misses)))
 

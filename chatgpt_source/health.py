@@ -53,8 +53,8 @@ class Health:
             "backlog": backlog,
         }
         if self.pipeline.draining:
-            return 503, {"status": "not ready", "reason": "stopping", "checks": checks}
-        if journal != OK:
+            checks["backlog"] = "stopping: nothing more is accepted"
+        if self.pipeline.draining or journal != OK:
             return 503, {"status": "not ready", "checks": checks}
         well = all(check == OK for check in checks.values())
         return 200, {"status": "ready" if well else "degraded", "checks": checks}

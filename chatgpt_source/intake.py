@@ -5,7 +5,6 @@ Refusals are `application/problem+json` (RFC 9457) and change nothing.
 
 import re
 from collections.abc import Callable
-from datetime import datetime, timezone
 from math import ceil
 from uuid import uuid4
 
@@ -15,13 +14,14 @@ from twisted.internet.interfaces import IReactorTime
 from chatgpt_source.config import Config
 from chatgpt_source.event import is_source, is_type
 from chatgpt_source.health import Health
-from chatgpt_source.journal import Journal
+from chatgpt_source.journal import Journal, Terms
 from chatgpt_source.log import get_logger
 from chatgpt_source.pipeline import Pipeline
 from chatgpt_source.prompt import (
     DEFAULT_SOURCE,
     DEFAULT_TYPE,
     JournalUnavailable,
+    KeyReused,
     Prompt,
     QuotaUsedUp,
     Refusal,
@@ -31,7 +31,9 @@ from chatgpt_source.web import BoundedRequest, Handler, Problem, to_json, too_la
 
 log = get_logger(__name__)
 
-DRAIN_RETRY_AFTER = 10
+MAX_KEY = 255
+"""Bytes an idempotency key may have."""
+_KEY = re.compile(rb'"([\x20\x21\x23-\x7e]*)"|([\x21\x23-\x7e]+)')
 QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 """The problem type that draft-ietf-httpapi-ratelimit-headers registers."""
 
@@ -44,7 +46,7 @@ _CHARSETS = {
     "latin1": "iso-8859-1",
 }
 """A short list: some of Python's codecs take half a minute for a megabyte."""
-_CHARSET = re.compile(rb"""(?i);\s*charset\s*=\s*(?:"([^"]*)"|([^\s;"]*))""")
+_PARAMETER = re.compile(rb"""\s*([^\s=;"]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;]*)\s*(?:;|\Z)""")
 
 
 def read_text(body: bytes, content_type: bytes | None) -> str:
@@ -57,8 +59,9 @@ def read_text(body: bytes, content_type: bytes | None) -> str:
     Raises:
         Problem: 415 if the charset is none of ours, 400 if the text is not in it or is blank.
     """
-    match = _CHARSET.search(content_type or b"")
-    named = (match[1] or match[2] or b"").decode("ascii", "replace").lower() if match else "utf-8"
+    parameters = _PARAMETER.finditer((content_type or b"").partition(b";")[2])
+    charsets = [match[2] for match in parameters if match[1].lower() == b"charset"]
+    named = charsets[0].strip(b'" \t').decode("ascii", "replace").lower() if charsets else "utf-8"
     codec = _CHARSETS.get(named)
     if codec is None:
         raise Problem(415, "the charset must be UTF-8, US-ASCII or ISO-8859-1")
@@ -93,6 +96,24 @@ def read_attribute(
     return value
 
 
+def read_key(request: BoundedRequest) -> str | None:
+    """The request's Idempotency-Key, with or without quotes; None if it has none.
+
+    Raises:
+        Problem: 400 if it can't be one (draft-ietf-httpapi-idempotency-key-header, section 2.1).
+    """
+    values = request.requestHeaders.getRawHeaders(b"idempotency-key")
+    if values is None:
+        return None
+    match = _KEY.fullmatch(values[0].strip())
+    key = match and (match[1] or match[2])
+    if len(values) > 1 or not key or len(key) > MAX_KEY:
+        raise Problem(
+            400, f"the Idempotency-Key header must be one string of 1 to {MAX_KEY} ASCII characters"
+        )
+    return str(key.decode("ascii"))
+
+
 @frozen
 class Intake:
     """What requests are answered from."""
@@ -118,27 +139,30 @@ class Intake:
         type_ = read_attribute(
             request, "vanus-type", DEFAULT_TYPE, is_type, "text without control characters"
         )
-        if self.pipeline.draining:
-            raise Problem(
-                503,
-                "the daemon is stopping: send the prompt again",
-                {"Retry-After": str(DRAIN_RETRY_AFTER)},
-            )
+        key = read_key(request)
         now = self.clock.seconds()
         day = self.calendar.day(now)
         prompt = Prompt(str(uuid4()), text, source, type_, now)
+        terms = Terms(
+            day, self.config.everyday_limit, self.config.max_backlog, self.pipeline.draining
+        )
         try:
-            left = await self.journal.accept(
-                prompt, day, self.config.everyday_limit, self.config.max_backlog
-            )
+            admitted = await self.journal.accept(prompt, terms, key)
         except Refusal as refusal:
             raise self._problem(refusal, day) from None
-        self.pipeline.accepted()
-        log.info("accepted: id={id} bytes={size}", id=prompt.id, size=len(body))
+        except KeyReused:
+            raise Problem(
+                422,
+                "this Idempotency-Key came before with another prompt, vanus-source or vanus-type:"
+                " use a new key for a new prompt",
+            ) from None
+        if not admitted.repeated:
+            self.pipeline.accepted()
+            log.info("accepted: id={id} bytes={size}", id=prompt.id, size=len(body))
         request.answer(
             202,
-            to_json({"id": prompt.id, "status": "accepted"}),
-            {"Location": f"/prompts/{prompt.id}", **self._rate_limit(day, left)},
+            to_json({"id": admitted.id, "status": "accepted"}),
+            {"Location": f"/prompts/{admitted.id}", **self._rate_limit(day, admitted.left)},
         )
 
     async def status(self, request: BoundedRequest) -> None:
@@ -152,21 +176,7 @@ class Intake:
             raise Problem(
                 404, "no prompt has this id: it was never accepted, or its record has expired"
             )
-        request.answer(
-            200,
-            to_json(
-                {
-                    "id": record.id,
-                    "state": record.state.value,
-                    "accepted": _time(record.accepted),
-                    "answered": _time(record.answered),
-                    "delivered": _time(record.delivered),
-                    "asks": record.asks,
-                    "deliveries": record.deliveries,
-                    "error": record.error,
-                }
-            ),
-        )
+        request.answer(200, to_json(record.told()))
 
     async def alive(self, request: BoundedRequest) -> None:
         """Answer `GET /healthz`."""
@@ -227,10 +237,3 @@ class Intake:
         if request.oversized:
             raise too_large(request.limit)
         await handler(request)
-
-
-def _time(instant: float | None) -> str | None:
-    """An instant as RFC 3339 in UTC."""
-    if instant is None:
-        return None
-    return datetime.fromtimestamp(instant, timezone.utc).isoformat().replace("+00:00", "Z")

@@ -12,7 +12,7 @@ from chatgpt_source.config import Config
 from chatgpt_source.prompt import Again, Answer, CallError, MaybeBilled, Prompt, Rejected
 from chatgpt_source.retry import model_error, retry_after
 
-MOST_BYTES = 16 * 2**20
+MOST_BYTES = 2 * 2**20
 """An answer's size at the most; the longest a model writes today is a fraction of it."""
 
 
@@ -69,7 +69,7 @@ def request_body(prompt: Prompt, config: Config) -> bytes:
     body: dict[str, Any] = {"model": config.model, "messages": messages}
     if config.max_tokens is not None:
         body["max_completion_tokens"] = config.max_tokens
-    return json.dumps(body).encode("ascii")
+    return json.dumps(body, ensure_ascii=False).encode("utf-8")
 
 
 def refusal(reply: Reply, now: float) -> CallError:
@@ -129,7 +129,9 @@ def request_id(reply: Reply) -> str | None:
 
 def _completion(reply: Reply) -> dict[str, Any]:
     if reply.status != 200:
-        raise _unreadable(f"its status is {reply.status}")
+        raise MaybeBilled(
+            f"the model's answer can't be read: its status is {reply.status}", status=reply.status
+        )
     if reply.flaw:
         raise _unreadable(f"it {reply.flaw}")
     try:

@@ -1,12 +1,12 @@
-"""Two bounded loops: ask what is accepted, deliver what is answered; and how they drain.
+"""From accepted to delivered: ask what is accepted, deliver what is answered; and how that drains.
 
-What waits, waits in the journal. A loop claims as much as its gate has room for, runs each claim
-as a task, and writes down what came of it. A task keeps its slot until that is written.
+Two bounded loops, and a third for dead letters. What a call brings is written down before its slot
+is free again, however long the journal takes.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable
 from random import random as system_random
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
@@ -18,6 +18,7 @@ from chatgpt_source.config import Config
 from chatgpt_source.gate import Call, Gate
 from chatgpt_source.journal import Ask, Delivery, Journal
 from chatgpt_source.log import get_logger, log_unexpected
+from chatgpt_source.loop import LOOK, Claimed, Loop
 from chatgpt_source.prompt import (
     Again,
     Answer,
@@ -32,167 +33,6 @@ from chatgpt_source.retry import MAYBE_BILLED_ATTEMPTS, backoff
 
 log = get_logger(__name__)
 
-LOOK = 2.0
-"""Seconds between two looks into the journal at the most; what else writes to it is seen then."""
-
-Work = TypeVar("Work")
-Claimed = tuple[Sequence[Work], float | None]
-
-
-class Loop(Generic[Work]):
-    """Claims what is due as room arises, and runs it.
-
-    Args:
-        clock: The time.
-        journal: Told to probe itself while it can't be written.
-        gate: How much may run now.
-        claim: Claims up to so many; returns them, and when the next is due.
-        run: Does the work of one claim, to the end; raises only what nobody foresaw.
-    """
-
-    def __init__(
-        self,
-        clock: IReactorTime,
-        journal: Journal,
-        gate: Gate,
-        claim: Callable[[float, int], Awaitable[Claimed[Work]]],
-        run: Callable[[Work, Call], Coroutine[Deferred[Any], Any, None]],
-    ) -> None:
-        self._clock = clock
-        self._journal = journal
-        self._gate = gate
-        self._claim = claim
-        self._run = run
-        self._tasks: set[Deferred[None]] = set()
-        self._claiming = 0
-        self._running = False
-        self._finishing = False
-        self._woken = False
-        self._pause: Deferred[None] | None = None
-        self._idle: list[Deferred[None]] = []
-
-    def start(self) -> None:
-        """Begin to claim."""
-        self._running = True
-        self._spawn(self._forever())
-
-    def stop(self) -> None:
-        """Claim no more; what is claimed goes on."""
-        self._running = False
-        self.wake()
-
-    def finish(self) -> None:
-        """Stop once nothing more can be claimed now."""
-        self._finishing = True
-        self.wake()
-
-    def wake(self) -> None:
-        """Look into the journal now: there may be work, or room for it."""
-        self._woken = True
-        if self._pause is not None:
-            pause, self._pause = self._pause, None
-            pause.cancel()
-
-    def cancel(self) -> None:
-        """Abandon what is under way; its claims are taken up by the next start."""
-        for task in list(self._tasks):
-            task.cancel()
-
-    async def idle(self) -> None:
-        """Wait until nothing is under way. Only a stopped loop stays so."""
-        while self._tasks:
-            done: Deferred[None] = Deferred()
-            self._idle.append(done)
-            await done
-
-    def reserve(self) -> Call | None:
-        """Take a slot for work that need not be claimed; None if there is no room."""
-        now = self._clock.seconds()
-        return self._gate.start(now) if self._gate.room(now) > self._claiming else None
-
-    def launch(self, work: Work, call: Call) -> None:
-        """Run work in a slot that `reserve` gave."""
-        self._spawn(self._task(work, call))
-
-    def abandon(self, call: Call) -> None:
-        """Give a reserved slot back unused."""
-        self._gate.end(call)
-        self.wake()
-
-    def _spawn(self, work: Coroutine[Deferred[Any], Any, None]) -> None:
-        task = Deferred.fromCoroutine(work)
-        self._tasks.add(task)
-        task.addBoth(self._finished, task)
-
-    def _finished(self, result: object, task: Deferred[None]) -> None:
-        self._tasks.discard(task)
-        if isinstance(result, Failure) and not isinstance(result.value, CancelledError):
-            log_unexpected(log, "the pipeline", result)
-        if not self._tasks:
-            idle, self._idle = self._idle, []
-            for waiter in idle:
-                waiter.callback(None)
-
-    async def _task(self, work: Work, call: Call) -> None:
-        try:
-            await self._run(work, call)
-        finally:
-            self._gate.end(call)
-            self.wake()
-
-    async def _forever(self) -> None:
-        while self._running:
-            self._woken = False
-            try:
-                delay = await self._round()
-            except JournalUnavailable:
-                delay = LOOK
-            except CancelledError:
-                raise
-            except Exception:  # noqa: BLE001 - a loop that ends would leave its work lying
-                log_unexpected(log, "claiming work", Failure())
-                delay = LOOK
-            if self._woken or not self._running:
-                continue
-            if self._finishing and not self._is_full():
-                self._running = False
-            else:
-                await self._sleep(delay)
-
-    async def _sleep(self, delay: float) -> None:
-        self._pause = deferLater(self._clock, min(delay, LOOK))
-        try:
-            await self._pause
-        except CancelledError:
-            if self._pause is not None:
-                raise  # the loop itself is cancelled; `wake` takes the pause away first
-
-    def _is_full(self) -> bool:
-        """Whether it is only for want of a free slot that nothing more can be claimed."""
-        now = self._clock.seconds()
-        return self._gate.room(now) <= 0 and self._gate.opens_at <= now
-
-    async def _round(self) -> float:
-        """Claim once and run what was claimed; returns how long there is nothing more to do."""
-        if self._journal.fault is not None:
-            await self._journal.probe()
-        now = self._clock.seconds()
-        room = self._gate.room(now)
-        if room <= 0:
-            wait = self._gate.opens_at - now
-            return wait if wait > 0 else LOOK
-        self._claiming = room
-        try:
-            claimed, next_due = await self._claim(now, room)
-        finally:
-            self._claiming = 0
-        started = self._clock.seconds()
-        for work in claimed:
-            self.launch(work, self._gate.start(started))
-        if next_due is None or next_due <= now:
-            return LOOK  # what is due but was not claimed waits for room, which wakes
-        return next_due - now
-
 
 class Pipeline:
     """Takes prompts from accepted to delivered, or sets them aside with the reason.
@@ -203,6 +43,7 @@ class Pipeline:
         config: How long and how often to try.
         ask: Makes one call to the model; raises CallError.
         deliver: Makes one call to the target; raises CallError.
+        deliver_letter: Makes one call to `dead_letter`; None if failures are not sent anywhere.
         random: Numbers from 0 to 1, for the backoff's jitter.
     """
 
@@ -213,6 +54,7 @@ class Pipeline:
         config: Config,
         ask: Callable[[Prompt], Awaitable[Answer]],
         deliver: Callable[[bytes], Awaitable[None]],
+        deliver_letter: Callable[[bytes], Awaitable[None]] | None = None,
         random: Callable[[], float] = system_random,
     ) -> None:
         self._clock = clock
@@ -220,12 +62,17 @@ class Pipeline:
         self._config = config
         self._call_model = ask
         self._call_target = deliver
+        self._call_dead_letter = deliver_letter
         self._random = random
         self._draining_since: float | None = None
         self.model = Gate("the model", config.concurrency, random)
         self.target = Gate("the target", config.concurrency, random)
+        self.dead_letter = Gate("the dead letter's receiver", config.concurrency, random)
         self._asks = Loop(clock, journal, self.model, self._claim_asks, self._ask)
         self._deliveries = Loop(clock, journal, self.target, self._claim_deliveries, self._deliver)
+        self._letters = Loop(
+            clock, journal, self.dead_letter, self._claim_letters, self._deliver_letter
+        )
 
     @property
     def draining(self) -> bool:
@@ -236,6 +83,8 @@ class Pipeline:
         """Take up what is due, and whatever comes."""
         self._asks.start()
         self._deliveries.start()
+        if self._call_dead_letter is not None:
+            self._letters.start()
 
     def accepted(self) -> None:
         """A prompt was accepted: ask it as soon as there is room."""
@@ -247,20 +96,23 @@ class Pipeline:
         No prompt is claimed any more; each answer that still comes gets one delivery attempt.
         """
         self._draining_since = self._clock.seconds()
+        self.target.paced = False
         self._asks.stop()
+        self._letters.stop()
         done = Deferred.fromCoroutine(self._drained())
         try:
             await done.addTimeout(self._config.drain_timeout, self._clock)
         except TimeoutError:
             log.warn("stopping with calls under way: the next start takes them up")
         self._deliveries.stop()
-        self._asks.cancel()
-        self._deliveries.cancel()
+        for loop in (self._asks, self._deliveries, self._letters):
+            loop.cancel()
 
     async def _drained(self) -> None:
         await self._asks.idle()
         self._deliveries.finish()
         await self._deliveries.idle()
+        await self._letters.idle()
 
     # Asking.
 
@@ -274,12 +126,12 @@ class Pipeline:
         except CallError as error:
             await self._not_answered(ask, call, error)
         else:
-            await self._answered(ask, answer)
+            await self._answered(ask, call, answer)
 
-    async def _answered(self, ask: Ask, answer: Answer) -> None:
+    async def _answered(self, ask: Ask, call: Call, answer: Answer) -> None:
         prompt = ask.prompt
         now = self._clock.seconds()
-        self.model.succeeded(now)
+        self.model.succeeded(call)
         encoded = event.encode(prompt, answer)
         slot = self._deliveries.reserve()
         try:
@@ -295,7 +147,7 @@ class Pipeline:
         log.info(
             "answered: id={id} asks={asks} request_id={request_id}",
             id=prompt.id,
-            asks=ask.attempt,
+            asks=ask.total,
             request_id=answer.request_id,
         )
         if slot is not None:
@@ -308,19 +160,20 @@ class Pipeline:
         id_ = ask.prompt.id
         last = _verdict(
             error,
-            gave_up=now - ask.prompt.accepted >= self._config.give_up_after,
+            gave_up=now - ask.since >= self._config.give_up_after,
             tried_out=isinstance(error, MaybeBilled)
             and ask.maybe_billed + 1 >= MAYBE_BILLED_ATTEMPTS,
             singled_out=error.status in {403, 404}
-            and self.model.last_success > (call.started if ask.held is None else ask.held),
+            and self.model.succeeded_start > (call.started if ask.held is None else ask.held),
         )
-        if last is None or not isinstance(error, Hold):
-            self.model.failed(call, error, now, shared=True)
+        alone = last is not None and isinstance(error, Hold)
+        known = Rejected(error.reason, status=error.status) if alone else error
+        self.model.failed(call, known, now, shared=True)
         if last is not None:
             # The model answered 200 and may have billed: then the unit is spent.
             give_back = error.status != 200
-            await self._written(lambda: self._journal.failed(id_, now, last, give_back=give_back))
-            log.error("set aside: id={id} {reason}", id=id_, reason=last)
+            letter = event.encode_unanswered(ask.prompt, ask.total, error, now)
+            await self._set_aside(id_, now, last, letter, give_back=give_back)
             return
         until = self._next_try(error, ask.attempt, self.model, now)
         await self._written(
@@ -347,7 +200,7 @@ class Pipeline:
             await self._not_delivered(delivery, call, error)
         else:
             now = self._clock.seconds()
-            self.target.succeeded(now)
+            self.target.succeeded(call)
             await self._written(lambda: self._journal.delivered(delivery.id, now))
             log.info(
                 "delivered: id={id} deliveries={deliveries}",
@@ -360,20 +213,53 @@ class Pipeline:
         self.target.failed(call, error, now, shared=False)
         last = _verdict(
             error,
-            gave_up=now - delivery.answered >= self._config.give_up_after,
+            gave_up=now - delivery.since >= self._config.give_up_after,
             tried_out=0 < self._config.send_event_attempts <= delivery.attempt,
         )
         if last is not None:
-            await self._written(
-                lambda: self._journal.failed(delivery.id, now, last, give_back=False)
-            )
-            log.error("set aside: id={id} {reason}", id=delivery.id, reason=last)
+            letter = event.encode_undelivered(delivery.event, self._config.target, error)
+            await self._set_aside(delivery.id, now, last, letter, give_back=False)
             return
         until = self._next_try(error, delivery.attempt, self.target, now)
         await self._written(lambda: self._journal.postpone(delivery.id, until, error.reason))
         self._log_postponed(delivery.id, error, until - now)
 
-    # What both do.
+    # Dead letters.
+
+    async def _claim_letters(self, now: float, most: int) -> Claimed[Delivery]:
+        claims = await self._journal.claim_letters(now, most)
+        return claims.claimed, claims.next_due
+
+    async def _deliver_letter(self, letter: Delivery, call: Call) -> None:
+        assert self._call_dead_letter is not None  # noqa: S101 - else the loop is not started
+        until = None
+        try:
+            await _foreseen(self._call_dead_letter(letter.event), Again)
+        except CallError as error:
+            now = self._clock.seconds()
+            self.dead_letter.failed(call, error, now, shared=False)
+            gave_up = now - letter.since >= self._config.give_up_after
+            last = _verdict(error, gave_up=gave_up, tried_out=False)
+            if last is None:
+                until = self._next_try(error, letter.attempt, self.dead_letter, now)
+            else:
+                log.error("dead letter not delivered: id={id} {reason}", id=letter.id, reason=last)
+        else:
+            self.dead_letter.succeeded(call)
+            log.info("dead letter delivered: id={id}", id=letter.id)
+        await self._written(lambda: self._journal.letter_ended(letter.id, until))
+
+    # What they share.
+
+    async def _set_aside(
+        self, prompt_id: str, now: float, reason: str, letter: bytes, *, give_back: bool
+    ) -> None:
+        wanted = letter if self._config.dead_letter is not None else None
+        await self._written(
+            lambda: self._journal.failed(prompt_id, now, reason, give_back=give_back, letter=wanted)
+        )
+        log.error("set aside: id={id} {reason}", id=prompt_id, reason=reason)
+        self._letters.wake()
 
     def _next_try(self, error: CallError, attempt: int, gate: Gate, now: float) -> float:
         if isinstance(error, Hold):

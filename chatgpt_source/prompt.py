@@ -114,8 +114,20 @@ class BacklogFull(Refusal):
     """As many prompts wait as `max_backlog` allows."""
 
 
+class Draining(Refusal):
+    """The daemon is stopping."""
+
+
 class JournalUnavailable(Refusal):
     """The journal can't be written; it may heal."""
+
+
+class KeyReused(Exception):
+    """An idempotency key came again, with another prompt, source or type."""
+
+
+class NotRedriven(Exception):
+    """A prompt can't be taken up again; the text says why."""
 
 
 class JournalError(Exception):

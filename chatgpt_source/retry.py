@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Iterable
 from datetime import timezone
 from email.utils import parsedate_to_datetime
-from math import isfinite
 
 from chatgpt_source.prompt import Again, CallError, Hold, Rejected
 
@@ -56,35 +55,28 @@ def retry_after(header: Callable[[str], str | None], now: float) -> float | None
     `retry-after-ms` (OpenAI) goes before `Retry-After`, in seconds or as a date (RFC 9110, section
     10.2.3). What can't be read, or is not in the future, counts as not said.
     """
-    wait = _number(header("retry-after-ms"))
-    if wait is not None:
-        wait /= 1000
-    else:
-        value = header("retry-after")
-        wait = _number(value)
-        if wait is None and value:
-            wait = _until(value, now)
-    if wait is None or wait <= 0:
-        return None
-    return min(wait, LONGEST_RETRY_AFTER)
+    value = header("retry-after")
+    waits = (
+        (_number(header("retry-after-ms")) or 0) / 1000,
+        _number(value) or 0,
+        _until(value, now) if value and _number(value) is None else 0,
+    )
+    return next((min(wait, LONGEST_RETRY_AFTER) for wait in waits if wait > 0), None)
 
 
 def _number(value: str | None) -> float | None:
-    try:
-        number = float(value or "")
-    except ValueError:
-        return None
-    return number if isfinite(number) else None
+    plain = re.fullmatch(r"[+-]?[0-9]{1,30}(?:\.[0-9]*)?", (value or "").strip())
+    return float(plain[0]) if plain else None
 
 
-def _until(value: str, now: float) -> float | None:
+def _until(value: str, now: float) -> float:
     try:
         date = parsedate_to_datetime(value)
         if date.tzinfo is None:  # RFC 9110, section 5.6.7: all are in UTC
             date = date.replace(tzinfo=timezone.utc)
         return date.timestamp() - now
     except (TypeError, ValueError, OverflowError):
-        return None
+        return 0
 
 
 def model_error(

@@ -2,9 +2,12 @@
 
 import os
 import resource
+import signal
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -32,8 +35,8 @@ from chatgpt_source.web import BoundedRequest, BoundedSite, PortUnavailable, lis
 
 log = get_logger(__name__)
 
-CLOSE_TIMEOUT = 5.0
-"""Seconds that closing the journal or the connections may take at a stop."""
+CLOSE_TIMEOUT = 1.5
+"""Seconds that each of closing the port, the journal and the connections may take at a stop."""
 
 T = TypeVar("T")
 
@@ -41,7 +44,6 @@ T = TypeVar("T")
 class Options(usage.Options):
     """What `twistd chatgpt-source` takes: nothing, the settings are in the config file."""
 
-    synopsis = "[twistd options] chatgpt-source"
     longdesc = (
         "Takes prompts by POST, asks a chat model, and delivers the answers as CloudEvents. It is"
         " configured by the YAML file that CONNECTOR_CONFIG names (default"
@@ -124,6 +126,7 @@ class ChatGPTSource(Service):
 
     async def _stop(self) -> None:
         super().stopService()
+        _end_at_once_on_a_second_signal()
         port, self._port = self._port, None
         if port is not None:
             await _bounded(port.stopListening(), self._reactor)
@@ -155,12 +158,22 @@ class _Running:
         self._reactor = reactor
         self._config = config
         self._threads = ThreadPool(1, 1, "journal")
+        # So that a disk that hangs can't keep the process: it ends as in a crash, which is safe.
+        self._threads.threadFactory = partial(Thread, daemon=True)  # type: ignore[assignment]
         self._journal = SqliteJournal(open_journal(journal), reactor, self._in_thread)
-        self._journal.recover(reactor.seconds())
+        self._journal.recover(reactor.seconds(), config.everyday_limit, config.timezone.key)
         self._client, self._pool = make_client(reactor, config.concurrency)
         model = Model(self._client, reactor, config)
         target = Target(self._client, reactor, config.target)
-        self._pipeline = Pipeline(reactor, self._journal, config, model.ask, target.deliver)
+        letters = Target(self._client, reactor, config.dead_letter) if config.dead_letter else None
+        self._pipeline = Pipeline(
+            reactor,
+            self._journal,
+            config,
+            model.ask,
+            target.deliver,
+            letters.deliver if letters else None,
+        )
         calendar = Calendar(config.timezone)
         self._midnight = Midnight(reactor, calendar, self._prune)
         health = Health(reactor, config, calendar, self._journal, self._pipeline)
@@ -192,9 +205,11 @@ class _Running:
         """Drain, close the journal, then the connections."""
         self._midnight.stop()
         await self._pipeline.drain()
-        await _bounded(self._journal.close(), self._reactor)
+        if await _bounded(self._journal.close(), self._reactor):
+            self._threads.stop()
+        else:
+            log.warn("the journal does not close in time: ending without it")
         await _bounded(_closed(self._pool), self._reactor)
-        self._threads.stop()
 
     def _in_thread(self, run: Callable[[], None]) -> Deferred[None]:
         return deferToThreadPool(self._reactor, self._threads, run)
@@ -204,11 +219,14 @@ class _Running:
         return done.addErrback(lambda failure: failure.trap(JournalUnavailable) and None)
 
 
-async def _bounded(step: Deferred[Any] | None, clock: Any) -> None:
-    """Wait for a step of the stop, but not for ever."""
-    if step is not None:
-        with suppress(TimeoutError):
+async def _bounded(step: Deferred[Any] | None, clock: Any) -> bool:
+    """Wait for a step of the stop, but not for ever; whether it came to its end."""
+    try:
+        if step is not None:
             await step.addTimeout(CLOSE_TIMEOUT, clock)
+    except TimeoutError:
+        return False
+    return True
 
 
 def _closed(pool: HTTPConnectionPool) -> Deferred[Any]:
@@ -220,6 +238,13 @@ def _host(url: str) -> str:
     """A URL's scheme, host and port: the rest may hold a secret."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"
+
+
+def _end_at_once_on_a_second_signal() -> None:
+    """Whoever asks twice does not want to wait; what is under way is in the journal."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with suppress(ValueError):  # not in the main thread: an embedding program's business
+            signal.signal(number, lambda number, _: os._exit(128 + number))
 
 
 def _hard_limit() -> int:

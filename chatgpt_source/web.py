@@ -115,6 +115,10 @@ class BoundedRequest(Request):
         elif self._size > DROPPED_AT_MOST * self.limit:
             self._refuse_and_close()
 
+    def _handleStar(self) -> None:
+        """Answer `OPTIONS *` as any other path; Twisted has an answer of its own."""
+        self.render(self.channel.site.resource)  # type: ignore[attr-defined]
+
     def connectionLost(self, reason: Failure) -> None:
         """Take note that nobody listens any more."""
         self._gone = True
@@ -241,7 +245,7 @@ def probe_port(port: int) -> str:
     except OSError as error:
         raise PortUnavailable(
             f"port {port} can't be listened on ({error.strerror}): stop what uses it, or choose"
-            " another `port`"
+            " another port"
         ) from None
 
 

@@ -35,7 +35,7 @@ class GateCase(SynchronousTestCase):
         return self.gate.start(self.now)
 
     def succeed(self, call: Call) -> None:
-        self.gate.succeeded(self.now)
+        self.gate.succeeded(call)
         self.gate.end(call)
 
     def fail_(self, call: Call, error: CallError, *, shared: bool = True) -> None:
@@ -63,7 +63,7 @@ class RoomTests(GateCase):
         self.assertEqual(self.room(), self.limit)
         self.assertIsNone(self.gate.trouble)
         self.assertLess(self.gate.opens_at, self.now)
-        self.assertEqual(self.gate.last_success, float("-inf"))
+        self.assertEqual(self.gate.succeeded_start, float("-inf"))
 
     def test_counts(self) -> None:
         calls = []
@@ -83,9 +83,13 @@ class RoomTests(GateCase):
             self.gate.start(self.now)
         self.assertEqual(self.room(), 0)
 
-    def test_last_success(self) -> None:
+    def test_start_of_the_youngest_success(self) -> None:
+        old = self.start()
+        self.now += 5
         self.one()
-        self.assertEqual(self.gate.last_success, self.now)
+        self.now += 5
+        self.succeed(old)
+        self.assertEqual(self.gate.succeeded_start, self.now - 5)
 
     def test_trouble_is_told_until_a_success(self) -> None:
         self.one(DOWN)
@@ -262,7 +266,7 @@ class HoldTests(GateCase):
             for error in (DOWN, REFUSED, throttled()):
                 call = self.gate.start(self.now)
                 self.fail_(call, error)
-            self.gate.succeeded(self.now)
+            self.gate.succeeded(self.gate.start(self.now))
         self.assertEqual(logged, [])
 
 
@@ -449,7 +453,7 @@ class GateMachine(RuleBasedStateMachine):
     @rule(number=st.integers(0, 9))
     def succeed(self, number: int) -> None:
         if call := self.take(number):
-            self.gate.succeeded(self.now)
+            self.gate.succeeded(call)
             self.gate.end(call)
             self.held, self.probes = False, []
             assert self.gate.trouble is None

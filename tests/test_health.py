@@ -36,15 +36,16 @@ class HealthTests(DoorTestCase):
     def test_degraded_by_a_peer(self) -> None:
         model, target = self.pipeline.model, self.pipeline.target
         hold = Hold("the model answered 401: check `token`", status=401)
-        model.failed(model.start(NOON), hold, NOON, shared=True)
+        call = model.start(NOON)
+        model.failed(call, hold, NOON, shared=True)
         again = Again("the target answered 500", status=500)
         target.failed(target.start(NOON), again, NOON, shared=False)
         body = self.ready(200)
         self.assertEqual(body["status"], "degraded")
         self.assertIn("check `token`", body["checks"]["openai"])
         self.assertIn("500", body["checks"]["target"])
-        model.succeeded(NOON)
-        target.succeeded(NOON)
+        model.succeeded(call)
+        target.succeeded(call)
         self.assertEqual(self.ready(200)["status"], "ready")
 
     def test_not_ready_while_the_journal_can_not_be_written(self) -> None:

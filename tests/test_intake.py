@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 
 from chatgpt_source import intake
 from chatgpt_source.intake import read_text
+from chatgpt_source.journal import Admitted
 from chatgpt_source.prompt import JournalUnavailable
 from chatgpt_source.web import Problem
 from tests.door import CONFIG, DoorTestCase
@@ -39,21 +40,21 @@ class AcceptTests(DoorTestCase):
         self.assertEqual(ask.prompt.accepted, NOON)
 
     def test_not_before_it_is_on_disk(self) -> None:
-        written: Deferred[int] = Deferred()
+        written: Deferred[Admitted] = Deferred()
         self.patch(self.journal, "accept", lambda *_: written)
         self.channel.dataReceived(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx")
         self.assertEqual(self.transport.value(), b"")
-        written.callback(1)
+        written.callback(Admitted("p1", 1))
         self.assertIn(b"202", self.transport.value())
 
     def test_a_caller_who_hangs_up_before_the_202(self) -> None:
-        written: Deferred[int] = Deferred()
+        written: Deferred[Admitted] = Deferred()
         self.patch(self.journal, "accept", lambda *_: written)
         self.channel.dataReceived(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx")
         self.channel.connectionLost(Failure(ConnectionResetError()))
         said: list[str] = []
         self.patch(intake.log, "info", lambda text, **_: said.append(text))
-        written.callback(1)
+        written.callback(Admitted("p1", 1))
         self.assertEqual(len(said), 1)
         self.connect()
 
@@ -175,6 +176,43 @@ class RefuseTests(DoorTestCase):
             self.request("GET", "/prompts/secret"),
         ):
             self.assertNotIn(b"secret", answer.body)
+
+
+class KeyTests(DoorTestCase):
+    def test_the_first_answer_again(self) -> None:
+        first = self.post(Idempotency_Key='"k-1"')
+        again = self.post(Idempotency_Key="k-1")
+        self.assertEqual((again.status, again.json), (202, first.json))
+        self.assertEqual(again.headers["location"], first.headers["location"])
+        self.assertEqual(again.headers["ratelimit"], '"daily";r=2;t=43200')
+        self.assertEqual(len(self.asks().claimed), 1)
+
+    def test_with_anything_else_in_it(self) -> None:
+        self.post(Idempotency_Key="k")
+        for answer in (
+            self.post(b"another", Idempotency_Key="k"),
+            self.post(Idempotency_Key="k", vanus_source="/other"),
+            self.post(Idempotency_Key="k", vanus_type="other"),
+        ):
+            self.assertIn("new key", self.assert_problem(answer, 422))
+        self.assertEqual(self.used(), 1)
+
+    def test_when_none_is_left_and_while_draining(self) -> None:
+        first = self.post(Idempotency_Key="k")
+        self.post()
+        self.post()
+        self.assertEqual(self.post().status, 429)
+        self.assertEqual(self.post(Idempotency_Key="k").json, first.json)
+        Deferred.fromCoroutine(self.pipeline.drain())
+        self.assertEqual(self.post(Idempotency_Key="k").json, first.json)
+        self.assert_problem(self.post(Idempotency_Key="new"), 503)
+
+    def test_what_is_no_key(self) -> None:
+        for key in ("", '""', "x" * 256, '"open', 'a"b', "\xe4".encode("latin-1")):
+            with self.subTest(key=key):
+                self.assertIn("255", self.assert_problem(self.post(Idempotency_Key=key), 400))
+        self.assertEqual(self.used(), 0)
+        self.assertEqual(self.post(Idempotency_Key="x" * 255).status, 202)
 
 
 class BacklogTests(DoorTestCase):

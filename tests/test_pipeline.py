@@ -1,5 +1,6 @@
 """The two loops, on a real journal, with a clock and peers that do as the test says."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -7,7 +8,9 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from chatgpt_source.config import Config
-from chatgpt_source.pipeline import LOOK, Pipeline
+from chatgpt_source.gate import STREAK
+from chatgpt_source.loop import LOOK
+from chatgpt_source.pipeline import Pipeline
 from chatgpt_source.prompt import (
     Again,
     CallError,
@@ -55,7 +58,7 @@ class PipelineTestCase(JournalTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.model, self.target = Peer(), Peer()
+        self.model, self.target, self.letters = Peer(), Peer(), Peer()
         self.begin()
 
     def begin(self, **changes: Any) -> None:
@@ -65,13 +68,14 @@ class PipelineTestCase(JournalTestCase):
             attrs.evolve(self.config, **changes),
             self.model.call,
             self.target.call,
+            self.letters.call if self.config.dead_letter else None,
             lambda: 1.0,
         )
         self.pipeline.start()
         self.addCleanup(self.end, self.pipeline)
 
     def end(self, pipeline: Pipeline) -> None:
-        for loop in (pipeline._asks, pipeline._deliveries):
+        for loop in (pipeline._asks, pipeline._deliveries, pipeline._letters):
             loop.stop()
             loop.cancel()
 
@@ -270,11 +274,44 @@ class HoldTests(PipelineTestCase):
         self.assertEqual(self.states("p1"), ["accepted"])
         self.pass_time(1)
         self.model.answer()  # p2: the circuit closes again
+        self.post("p3")
+        self.model.answer()  # asked after p1 was held, and well
         self.pass_time(31)
         self.assertEqual([each.id for each in self.model.under_way], ["p1"])
         self.model.answer(Hold("the model answered 403", status=403))
         self.assertEqual(self.states("p1"), ["failed"])
         self.assertIsNone(self.pipeline.model.trouble)
+
+    def test_calls_from_before_a_change_prove_nothing(self) -> None:
+        """A model that is shut down answers 404 at once, and old calls well for a while."""
+        self.post("p1", "p2")
+        self.pass_time(1)
+        self.model.answer(Hold("the model answered 404", status=404))
+        self.pass_time(1)
+        self.model.answer()  # p2 was asked before
+        for _ in range(5):
+            self.pass_time(70)
+            while self.model.under_way:
+                self.model.answer(Hold("the model answered 404", status=404))
+        self.assertEqual(self.states("p1"), ["accepted"])
+
+    def test_a_probe_that_is_singled_out_is_followed_by_another_in_time(self) -> None:
+        self.post("p1")
+        self.model.answer(Hold("the model answered 401", status=401))
+        self.pass_time(30.1)
+        self.model.answer(Rejected("the model answered 400", status=400))
+        self.post("p2")
+        self.pass_time(20)
+        self.assertEqual(self.model.under_way, [])
+
+    def test_a_refusal_shows_that_the_model_works(self) -> None:
+        self.post("p1")
+        self.model.answer(Hold("the model answered 401", status=401))
+        self.post("p2")
+        self.pass_time(30.1)
+        self.model.answer(Rejected("the model refused", status=200))
+        self.assertIsNone(self.pipeline.model.trouble)
+        self.assertEqual(len(self.model.under_way), 1)
 
     def test_a_401_is_never_the_prompts_fault(self) -> None:
         self.post("p1", "p2")
@@ -300,6 +337,21 @@ class NotDeliveredTests(PipelineTestCase):
         self.target.answer()
         record = self.record("p1")
         self.assertEqual((record.state, record.deliveries), (State.DELIVERED, 2))
+
+    def test_a_dead_target_is_called_at_its_pace(self) -> None:
+        """Slow failures leave room for the next call before any of them ends."""
+        self.end(self.pipeline)
+        self.begin(concurrency=20)
+        again = Again("the target answered 503", status=503)
+        self.post(*(f"q{n}" for n in range(STREAK + 20)))
+        while self.model.under_way:
+            self.model.answer()
+            while self.target.under_way:
+                self.target.answer(again)
+            self.pass_time(0.1)
+        calls = len(self.target.calls)
+        self.pass_time(0.9)
+        self.assertGreaterEqual(len(self.target.calls) - calls, 10)
 
     def test_rejected_keeps_the_unit(self) -> None:
         self.target.answer(Rejected("the target answered 400", status=400))
@@ -339,6 +391,69 @@ class AttemptsTests(PipelineTestCase):
             self.target.answer(Again("the target answered 500", status=500))
             self.pass_time(1)
         self.assertEqual(self.states("p1"), ["failed"])
+
+
+class DeadLetterTests(PipelineTestCase):
+    config = attrs.evolve(CONFIG, dead_letter="http://dead-letter")
+
+    def letter(self) -> Any:
+        (sent,) = self.letters.under_way
+        return json.loads(sent)
+
+    def test_of_a_prompt_that_was_not_answered(self) -> None:
+        self.post("p1")
+        self.model.answer(Rejected("the model answered 400", status=400))
+        letter = self.letter()
+        self.assertEqual(letter["type"], "a-type.failed")
+        self.assertNotEqual(letter["id"], "p1")
+        expected = {"prompt": "p1", "reason": "the model answered 400", "status": 400}
+        self.assertEqual(letter["data"], {"error": expected})
+        self.letters.answer(None)
+        self.pass_time(70)
+        self.assertEqual((len(self.letters.calls), self.states("p1")), (1, ["failed"]))
+
+    def test_of_an_event_that_was_not_delivered(self) -> None:
+        self.post("p1")
+        self.model.answer()
+        event = json.loads(self.target.under_way[0])
+        self.target.answer(Rejected("the target answered 400", status=400))
+        letter = self.letter()
+        added = {name: letter.pop(name) for name in list(letter) if name.startswith("knative")}
+        self.assertEqual(letter, event)
+        self.assertEqual(
+            added,
+            {
+                "knativeerrordest": "http://target",
+                "knativeerrorcode": 400,
+                "knativeerrordata": "the target answered 400",
+            },
+        )
+
+    def test_again_with_the_same_bytes(self) -> None:
+        self.post("p1")
+        self.model.answer(Rejected("the model answered 400", status=400))
+        self.letters.answer(Again("the target answered 500", status=500))
+        self.pass_time(0.6)
+        first, second = (letter for letter, _ in self.letters.calls)
+        self.assertEqual(first, second)
+
+    def test_gives_up(self) -> None:
+        self.post("p1")
+        self.model.answer(Rejected("the model answered 400", status=400))
+        self.clock.advance(CONFIG.give_up_after)
+        self.letters.answer(Again("the target answered 500", status=500))
+        self.pass_time(70)
+        self.assertEqual(len(self.letters.calls), 1)
+
+    def test_its_receiver_delays_nobody(self) -> None:
+        self.post("p1", "p2", "p3")
+        for _ in range(3):
+            self.model.answer(Rejected("the model answered 400", status=400))
+        self.assertEqual(len(self.letters.under_way), 2)
+        self.post("p4")
+        self.model.answer()
+        self.target.answer()
+        self.assertEqual(self.states("p4"), ["delivered"])
 
 
 class FaultTests(PipelineTestCase):
@@ -445,6 +560,22 @@ class DrainTests(PipelineTestCase):
         self.pass_time(2)
         self.successResultOf(drained)
         self.assertEqual(len(self.target.calls), 1)
+
+    def test_a_target_that_fails_all_the_time_does_not_cost_an_attempt(self) -> None:
+        again = Again("the target answered 503", status=503, retry_after=600)
+        self.post(*(f"q{n}" for n in range(STREAK)))
+        for _ in range(STREAK):
+            self.model.answer()
+            self.target.answer(again)
+            self.pass_time(0.1)
+        self.post("p1", "p2")
+        drained = Deferred.fromCoroutine(self.pipeline.drain())
+        self.model.answer()
+        self.model.answer()
+        self.assertEqual(len(self.target.under_way), 2)
+        self.target.answer(again)
+        self.target.answer(again)
+        self.successResultOf(drained)
 
     def test_a_circuit_that_is_open_does_not_delay_it(self) -> None:
         self.post("p1")

@@ -190,7 +190,6 @@ class RetryAfterTests(SynchronousTestCase):
             " 7 ": 7.0,
             "3600": 3600.0,
             "3601": 3600.0,
-            "1e300": 3600.0,
             "99999999999999999999": 3600.0,
         }.items():
             self.assertEqual(said(retry_after=value), expected, value)

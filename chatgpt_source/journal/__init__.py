@@ -6,7 +6,8 @@ Every method that changes something returns once the change is committed to disk
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from datetime import datetime, timezone
+from typing import Any, Protocol
 
 from attrs import field, frozen
 from twisted.internet.defer import Deferred
@@ -16,18 +17,54 @@ from chatgpt_source.quota import Day
 
 
 @frozen
+class Terms:
+    """On which terms a prompt is admitted.
+
+    Attributes:
+        day: Whose unit it takes.
+        limit: Units a day has.
+        max_backlog: Prompts that may wait.
+        draining: Whether none is admitted any more.
+    """
+
+    day: Day
+    limit: int
+    max_backlog: int
+    draining: bool = False
+
+
+@frozen
+class Admitted:
+    """A prompt that is in the journal.
+
+    Attributes:
+        id: Its id: the earlier prompt's, where an idempotency key came again.
+        left: Units its day has left.
+        repeated: Whether it is an earlier one.
+    """
+
+    id: str
+    left: int
+    repeated: bool = False
+
+
+@frozen
 class Ask:
     """A prompt that was claimed for a call to the model.
 
     Attributes:
         prompt: What to ask.
-        attempt: Which call this is, from 1.
+        attempt: Which call this is since `since`, from 1.
+        total: Which call this is at all, from 1.
+        since: From when the time that asking may take is counted.
         maybe_billed: How many earlier calls may have been billed without an answer reaching us.
         held: When a call of it last met a hold, if one did.
     """
 
     prompt: Prompt
     attempt: int
+    total: int
+    since: float
     maybe_billed: int = 0
     held: float | None = None
 
@@ -39,13 +76,13 @@ class Delivery:
     Attributes:
         id: The prompt's id.
         event: The event's bytes, in structured mode (CloudEvents JSON format).
-        answered: When the answer was journaled.
-        attempt: Which call this is, from 1.
+        since: From when the time that delivering may take is counted.
+        attempt: Which call this is since then, from 1.
     """
 
     id: str
     event: bytes = field(repr=False)
-    answered: float
+    since: float
     attempt: int
 
 
@@ -78,6 +115,25 @@ class Record:
     deliveries: int
     error: str | None
 
+    def told(self) -> dict[str, Any]:
+        """The record as JSON can hold it; times in RFC 3339, in UTC."""
+        return {
+            "id": self.id,
+            "state": self.state.value,
+            "accepted": _rfc3339(self.accepted),
+            "answered": _rfc3339(self.answered),
+            "delivered": _rfc3339(self.delivered),
+            "asks": self.asks,
+            "deliveries": self.deliveries,
+            "error": self.error,
+        }
+
+
+def _rfc3339(instant: float | None) -> str | None:
+    if instant is None:
+        return None
+    return datetime.fromtimestamp(instant, timezone.utc).isoformat().replace("+00:00", "Z")
+
 
 @frozen
 class Tally:
@@ -103,15 +159,19 @@ class Journal(Protocol):
     def fault(self) -> str | None:
         """Why the last write failed, in words; None while writes succeed."""
 
-    def accept(self, prompt: Prompt, day: Day, limit: int, max_backlog: int) -> Deferred[int]:
+    def accept(self, prompt: Prompt, terms: Terms, key: str | None = None) -> Deferred[Admitted]:
         """Keep a prompt and take one unit of its day, both or neither.
 
-        Returns:
-            How many units the day has left.
+        Args:
+            prompt: What to keep.
+            terms: On which terms.
+            key: Its idempotency key, if it has one; looked up before anything else.
 
         Raises:
-            QuotaUsedUp: If `limit` prompts were already admitted in `day`.
-            BacklogFull: If `max_backlog` prompts wait already.
+            KeyReused: If the key came before with another text, source or type.
+            Draining: If none is admitted any more.
+            QuotaUsedUp: If the day has no unit left.
+            BacklogFull: If too many prompts wait already.
         """
 
     def claim_asks(self, now: float, most: int) -> Deferred[AskClaims]:
@@ -136,8 +196,45 @@ class Journal(Protocol):
     def delivered(self, prompt_id: str, now: float) -> Deferred[None]:
         """End a prompt well, and forget its text and its answer's."""
 
-    def failed(self, prompt_id: str, now: float, error: str, *, give_back: bool) -> Deferred[None]:
-        """Set a prompt aside, keeping its text; `give_back` the unit to the day it was of."""
+    def claim_letters(self, now: float, most: int) -> Deferred[DeliveryClaims]:
+        """Take up to `most` dead letters that are due; `since` is when their prompt failed."""
+
+    def failed(
+        self,
+        prompt_id: str,
+        now: float,
+        error: str,
+        *,
+        give_back: bool,
+        letter: bytes | None = None,
+    ) -> Deferred[None]:
+        """Set a prompt aside, keeping its text.
+
+        Args:
+            prompt_id: Which.
+            now: The time.
+            error: The reason.
+            give_back: Give its unit back to the day it was taken from.
+            letter: The dead letter that is to be delivered, an event's bytes.
+        """
+
+    def letter_ended(self, prompt_id: str, until: float | None) -> Deferred[None]:
+        """Let a dead letter wait for its next attempt, or (None) be done with it."""
+
+    def redrive(self, prompt_id: str, now: float) -> Deferred[State]:
+        """Take up a failed prompt again; it is due at once.
+
+        Returns:
+            ANSWERED if it is to be delivered again; ACCEPTED if it is to be asked again, which
+            takes a unit of the day.
+
+        Raises:
+            NotRedriven: If it is no failed prompt.
+            QuotaUsedUp: If the day has no unit left.
+        """
+
+    def purge(self, prompt_id: str) -> Deferred[bool]:
+        """Forget a failed prompt and its text; whether there was one."""
 
     def postpone(
         self,
@@ -160,6 +257,11 @@ class Journal(Protocol):
 
     def record(self, prompt_id: str) -> Deferred[Record | None]:
         """What is known of a prompt; None if there is none."""
+
+    def records(
+        self, state: State | None, after: str | None, most: int
+    ) -> Deferred[Sequence[Record]]:
+        """Up to `most` prompts, in a state or any, in order of acceptance, `after` one of them."""
 
     def tally(self, day: str) -> Deferred[Tally]:
         """Count the prompts by state, and the units spent of `day`."""

@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from chatgpt_source.journal import Terms
 from chatgpt_source.journal.sqlite import SqliteJournal, open_journal
 from chatgpt_source.prompt import Answer, Prompt
 from chatgpt_source.quota import Day
@@ -67,14 +68,27 @@ class JournalTestCase(SynchronousTestCase):
         """The journal as the next start finds it."""
         self.shut(self.opened)
         self.journal = self.open()
-        self.journal.recover(self.clock.seconds())
+        self.journal.recover(self.clock.seconds(), 100, "UTC")
         return self.journal
 
     def accept(self, *prompts: Prompt, limit: int = 100, max_backlog: int = 1000) -> int:
         left = -1
         for each in prompts:
-            left = self.successResultOf(self.journal.accept(each, DAY, limit, max_backlog))
+            left = self.successResultOf(self.admit(each, limit, max_backlog)).left
         return left
+
+    def admit(
+        self,
+        each: Prompt,
+        limit: int = 100,
+        max_backlog: int = 1000,
+        *,
+        day: Day = DAY,
+        draining: bool = False,
+        key: str | None = None,
+    ) -> Any:
+        terms = Terms(day, limit, max_backlog, draining)
+        return self.journal.accept(each, terms, key)
 
     def asks(self, most: int = 10, now: float | None = None) -> Any:
         return self.successResultOf(

@@ -6,7 +6,8 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from chatgpt_source.journal.sqlite import KEEP_DAYS, PRUNE_STEP, WIPE_AFTER, check_journal
+from chatgpt_source.journal.sqlite import KEEP_DAYS, WIPE_AFTER, check_journal
+from chatgpt_source.journal.sqlite.operations import PRUNE_STEP
 from chatgpt_source.journal.sqlite.schema import VERSION
 from chatgpt_source.prompt import (
     BacklogFull,
@@ -37,7 +38,7 @@ class AcceptTests(JournalTestCase):
     def test_the_limit_is_exact(self) -> None:
         for n in range(3):
             self.assertEqual(self.accept(prompt(f"p{n}"), limit=3), 2 - n)
-        refusal = self.failureResultOf(self.journal.accept(prompt("p3"), DAY, 3, 1000), QuotaUsedUp)
+        refusal = self.failureResultOf(self.admit(prompt("p3"), 3, 1000), QuotaUsedUp)
         self.assertEqual(refusal.value.retry_after, DAY.end - NOON)
         self.assertIsNone(self.record("p3"))
         self.assertEqual(self.used(), 3)
@@ -45,19 +46,19 @@ class AcceptTests(JournalTestCase):
     def test_each_day_has_its_own(self) -> None:
         self.accept(prompt(), limit=1)
         tomorrow = Day("2027-01-16", DAY.end, DAY.end + 86400)
-        left = self.journal.accept(prompt("p2", accepted=DAY.end), tomorrow, 1, 1000)
-        self.assertEqual(self.successResultOf(left), 0)
+        admitted = self.admit(prompt("p2", accepted=DAY.end), 1, day=tomorrow)
+        self.assertEqual(self.successResultOf(admitted).left, 0)
         self.assertEqual((self.used(), self.used("2027-01-16")), (1, 1))
 
     def test_a_lowered_limit_admits_none(self) -> None:
         self.accept(prompt("p1"), prompt("p2"))
-        self.failureResultOf(self.journal.accept(prompt("p3"), DAY, 1, 1000), QuotaUsedUp)
+        self.failureResultOf(self.admit(prompt("p3"), 1, 1000), QuotaUsedUp)
 
     def test_a_full_backlog_takes_no_unit(self) -> None:
         self.accept(prompt("p1"), prompt("p2"))
         self.asks(1)
         self.answer("p1")
-        self.failureResultOf(self.journal.accept(prompt("p3"), DAY, 100, 2), BacklogFull)
+        self.failureResultOf(self.admit(prompt("p3"), 100, 2), BacklogFull)
         self.assertEqual(self.used(), 2)
 
     def test_what_ended_is_no_backlog(self) -> None:
@@ -131,7 +132,7 @@ class AnsweredTests(JournalTestCase):
         self.answer()
         (delivery,) = self.deliveries().claimed
         self.assertEqual(
-            (delivery.id, delivery.event, delivery.answered, delivery.attempt),
+            (delivery.id, delivery.event, delivery.since, delivery.attempt),
             ("p1", b"the event", NOON, 1),
         )
         self.assertEqual((self.record().state, self.record().deliveries), (State.ANSWERED, 1))
@@ -263,7 +264,7 @@ class GroupTests(JournalTestCase):
         return self.statements.count("COMMIT")
 
     def start(self, name: str, limit: int = 100) -> Deferred[int]:
-        return self.journal.accept(prompt(name), DAY, limit, 1000)
+        return self.admit(prompt(name), limit).addCallback(lambda admitted: admitted.left)
 
     def test_alone_commits_at_once(self) -> None:
         accepted = self.start("p1")
@@ -326,6 +327,29 @@ class GroupTests(JournalTestCase):
         self.assertIsNotNone(self.record("p1"))
 
 
+class BusyTests(GroupTests):
+    """Another process writes, and does not end."""
+
+    def test_is_waited_for_once_however_many_ask(self) -> None:
+        first = self.start("p0")
+        others = [self.start(f"p{n}") for n in range(1, 6)]
+        self.threads.work()
+        self.successResultOf(first)
+        self.opened.connection.execute("PRAGMA busy_timeout = 1")
+        other = sqlite3.connect(self.path, isolation_level=None)
+        self.addCleanup(other.close)
+        other.execute("BEGIN IMMEDIATE")
+        before = self.statements.count("BEGIN IMMEDIATE")
+        self.threads.work()
+        for each in others:
+            self.failureResultOf(each, JournalUnavailable)
+        self.assertEqual(self.statements.count("BEGIN IMMEDIATE") - before, 1)
+        other.execute("ROLLBACK")
+        again = self.start("p9")
+        self.threads.work()
+        self.successResultOf(again)
+
+
 class Disk:
     """A connection on a disk that may be full; all else is the real one's."""
 
@@ -351,9 +375,7 @@ class FaultTests(JournalTestCase):
     def test_a_full_disk_refuses_and_heals(self) -> None:
         self.accept(prompt("p1"))
         self.disk.full = True
-        refusal = self.failureResultOf(
-            self.journal.accept(prompt("p2"), DAY, 100, 1000), JournalUnavailable
-        )
+        refusal = self.failureResultOf(self.admit(prompt("p2"), 100, 1000), JournalUnavailable)
         self.assertEqual(refusal.value.reason, "database or disk is full")
         self.assertEqual(self.journal.fault, "database or disk is full")
         self.assertIsNotNone(self.record("p1"))  # what is there can still be read
@@ -366,7 +388,7 @@ class FaultTests(JournalTestCase):
         self.accept(prompt("p2"))
 
     def test_a_refusal_is_no_fault(self) -> None:
-        self.failureResultOf(self.journal.accept(prompt(), DAY, 0, 1000), QuotaUsedUp)
+        self.failureResultOf(self.admit(prompt(), 0, 1000), QuotaUsedUp)
         self.assertIsNone(self.journal.fault)
 
 
@@ -442,6 +464,11 @@ class FileTests(JournalTestCase):
         self.assert_one_line(message)
         self.assertIn("another daemon", message)
 
+    def test_a_link_admits_no_second_daemon(self) -> None:
+        link = self.path.with_name(f"{self.path.name}-link")
+        link.symlink_to(self.path.absolute())
+        self.assertIn("another daemon", str(self.assertRaises(JournalError, check_journal, link)))
+
     def test_free_once_closed(self) -> None:
         self.successResultOf(self.journal.close())
         check_journal(self.path)
@@ -470,8 +497,10 @@ class FileTests(JournalTestCase):
         self.assertIn("newer", message)
 
     def test_no_such_folder(self) -> None:
-        self.path = self.path / "deeper" / "journal"
-        self.assert_one_line(self.message())
+        self.path = self.path.with_name("nowhere") / "journal"
+        message = self.message()
+        self.assert_one_line(message)
+        self.assertIn("create its folder", message)
 
     def test_a_folder(self) -> None:
         self.shut(self.opened)

@@ -1,9 +1,11 @@
 """The journal's file: locked, opened, made if need be, and known to be ours."""
 
+import errno
 import fcntl
 import os
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from attrs import frozen
@@ -11,28 +13,33 @@ from attrs import frozen
 from chatgpt_source.journal.sqlite.schema import APPLICATION_ID, CREATE, VERSION
 from chatgpt_source.prompt import JournalError
 
+BUSY = 0.25
+"""Seconds to wait for another process that writes; an operator's command takes less."""
+
 
 @frozen
 class OpenJournal:
-    """An open file and the lock that makes this process its only daemon."""
+    """An open file and, if it is a daemon's, the lock that makes this process its only one."""
 
     path: Path
     connection: sqlite3.Connection
-    lock: int
+    lock: int | None
 
     def close(self) -> None:
         """Close the file, then let go of the lock."""
         self.connection.close()
-        os.close(self.lock)
+        if self.lock is not None:
+            os.close(self.lock)
 
 
 def open_journal(path: Path) -> OpenJournal:
-    """Lock the journal at `path` and open it, making it if there is none.
+    """Lock the journal at `path` and open it, making it if there is none: what a daemon does.
 
     Raises:
         JournalError: If it can't be written, is another daemon's, or is not ours to read.
     """
-    try:
+    path = path.resolve()  # so that a link does not admit a second daemon
+    with _in_words(path):
         lock = _lock(path)
         try:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
@@ -40,13 +47,38 @@ def open_journal(path: Path) -> OpenJournal:
         except BaseException:
             os.close(lock)
             raise
+
+
+def open_beside(path: Path) -> OpenJournal:
+    """Open the journal at `path` beside the daemon that may be using it: what an operator does.
+
+    Raises:
+        JournalError: If there is none, or it is not ours to read.
+    """
+    with _in_words(path):
+        if not path.exists():
+            raise JournalError(f"there is no journal {path}: name the daemon's with --journal")
+        return OpenJournal(path, _connect(path), None)
+
+
+@contextmanager
+def _in_words(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
+        advice = {
+            errno.ENOENT: "create its folder",
+            errno.ENOTDIR: "create its folder",
+            errno.EISDIR: "it must be a file, not a folder: move it away",
+        }.get(error.errno or 0, "make it and its folder writable for this user")
         raise JournalError(
-            f"journal {path} can't be written ({error.strerror}): make its folder writable for this"
-            " user, or set `journal` to another path"
+            f"journal {path} can't be written ({error.strerror}): {advice}, or set `journal` to"
+            " another path"
         ) from error
     except sqlite3.Error as error:
-        raise JournalError(f"journal {path} can't be opened: {error}") from error
+        raise JournalError(
+            f"journal {path} can't be used ({error}): restore it, or set `journal` to another path"
+        ) from error
 
 
 def _lock(path: Path) -> int:
@@ -65,9 +97,10 @@ def _lock(path: Path) -> int:
 
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(
-        path, timeout=5.0, isolation_level=None, check_same_thread=False, cached_statements=256
+        path, timeout=BUSY, isolation_level=None, check_same_thread=False, cached_statements=256
     )
     try:
+        _check(connection, path)
         for pragma in (
             "journal_mode = WAL",
             "synchronous = FULL",
@@ -77,7 +110,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         ):
             connection.execute(f"PRAGMA {pragma}")
         connection.execute("BEGIN IMMEDIATE")
-        _check_or_create(connection, path)
+        _create(connection)
         connection.execute("UPDATE probes SET count = count + 1")  # proves that it can be written
         connection.execute("COMMIT")
         path.chmod(0o600)
@@ -87,24 +120,32 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _check_or_create(connection: sqlite3.Connection, path: Path) -> None:
+def _is_empty(connection: sqlite3.Connection) -> bool:
+    return connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is None
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    """See that the file is ours to use, before anything in it is touched."""
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if not tables:
-        for statement in _statements(CREATE):
-            connection.execute(statement)
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {VERSION}")
-    elif application != APPLICATION_ID:
+    if application != APPLICATION_ID and not _is_empty(connection):
         raise JournalError(
             f"journal {path} is another program's database: set `journal` to another path"
         )
-    elif version > VERSION:
+    if application == APPLICATION_ID and version > VERSION:
         raise JournalError(
             f"journal {path} was written by a newer chatgpt-source (schema {version}, this one"
             f" knows {VERSION}): upgrade, or set `journal` to another path"
         )
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    if _is_empty(connection):
+        for statement in _statements(CREATE):
+            connection.execute(statement)
+        connection.execute("INSERT INTO secret VALUES (1, ?)", (os.urandom(32),))
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {VERSION}")
 
 
 def _statements(script: str) -> list[str]:

@@ -22,14 +22,19 @@ CREATE TABLE prompts (
     accepted REAL NOT NULL,
     answered REAL,
     ended REAL,                           -- delivered or failed
-    asks INTEGER NOT NULL DEFAULT 0,
+    since REAL NOT NULL,                  -- from when `give_up_after` runs
+    tries INTEGER NOT NULL DEFAULT 0,     -- attempts of the call it waits for, since then
+    asks INTEGER NOT NULL DEFAULT 0,      -- attempts ever
     deliveries INTEGER NOT NULL DEFAULT 0,
     maybe_billed INTEGER NOT NULL DEFAULT 0,
     held REAL,
     answer TEXT,                          -- JSON: what the provider says of the call
-    error TEXT
+    error TEXT,
+    letter_due REAL,                      -- as `due`, for the dead letter
+    letters INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX work ON prompts (state, due, seq) WHERE due IS NOT NULL;
+CREATE INDEX letters ON prompts (letter_due) WHERE letter_due IS NOT NULL;
 CREATE INDEX ends ON prompts (ended) WHERE ended IS NOT NULL;
 
 CREATE TABLE texts (
@@ -37,7 +42,20 @@ CREATE TABLE texts (
     prompt TEXT NOT NULL,
     source TEXT NOT NULL,
     type TEXT NOT NULL,
-    event BLOB
+    event BLOB,
+    letter BLOB                           -- the dead letter, an event too
+);
+
+CREATE TABLE keys (                       -- idempotency keys; digests, keyed with the secret
+    digest BLOB PRIMARY KEY,
+    fingerprint BLOB NOT NULL,
+    seq INTEGER NOT NULL REFERENCES prompts ON DELETE CASCADE
+) WITHOUT ROWID;
+CREATE INDEX keys_of ON keys (seq);
+
+CREATE TABLE secret (id INTEGER PRIMARY KEY CHECK (id = 1), value BLOB NOT NULL);
+CREATE TABLE terms (                      -- what a redrive has to know of the daemon's settings
+    id INTEGER PRIMARY KEY CHECK (id = 1), everyday_limit INTEGER NOT NULL, timezone TEXT NOT NULL
 );
 
 CREATE TABLE days (day TEXT PRIMARY KEY, used INTEGER NOT NULL) WITHOUT ROWID;

@@ -1,0 +1,175 @@
+"""`chatgpt-source-journal`: see what is in a journal, take failed prompts up again, forget them.
+
+It works on the journal of a running or a stopped daemon: it takes no daemon's lock and writes in
+small transactions. A running daemon takes up what was redriven within 2 s.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from attrs import frozen
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import react
+
+from chatgpt_source.journal import Journal, Record
+from chatgpt_source.journal.sqlite import SqliteJournal, open_beside
+from chatgpt_source.prompt import (
+    JournalError,
+    JournalUnavailable,
+    NotRedriven,
+    QuotaUsedUp,
+    State,
+)
+
+PAGE = 500
+"""Records read at a time, so that a long journal needs little memory."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """What the command takes."""
+    top = argparse.ArgumentParser(prog="chatgpt-source-journal", description=__doc__)
+    top.add_argument(
+        "--journal",
+        type=Path,
+        default=Path("journal.sqlite"),
+        help="the journal's path (default: journal.sqlite in this folder, the daemon's --rundir)",
+    )
+    top.add_argument("--json", action="store_true", help="print JSON, one object a line")
+    commands = top.add_subparsers(dest="command", required=True)
+    listing = commands.add_parser(
+        "list", help="list prompts, the failed ones unless told otherwise"
+    )
+    listing.add_argument(
+        "--state", choices=[*(state.value for state in State), "all"], default="failed"
+    )
+    show = commands.add_parser("show", help="show what is known of a prompt")
+    show.add_argument("ids", metavar="ID", nargs=1)
+    for name, text in (
+        ("redrive", "take failed prompts up again: ask or deliver what has failed"),
+        ("purge", "forget failed prompts and their text"),
+    ):
+        acting = commands.add_parser(name, help=text)
+        which = acting.add_mutually_exclusive_group(required=True)
+        which.add_argument("ids", metavar="ID", nargs="*", default=[])
+        which.add_argument("--all", action="store_true", help="every failed prompt")
+    return top
+
+
+@frozen
+class Operator:
+    """Does what one call of the command says.
+
+    Attributes:
+        journal: The journal.
+        clock: The time.
+        out: Where to print.
+        json: Whether to print JSON.
+    """
+
+    journal: Journal
+    clock: IReactorTime
+    out: TextIO
+    json: bool
+
+    async def do(self, options: argparse.Namespace) -> int:
+        """Carry the call out; returns the exit status."""
+        if options.command == "list":
+            state = None if options.state == "all" else State(options.state)
+            async for record in self._records(state):
+                self._print(record)
+            return 0
+        if options.command == "show":
+            return await self._show(options.ids[0])
+        ids = options.ids
+        if options.all:
+            ids = [record.id async for record in self._records(State.FAILED)]
+        act = self._redrive if options.command == "redrive" else self._purge
+        done = [await act(prompt_id) for prompt_id in ids]
+        return 0 if all(done) else 1
+
+    async def _records(self, state: State | None) -> AsyncIterator[Record]:
+        after = None
+        while page := await self.journal.records(state, after, PAGE):
+            for record in page:
+                yield record
+            after = page[-1].id
+
+    async def _show(self, prompt_id: str) -> int:
+        record = await self.journal.record(prompt_id)
+        if record is None:
+            self._tell(prompt_id, "not in this journal")
+            return 1
+        if self.json:
+            self._print(record)
+        else:
+            for name, value in record.told().items():
+                self.out.write(f"{name + ':':<12}{'-' if value is None else value}\n")
+        return 0
+
+    async def _redrive(self, prompt_id: str) -> bool:
+        try:
+            state = await self.journal.redrive(prompt_id, self.clock.seconds())
+        except NotRedriven as error:
+            self._tell(prompt_id, f"not redriven: {error}")
+            return False
+        except QuotaUsedUp as error:
+            self._tell(prompt_id, f"not redriven: asking again takes a unit, and {error.reason}")
+            return False
+        again = "delivered" if state is State.ANSWERED else "asked"
+        self._tell(prompt_id, f"to be {again} again", done=True)
+        return True
+
+    async def _purge(self, prompt_id: str) -> bool:
+        gone = await self.journal.purge(prompt_id)
+        self._tell(
+            prompt_id, "forgotten" if gone else "no failed prompt of this journal", done=gone
+        )
+        return gone
+
+    def _print(self, record: Record) -> None:
+        told = record.told()
+        if self.json:
+            self.out.write(json.dumps(told) + "\n")
+        else:
+            calls = f"asks={record.asks} deliveries={record.deliveries}"
+            self.out.write(
+                f"{record.id}  {record.state.value:<9}  {told['accepted']}  {calls}"
+                f"  {record.error or ''}".rstrip()
+                + "\n"
+            )
+
+    def _tell(self, prompt_id: str, what: str, *, done: bool = False) -> None:
+        line = {"id": prompt_id, "done": done, "detail": what}
+        self.out.write(json.dumps(line) + "\n" if self.json else f"{prompt_id}  {what}\n")
+
+
+def _at_once(run: Callable[[], None]) -> Deferred[None]:
+    """No thread of its own: there is nothing else to do meanwhile."""
+    run()
+    return succeed(None)
+
+
+async def _run(reactor: IReactorTime, options: argparse.Namespace) -> None:
+    try:
+        opened = open_beside(options.journal)
+    except JournalError as error:
+        raise SystemExit(str(error)) from None
+    journal = SqliteJournal(opened, reactor, _at_once)
+    try:
+        status = await Operator(journal, reactor, sys.stdout, options.json).do(options)
+    except JournalUnavailable as error:
+        raise SystemExit(f"journal {options.journal}: {error.reason}") from None
+    finally:
+        await journal.close()
+    raise SystemExit(status)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The console script."""
+    options = parser().parse_args(argv)
+    react(lambda reactor: Deferred.fromCoroutine(_run(reactor, options)))
