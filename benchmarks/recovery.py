@@ -1,0 +1,134 @@
+"""How a daemon starts with many prompts waiting: time to ready, first 202s, and memory.
+
+An empty journal and one with PROMPTS accepted prompts are started one after the other; the model
+they ask accepts connections and says nothing, so that `concurrency` calls are under way.
+
+    python benchmarks/recovery.py [--prompts 200000] [--bytes 200]
+"""
+
+import argparse
+import json
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+import uuid
+from pathlib import Path
+
+from chatgpt_source.journal.sqlite import open_journal
+
+ROOT = Path(__file__).parent.parent
+
+
+def fill(path: Path, prompts: int, size: int) -> None:
+    """Put accepted prompts into a new journal."""
+    opened = open_journal(path)
+    db, now = opened.connection, time.time()
+    db.execute("BEGIN")
+    db.executemany(
+        "INSERT INTO prompts (seq, id, state, due, day, accepted, since)"
+        " VALUES (?, ?, 'accepted', ?, '2026-01-01', ?, ?)",
+        ((n, str(uuid.uuid4()), now, now, now) for n in range(1, prompts + 1)),
+    )
+    db.executemany(
+        "INSERT INTO texts (seq, prompt, source, type) VALUES (?, ?, 's', 't')",
+        ((n, "x" * size) for n in range(1, prompts + 1)),
+    )
+    db.execute("COMMIT")
+    opened.close()
+
+
+def silent_model() -> int:
+    """A port that accepts connections and answers nothing."""
+    server = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    kept = []
+
+    def accept() -> None:
+        while True:
+            kept.append(server.accept())
+
+    threading.Thread(target=accept, daemon=True).start()
+    return int(server.getsockname()[1])
+
+
+def request(port: int, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(f"http://127.0.0.1:{port}{path}", body, timeout=10) as answer:
+        return answer.status, answer.read()
+
+
+def memory(pid: int) -> float:
+    """Resident memory in MiB."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) / 1024
+
+
+def start(folder: Path, model: int) -> dict[str, float]:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    config = folder / "config.yml"
+    config.write_text(
+        f"target: http://127.0.0.1:{model}\ntoken: t\nport: {port}\nmax_backlog: 1000000\n"
+        f"base_url: http://127.0.0.1:{model}/v1\neveryday_limit: 1000000\n"
+    )
+    environ = {**os.environ, "CONNECTOR_CONFIG": str(config), "PYTHONPATH": str(ROOT)}
+    twistd = Path(sys.executable).with_name("twistd")
+    began = time.perf_counter()
+    daemon = subprocess.Popen(
+        [twistd, "--nodaemon", "--pidfile=", f"--rundir={folder}", "chatgpt-source"],
+        env=environ,
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        while True:
+            try:
+                status, body = request(port, "/readyz")
+                break
+            except OSError:
+                if time.perf_counter() - began > 60:
+                    raise
+                time.sleep(0.01)
+        ready = time.perf_counter() - began
+        assert (status, json.loads(body)["checks"]["journal"]) == (200, "ok"), body
+        latencies = []
+        for _ in range(50):
+            posted = time.perf_counter()
+            assert request(port, "/", b"what is vanus")[0] == 202
+            latencies.append((time.perf_counter() - posted) * 1e3)
+        time.sleep(5)
+        return {
+            "ready_s": ready,
+            "first_202_ms": latencies[0],
+            "median_202_ms": statistics.median(latencies),
+            "memory_mib": memory(daemon.pid),
+        }
+    finally:
+        daemon.send_signal(signal.SIGKILL)
+        daemon.wait()
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--prompts", type=int, default=200_000)
+    options.add_argument("--bytes", type=int, default=200, help="of each prompt's text")
+    given = options.parse_args()
+    model = silent_model()
+    rows = {}
+    for name, prompts in (("empty", 0), ("full", given.prompts)):
+        with tempfile.TemporaryDirectory() as folder:
+            fill(Path(folder) / "journal.sqlite", prompts, given.bytes)
+            rows[name] = start(Path(folder), model)
+            shown = "  ".join(f"{key}={value:.2f}" for key, value in rows[name].items())
+            print(f"{prompts:>8} waiting: {shown}", flush=True)
+    ratio = rows["full"]["memory_mib"] / rows["empty"]["memory_mib"]
+    print(f"memory, full to empty: {ratio:.2f}")
+
+
+if __name__ == "__main__":
+    main()
