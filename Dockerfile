@@ -40,6 +40,8 @@ RUN test -s /etc/ssl/certs/ca-certificates.crt \
     && chown 10001:0 /var/lib/chatgpt-source \
     && chmod 0770 /var/lib/chatgpt-source
 VOLUME /var/lib/chatgpt-source
+# Where `docker exec ... chatgpt-source-journal` finds the journal.
+WORKDIR /var/lib/chatgpt-source
 # A number, for Kubernetes to see that it is not root.
 USER 10001:0
 EXPOSE 8080

@@ -85,7 +85,7 @@ class RefusalTests(DaemonCase):
         await first.start()
         journal = str(first.dir / "journal.sqlite")
         await self.refuses(self.daemon(journal=journal), journal, "another daemon")
-        await self.refuses(self.daemon(port=first.port), str(first.port), "`port`", "in use")
+        await self.refuses(self.daemon(port=first.port), str(first.port), "another port", "in use")
         # Neither hurt the first, and once it has gone another can take its place.
         await first.reaches(await first.accepted("text"), "delivered")
         await first.stop()

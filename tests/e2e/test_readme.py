@@ -1,0 +1,49 @@
+"""The README's own commands, word for word but for the ports."""
+
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+from twisted.internet.threads import deferToThread
+
+from tests.e2e.processes import ROOT, TWISTD, Daemon, DaemonCase, alive, kill, until
+from tests.test_readme import block
+
+
+class BackgroundTests(DaemonCase):
+    async def test_starts_and_stops_as_told(self):
+        daemon = Daemon(self, self.config())
+        home = Path(tempfile.mkdtemp(dir=daemon.dir))
+        environ = {
+            "HOME": str(home),
+            "PATH": f"{TWISTD.parent}:{os.environ['PATH']}",
+            "PYTHONPATH": str(ROOT),
+        }
+
+        async def bash(commands: str) -> str:
+            done = await deferToThread(
+                subprocess.run,
+                ["bash", "-ec", commands],
+                cwd=daemon.dir,
+                env=environ,
+                capture_output=True,
+                text=True,
+                timeout=30,
+                check=False,
+            )
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+            return done.stdout
+
+        state = home / "chatgpt-source-state"
+        start, stop = block("state=~/chatgpt-source-state"), block('kill "$(cat $state')
+        await bash(start)
+        await until((state / "twistd.pid").exists, "the pid file, where it is said to be")
+        pid = int((state / "twistd.pid").read_text())
+        self.addCleanup(kill, pid)
+        await until(daemon.answers, "the start")
+        await daemon.reaches(await daemon.accepted("text"), "delivered")
+        self.assertTrue((state / "journal.sqlite").exists())
+        self.assertIn("the journal is", (state / "twistd.log").read_text())
+        await bash(f"state=~/chatgpt-source-state; {stop}")
+        await until(lambda: not alive(pid), "the end of it")
