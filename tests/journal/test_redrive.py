@@ -153,7 +153,7 @@ class LetterTests(FailedTestCase):
 
     def test_postponed(self) -> None:
         self.letters()
-        self.successResultOf(self.journal.letter_ended("p1", NOON + 5))
+        self.successResultOf(self.journal.letter_ended("p1", NOON, NOON + 5))
         self.assertEqual(self.letters(), [])
         claims = self.successResultOf(self.journal.claim_letters(NOON, 10))
         self.assertEqual(claims.next_due, NOON + 5)
@@ -161,15 +161,24 @@ class LetterTests(FailedTestCase):
 
     def test_done(self) -> None:
         self.letters()
-        self.successResultOf(self.journal.letter_ended("p1", None))
+        self.successResultOf(self.journal.letter_ended("p1", NOON, None))
         self.crash()
         self.assertEqual(self.letters(), [])
         self.assertEqual(self.record().state, State.FAILED)
 
+    def test_an_old_call_does_not_end_a_new_letter(self) -> None:
+        self.letters()
+        self.redrive()
+        self.asks()
+        self.clock.advance(5)
+        self.set_aside(letter=b"a new letter")
+        self.successResultOf(self.journal.letter_ended("p1", NOON, None))
+        self.assertEqual(self.letters(), [("p1", b"a new letter", 1)])
+
     def test_a_redrive_takes_it_back(self) -> None:
         self.letters()
         self.redrive()
-        self.successResultOf(self.journal.letter_ended("p1", NOON))  # its call ends meanwhile
+        self.successResultOf(self.journal.letter_ended("p1", NOON, NOON))  # its call ends meanwhile
         self.assertEqual(self.letters(NOON + 10), [])
 
 

@@ -77,7 +77,7 @@ class SqliteJournal:
             do.recover(db, now)
             do.keep_terms(db, everyday_limit, timezone)
             db.execute("COMMIT")
-            do.truncate(db)
+            do.wipe(db)
         except sqlite3.Error as error:
             raise JournalError(f"journal {self.location} can't be written: {error}") from error
 
@@ -133,8 +133,8 @@ class SqliteJournal:
             )
         )
 
-    def letter_ended(self, prompt_id: str, until: float | None) -> Deferred[None]:
-        return self._write(lambda db: do.letter_ended(db, prompt_id, until))
+    def letter_ended(self, prompt_id: str, since: float, until: float | None) -> Deferred[None]:
+        return self._write(lambda db: do.letter_ended(db, prompt_id, since, until))
 
     def record(self, prompt_id: str) -> Deferred[Record | None]:
         return self._read(lambda db: do.record(db, prompt_id))
@@ -175,8 +175,7 @@ class SqliteJournal:
         if self._wipe_call is not None and self._wipe_call.active():
             self._wipe_call.cancel()
         await self._group.when_idle()
-        with suppress(sqlite3.Error):  # a full disk: the next start wipes
-            await self._in_thread(self._truncate)
+        await self._in_thread(self._wipe_at_last)
         self._opened.close()
 
     # How the thread is used.
@@ -218,10 +217,12 @@ class SqliteJournal:
             self._wipe_call = self._clock.callLater(delay, self._wipe)
 
     def _wipe(self) -> None:
-        self._read(do.truncate).addCallbacks(
+        self._read(do.wipe).addCallbacks(
             lambda done: None if done else self._wipe_later(WIPE_RETRY),
             lambda _: self._wipe_later(WIPE_RETRY),
         )
 
-    def _truncate(self) -> None:
-        do.truncate(self._opened.connection)
+    def _wipe_at_last(self) -> None:
+        db = self._opened.connection
+        with suppress(sqlite3.Error):  # a full disk, say: the next start wipes
+            do.wipe(db)

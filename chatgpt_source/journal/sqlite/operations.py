@@ -34,6 +34,9 @@ from chatgpt_source.quota import Day, day_at
 PRUNE_STEP = 500
 """Records forgotten in one transaction, so that no commit waits long for the broom."""
 
+MOST_PAGES_REWRITTEN = 8192
+"""A journal in use of more pages (of 4 KiB) is not rewritten, so that no commit waits for that."""
+
 _OF_ID = "seq = (SELECT seq FROM prompts WHERE id = ?)"
 
 
@@ -243,13 +246,13 @@ def postpone(
     )
 
 
-def letter_ended(db: sqlite3.Connection, prompt_id: str, until: float | None) -> None:
+def letter_ended(db: sqlite3.Connection, prompt_id: str, since: float, until: float | None) -> None:
     """Let a dead letter wait, or be done with it; see `Journal.letter_ended`."""
-    db.execute(
-        "UPDATE prompts SET letter_due = ? WHERE id = ? AND letter_due IS NOT NULL",
-        (until, prompt_id),
+    changed = db.execute(
+        "UPDATE prompts SET letter_due = ? WHERE id = ? AND letter_due = ? AND ended = ?",
+        (until, prompt_id, UNDER_WAY, since),
     )
-    if until is None:
+    if until is None and changed.rowcount:
         db.execute(f"UPDATE texts SET letter = NULL WHERE {_OF_ID}", (prompt_id,))
 
 
@@ -350,8 +353,21 @@ def probe(db: sqlite3.Connection) -> None:
     db.execute("UPDATE probes SET count = count + 1")
 
 
-def truncate(db: sqlite3.Connection) -> bool:
-    """Empty the write-ahead log, where wiped text lives on; False if a reader was in the way."""
+def wipe(db: sqlite3.Connection) -> bool:
+    """Leave nothing of a forgotten text in any file; False if a reader was in the way.
+
+    `secure_delete` overwrites a row that is deleted, but neither the copies of it that stayed in
+    the gaps of pages when SQLite moved it to another, nor those in the write-ahead log. The former
+    go with their page, when the texts that are left are written anew; the latter when the log is
+    emptied. Runs outside a transaction.
+    """
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        _rewrite_texts(db)
+        db.execute("COMMIT")
+    except sqlite3.Error:
+        db.execute("ROLLBACK")
+        raise
     (patience,) = db.execute("PRAGMA busy_timeout").fetchone()
     db.execute("PRAGMA busy_timeout = 0")  # everybody would wait for that reader
     try:
@@ -359,3 +375,13 @@ def truncate(db: sqlite3.Connection) -> bool:
     finally:
         db.execute(f"PRAGMA busy_timeout = {patience}")
     return not busy
+
+
+def _rewrite_texts(db: sqlite3.Connection) -> None:
+    (pages,) = db.execute("PRAGMA page_count").fetchone()
+    (free,) = db.execute("PRAGMA freelist_count").fetchone()
+    if pages - free <= MOST_PAGES_REWRITTEN:
+        db.execute("CREATE TEMP TABLE kept AS SELECT * FROM texts")
+        db.execute("DELETE FROM texts")
+        db.execute("INSERT INTO texts SELECT * FROM kept ORDER BY seq")
+        db.execute("DROP TABLE kept")
