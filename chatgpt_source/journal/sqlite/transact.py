@@ -16,7 +16,7 @@ Operations = Sequence[Operation[sqlite3.Connection]]
 def transact(db: sqlite3.Connection, group: Operations) -> None:
     """Run a group: the writes in one transaction, then the reads; sets the outcome of each."""
     writes = [operation for operation in group if operation.writes]
-    if writes and not _committed(db, writes) and len(writes) > 1 and not _is_busy(writes[0].error):
+    if writes and not _committed(db, writes) and not _is_busy(writes[0].error):
         # So that one that can't be written, say for its size, does not take the rest with it.
         for operation in writes:
             _committed(db, [operation])
