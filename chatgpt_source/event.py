@@ -69,7 +69,7 @@ def encode_undelivered(event: bytes, target: str, error: CallError) -> bytes:
     """
     letter = json.loads(event)
     data = letter.pop("data")
-    letter["knativeerrordest"] = target
+    letter["knativeerrordest"] = target.partition("?")[0]  # the query may hold a secret
     if error.status is not None:
         letter["knativeerrorcode"] = error.status
     letter["knativeerrordata"] = error.reason

@@ -33,7 +33,7 @@ log = get_logger(__name__)
 
 MAX_KEY = 255
 """Bytes an idempotency key may have."""
-_KEY = re.compile(rb'"([\x20\x21\x23-\x7e]*)"|([\x21\x23-\x7e]+)')
+_KEY = re.compile(rb'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"|([\x21\x23-\x7e]+)')
 QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 """The problem type that draft-ietf-httpapi-ratelimit-headers registers."""
 
@@ -106,10 +106,12 @@ def read_key(request: BoundedRequest) -> str | None:
     if values is None:
         return None
     match = _KEY.fullmatch(values[0].strip())
-    key = match and (match[1] or match[2])
+    key = match and (re.sub(rb"\\(.)", rb"\1", match[1] or b"") or match[2])
     if len(values) > 1 or not key or len(key) > MAX_KEY:
         raise Problem(
-            400, f"the Idempotency-Key header must be one string of 1 to {MAX_KEY} ASCII characters"
+            400,
+            f"the Idempotency-Key header must be 1 to {MAX_KEY} visible ASCII characters, in quotes"
+            " if there are spaces among them",
         )
     return str(key.decode("ascii"))
 

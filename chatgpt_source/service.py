@@ -161,7 +161,7 @@ class _Running:
         # So that a disk that hangs can't keep the process: it ends as in a crash, which is safe.
         self._threads.threadFactory = partial(Thread, daemon=True)  # type: ignore[assignment]
         self._journal = SqliteJournal(open_journal(journal), reactor, self._in_thread)
-        self._journal.recover(reactor.seconds(), config.everyday_limit, config.timezone.key)
+        self._journal.recover(config.everyday_limit, config.timezone.key)
         self._client, self._pool = make_client(reactor, config.concurrency)
         model = Model(self._client, reactor, config)
         target = Target(self._client, reactor, config.target)

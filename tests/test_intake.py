@@ -182,10 +182,11 @@ class KeyTests(DoorTestCase):
     def test_the_first_answer_again(self) -> None:
         first = self.post(Idempotency_Key='"k-1"')
         again = self.post(Idempotency_Key="k-1")
+        self.assertEqual(self.post(Idempotency_Key='"k \\"1"').status, 202)
         self.assertEqual((again.status, again.json), (202, first.json))
         self.assertEqual(again.headers["location"], first.headers["location"])
         self.assertEqual(again.headers["ratelimit"], '"daily";r=2;t=43200')
-        self.assertEqual(len(self.asks().claimed), 1)
+        self.assertEqual(len(self.asks().claimed), 2)
 
     def test_with_anything_else_in_it(self) -> None:
         self.post(Idempotency_Key="k")

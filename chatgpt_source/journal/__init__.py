@@ -104,7 +104,11 @@ class DeliveryClaims:
 
 @frozen
 class Record:
-    """What is known of a prompt, without a word of its text or its answer."""
+    """What is known of a prompt, without a word of its text or its answer.
+
+    Attributes:
+        position: Where it stands in the order of acceptance; to list from there on.
+    """
 
     id: str
     state: State
@@ -114,6 +118,7 @@ class Record:
     asks: int
     deliveries: int
     error: str | None
+    position: int = 0
 
     def told(self) -> dict[str, Any]:
         """The record as JSON can hold it; times in RFC 3339, in UTC."""
@@ -264,10 +269,8 @@ class Journal(Protocol):
     def record(self, prompt_id: str) -> Deferred[Record | None]:
         """What is known of a prompt; None if there is none."""
 
-    def records(
-        self, state: State | None, after: str | None, most: int
-    ) -> Deferred[Sequence[Record]]:
-        """Up to `most` prompts, in a state or any, in order of acceptance, `after` one of them."""
+    def records(self, state: State | None, after: int, most: int) -> Deferred[Sequence[Record]]:
+        """Up to `most` prompts, in a state or any, in order of acceptance, `after` a position."""
 
     def tally(self, day: str) -> Deferred[Tally]:
         """Count the prompts by state, and the units spent of `day`."""

@@ -6,6 +6,7 @@ small transactions. A running daemon takes up what was redriven within 2 s.
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -40,20 +41,22 @@ def parser() -> argparse.ArgumentParser:
         help="the journal's path (default: journal.sqlite in this folder, the daemon's --rundir)",
     )
     top.add_argument("--json", action="store_true", help="print JSON, one object a line")
+    also = argparse.ArgumentParser(add_help=False)
+    also.add_argument("--json", action="store_true", default=argparse.SUPPRESS)
     commands = top.add_subparsers(dest="command", required=True)
     listing = commands.add_parser(
-        "list", help="list prompts, the failed ones unless told otherwise"
+        "list", parents=[also], help="list prompts, the failed ones unless told otherwise"
     )
     listing.add_argument(
         "--state", choices=[*(state.value for state in State), "all"], default="failed"
     )
-    show = commands.add_parser("show", help="show what is known of a prompt")
+    show = commands.add_parser("show", parents=[also], help="show what is known of a prompt")
     show.add_argument("ids", metavar="ID", nargs=1)
     for name, text in (
         ("redrive", "take failed prompts up again: ask or deliver what has failed"),
         ("purge", "forget failed prompts and their text"),
     ):
-        acting = commands.add_parser(name, help=text)
+        acting = commands.add_parser(name, parents=[also], help=text)
         which = acting.add_mutually_exclusive_group(required=True)
         which.add_argument("ids", metavar="ID", nargs="*", default=[])
         which.add_argument("--all", action="store_true", help="every failed prompt")
@@ -93,11 +96,11 @@ class Operator:
         return 0 if all(done) else 1
 
     async def _records(self, state: State | None) -> AsyncIterator[Record]:
-        after = None
+        after = 0
         while page := await self.journal.records(state, after, PAGE):
             for record in page:
                 yield record
-            after = page[-1].id
+            after = page[-1].position
 
     async def _show(self, prompt_id: str) -> int:
         record = await self.journal.record(prompt_id)
@@ -162,8 +165,14 @@ async def _run(reactor: IReactorTime, options: argparse.Namespace) -> None:
     journal = SqliteJournal(opened, reactor, _at_once)
     try:
         status = await Operator(journal, reactor, sys.stdout, options.json).do(options)
+        sys.stdout.flush()
     except JournalUnavailable as error:
         raise SystemExit(f"journal {options.journal}: {error.reason}") from None
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    except OSError as error:
+        raise SystemExit(f"the output can't be written: {error.strerror}") from None
     finally:
         await journal.close()
     raise SystemExit(status)

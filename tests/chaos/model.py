@@ -97,13 +97,13 @@ class Model:
             counts[entry.state] += 1
         return [asdict(entry) for entry in self.entries.values()], self.days, counts
 
-    def recover(self, now: float) -> None:
+    def recover(self) -> None:
         self.hand, self.fresh, self.since = [], [], {}
         for entry in self.entries.values():
             if entry.state in {"accepted", "answered"} and entry.due == CLAIMED:
-                entry.due = now
+                entry.due = entry.since
             if entry.letter_due == CLAIMED:
-                entry.letter_due = now
+                entry.letter_due = entry.ended
 
     def accept(self, prompt: Prompt, key: str | None, *, draining: bool) -> Any:
         now = prompt.accepted

@@ -176,8 +176,8 @@ class JournalMachine(RuleBasedStateMachine):
         self.opened = OpenJournal(path, self.db, opened.lock)
         self.thread = Thread()
         self.journal = SqliteJournal(self.opened, self.clock, self.thread)
-        self.journal.recover(self.now, LIMIT, "UTC")
-        self.before.recover(self.now)
+        self.journal.recover(LIMIT, "UTC")
+        self.before.recover()
 
     @property
     def now(self) -> float:

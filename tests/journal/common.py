@@ -68,7 +68,7 @@ class JournalTestCase(SynchronousTestCase):
         """The journal as the next start finds it."""
         self.shut(self.opened)
         self.journal = self.open()
-        self.journal.recover(self.clock.seconds(), 100, "UTC")
+        self.journal.recover(100, "UTC")
         return self.journal
 
     def accept(self, *prompts: Prompt, limit: int = 100, max_backlog: int = 1000) -> int:

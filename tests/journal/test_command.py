@@ -16,7 +16,7 @@ from tests.journal.common import NOON, JournalTestCase, at_once, prompt
 class CommandTests(JournalTestCase):
     def setUp(self) -> None:
         super().setUp()
-        self.journal.recover(NOON, 3, "UTC")
+        self.journal.recover(3, "UTC")
         for name, give_back in (("p1", True), ("p2", True), ("p3", False)):
             self.accept(prompt(name, "a secret"))
             self.asks()
@@ -64,7 +64,7 @@ class CommandTests(JournalTestCase):
         self.assertEqual(status, 0)
         self.assertRegex(text, r"(?m)^state: +failed$")
         self.assertRegex(text, r"(?m)^error: +the reason$")
-        status, text = self.run_command("--json", "show", "p3")
+        status, text = self.run_command("show", "--json", "p3")
         self.assertEqual(json.loads(text)["deliveries"], 1)
         status, text = self.run_command("show", "nobody")
         self.assertEqual(status, 1)
@@ -103,6 +103,19 @@ class CommandTests(JournalTestCase):
         for argv in (["redrive"], ["redrive", "p1", "--all"], ["purge"], []):
             self.patch(sys, "stderr", StringIO())
             self.assertRaises(SystemExit, parser().parse_args, argv)
+
+    def test_looking_writes_nothing(self) -> None:
+        before = self.opened.connection.execute("PRAGMA data_version").fetchone()
+        self.run_command("list")
+        self.run_command("show", "p1")
+        after = self.opened.connection.execute("PRAGMA data_version").fetchone()
+        self.assertEqual(after, before)
+
+    def test_an_empty_file_stays_one(self) -> None:
+        empty = self.path.with_name(f"{self.path.name}-empty")
+        empty.touch()
+        self.assertRaises(JournalError, open_beside, empty)
+        self.assertEqual(empty.stat().st_size, 0)
 
     def test_no_journal_is_made(self) -> None:
         nowhere = self.path.with_name("nowhere")

@@ -9,7 +9,7 @@ from tests.journal.common import DAY, NOON, JournalTestCase, prompt
 class FailedTestCase(JournalTestCase):
     def setUp(self) -> None:
         super().setUp()
-        self.journal.recover(NOON, 2, "UTC")
+        self.journal.recover(2, "UTC")
 
     def fail_asked(self, name: str = "p1", *, give_back: bool = True) -> None:
         self.accept(prompt(name))
@@ -110,8 +110,9 @@ class PurgeTests(FailedTestCase):
 
 
 class RecordsTests(FailedTestCase):
-    def page(self, state: State | None, after: str | None = None, most: int = 2) -> list[str]:
-        records = self.successResultOf(self.journal.records(state, after, most))
+    def page(self, state: State | None, after: str = "", most: int = 2) -> list[str]:
+        position = int(after.removeprefix("p") or 0)
+        records = self.successResultOf(self.journal.records(state, position, most))
         return [record.id for record in records]
 
     def test_in_pages(self) -> None:
@@ -123,6 +124,8 @@ class RecordsTests(FailedTestCase):
         self.assertEqual(self.page(None, "p2"), ["p3", "p4"])
         self.assertEqual(self.page(None, "p4"), [])
         self.assertEqual(self.page(State.FAILED), ["p1", "p3"])
+        self.assertEqual(self.page(State.FAILED, "p3"), ["p4"])
+        self.successResultOf(self.journal.purge("p3"))  # the place of one that is gone stays
         self.assertEqual(self.page(State.FAILED, "p3"), ["p4"])
 
 

@@ -65,7 +65,7 @@ class SqliteJournal:
         """The file's path."""
         return str(self._opened.path)
 
-    def recover(self, now: float, everyday_limit: int, timezone: str) -> None:
+    def recover(self, everyday_limit: int, timezone: str) -> None:
         """Begin a daemon's time: make what a crash left claimed due, wipe, and note its terms.
 
         Raises:
@@ -74,12 +74,12 @@ class SqliteJournal:
         db = self._opened.connection
         try:
             db.execute("BEGIN IMMEDIATE")
-            do.recover(db, now)
+            do.recover(db)
             do.keep_terms(db, everyday_limit, timezone)
             db.execute("COMMIT")
-            do.wipe(db)
         except sqlite3.Error as error:
             raise JournalError(f"journal {self.location} can't be written: {error}") from error
+        self._wipe_later(WIPE_RETRY)
 
     # What the rooms ask for; each method's meaning is `Journal`'s.
 
@@ -139,9 +139,7 @@ class SqliteJournal:
     def record(self, prompt_id: str) -> Deferred[Record | None]:
         return self._read(lambda db: do.record(db, prompt_id))
 
-    def records(
-        self, state: State | None, after: str | None, most: int
-    ) -> Deferred[Sequence[Record]]:
+    def records(self, state: State | None, after: int, most: int) -> Deferred[Sequence[Record]]:
         return self._read(lambda db: do.records(db, state, after, most))
 
     def tally(self, day: str) -> Deferred[Tally]:
@@ -172,10 +170,12 @@ class SqliteJournal:
 
     async def _close(self) -> None:
         self._closing = True
-        if self._wipe_call is not None and self._wipe_call.active():
+        forgot = self._wipe_call is not None and self._wipe_call.active()
+        if self._wipe_call is not None and forgot:
             self._wipe_call.cancel()
         await self._group.when_idle()
-        await self._in_thread(self._wipe_at_last)
+        if forgot or self._opened.lock is not None:  # an operator who only looked wipes nothing
+            await self._in_thread(self._wipe_at_last)
         self._opened.close()
 
     # How the thread is used.

@@ -58,7 +58,7 @@ def open_beside(path: Path) -> OpenJournal:
     with _in_words(path):
         if not path.exists():
             raise JournalError(f"there is no journal {path}: name the daemon's with --journal")
-        return OpenJournal(path, _connect(path), None)
+        return OpenJournal(path, _connect(path, make=False), None)
 
 
 @contextmanager
@@ -95,12 +95,15 @@ def _lock(path: Path) -> int:
     return lock
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(path: Path, *, make: bool = True) -> sqlite3.Connection:
     connection = sqlite3.connect(
         path, timeout=BUSY, isolation_level=None, check_same_thread=False, cached_statements=256
     )
     try:
-        _check(connection, path)
+        _check(connection, path, make=make)
+        for file in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
+            if make and file.exists():  # SQLite makes the other two with the first one's mode
+                file.chmod(0o600)
         for pragma in (
             "journal_mode = WAL",
             "synchronous = FULL",
@@ -109,11 +112,11 @@ def _connect(path: Path) -> sqlite3.Connection:
             "foreign_keys = ON",
         ):
             connection.execute(f"PRAGMA {pragma}")
-        connection.execute("BEGIN IMMEDIATE")
-        _create(connection)
-        connection.execute("UPDATE probes SET count = count + 1")  # proves that it can be written
-        connection.execute("COMMIT")
-        path.chmod(0o600)
+        if make:
+            connection.execute("BEGIN IMMEDIATE")
+            _create(connection)
+            connection.execute("UPDATE probes SET count = count + 1")  # proves it can be written
+            connection.execute("COMMIT")
     except BaseException:
         connection.close()
         raise
@@ -124,14 +127,12 @@ def _is_empty(connection: sqlite3.Connection) -> bool:
     return connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is None
 
 
-def _check(connection: sqlite3.Connection, path: Path) -> None:
+def _check(connection: sqlite3.Connection, path: Path, *, make: bool) -> None:
     """See that the file is ours to use, before anything in it is touched."""
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if application != APPLICATION_ID and not _is_empty(connection):
-        raise JournalError(
-            f"journal {path} is another program's database: set `journal` to another path"
-        )
+    if application != APPLICATION_ID and (application or not make or not _is_empty(connection)):
+        raise JournalError(f"{path} is no journal of chatgpt-source: name another path")
     if application == APPLICATION_ID and version > VERSION:
         raise JournalError(
             f"journal {path} was written by a newer chatgpt-source (schema {version}, this one"

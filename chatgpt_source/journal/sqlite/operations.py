@@ -3,8 +3,10 @@
 import hashlib
 import hmac
 import json
+import os
 import sqlite3
 from collections.abc import Sequence
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from chatgpt_source.journal import (
@@ -34,8 +36,9 @@ from chatgpt_source.quota import Day, day_at
 PRUNE_STEP = 500
 """Records forgotten in one transaction, so that no commit waits long for the broom."""
 
-MOST_PAGES_REWRITTEN = 8192
-"""A journal in use of more pages (of 4 KiB) is not rewritten, so that no commit waits for that."""
+MOST_ROWS_REWRITTEN = 2000
+MOST_BYTES_REWRITTEN = 4 * 2**20
+"""More texts than that are not written anew, so that no commit waits long for the broom."""
 
 _OF_ID = "seq = (SELECT seq FROM prompts WHERE id = ?)"
 
@@ -169,13 +172,13 @@ def _before_claimed(due: float | None) -> float | None:
     return None if due is None or due >= UNDER_WAY else due
 
 
-def recover(db: sqlite3.Connection, now: float) -> None:
-    """Make what a crash left claimed due again."""
+def recover(db: sqlite3.Connection) -> None:
+    """Make what a crash left claimed due again, in its old place."""
     db.execute(
-        "UPDATE prompts SET due = ? WHERE state IN ('accepted', 'answered') AND due = ?",
-        (now, UNDER_WAY),
+        "UPDATE prompts SET due = since WHERE state IN ('accepted', 'answered') AND due = ?",
+        (UNDER_WAY,),
     )
-    db.execute("UPDATE prompts SET letter_due = ? WHERE letter_due = ?", (now, UNDER_WAY))
+    db.execute("UPDATE prompts SET letter_due = ended WHERE letter_due = ?", (UNDER_WAY,))
 
 
 def answered(
@@ -297,7 +300,7 @@ def keep_terms(db: sqlite3.Connection, everyday_limit: int, timezone: str) -> No
     db.execute("INSERT OR REPLACE INTO terms VALUES (1, ?, ?)", (everyday_limit, timezone))
 
 
-_RECORD = "SELECT id, state, accepted, answered, ended, asks, deliveries, error FROM prompts"
+_RECORD = "SELECT seq, id, state, accepted, answered, ended, asks, deliveries, error FROM prompts"
 
 
 def record(db: sqlite3.Connection, prompt_id: str) -> Record | None:
@@ -306,22 +309,19 @@ def record(db: sqlite3.Connection, prompt_id: str) -> Record | None:
     return None if row is None else _record(row)
 
 
-def records(
-    db: sqlite3.Connection, state: State | None, after: str | None, most: int
-) -> list[Record]:
+def records(db: sqlite3.Connection, state: State | None, after: int, most: int) -> list[Record]:
     """A page of what is known; see `Journal.records`."""
     rows = db.execute(
-        f"{_RECORD} WHERE (? IS NULL OR state = ?)"
-        " AND seq > coalesce((SELECT seq FROM prompts WHERE id = ?), 0) ORDER BY seq LIMIT ?",
+        f"{_RECORD} WHERE (? IS NULL OR state = ?) AND seq > ? ORDER BY seq LIMIT ?",
         (state, state, after, most),
     )
     return [_record(row) for row in rows]
 
 
-def _record(row: tuple[str, str, float, float | None, float | None, int, int, str]) -> Record:
-    id_, state, accepted, answered_, ended, asks, deliveries, error = row
+def _record(row: tuple[Any, ...]) -> Record:
+    seq, id_, state, accepted, answered_, ended, asks, deliveries, error = row
     delivered_ = ended if state == State.DELIVERED else None
-    return Record(id_, State(state), accepted, answered_, delivered_, asks, deliveries, error)
+    return Record(id_, State(state), accepted, answered_, delivered_, asks, deliveries, error, seq)
 
 
 def tally(db: sqlite3.Connection, day: str = "") -> Tally:
@@ -338,7 +338,7 @@ def units(db: sqlite3.Connection, day: str) -> int:
 
 def prune(db: sqlite3.Connection, before: float) -> int:
     """Forget some prompts that ended before an instant; returns how many."""
-    old = "SELECT seq FROM prompts WHERE ended < ? ORDER BY ended LIMIT ?"
+    old = "SELECT seq FROM prompts WHERE ended < ? AND letter_due IS NULL ORDER BY ended LIMIT ?"
     db.execute(f"DELETE FROM texts WHERE seq IN ({old})", (before, PRUNE_STEP))
     return db.execute(f"DELETE FROM prompts WHERE seq IN ({old})", (before, PRUNE_STEP)).rowcount
 
@@ -354,34 +354,41 @@ def probe(db: sqlite3.Connection) -> None:
 
 
 def wipe(db: sqlite3.Connection) -> bool:
-    """Leave nothing of a forgotten text in any file; False if a reader was in the way.
+    """Leave nothing of a forgotten text in any file; False if something was in the way.
 
     `secure_delete` overwrites a row that is deleted, but neither the copies of it that stayed in
     the gaps of pages when SQLite moved it to another, nor those in the write-ahead log. The former
     go with their page, when the texts that are left are written anew; the latter when the log is
     emptied. Runs outside a transaction.
     """
-    db.execute("BEGIN IMMEDIATE")
+    rewritten = True
     try:
+        db.execute("BEGIN IMMEDIATE")
         _rewrite_texts(db)
         db.execute("COMMIT")
-    except sqlite3.Error:
-        db.execute("ROLLBACK")
-        raise
+    except sqlite3.Error:  # a full disk, say: the log can be emptied all the same
+        rewritten = False
+        if db.in_transaction:
+            db.execute("ROLLBACK")
     (patience,) = db.execute("PRAGMA busy_timeout").fetchone()
     db.execute("PRAGMA busy_timeout = 0")  # everybody would wait for that reader
     try:
         (busy, *_) = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     finally:
         db.execute(f"PRAGMA busy_timeout = {patience}")
-    return not busy
+    return rewritten and not busy
 
 
 def _rewrite_texts(db: sqlite3.Connection) -> None:
-    (pages,) = db.execute("PRAGMA page_count").fetchone()
-    (free,) = db.execute("PRAGMA freelist_count").fetchone()
-    if pages - free <= MOST_PAGES_REWRITTEN:
-        db.execute("CREATE TEMP TABLE kept AS SELECT * FROM texts")
+    rows, size = db.execute(
+        "SELECT count(*), sum(length(prompt) + coalesce(length(event), 0)"
+        " + coalesce(length(letter), 0)) FROM (SELECT * FROM texts LIMIT ?)",
+        (MOST_ROWS_REWRITTEN + 1,),
+    ).fetchone()
+    (_, _, path), *_ = db.execute("PRAGMA database_list")
+    disk = os.statvfs(path)
+    fits = (size or 0) * 4 + 2**20 < disk.f_bavail * disk.f_frsize
+    if rows <= MOST_ROWS_REWRITTEN and (size or 0) <= MOST_BYTES_REWRITTEN and fits:
+        texts = db.execute("SELECT * FROM texts ORDER BY seq").fetchall()
         db.execute("DELETE FROM texts")
-        db.execute("INSERT INTO texts SELECT * FROM kept ORDER BY seq")
-        db.execute("DROP TABLE kept")
+        db.executemany("INSERT INTO texts VALUES (?, ?, ?, ?, ?, ?)", texts)
