@@ -239,7 +239,7 @@ class Model:
         oldest = day_at(min(before, now - KEEP_DAYS), UTC).date
         self.days = {day: used for day, used in self.days.items() if day >= oldest}
         for entry in list(self.entries.values()):
-            if entry.ended is not None and entry.ended < before:
+            if entry.ended is not None and entry.ended < before and entry.letter_due is None:
                 self._forget(entry.id)
 
     def _forget(self, id_: str) -> None:

@@ -519,7 +519,7 @@ class FileTests(JournalTestCase):
         other = sqlite3.connect(self.path)
         other.execute("CREATE TABLE songs (title)")
         other.close()
-        self.assertIn("no journal of chatgpt-source", self.message())
+        self.assertIn("another program's", self.message())
 
     def test_a_newer_schema(self) -> None:
         self.opened.connection.execute(f"PRAGMA user_version = {VERSION + 1}")

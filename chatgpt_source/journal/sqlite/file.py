@@ -132,7 +132,9 @@ def _check(connection: sqlite3.Connection, path: Path, *, make: bool) -> None:
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if application != APPLICATION_ID and (application or not make or not _is_empty(connection)):
-        raise JournalError(f"{path} is no journal of chatgpt-source: name another path")
+        raise JournalError(
+            f"journal {path} is empty, or another program's database: set `journal` to another path"
+        )
     if application == APPLICATION_ID and version > VERSION:
         raise JournalError(
             f"journal {path} was written by a newer chatgpt-source (schema {version}, this one"
