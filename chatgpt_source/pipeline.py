@@ -172,8 +172,13 @@ class Pipeline:
         if last is not None:
             # The model answered 200 and may have billed: then the unit is spent.
             give_back = error.status != 200
-            letter = event.encode_unanswered(ask.prompt, ask.total, error, now)
-            await self._set_aside(id_, now, last, letter, give_back=give_back)
+            await self._set_aside(
+                id_,
+                now,
+                last,
+                lambda: event.encode_unanswered(ask.prompt, ask.total, error, now),
+                give_back=give_back,
+            )
             return
         until = self._next_try(error, ask.attempt, self.model, now)
         await self._written(
@@ -217,8 +222,13 @@ class Pipeline:
             tried_out=0 < self._config.send_event_attempts <= delivery.attempt,
         )
         if last is not None:
-            letter = event.encode_undelivered(delivery.event, self._config.target, error)
-            await self._set_aside(delivery.id, now, last, letter, give_back=False)
+            await self._set_aside(
+                delivery.id,
+                now,
+                last,
+                lambda: event.encode_undelivered(delivery.event, self._config.target, error),
+                give_back=False,
+            )
             return
         until = self._next_try(error, delivery.attempt, self.target, now)
         await self._written(lambda: self._journal.postpone(delivery.id, until, error.reason))
@@ -252,11 +262,17 @@ class Pipeline:
     # What they share.
 
     async def _set_aside(
-        self, prompt_id: str, now: float, reason: str, letter: bytes, *, give_back: bool
+        self,
+        prompt_id: str,
+        now: float,
+        reason: str,
+        encode_letter: Callable[[], bytes],
+        *,
+        give_back: bool,
     ) -> None:
-        wanted = letter if self._config.dead_letter is not None else None
+        letter = encode_letter() if self._config.dead_letter is not None else None
         await self._written(
-            lambda: self._journal.failed(prompt_id, now, reason, give_back=give_back, letter=wanted)
+            lambda: self._journal.failed(prompt_id, now, reason, give_back=give_back, letter=letter)
         )
         log.error("set aside: id={id} {reason}", id=prompt_id, reason=reason)
         self._letters.wake()

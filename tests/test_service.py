@@ -18,11 +18,7 @@ from chatgpt_source.config import Config
 from chatgpt_source.journal.sqlite import open_journal
 from chatgpt_source.prompt import JournalError
 from chatgpt_source.service import ChatGPTSource, Options, makeService
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+from tests.e2e.processes import free_port
 
 
 class MakeServiceTests(SynchronousTestCase):

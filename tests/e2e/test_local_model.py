@@ -15,6 +15,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source import demo
+from tests.e2e.processes import free_port
 from tests.e2e.test_demo import PATIENCE, ROOT, require_model
 
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
@@ -28,11 +29,6 @@ def request(url: str, body: bytes | None = None, **headers: str) -> tuple[int, A
     except urllib.error.HTTPError as error:
         with error:
             return error.code, json.load(error)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def wait_until(condition: Callable[[], Any], what: str) -> Any:

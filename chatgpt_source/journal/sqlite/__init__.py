@@ -66,7 +66,7 @@ class SqliteJournal:
         return str(self._opened.path)
 
     def recover(self, everyday_limit: int, timezone: str) -> None:
-        """Begin a daemon's time: make what a crash left claimed due, wipe, and note its terms.
+        """Begin a daemon's time: make what a crash left claimed due, note its terms, wipe soon.
 
         Raises:
             JournalError: If the journal can't be written.
