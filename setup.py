@@ -14,6 +14,7 @@ setup(
     # By hand: find_packages() does not see twisted.plugins, which must have no __init__.py.
     packages=[
         "chatgpt_source",
+        "chatgpt_source.config",
         "chatgpt_source.display",
         "chatgpt_source.journal",
         "chatgpt_source.journal.sqlite",

@@ -32,10 +32,11 @@ from chatgpt_source.journal.sqlite import SqliteJournal, open_journal
 from chatgpt_source.log import set_level
 from chatgpt_source.pipeline import Pipeline
 from chatgpt_source.quota import Calendar
+from chatgpt_source.secret import Secret
 from chatgpt_source.web import BoundedSite
 
 CALLERS = (1, 16, 64, 256)
-CONFIG = Config(target="http://x", token="t", everyday_limit=10**9, max_backlog=10**9)
+CONFIG = Config(target="http://x", token=Secret("t"), everyday_limit=10**9, max_backlog=10**9)
 REQUEST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 13\r\n\r\nwhat is vanus"
 
 

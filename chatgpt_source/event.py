@@ -29,6 +29,10 @@ _URI_REFERENCE = re.compile(
     rf"|)(?:\?(?:{_PCHAR}|[/?])*)?(?:\#(?:{_PCHAR}|[/?])*)?"
 )
 """RFC 3986, appendix A: `URI-reference`."""
+_ATTRIBUTES = frozenset(
+    {"specversion", "id", "source", "type", "datacontenttype", "dataschema", "subject", "time"}
+    | {"data"}
+)
 _NOT_IN_STRINGS = re.compile(
     "[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef"
     + "".join(chr(plane << 16 | low) for plane in range(17) for low in (0xFFFE, 0xFFFF))
@@ -49,7 +53,17 @@ def is_source(value: str) -> bool:
 
 def is_type(value: str) -> bool:
     """Whether an event may have this `type`: a String that is not empty."""
-    return bool(value) and not _NOT_IN_STRINGS.search(value)
+    return bool(value) and is_string(value)
+
+
+def is_string(value: str) -> bool:
+    """Whether an attribute may have this value, a String."""
+    return not _NOT_IN_STRINGS.search(value)
+
+
+def is_extension(name: str) -> bool:
+    """Whether an extension attribute may have this name (CloudEvents 1.0.2, section 3.1)."""
+    return bool(re.fullmatch("[a-z0-9]{1,64}", name)) and name not in _ATTRIBUTES
 
 
 def encode(prompt: Prompt, answer: Answer) -> bytes:

@@ -32,7 +32,7 @@ class Model:
         self._url = FixedURL.from_text(config.base_url).child("chat", "completions")
         self._headers = Headers(
             {
-                b"Authorization": [b"Bearer " + config.token.encode("ascii")],
+                b"Authorization": [b"Bearer " + config.token.read().encode("ascii")],
                 b"Content-Type": [b"application/json"],
                 b"Accept": [b"application/json"],
             }

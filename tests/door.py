@@ -12,10 +12,11 @@ from chatgpt_source.health import Health
 from chatgpt_source.intake import Intake
 from chatgpt_source.pipeline import Pipeline
 from chatgpt_source.quota import Calendar
+from chatgpt_source.secret import Secret
 from chatgpt_source.web import BoundedSite
 from tests.journal.common import JournalTestCase
 
-CONFIG = Config(target="http://target", token="t", everyday_limit=3, max_body_size=1000)
+CONFIG = Config(target="http://target", token=Secret("t"), everyday_limit=3, max_body_size=1000)
 
 
 class Answered:

@@ -21,6 +21,7 @@ from chatgpt_source.config import (
     require_files,
 )
 from chatgpt_source.log import LEVELS
+from chatgpt_source.secret import Secret
 
 TOKEN = "sk-proj-0123456789"
 GOOD: dict[str, Any] = {"target": "http://target.example/", "token": TOKEN}
@@ -30,12 +31,24 @@ DEFAULTS = {
     "everyday_limit": 100,
     "timezone": ZoneInfo("UTC"),
     "base_url": "https://api.openai.com/v1",
+    "api_version": None,
+    "organization": None,
+    "project": None,
+    "headers": {},
     "model": "gpt-6-luna",
     "system_prompt": None,
     "max_tokens": None,
+    "temperature": None,
+    "top_p": None,
+    "reasoning_effort": None,
+    "body": {},
     "openai_timeout": 120.0,
     "concurrency": 64,
     "journal": "journal.sqlite",
+    "include": (),
+    "content_mode": "structured",
+    "target_headers": {},
+    "signing_secret": (),
     "send_event_attempts": 0,
     "dead_letter": None,
     "give_up_after": 86400.0,
@@ -54,6 +67,9 @@ ABOVE_0 = "a number of seconds, more than 0"
 SECONDS = "a number of seconds, 0 or more"
 ZONE = "the IANA name of a time zone"
 LEVEL = "a mapping"
+WORD = "text without spaces"
+HEADERS = "a mapping of header names to values"
+WEBHOOK = "whsec_"
 
 NO_TEXT = ("42", "4.2", "true", "no", "2023-03-28", "[a]", "{a: b}", ".nan", "'  '")
 NO_COUNT = (
@@ -143,6 +159,66 @@ NO_LEVEL = (
     "{log_level: info, more: 1}",
     "{1: info}",
 )
+NO_WORD = (*NO_TEXT, "'a b'", "ключ", '"a\\nb"', '"a\\x7f"')
+NO_NUMBER = ("true", "-1", "-0.1", "'1'", "high", "[1]", "{}", ".inf", ".nan", "9" * 400)
+NO_HEADERS = (
+    "42",
+    "text",
+    "[a]",
+    "{1: a}",
+    "{'': a}",
+    "{a b: c}",
+    "{'a:b': c}",
+    "{ü: c}",
+    "{A: [b]}",
+    "{A: 1}",
+    "{A: ''}",
+    "{A: x, a: y}",
+    '{A: "x\\r\\nB: y"}',
+    '{A: "\\0"}',
+    "{A: é}",
+    "{A: {env: UNHEARD_OF}}",
+    "{A: {env: [X]}}",
+    "{A: {env: X, file: /x}}",
+    "{A: {file: /nonexistent/file}}",
+    "{A: {file: relative}}",
+    "{A: {file: /}}",
+    "{Host: x}",
+    "{content-type: x}",
+    "{Content-Length: x}",
+    "{transfer-encoding: x}",
+    "{Connection: x}",
+    "{traceparent: x}",
+)
+NO_BODY = (
+    "42",
+    "text",
+    "[a]",
+    "{1: a}",
+    "{a: {1: b}}",
+    "{a: [{true: b}]}",
+    "{a: 2023-03-28}",
+    "{a: .nan}",
+    "{a: !!binary aGk=}",
+    "{messages: []}",
+    "{stream: true}",
+    "{n: 2}",
+    "{model: x}",
+    "{temperature: 1}",
+    "{max_completion_tokens: 1}",
+)
+NO_INCLUDE = ("42", "usage", "{usage: true}", "[answer]", "[usage, usage]", "[[usage]]", "[1]")
+NO_WEBHOOK = (
+    *NO_TEXT,
+    "secret",
+    "whsec_",
+    "whsec_!!!!",
+    "whsec_abc",
+    "[whsec_]",
+    "[1]",
+    "{file: /nonexistent/file}",
+    "{env: UNHEARD_OF}",
+)
 
 BAD: dict[str, tuple[str, tuple[str, ...]]] = {
     "target": (URL, NO_URL),
@@ -151,12 +227,24 @@ BAD: dict[str, tuple[str, tuple[str, ...]]] = {
     "everyday_limit": (POSITIVE, (*NO_COUNT, "0")),
     "timezone": (ZONE, NO_ZONE),
     "base_url": (URL, NO_URL),
+    "api_version": ("", NO_WORD),
+    "organization": ("", NO_WORD),
+    "project": ("", NO_WORD),
+    "headers": (HEADERS, NO_HEADERS),
     "model": (STRING, NO_TEXT),
     "system_prompt": (STRING, NO_TEXT),
     "max_tokens": (POSITIVE, (*NO_COUNT, "0")),
+    "temperature": ("a number from 0 to 2", (*NO_NUMBER, "2.1")),
+    "top_p": ("a number from 0 to 1", (*NO_NUMBER, "1.01")),
+    "reasoning_effort": ("", NO_WORD),
+    "body": ("", NO_BODY),
     "openai_timeout": (ABOVE_0, (*NO_SECONDS, "0", "0.0")),
     "concurrency": (POSITIVE, (*NO_COUNT, "0")),
     "journal": (STRING, NO_TEXT),
+    "include": ("a list of some of", NO_INCLUDE),
+    "content_mode": ("one of structured, binary", (*NO_TEXT, "Binary", "batch")),
+    "target_headers": (HEADERS, (*NO_HEADERS, "{ce-id: x}", "{Webhook-Signature: x}")),
+    "signing_secret": (WEBHOOK, NO_WEBHOOK),
     "send_event_attempts": (COUNT, NO_COUNT),
     "dead_letter": (URL, NO_URL),
     "give_up_after": (SECONDS, NO_SECONDS),
@@ -166,6 +254,9 @@ BAD: dict[str, tuple[str, tuple[str, ...]]] = {
     "drain_timeout": (SECONDS, NO_SECONDS),
     "log_config": (LEVEL, NO_LEVEL),
 }
+
+NOT_GIVEN = {"extensions": {}, "warnings": ()}
+"""What the settings are that no key sets."""
 
 NO_FILE = Path("/nonexistent/config.yml")
 
@@ -202,8 +293,9 @@ class ConfigCase(SynchronousTestCase):
 
 class KeyTests(ConfigCase):
     def test_defaults(self) -> None:
-        config = attrs.asdict(self.load(GOOD))
-        self.assertEqual(config, {**GOOD, **DEFAULTS, "origin": str(self.file), "warnings": ()})
+        config = attrs.asdict(self.load(GOOD), recurse=False)
+        expected = {**GOOD, **DEFAULTS, **NOT_GIVEN, "token": Secret(TOKEN)}
+        self.assertEqual(config, {**expected, "origin": str(self.file)})
 
     def test_each_default_is_the_type_of_its_key(self) -> None:
         config = self.load(GOOD)
@@ -211,6 +303,8 @@ class KeyTests(ConfigCase):
             self.assertIs(type(getattr(config, name)), type(default), name)
 
     def test_every_key_can_be_set(self) -> None:
+        secret = Path(self.mktemp()).absolute()
+        secret.write_text("Bearer b\n")
         values: dict[str, Any] = {
             "target": "https://t.example/x?y=1",
             "token": "t",
@@ -218,12 +312,24 @@ class KeyTests(ConfigCase):
             "everyday_limit": 1,
             "timezone": "America/New_York",
             "base_url": "http://127.0.0.1:1234/v1",
+            "api_version": "2024-10-21",
+            "organization": "org-1",
+            "project": "proj_1",
+            "headers": {"X-Title": "a title", "api-key": {"env": "OTHER_KEY"}},
             "model": "m",
             "system_prompt": "two\nlines\n",
             "max_tokens": 5,
+            "temperature": 0.5,
+            "top_p": 1,
+            "reasoning_effort": "low",
+            "body": {"top_k": 4, "response_format": {"type": "json_object"}, "stop": ["x"]},
             "openai_timeout": 0.5,
             "concurrency": 1,
             "journal": "/data/j",
+            "include": ["usage", "prompt"],
+            "content_mode": "binary",
+            "target_headers": {"Authorization": {"file": str(secret)}},
+            "signing_secret": ["whsec_c2VjcmV0", {"env": "OLD_SECRET"}],
             "send_event_attempts": 7,
             "dead_letter": "http://127.0.0.1:9/letters",
             "give_up_after": 0,
@@ -234,10 +340,21 @@ class KeyTests(ConfigCase):
             "log_config": {"log_level": "WARN"},
         }
         self.assertEqual(set(values), set(BAD))
-        config = attrs.asdict(self.load(values))
-        expected = {**values, "timezone": ZoneInfo("America/New_York"), "log_level": "warn"}
+        loaded = self.load(values, OTHER_KEY="k", OLD_SECRET="whsec_b2xk")
+        config = attrs.asdict(loaded, recurse=False)
+        expected = {
+            **values,
+            **NOT_GIVEN,
+            "token": Secret("t"),
+            "headers": {"X-Title": Secret("a title"), "api-key": Secret("k")},
+            "timezone": ZoneInfo("America/New_York"),
+            "include": ("usage", "prompt"),
+            "target_headers": {"Authorization": Secret("Bearer b", secret)},
+            "signing_secret": (Secret("whsec_c2VjcmV0"), Secret("whsec_b2xk")),
+            "log_level": "warn",
+        }
         del expected["log_config"]
-        self.assertEqual(config, {**expected, "origin": str(self.file), "warnings": ()})
+        self.assertEqual(config, {**expected, "origin": str(self.file)})
         for name in ("give_up_after", "keep", "drain_timeout"):
             self.assertIs(type(config[name]), float)
 
@@ -248,7 +365,7 @@ class KeyTests(ConfigCase):
             self.assertEqual(getattr(config, name), default, name)
 
     def test_token_is_stripped(self) -> None:
-        self.assertEqual(self.load({**GOOD, "token": f" {TOKEN}\n"}).token, TOKEN)
+        self.assertEqual(self.load({**GOOD, "token": f" {TOKEN}\n"}).token, Secret(TOKEN))
 
     def test_token_is_not_in_repr(self) -> None:
         self.assertNotIn(TOKEN, repr(self.load(GOOD)))
@@ -302,6 +419,7 @@ class AllMistakesTests(ConfigCase):
         self.assertIn("`target` is missing", lines[0])
         self.assertIn("CONNECTOR_TARGET or K_SINK", lines[0])
         self.assertIn("`token` is missing", lines[1])
+        self.assertIn("`token_file`", lines[1])
         self.assertIn("OPENAI_API_KEY", lines[1])
 
     def test_unknown_key_is_explained(self) -> None:
@@ -320,13 +438,76 @@ class AllMistakesTests(ConfigCase):
             self.assertIn("a key is unknown", self.mistake(f"{yaml.safe_dump(GOOD)}{key}: x"))
 
 
+class ApiSettingsTests(ConfigCase):
+    """What is beside the table: settings that come from files, or that exclude each other."""
+
+    def test_token_file(self) -> None:
+        file = Path(self.mktemp()).absolute()
+        file.write_text(f"{TOKEN}\n")
+        document = {"target": GOOD["target"], "token_file": str(file)}
+        for environ in ({}, {"OPENAI_API_KEY": "other"}):
+            self.assertEqual(self.load(document, **environ).token.read(), TOKEN)
+        self.assertIn("keep one of them", self.mistake({**document, "token": "t"}))
+        file.write_text("MARK ED")
+        for wrong in (str(file), "/nonexistent/file", "sk-MARKED", 42, [], {"a": "b"}):
+            line = self.mistake({**document, "token_file": wrong})
+            self.assertTrue(line.startswith("`token_file` must be"), line)
+            self.assertNotIn("MARK", line)
+
+    def test_forms_of_the_token(self) -> None:
+        config = self.load({**GOOD, "token": {"env": "MY_KEY"}}, MY_KEY=f" {TOKEN}\n")
+        self.assertEqual(config.token.read(), TOKEN)
+        line = self.mistake({**GOOD, "token": {"env": "MY_KEY"}}, MY_KEY="MARK ED")
+        self.assertNotIn("MARK", line)
+        line = self.mistake({**GOOD, "token": {"env": "MY_KEY"}})
+        self.assertIn("the variable it names is not set", line)
+
+    def test_chat_completions_is_added_by_us(self) -> None:
+        for url in ("http://h/v1/chat/completions", "http://h/chat/completions/?x=y"):
+            line = self.mistake({**GOOD, "base_url": url})
+            self.assertIn("`base_url` must be the URL before /chat/completions", line)
+
+    def test_one_way_to_limit_an_answer(self) -> None:
+        self.assertEqual(self.load({**GOOD, "body": {"max_tokens": 5}}).body, {"max_tokens": 5})
+        line = self.mistake({**GOOD, "max_tokens": 5, "body": {"max_tokens": 5}})
+        self.assertIn("keep the one that your server knows", line)
+
+    def test_headers_mistake_shows_no_value(self) -> None:
+        line = self.mistake({**GOOD, "headers": {"X-Key": "MARK\nED"}})
+        self.assertIn("X-Key must be", line)
+        self.assertNotIn("MARK", line)
+        self.assertNotIn("sk-MARKED0", self.mistake({**GOOD, "headers": {"sk-MARKED0": 1}}))
+
+    def test_overrides(self) -> None:
+        for value, expected in (
+            ('{"extensions": {"cluster": "a", "x2": ""}}', {"cluster": "a", "x2": ""}),
+            ("{}", {}),
+            ('{"extensions": null}', {}),
+            (" ", {}),
+        ):
+            self.assertEqual(self.load(GOOD, K_CE_OVERRIDES=value).extensions, expected)
+        for wrong in (
+            "MARKED",
+            "[]",
+            '{"extensions": ["MARKED"]}',
+            '{"extensions": {"MARKED": "x"}}',
+            '{"extensions": {"id": "MARKED"}}',
+            '{"extensions": {"a": 1}}',
+            '{"extensions": {"a": "MARKED\\n"}}',
+            "[" * 100000,
+        ):
+            line = self.mistake(GOOD, K_CE_OVERRIDES=wrong)
+            self.assertTrue(line.startswith("K_CE_OVERRIDES must be JSON like"), line)
+            self.assertNotIn("MARKED", line)
+
+
 class EnvironmentTests(ConfigCase):
     def env(self, **environ: str) -> Config:
         return load(environ, NO_FILE)
 
     def test_environment_alone(self) -> None:
         config = self.env(K_SINK="http://sink/", OPENAI_API_KEY=TOKEN)
-        self.assertEqual((config.target, config.token), ("http://sink/", TOKEN))
+        self.assertEqual((config.target, config.token.read()), ("http://sink/", TOKEN))
         self.assertEqual(config.origin, "the environment")
         for name, default in DEFAULTS.items():
             self.assertEqual(getattr(config, name), default, name)
@@ -343,9 +524,12 @@ class EnvironmentTests(ConfigCase):
             K_SINK="http://k/",
             OPENAI_API_KEY=f"{TOKEN}\n",
             OPENAI_BASE_URL="http://model/v1",
+            OPENAI_ORG_ID="org-1",
+            OPENAI_PROJECT_ID="proj_1",
             LOG_LEVEL="DEBUG",
         )
-        self.assertEqual(config.token, TOKEN)
+        self.assertEqual((config.organization, config.project), ("org-1", "proj_1"))
+        self.assertEqual(config.token.read(), TOKEN)
         self.assertEqual(config.base_url, "http://model/v1")
         self.assertEqual(config.log_level, "debug")
 
@@ -358,7 +542,7 @@ class EnvironmentTests(ConfigCase):
             OPENAI_BASE_URL="http://env/v1",
             LOG_LEVEL="debug",
         )
-        self.assertEqual((config.target, config.token), (GOOD["target"], TOKEN))
+        self.assertEqual((config.target, config.token.read()), (GOOD["target"], TOKEN))
         self.assertEqual((config.base_url, config.log_level), ("http://file/v1", "warn"))
 
     def test_empty_in_the_file_leaves_it_to_the_environment(self) -> None:
@@ -370,7 +554,7 @@ class EnvironmentTests(ConfigCase):
                 OPENAI_BASE_URL="http://model/v1",
                 LOG_LEVEL="error",
             )
-            self.assertEqual((config.target, config.token), ("http://k/", TOKEN))
+            self.assertEqual((config.target, config.token.read()), ("http://k/", TOKEN))
             self.assertEqual((config.base_url, config.log_level), ("http://model/v1", "error"))
 
     def test_empty_log_config_leaves_it_to_the_environment(self) -> None:
@@ -662,10 +846,10 @@ class SecretTests(ConfigCase):
             self.assertTrue(error.mistakes)
             return str(error)
         return (
-            "\n".join((repr(attrs.evolve(config, token="x")), *config.warnings)).replace(
+            "\n".join((repr(attrs.evolve(config, token=Secret("x"))), *config.warnings)).replace(
                 f"system_prompt={config.system_prompt!r}", ""
             )
-            if token == config.token
+            if token == config.token.read()
             else "\n".join(config.warnings)
         )
 

@@ -35,7 +35,7 @@ class OpenAIEndpointTests(SynchronousTestCase):
 class ConfigTests(SynchronousTestCase):
     def test_openai(self) -> None:
         config = demo.make_config(demo.Endpoint({"OPENAI_API_KEY": "sk-1"}), 8080, 31081, "warn")
-        self.assertEqual(config.token, "sk-1")
+        self.assertEqual(config.token.read(), "sk-1")
         self.assertEqual(config.base_url, "https://api.openai.com/v1")
         self.assertEqual(config.target, "http://127.0.0.1:31081")
         self.assertEqual((config.port, config.log_level), (8080, "warn"))

@@ -215,7 +215,7 @@ class ConfigTests(SynchronousTestCase):
         (env,) = container_of(SOURCE)["env"]
         config = load({env["name"]: "made-up"}, path)
         self.assertEqual(config.target, "http://vanus-gateway.vanus:8080/gateway/quick-start")
-        self.assertEqual((config.token, config.warnings), ("made-up", ()))
+        self.assertEqual((config.token.read(), config.warnings), ("made-up", ()))
         with self.assertRaises(ConfigError) as caught:
             load({}, path)
         (mistake,) = caught.exception.mistakes
@@ -224,7 +224,7 @@ class ConfigTests(SynchronousTestCase):
     def test_that_of_the_go_connector(self):
         config = load({}, self.config_file(ORIGINAL))
         self.assertEqual(config.target, "http://localhost:18080")
-        self.assertEqual((config.token, config.warnings), ("sk-made-up", ()))
+        self.assertEqual((config.token.read(), config.warnings), ("sk-made-up", ()))
 
     def test_the_secret_is_made_apart_and_the_file_says_how(self):
         (env,) = container_of(SOURCE)["env"]

@@ -16,12 +16,13 @@ from chatgpt_source.client import Client, NoReply, NotSent, Reply
 from chatgpt_source.config import Config
 from chatgpt_source.openai import MOST_BYTES, Model, read_answer, refusal, request_body
 from chatgpt_source.prompt import Again, Answer, CallError, Hold, MaybeBilled, Prompt, Rejected
+from chatgpt_source.secret import Secret
 
 TOKEN = "sk-TOKENMARK"
 MARKS = ("PROMPTMARK", "MODELMARK", "TOKENMARK")
 """What no failure's text may hold."""
 
-CONFIG = Config(target="http://target/", token=TOKEN)
+CONFIG = Config(target="http://target/", token=Secret(TOKEN))
 PROMPT = Prompt("id", "PROMPTMARK \u00e9\n\U0001f600", "source", "type", 1.0)
 DAY = 1795176000.0  # 2026-11-20T12:00:00Z
 

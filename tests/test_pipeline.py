@@ -20,9 +20,10 @@ from chatgpt_source.prompt import (
     Rejected,
     State,
 )
+from chatgpt_source.secret import Secret
 from tests.journal.common import ANSWER, JournalTestCase, prompt
 
-CONFIG = Config(target="http://target", token="t", concurrency=2)
+CONFIG = Config(target="http://target", token=Secret("t"), concurrency=2)
 
 
 class Peer:

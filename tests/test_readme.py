@@ -49,7 +49,7 @@ class SettingsTests(SynchronousTestCase):
                 self.assertEqual(yaml.safe_load(default), {"log_level": "info"})
             else:
                 expected = DEFAULTS[key]
-                shown = "none" if expected is None else str(expected).removesuffix(".0")
+                shown = "none" if expected in (None, {}, ()) else str(expected).removesuffix(".0")
                 self.assertEqual(default, shown, key)
 
 

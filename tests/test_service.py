@@ -17,6 +17,7 @@ from chatgpt_source import service
 from chatgpt_source.config import Config
 from chatgpt_source.journal.sqlite import open_journal
 from chatgpt_source.prompt import JournalError
+from chatgpt_source.secret import Secret
 from chatgpt_source.service import ChatGPTSource, Options, makeService
 from tests.e2e.processes import free_port
 
@@ -77,7 +78,7 @@ class MakeServiceTests(SynchronousTestCase):
 class StartTests(SynchronousTestCase):
     def start(self, *, foreground: bool) -> ChatGPTSource:
         nowhere = Path(self.mktemp()) / "deeper" / "journal.sqlite"
-        config = Config(target="http://localhost:9", token="t")
+        config = Config(target="http://localhost:9", token=Secret("t"))
         reactor: Any = MemoryReactor()
         daemon = ChatGPTSource(reactor, config, nowhere, "::", foreground=foreground)
         daemon.privilegedStartService()

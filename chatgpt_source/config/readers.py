@@ -1,0 +1,225 @@
+"""What each kind of value must be: functions that read one, or say what was expected.
+
+No text of theirs holds the value it is about: a slip of YAML can put a key anywhere.
+"""
+
+import json
+import re
+from collections.abc import Callable, Collection, Mapping
+from ipaddress import IPv6Address
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+import hyperlink
+
+from chatgpt_source.event import is_extension, is_string
+from chatgpt_source.log import LEVELS
+
+Environ = Mapping[str, str]
+Reader = Callable[[Any, Environ], Any]
+"""Reads a value as YAML gave it; the environment is for secrets that it names."""
+
+
+class Wrong(Exception):
+    """A value is not what it must be; the text ends the sentence "`key` must be ..."."""
+
+
+def text(value: Any, _: Environ) -> str:
+    """Text that is not blank, and that any encoding of Unicode can carry."""
+    if not isinstance(value, str):
+        raise Wrong("a string (in quotes, if YAML takes it for something else)")
+    if not value.strip():
+        raise Wrong("a string that is not empty")
+    if re.search("[\0\ud800-\udfff]", value):
+        raise Wrong("a string of whole characters, without NUL")
+    return value
+
+
+def visible(expected: str) -> Reader:
+    """Text of visible ASCII characters."""
+
+    def read(value: Any, environ: Environ) -> str:
+        return _matching(r"[\x21-\x7e]+", text(value, environ).strip(), expected)
+
+    return read
+
+
+def _matching(pattern: str, value: str, expected: str) -> str:
+    if not re.fullmatch(pattern, value):
+        raise Wrong(expected)
+    return value
+
+
+def url(value: Any, environ: Environ) -> str:
+    """A URL in ASCII, without its fragment: an internationalised name is encoded (RFC 3490)."""
+    expected = "an http:// or https:// URL with a host and without user or password"
+    try:
+        given = text(value, environ).strip()
+        if not given.isascii():
+            given = hyperlink.URL.from_text(given).to_uri().to_text()
+        parts = urlsplit(given)
+        host, port = parts.hostname or "", parts.port  # raises if it is not a port
+        if ":" in host:
+            IPv6Address(host)
+    except (Wrong, ValueError, TypeError) as error:
+        raise Wrong(expected) from error
+    known = parts.scheme in {"http", "https"} and re.fullmatch(r"[\w.:-]+", host) and port != 0
+    if not known or parts.username is not None or re.search(r"[\x00-\x20\x7f\\]", given):
+        raise Wrong(expected)
+    return given.partition("#")[0]
+
+
+def base_url(value: Any, environ: Environ) -> str:
+    """The URL below which the API's calls are."""
+    base = url(value, environ)
+    if urlsplit(base).path.rstrip("/").endswith("/chat/completions"):
+        raise Wrong("the URL before /chat/completions, like https://api.openai.com/v1")
+    return base
+
+
+def whole(low: int, high: int) -> Reader:
+    """A whole number in a range."""
+
+    def read(value: Any, _: Environ) -> int:
+        if type(value) is not int or not low <= value <= high:
+            kind = "positive whole number" if low == 1 else "whole number, 0 or more"
+            raise Wrong(f"a {kind}, at most {high}")
+        return value
+
+    return read
+
+
+def seconds(*, above_zero: bool) -> Reader:
+    """A duration."""
+
+    def read(value: Any, _: Environ) -> float:
+        expected = f"a number of seconds, {'more than 0' if above_zero else '0 or more'}"
+        if type(value) not in {int, float} or not 0 <= value <= 1e9:
+            raise Wrong(expected)
+        if above_zero and value == 0:
+            raise Wrong(expected)
+        return float(value)
+
+    return read
+
+
+def number(low: float, high: float) -> Reader:
+    """A number in a range."""
+
+    def read(value: Any, _: Environ) -> float:
+        if type(value) not in {int, float} or not low <= value <= high:
+            raise Wrong(f"a number from {low} to {high}")
+        return float(value)
+
+    return read
+
+
+def zone(value: Any, environ: Environ) -> ZoneInfo:
+    """A time zone."""
+    try:
+        return ZoneInfo(text(value, environ))
+    except (Wrong, ValueError, OSError, LookupError) as error:
+        raise Wrong("the IANA name of a time zone, like UTC or America/New_York") from error
+
+
+def log_level(value: Any, _: Environ) -> str:
+    """One of the Go connector's level names."""
+    if not isinstance(value, str) or value.lower() not in LEVELS:
+        raise Wrong(f"one of {', '.join(LEVELS)}")
+    return value.lower()
+
+
+def log_config(value: Any, environ: Environ) -> str | None:
+    """The Go connector's `log_config`; its level, None if it has none."""
+    if not isinstance(value, dict) or set(value) - {"log_level"}:
+        raise Wrong("a mapping with the one key `log_level`")
+    try:
+        level = value.get("log_level")
+        return None if level is None or level == "" else log_level(level, environ)
+    except Wrong as wrong:
+        raise Wrong(f"a mapping whose `log_level` is {wrong}") from wrong
+
+
+def one_of(*words: str) -> Reader:
+    """One of a few words."""
+
+    def read(value: Any, _: Environ) -> str:
+        if not isinstance(value, str) or value not in words:
+            raise Wrong(f"one of {', '.join(words)}")
+        return value
+
+    return read
+
+
+def some_of(*words: str) -> Reader:
+    """A list of some of a few words, each once."""
+
+    def read(value: Any, _: Environ) -> tuple[str, ...]:
+        known = isinstance(value, list) and all(isinstance(v, str) and v in words for v in value)
+        if not known or len(set(value)) < len(value):
+            raise Wrong(f"a list of some of {', '.join(words)}, each once")
+        return tuple(value)
+
+    return read
+
+
+def file(value: Any, environ: Environ) -> Path:
+    """The path of a file; absolute, as twistd changes folders, and as a key is none by mistake."""
+    path = Path(text(value, environ))
+    if not path.is_absolute():
+        raise Wrong("the absolute path of a file")
+    return path
+
+
+def members(reserved: Collection[str], settings: Mapping[str, str]) -> Reader:
+    """A mapping that JSON can hold.
+
+    Args:
+        reserved: Members that are not the user's to set.
+        settings: Members that have a setting of their own, and which.
+    """
+
+    def read(value: Any, _: Environ) -> dict[str, Any]:
+        if not isinstance(value, dict) or not _is_json(value):
+            raise Wrong("a mapping that JSON can hold: text, numbers, lists and mappings")
+        for name in sorted(value):
+            if name in settings:
+                raise Wrong(f"without `{name}`: set `{settings[name]}` instead")
+            if name in reserved:
+                raise Wrong(f"without `{name}`, which is not for the config to set")
+        return value
+
+    return read
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False).encode("ascii")
+        return _has_text_keys(value)
+    except (TypeError, ValueError, RecursionError):
+        return False
+
+
+def _has_text_keys(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _has_text_keys(value[key]) for key in value)
+    return not isinstance(value, list) or all(map(_has_text_keys, value))
+
+
+def extensions(value: Any, environ: Environ) -> dict[str, str]:
+    """K_CE_OVERRIDES: JSON whose `extensions` go on every event (Knative's SinkBinding)."""
+    try:
+        document = json.loads(text(value, environ))
+        given = document.get("extensions") or {}
+        names = all(map(is_extension, given))
+        values = all(isinstance(v, str) and is_string(v) for v in given.values())
+    except (ValueError, AttributeError, TypeError, RecursionError):
+        names = values = False
+    if not names or not values:
+        raise Wrong(
+            'JSON like {"extensions": {"name": "value"}}, names of lower-case letters and digits'
+            " that are no attributes of CloudEvents' own"
+        )
+    return dict(given)
