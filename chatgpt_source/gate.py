@@ -134,13 +134,13 @@ class Gate:
         elif isinstance(error, Again):
             self._trouble = error.reason
             self._streak += 1
-            if error.throttled and shared:
-                self._throttle(call, error, now)
         elif error.status == 200:  # a refusal, say: the peer works, if not for this prompt
             self.succeeded(call)
         else:
             self._trouble = None
             self._streak = 0
+        if error.throttled and shared and not isinstance(error, Hold):
+            self._throttle(call, error, now)
         if call is self._probe:
             self._probe_at = max(self._probe_at, now + probe_interval(max(1, self._misses)))
 
@@ -158,7 +158,7 @@ class Gate:
             )
         self._held = error.reason
 
-    def _throttle(self, call: Call, error: Again, now: float) -> None:
+    def _throttle(self, call: Call, error: CallError, now: float) -> None:
         if call.started > self._throttled_at:  # else it started before the gate closed
             self._throttles += 1
             self._throttled_at = now

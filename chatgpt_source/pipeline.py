@@ -33,6 +33,9 @@ from chatgpt_source.retry import MAYBE_BILLED_ATTEMPTS, backoff
 
 log = get_logger(__name__)
 
+UNKNOWN = "-"
+"""What the log says for a request id that is not known."""
+
 
 class Pipeline:
     """Takes prompts from accepted to delivered, or sets them aside with the reason.
@@ -53,8 +56,8 @@ class Pipeline:
         journal: Journal,
         config: Config,
         ask: Callable[[Prompt], Awaitable[Answer]],
-        deliver: Callable[[bytes], Awaitable[None]],
-        deliver_letter: Callable[[bytes], Awaitable[None]] | None = None,
+        deliver: Callable[[Delivery], Awaitable[None]],
+        deliver_letter: Callable[[Delivery], Awaitable[None]] | None = None,
         random: Callable[[], float] = system_random,
     ) -> None:
         self._clock = clock
@@ -132,7 +135,7 @@ class Pipeline:
         prompt = ask.prompt
         now = self._clock.seconds()
         self.model.succeeded(call)
-        encoded = event.encode(prompt, answer)
+        encoded = event.encode(prompt, answer, self._config.include, self._config.extensions)
         slot = self._deliveries.reserve()
         try:
             await self._written(
@@ -148,10 +151,12 @@ class Pipeline:
             "answered: id={id} asks={asks} request_id={request_id}",
             id=prompt.id,
             asks=ask.total,
-            request_id=answer.request_id,
+            request_id=answer.request_id or UNKNOWN,
         )
         if slot is not None:
-            self._deliveries.launch(Delivery(prompt.id, encoded, now, 1), slot)
+            self._deliveries.launch(
+                Delivery(prompt.id, encoded, now, 1, prompt.trace, answer.request_id), slot
+            )
         else:
             self._deliveries.wake()
 
@@ -175,8 +180,11 @@ class Pipeline:
             await self._set_aside(
                 id_,
                 now,
+                error,
                 last,
-                lambda: event.encode_unanswered(ask.prompt, ask.total, error, now),
+                lambda: event.encode_unanswered(
+                    ask.prompt, ask.total, error, now, self._config.extensions
+                ),
                 give_back=give_back,
             )
             return
@@ -200,7 +208,7 @@ class Pipeline:
 
     async def _deliver(self, delivery: Delivery, call: Call) -> None:
         try:
-            await _foreseen(self._call_target(delivery.event), Again)
+            await _foreseen(self._call_target(delivery), Again)
         except CallError as error:
             await self._not_delivered(delivery, call, error)
         else:
@@ -208,13 +216,15 @@ class Pipeline:
             self.target.succeeded(call)
             await self._written(lambda: self._journal.delivered(delivery.id, now))
             log.info(
-                "delivered: id={id} deliveries={deliveries}",
+                "delivered: id={id} deliveries={deliveries} request_id={request_id}",
                 id=delivery.id,
                 deliveries=delivery.attempt,
+                request_id=delivery.request_id or UNKNOWN,
             )
 
     async def _not_delivered(self, delivery: Delivery, call: Call, error: CallError) -> None:
         now = self._clock.seconds()
+        error.request_id = delivery.request_id
         self.target.failed(call, error, now, shared=False)
         last = _verdict(
             error,
@@ -225,6 +235,7 @@ class Pipeline:
             await self._set_aside(
                 delivery.id,
                 now,
+                error,
                 last,
                 lambda: event.encode_undelivered(delivery.event, self._config.target, error),
                 give_back=False,
@@ -244,7 +255,7 @@ class Pipeline:
         assert self._call_dead_letter is not None  # noqa: S101 - else the loop is not started
         until = None
         try:
-            await _foreseen(self._call_dead_letter(letter.event), Again)
+            await _foreseen(self._call_dead_letter(letter), Again)
         except CallError as error:
             now = self._clock.seconds()
             self.dead_letter.failed(call, error, now, shared=False)
@@ -265,6 +276,7 @@ class Pipeline:
         self,
         prompt_id: str,
         now: float,
+        error: CallError,
         reason: str,
         encode_letter: Callable[[], bytes],
         *,
@@ -274,7 +286,12 @@ class Pipeline:
         await self._written(
             lambda: self._journal.failed(prompt_id, now, reason, give_back=give_back, letter=letter)
         )
-        log.error("set aside: id={id} {reason}", id=prompt_id, reason=reason)
+        log.error(
+            "set aside: id={id} request_id={request_id} {reason}",
+            id=prompt_id,
+            request_id=error.request_id or UNKNOWN,
+            reason=reason,
+        )
         self._letters.wake()
 
     def _next_try(self, error: CallError, attempt: int, gate: Gate, now: float) -> float:
@@ -294,9 +311,10 @@ class Pipeline:
     def _log_postponed(self, prompt_id: str, error: CallError, wait: float) -> None:
         level = log.debug if isinstance(error, Hold) else log.warn
         level(
-            "{reason}: id={id}, next attempt in {wait:.1f} s",
+            "{reason}: id={id} request_id={request_id}, next attempt in {wait:.1f} s",
             reason=error.reason,
             id=prompt_id,
+            request_id=error.request_id or UNKNOWN,
             wait=wait,
         )
 

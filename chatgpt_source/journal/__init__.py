@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from attrs import field, frozen
 from twisted.internet.defer import Deferred
 
-from chatgpt_source.prompt import Answer, Prompt, State
+from chatgpt_source.prompt import Answer, Prompt, State, Trace
 from chatgpt_source.quota import Day
 
 
@@ -78,12 +78,16 @@ class Delivery:
         event: The event's bytes, in structured mode (CloudEvents JSON format).
         since: From when the time that delivering may take is counted.
         attempt: Which call this is since then, from 1.
+        trace: The prompt's.
+        request_id: The provider's name for the call that brought the answer.
     """
 
     id: str
     event: bytes = field(repr=False)
     since: float
     attempt: int
+    trace: Trace | None = None
+    request_id: str | None = None
 
 
 @frozen
