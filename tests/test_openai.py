@@ -441,7 +441,7 @@ class ModelTests(OpenAICase):
         clock.advance(DAY)
         config = attrs.evolve(CONFIG, **settings_)
         self.assertEqual(
-            sorted(name for name in vars(Client) if not name.startswith("_")), ["post"]
+            sorted(name for name in vars(Client) if not name.startswith("_")), ["get", "post"]
         )
         model = Model(self.peer, clock, config)  # type: ignore[arg-type]
         return Deferred.fromCoroutine(model.ask(PROMPT))
