@@ -34,7 +34,7 @@ setup(
         "console_scripts": ["chatgpt-source-journal = chatgpt_source.journal.command:main"]
     },
     extras_require={
-        "test": ["hypothesis>=6.100", "kubernetes-validate>=1.31"],
+        "test": ["hypothesis>=6.100", "kubernetes-validate>=1.31", "proxy.py>=2.4.10"],
         "lint": [
             "import-linter>=2.1",
             "mypy>=1.14",
