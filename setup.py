@@ -24,6 +24,7 @@ setup(
     install_requires=[
         "attrs>=23.2",
         "cloudevents>=2.2,<3",
+        "cryptography>=39",
         "pyyaml>=6.0.1",
         "treq>=24.9.1",
         "twisted[tls]>=24.7",

@@ -5,6 +5,7 @@ from twisted.internet import reactor
 from chatgpt_source.client import FixedURL, NoReply, NotSent
 from chatgpt_source.connect import MOST_HEAD
 from chatgpt_source.proxy import Proxies, Proxy
+from tests.certificates import issue
 from tests.fakes.proxy import FakeProxy
 from tests.test_client import OK, ClientCase, Peer
 
@@ -131,3 +132,10 @@ class BothTests(ClientCase):
             words = await self.error(NotSent, self.get(FixedURL.from_text(f"{scheme}://{HOST}/")))
             self.assertEqual(words, "the proxy asks for credentials (407): check ALL_PROXY")
         self.assertEqual([head.split()[0] for head in proxy.heads], [b"GET", b"CONNECT"])
+
+    async def test_a_407_through_a_tunnel_is_the_peers_answer(self) -> None:
+        shown = issue("127.0.0.1")
+        environ = {"ALL_PROXY": f"127.0.0.1:{self.serve(FakeProxy(reactor)).port}"}
+        self.remake(proxies=Proxies.from_environ(environ), authorities=[shown.pem])
+        url = self.serve(Peer(REFUSED), options=shown.options())
+        self.assertEqual((await self.post(url)).status, 407)
