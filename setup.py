@@ -25,6 +25,7 @@ setup(
     install_requires=[
         "attrs>=23.2",
         "cloudevents>=2.2,<3",
+        "cryptography>=39",
         "pyyaml>=6.0.1",
         "treq>=24.9.1",
         "twisted[tls]>=24.7",
@@ -40,6 +41,8 @@ setup(
             "kubernetes-validate>=1.31",
             # The types that OpenAI's own SDK makes of their published schema.
             "openai>=2",
+            # A real proxy.
+            "proxy.py>=2.4.10",
             "standardwebhooks>=1.0",
         ],
         "lint": [

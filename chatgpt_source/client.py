@@ -151,7 +151,7 @@ class Client:
         if response.code == 407 and url.scheme == "http":
             proxy = self._proxies.of("http", url.host, url.port or 80)
             if proxy is not None:  # which passed nothing on
-                raise NotSent(str(wants_credentials(proxy)))
+                raise NotSent(str(wants_credentials(proxy))) from None
         return Reply(response.code, response.headers, content, flaw)
 
 
