@@ -14,6 +14,7 @@ setup(
     # By hand: find_packages() does not see twisted.plugins, which must have no __init__.py.
     packages=[
         "chatgpt_source",
+        "chatgpt_source.client",
         "chatgpt_source.config",
         "chatgpt_source.display",
         "chatgpt_source.journal",
@@ -27,8 +28,8 @@ setup(
         "cloudevents>=2.2,<3",
         "cryptography>=39",
         "pyyaml>=6.0.1",
-        "treq>=24.9.1",
-        "twisted[tls]>=24.7",
+        "treq>=26.7",
+        "twisted[tls]>=26.10",
         # Slim images carry no zoneinfo, and `timezone` must work in them.
         "tzdata>=2024.1",
     ],

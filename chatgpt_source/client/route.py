@@ -9,9 +9,9 @@ from twisted.web.iweb import IAgent, IBodyProducer, IPolicyForHTTPS, IResponse
 from zope.interface import implementer
 
 from chatgpt_source import __version__
-from chatgpt_source.connect import CONNECT_TIMEOUT, Endpoints, Guarded
+from chatgpt_source.client.connect import CONNECT_TIMEOUT, Endpoints, Guarded
+from chatgpt_source.client.tunnel import ProxyEndpoint
 from chatgpt_source.proxy import Proxies, Proxy
-from chatgpt_source.tunnel import ProxyEndpoint
 
 _USER_AGENT = b"chatgpt-source/" + __version__.encode("ascii")
 

@@ -3,11 +3,11 @@
 from twisted.internet import reactor
 
 from chatgpt_source.client import FixedURL, NoReply, NotSent
-from chatgpt_source.connect import MOST_HEAD
+from chatgpt_source.client.connect import MOST_HEAD
 from chatgpt_source.proxy import Proxies, Proxy
 from tests.certificates import issue
+from tests.client.test_client import OK, ClientCase, Peer
 from tests.fakes.proxy import FakeProxy
-from tests.test_client import OK, ClientCase, Peer
 
 HOST = "target.example"
 REFUSED = b"HTTP/1.1 407 Auth\r\nContent-Length: 4\r\n\r\nMARK"

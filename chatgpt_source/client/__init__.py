@@ -31,12 +31,12 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IBodyProducer, IResponse
 from zope.interface import implementer
 
-from chatgpt_source.connect import LivePool, limited
+from chatgpt_source.client.connect import LivePool, limited
+from chatgpt_source.client.route import Router
+from chatgpt_source.client.tunnel import wants_credentials
+from chatgpt_source.client.words import describe
 from chatgpt_source.proxy import Proxies
-from chatgpt_source.route import Router
 from chatgpt_source.trust import PlatformAndThese
-from chatgpt_source.tunnel import wants_credentials
-from chatgpt_source.words import describe
 
 T = TypeVar("T")
 
