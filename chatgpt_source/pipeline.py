@@ -28,8 +28,10 @@ from chatgpt_source.prompt import (
     MaybeBilled,
     Prompt,
     Rejected,
+    State,
 )
 from chatgpt_source.retry import MAYBE_BILLED_ATTEMPTS, backoff
+from chatgpt_source.watch import NOBODY, Watcher, asked_outcome, sent_outcome
 
 log = get_logger(__name__)
 
@@ -45,6 +47,7 @@ class Pipeline:
         deliver: Makes one call to the target; raises CallError.
         deliver_letter: Makes one call to `dead_letter`; None if failures are not sent anywhere.
         random: Numbers from 0 to 1, for the backoff's jitter.
+        watcher: Is told how calls end, and which states prompts reach.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Pipeline:
         deliver: Callable[[bytes], Awaitable[None]],
         deliver_letter: Callable[[bytes], Awaitable[None]] | None = None,
         random: Callable[[], float] = system_random,
+        watcher: Watcher = NOBODY,
     ) -> None:
         self._clock = clock
         self._journal = journal
@@ -64,6 +68,7 @@ class Pipeline:
         self._call_target = deliver
         self._call_dead_letter = deliver_letter
         self._random = random
+        self._watcher = watcher
         self._draining_since: float | None = None
         self.model = Gate("the model", config.concurrency, random)
         self.target = Gate("the target", config.concurrency, random)
@@ -121,12 +126,28 @@ class Pipeline:
         return claims.claimed, claims.next_due
 
     async def _ask(self, ask: Ask, call: Call) -> None:
+        started = self._clock.seconds()
         try:
             answer = await _foreseen(self._call_model(ask.prompt), MaybeBilled)
         except CallError as error:
+            self._tell_asked(ask, started, None, error)
             await self._not_answered(ask, call, error)
         else:
+            self._tell_asked(ask, started, answer, None)
             await self._answered(ask, call, answer)
+
+    def _tell_asked(
+        self, ask: Ask, started: float, answer: Answer | None, error: CallError | None
+    ) -> None:
+        self._watcher.asked(
+            prompt_id=ask.prompt.id,
+            attempt=ask.total,
+            outcome=asked_outcome(error),
+            seconds=self._clock.seconds() - started,
+            waited=started - ask.prompt.accepted if ask.total == 1 else None,
+            answer=answer,
+            error=error,
+        )
 
     async def _answered(self, ask: Ask, call: Call, answer: Answer) -> None:
         prompt = ask.prompt
@@ -150,8 +171,9 @@ class Pipeline:
             asks=ask.total,
             request_id=answer.request_id,
         )
+        self._tell_moved(prompt.id, State.ANSWERED, now, prompt.accepted)
         if slot is not None:
-            self._deliveries.launch(Delivery(prompt.id, encoded, now, 1), slot)
+            self._deliveries.launch(Delivery(prompt.id, encoded, now, 1, prompt.accepted), slot)
         else:
             self._deliveries.wake()
 
@@ -173,7 +195,8 @@ class Pipeline:
             # The model answered 200 and may have billed: then the unit is spent.
             give_back = error.status != 200
             await self._set_aside(
-                id_,
+                ask.prompt.id,
+                ask.prompt.accepted,
                 now,
                 last,
                 lambda: event.encode_unanswered(ask.prompt, ask.total, error, now),
@@ -199,12 +222,15 @@ class Pipeline:
         return claims.claimed, None if self.draining else claims.next_due
 
     async def _deliver(self, delivery: Delivery, call: Call) -> None:
+        started = self._clock.seconds()
         try:
             await _foreseen(self._call_target(delivery.event), Again)
         except CallError as error:
+            self._tell_sent(self._watcher.sent, delivery, started, error)
             await self._not_delivered(delivery, call, error)
         else:
             now = self._clock.seconds()
+            self._tell_sent(self._watcher.sent, delivery, started, None)
             self.target.succeeded(call)
             await self._written(lambda: self._journal.delivered(delivery.id, now))
             log.info(
@@ -212,6 +238,7 @@ class Pipeline:
                 id=delivery.id,
                 deliveries=delivery.attempt,
             )
+            self._tell_moved(delivery.id, State.DELIVERED, now, delivery.accepted)
 
     async def _not_delivered(self, delivery: Delivery, call: Call, error: CallError) -> None:
         now = self._clock.seconds()
@@ -224,6 +251,7 @@ class Pipeline:
         if last is not None:
             await self._set_aside(
                 delivery.id,
+                delivery.accepted,
                 now,
                 last,
                 lambda: event.encode_undelivered(delivery.event, self._config.target, error),
@@ -243,10 +271,12 @@ class Pipeline:
     async def _deliver_letter(self, letter: Delivery, call: Call) -> None:
         assert self._call_dead_letter is not None  # noqa: S101 - else the loop is not started
         until = None
+        started = self._clock.seconds()
         try:
             await _foreseen(self._call_dead_letter(letter.event), Again)
         except CallError as error:
             now = self._clock.seconds()
+            self._tell_sent(self._watcher.letter_sent, letter, started, error)
             self.dead_letter.failed(call, error, now, shared=False)
             gave_up = now - letter.since >= self._config.give_up_after
             last = _verdict(error, gave_up=gave_up, tried_out=False)
@@ -255,6 +285,7 @@ class Pipeline:
             else:
                 log.error("dead letter not delivered: id={id} {reason}", id=letter.id, reason=last)
         else:
+            self._tell_sent(self._watcher.letter_sent, letter, started, None)
             self.dead_letter.succeeded(call)
             log.info("dead letter delivered: id={id}", id=letter.id)
         await self._written(lambda: self._journal.letter_ended(letter.id, letter.since, until))
@@ -264,6 +295,7 @@ class Pipeline:
     async def _set_aside(
         self,
         prompt_id: str,
+        accepted: float,
         now: float,
         reason: str,
         encode_letter: Callable[[], bytes],
@@ -275,7 +307,26 @@ class Pipeline:
             lambda: self._journal.failed(prompt_id, now, reason, give_back=give_back, letter=letter)
         )
         log.error("set aside: id={id} {reason}", id=prompt_id, reason=reason)
+        self._tell_moved(prompt_id, State.FAILED, now, accepted)
         self._letters.wake()
+
+    def _tell_sent(
+        self,
+        tell: Callable[..., None],
+        delivery: Delivery,
+        started: float,
+        error: CallError | None,
+    ) -> None:
+        tell(
+            prompt_id=delivery.id,
+            attempt=delivery.attempt,
+            outcome=sent_outcome(error),
+            seconds=self._clock.seconds() - started,
+            error=error,
+        )
+
+    def _tell_moved(self, prompt_id: str, state: State, now: float, accepted: float) -> None:
+        self._watcher.moved(prompt_id=prompt_id, state=state, now=now, accepted=accepted)
 
     def _next_try(self, error: CallError, attempt: int, gate: Gate, now: float) -> float:
         if isinstance(error, Hold):

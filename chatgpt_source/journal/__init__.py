@@ -78,12 +78,14 @@ class Delivery:
         event: The event's bytes, in structured mode (CloudEvents JSON format).
         since: From when the time that delivering may take is counted.
         attempt: Which call this is since then, from 1.
+        accepted: When the prompt was accepted.
     """
 
     id: str
     event: bytes = field(repr=False)
     since: float
     attempt: int
+    accepted: float
 
 
 @frozen

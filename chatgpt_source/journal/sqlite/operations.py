@@ -128,14 +128,17 @@ def claim_deliveries(
 ) -> DeliveryClaims:
     """Claim answered prompts; see `Journal.claim_deliveries`."""
     rows = db.execute(
-        "SELECT seq, id, event, since, tries FROM prompts JOIN texts USING (seq)"
+        "SELECT seq, id, event, since, tries, accepted FROM prompts JOIN texts USING (seq)"
         " WHERE state = 'answered' AND due <= ? AND (? IS NULL OR tries = 0 AND answered >= ?)"
         " ORDER BY due, seq LIMIT ?",
         (now, untried_since, untried_since, most),
     ).fetchall()
     _claim(db, "due = ?, tries = tries + 1, deliveries = deliveries + 1", [row[0] for row in rows])
     return DeliveryClaims(
-        [Delivery(id_, event, since, tries + 1) for _, id_, event, since, tries in rows],
+        [
+            Delivery(id_, event, since, tries + 1, accepted)
+            for _, id_, event, since, tries, accepted in rows
+        ],
         _next_due(db, State.ANSWERED),
     )
 
@@ -143,7 +146,7 @@ def claim_deliveries(
 def claim_letters(db: sqlite3.Connection, now: float, most: int) -> DeliveryClaims:
     """Claim dead letters; see `Journal.claim_letters`."""
     rows = db.execute(
-        "SELECT seq, id, letter, ended, letters FROM prompts JOIN texts USING (seq)"
+        "SELECT seq, id, letter, ended, letters, accepted FROM prompts JOIN texts USING (seq)"
         " WHERE letter_due <= ? ORDER BY letter_due, seq LIMIT ?",
         (now, most),
     ).fetchall()
@@ -152,7 +155,10 @@ def claim_letters(db: sqlite3.Connection, now: float, most: int) -> DeliveryClai
         "SELECT min(letter_due) FROM prompts WHERE letter_due IS NOT NULL"
     ).fetchone()
     return DeliveryClaims(
-        [Delivery(id_, letter, ended, letters + 1) for _, id_, letter, ended, letters in rows],
+        [
+            Delivery(id_, letter, ended, letters + 1, accepted)
+            for _, id_, letter, ended, letters, accepted in rows
+        ],
         _before_claimed(due),
     )
 
