@@ -14,6 +14,7 @@ setup(
     # By hand: find_packages() does not see twisted.plugins, which must have no __init__.py.
     packages=[
         "chatgpt_source",
+        "chatgpt_source.admin",
         "chatgpt_source.config",
         "chatgpt_source.display",
         "chatgpt_source.journal",
@@ -25,6 +26,7 @@ setup(
     install_requires=[
         "attrs>=23.2",
         "cloudevents>=2.2,<3",
+        "prometheus-client>=0.21",
         "pyyaml>=6.0.1",
         "treq>=24.9.1",
         "twisted[tls]>=24.7",

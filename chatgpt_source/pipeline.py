@@ -95,6 +95,11 @@ class Pipeline:
         """A prompt was accepted: ask it as soon as there is room."""
         self._asks.wake()
 
+    def redriven(self) -> None:
+        """A failed prompt was taken up again: ask it, or deliver it, as soon as there is room."""
+        self._asks.wake()
+        self._deliveries.wake()
+
     async def drain(self) -> None:
         """Finish what is under way, within `drain_timeout`; the rest stays in the journal.
 

@@ -127,16 +127,17 @@ class Record:
         return {
             "id": self.id,
             "state": self.state.value,
-            "accepted": _rfc3339(self.accepted),
-            "answered": _rfc3339(self.answered),
-            "delivered": _rfc3339(self.delivered),
+            "accepted": rfc3339(self.accepted),
+            "answered": rfc3339(self.answered),
+            "delivered": rfc3339(self.delivered),
             "asks": self.asks,
             "deliveries": self.deliveries,
             "error": self.error,
         }
 
 
-def _rfc3339(instant: float | None) -> str | None:
+def rfc3339(instant: float | None) -> str | None:
+    """An instant as JSON can hold it: RFC 3339, in UTC."""
     if instant is None:
         return None
     return datetime.fromtimestamp(instant, timezone.utc).isoformat().replace("+00:00", "Z")
@@ -273,6 +274,14 @@ class Journal(Protocol):
 
     def records(self, state: State | None, after: int, most: int) -> Deferred[Sequence[Record]]:
         """Up to `most` prompts, in a state or any, in order of acceptance, `after` a position."""
+
+    def latest(
+        self, state: State | None, before: int | None, most: int
+    ) -> Deferred[Sequence[Record]]:
+        """Up to `most` prompts, in a state or any, the latest first, `before` a position or all."""
+
+    def oldest(self) -> Deferred[float | None]:
+        """When the oldest of the prompts that wait was accepted; None if none waits."""
 
     def tally(self, day: str) -> Deferred[Tally]:
         """Count the prompts by state, and the units spent of `day`."""

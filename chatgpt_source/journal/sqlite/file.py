@@ -10,7 +10,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from chatgpt_source.journal.sqlite.schema import APPLICATION_ID, CREATE, VERSION
+from chatgpt_source.journal.sqlite.schema import APPLICATION_ID, CREATE, FAILURES, VERSION
 from chatgpt_source.prompt import JournalError
 
 BUSY = 0.25
@@ -115,6 +115,7 @@ def _connect(path: Path, *, make: bool = True) -> sqlite3.Connection:
         if make:
             connection.execute("BEGIN IMMEDIATE")
             _create(connection)
+            connection.execute(FAILURES)
             connection.execute("UPDATE probes SET count = count + 1")  # proves it can be written
             connection.execute("COMMIT")
     except BaseException:

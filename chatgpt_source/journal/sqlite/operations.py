@@ -40,6 +40,9 @@ MOST_ROWS_REWRITTEN = 2000
 MOST_BYTES_REWRITTEN = 4 * 2**20
 """More texts than that are not written anew, so that no commit waits long for the broom."""
 
+_BEYOND = 2**63 - 1
+"""A `seq` that none has."""
+
 _OF_ID = "seq = (SELECT seq FROM prompts WHERE id = ?)"
 
 
@@ -322,6 +325,30 @@ def records(db: sqlite3.Connection, state: State | None, after: int, most: int) 
         (state, state, after, most),
     )
     return [_record(row) for row in rows]
+
+
+def latest(
+    db: sqlite3.Connection, state: State | None, before: int | None, most: int
+) -> list[Record]:
+    """A page of what is known, backwards; see `Journal.latest`."""
+    of_state = "TRUE" if state is None else f"state = '{state.value}'"
+    if state in {State.ACCEPTED, State.ANSWERED}:
+        of_state += " AND due IS NOT NULL"  # as all of these are: so it is found in `work`
+    page = f"SELECT seq FROM prompts WHERE {of_state} AND seq < ? ORDER BY seq DESC LIMIT ?"
+    rows = db.execute(
+        f"{_RECORD} WHERE seq IN ({page}) ORDER BY seq DESC",
+        (_BEYOND if before is None else before, most),
+    )
+    return [_record(row) for row in rows]
+
+
+def oldest(db: sqlite3.Connection) -> float | None:
+    """When the oldest prompt that waits was accepted; see `Journal.oldest`."""
+    row = db.execute(
+        "SELECT accepted FROM prompts WHERE seq = (SELECT min(seq) FROM prompts"
+        " WHERE state IN ('accepted', 'answered') AND due IS NOT NULL)"
+    ).fetchone()
+    return row[0] if row else None
 
 
 def _record(row: tuple[Any, ...]) -> Record:

@@ -12,6 +12,9 @@ APPLICATION_ID = 0x63677073
 UNDER_WAY = 1e18
 """The `due` of a prompt that is claimed: beyond every instant."""
 
+FAILURES = "CREATE INDEX IF NOT EXISTS failures ON prompts (seq) WHERE state = 'failed'"
+"""Finds the failed ones among the many; the first journals of this version lack it."""
+
 CREATE = """
 CREATE TABLE prompts (
     seq INTEGER PRIMARY KEY,
