@@ -37,7 +37,7 @@ setup(
         "console_scripts": ["chatgpt-source-journal = chatgpt_source.journal.command:main"]
     },
     extras_require={
-        "test": ["hypothesis>=6.100", "kubernetes-validate>=1.31"],
+        "test": ["hypothesis>=6.100", "kubernetes-validate>=1.31", "standardwebhooks>=1.0"],
         "lint": [
             "import-linter>=2.1",
             "mypy>=1.14",

@@ -146,14 +146,14 @@ class Gate:
             self.since = now if self.since is None else self.since
             self._trouble = error.reason
             self._streak += 1
-            if error.throttled and shared:
-                self._throttle(call, error, now)
         elif error.status == 200:  # a refusal, say: the peer works, if not for this prompt
             self.succeeded(call)
         else:
             self._trouble = None
             self.since = self.since if self._held else None
             self._streak = 0
+        if error.throttled and shared and not isinstance(error, Hold):
+            self._throttle(call, error, now)
         if call is self._probe:
             self._probe_at = max(self._probe_at, now + probe_interval(max(1, self._misses)))
 
@@ -172,7 +172,7 @@ class Gate:
             )
         self._held = error.reason
 
-    def _throttle(self, call: Call, error: Again, now: float) -> None:
+    def _throttle(self, call: Call, error: CallError, now: float) -> None:
         if call.started > self._throttled_at:  # else it started before the gate closed
             self._throttles += 1
             self._throttled_at = now

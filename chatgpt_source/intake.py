@@ -29,6 +29,7 @@ from chatgpt_source.prompt import (
     Refusal,
 )
 from chatgpt_source.quota import Calendar, Day
+from chatgpt_source.trace import read_trace
 from chatgpt_source.watch import NOBODY, Refused, Watcher
 from chatgpt_source.web import BoundedRequest, Handler, Problem, to_json, too_large
 
@@ -186,7 +187,13 @@ class Intake:
         key = read_key(request)
         now = self.clock.seconds()
         day = self.calendar.day(now)
-        prompt = Prompt(str(uuid4()), text, source, type_, now)
+        trace = read_trace(
+            *(
+                request.requestHeaders.getRawHeaders(name, [])
+                for name in (b"traceparent", b"tracestate")
+            )
+        )
+        prompt = Prompt(str(uuid4()), text, source, type_, now, trace)
         terms = Terms(
             day, self.config.everyday_limit, self.config.max_backlog, self.pipeline.draining
         )

@@ -35,6 +35,9 @@ from chatgpt_source.watch import NOBODY, Watcher, asked_outcome, sent_outcome
 
 log = get_logger(__name__)
 
+UNKNOWN = "-"
+"""What the log says for a request id that is not known."""
+
 
 class Pipeline:
     """Takes prompts from accepted to delivered, or sets them aside with the reason.
@@ -56,8 +59,8 @@ class Pipeline:
         journal: Journal,
         config: Config,
         ask: Callable[[Prompt], Awaitable[Answer]],
-        deliver: Callable[[bytes], Awaitable[None]],
-        deliver_letter: Callable[[bytes], Awaitable[None]] | None = None,
+        deliver: Callable[[Delivery], Awaitable[None]],
+        deliver_letter: Callable[[Delivery], Awaitable[None]] | None = None,
         random: Callable[[], float] = system_random,
         watcher: Watcher = NOBODY,
     ) -> None:
@@ -158,7 +161,7 @@ class Pipeline:
         prompt = ask.prompt
         now = self._clock.seconds()
         self.model.succeeded(call)
-        encoded = event.encode(prompt, answer)
+        encoded = event.encode(prompt, answer, self._config.include, self._config.extensions)
         slot = self._deliveries.reserve()
         try:
             await self._written(
@@ -174,11 +177,16 @@ class Pipeline:
             "answered: id={id} asks={asks} request_id={request_id}",
             id=prompt.id,
             asks=ask.total,
-            request_id=answer.request_id,
+            request_id=answer.request_id or UNKNOWN,
         )
         self._tell_moved(prompt.id, State.ANSWERED, now, prompt.accepted)
         if slot is not None:
-            self._deliveries.launch(Delivery(prompt.id, encoded, now, 1, prompt.accepted), slot)
+            self._deliveries.launch(
+                Delivery(
+                    prompt.id, encoded, now, 1, prompt.accepted, prompt.trace, answer.request_id
+                ),
+                slot,
+            )
         else:
             self._deliveries.wake()
 
@@ -203,8 +211,11 @@ class Pipeline:
                 ask.prompt.id,
                 ask.prompt.accepted,
                 now,
+                error,
                 last,
-                lambda: event.encode_unanswered(ask.prompt, ask.total, error, now),
+                lambda: event.encode_unanswered(
+                    ask.prompt, ask.total, error, now, self._config.extensions
+                ),
                 give_back=give_back,
             )
             return
@@ -229,7 +240,7 @@ class Pipeline:
     async def _deliver(self, delivery: Delivery, call: Call) -> None:
         started = self._clock.seconds()
         try:
-            await _foreseen(self._call_target(delivery.event), Again)
+            await _foreseen(self._call_target(delivery), Again)
         except CallError as error:
             self._tell_sent(self._watcher.sent, delivery, started, error)
             await self._not_delivered(delivery, call, error)
@@ -239,14 +250,16 @@ class Pipeline:
             self.target.succeeded(call)
             await self._written(lambda: self._journal.delivered(delivery.id, now))
             log.info(
-                "delivered: id={id} deliveries={deliveries}",
+                "delivered: id={id} deliveries={deliveries} request_id={request_id}",
                 id=delivery.id,
                 deliveries=delivery.attempt,
+                request_id=delivery.request_id or UNKNOWN,
             )
             self._tell_moved(delivery.id, State.DELIVERED, now, delivery.accepted)
 
     async def _not_delivered(self, delivery: Delivery, call: Call, error: CallError) -> None:
         now = self._clock.seconds()
+        error.request_id = delivery.request_id
         self.target.failed(call, error, now, shared=False)
         last = _verdict(
             error,
@@ -258,6 +271,7 @@ class Pipeline:
                 delivery.id,
                 delivery.accepted,
                 now,
+                error,
                 last,
                 lambda: event.encode_undelivered(delivery.event, self._config.target, error),
                 give_back=False,
@@ -278,7 +292,7 @@ class Pipeline:
         until = None
         started = self._clock.seconds()
         try:
-            await _foreseen(self._call_dead_letter(letter.event), Again)
+            await _foreseen(self._call_dead_letter(letter), Again)
         except CallError as error:
             now = self._clock.seconds()
             self._tell_sent(self._watcher.letter_sent, letter, started, error)
@@ -302,6 +316,7 @@ class Pipeline:
         prompt_id: str,
         accepted: float,
         now: float,
+        error: CallError,
         reason: str,
         encode_letter: Callable[[], bytes],
         *,
@@ -311,7 +326,12 @@ class Pipeline:
         await self._written(
             lambda: self._journal.failed(prompt_id, now, reason, give_back=give_back, letter=letter)
         )
-        log.error("set aside: id={id} {reason}", id=prompt_id, reason=reason)
+        log.error(
+            "set aside: id={id} request_id={request_id} {reason}",
+            id=prompt_id,
+            request_id=error.request_id or UNKNOWN,
+            reason=reason,
+        )
         self._tell_moved(prompt_id, State.FAILED, now, accepted)
         self._letters.wake()
 
@@ -350,9 +370,10 @@ class Pipeline:
     def _log_postponed(self, prompt_id: str, error: CallError, wait: float) -> None:
         level = log.debug if isinstance(error, Hold) else log.warn
         level(
-            "{reason}: id={id}, next attempt in {wait:.1f} s",
+            "{reason}: id={id} request_id={request_id}, next attempt in {wait:.1f} s",
             reason=error.reason,
             id=prompt_id,
+            request_id=error.request_id or UNKNOWN,
             wait=wait,
         )
 

@@ -164,8 +164,18 @@ class _Running:
         self._journal.recover(config.everyday_limit, config.timezone.key)
         self._client, self._pool = make_client(reactor, config.concurrency)
         model = Model(self._client, reactor, config)
-        target = Target(self._client, reactor, config.target)
-        letters = Target(self._client, reactor, config.dead_letter) if config.dead_letter else None
+        mode = config.content_mode
+        target = Target(
+            self._client,
+            reactor,
+            config.target,
+            mode,
+            config.target_headers,
+            config.signing_secret,
+        )
+        letters = (
+            Target(self._client, reactor, config.dead_letter, mode) if config.dead_letter else None
+        )
         self._pipeline = Pipeline(
             reactor,
             self._journal,

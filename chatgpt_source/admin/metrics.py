@@ -137,7 +137,7 @@ class Metrics(Watcher):
         if waited is not None:
             self._wait.observe(waited)
         for name, count in ((answer and answer.usage) or {}).items():
-            if name in _TOKENS and 0 < count < _MOST_TOKENS:
+            if name in _TOKENS and type(count) is int and 0 < count < _MOST_TOKENS:
                 self._tokens.labels(_TOKENS[name]).inc(count)
 
     def sent(self, *, outcome: Sent, seconds: float, **_: object) -> None:

@@ -196,7 +196,7 @@ def members(reserved: Collection[str], settings: Mapping[str, str]) -> Reader:
 
 def _is_json(value: Any) -> bool:
     try:
-        json.dumps(value, allow_nan=False).encode("ascii")
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode("utf-8")
         return _has_text_keys(value)
     except (TypeError, ValueError, RecursionError):
         return False

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from attrs import field, frozen
 from twisted.internet.defer import Deferred
 
-from chatgpt_source.prompt import Answer, Prompt, State
+from chatgpt_source.prompt import Answer, Prompt, State, Trace
 from chatgpt_source.quota import Day
 
 
@@ -79,6 +79,8 @@ class Delivery:
         since: From when the time that delivering may take is counted.
         attempt: Which call this is since then, from 1.
         accepted: When the prompt was accepted.
+        trace: The prompt's.
+        request_id: The provider's name for the call that brought the answer.
     """
 
     id: str
@@ -86,6 +88,8 @@ class Delivery:
     since: float
     attempt: int
     accepted: float
+    trace: Trace | None = None
+    request_id: str | None = None
 
 
 @frozen

@@ -1,0 +1,62 @@
+"""Which way a request goes: to its peer, through a tunnel or not, or to a proxy in the clear."""
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.web.client import URI, Agent, HTTPConnectionPool, ProxyAgent
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IBodyProducer, IPolicyForHTTPS, IResponse
+from zope.interface import implementer
+
+from chatgpt_source import __version__
+from chatgpt_source.connect import CONNECT_TIMEOUT, Endpoints, Guarded
+from chatgpt_source.proxy import Proxies
+from chatgpt_source.tunnel import ProxyEndpoint
+
+_USER_AGENT = b"chatgpt-source/" + __version__.encode("ascii")
+
+
+@implementer(IAgent)
+class Router:
+    """Sends each request to its peer, or, for http:// URLs, to the proxy that passes it on.
+
+    Args:
+        reactor: Which connects.
+        policy: Which certificates are trusted.
+        pool: Keeps the connections, by peer and by proxy.
+        proxies: Those to go through.
+    """
+
+    def __init__(
+        self, reactor: Any, policy: IPolicyForHTTPS, pool: HTTPConnectionPool, proxies: Proxies
+    ) -> None:
+        endpoints = Endpoints(reactor, policy, proxies)
+        self._direct: Any = Agent.usingEndpointFactory(reactor, endpoints, pool)
+        self._proxies = proxies
+        self._proxied: Any = None
+        if proxies.http is not None:
+            endpoint = Guarded(ProxyEndpoint(reactor, proxies.http, CONNECT_TIMEOUT))
+            self._proxied = ProxyAgent(endpoint, reactor, pool)
+
+    def request(
+        self,
+        method: bytes,
+        uri: bytes,
+        headers: Headers | None = None,
+        bodyProducer: IBodyProducer | None = None,  # noqa: N803
+    ) -> Deferred[IResponse]:
+        """Send a request; its headers, which treq has copied for us, get User-Agent."""
+        headers = headers or Headers()
+        headers.setRawHeaders(b"User-Agent", [_USER_AGENT])
+        agent = self._direct
+        if self._proxied is not None and uri.startswith(b"http:"):
+            parsed = URI.fromBytes(uri)
+            proxy = self._proxies.of("http", parsed.host.decode("ascii"), parsed.port)
+            if proxy is not None:
+                agent = self._proxied
+                # The absolute form (RFC 9112, section 3.2.2), in which `/` stands for no path.
+                uri = b"http://" + parsed.netloc + parsed.originForm
+                if proxy.authorization is not None:
+                    headers.setRawHeaders(b"Proxy-Authorization", [proxy.authorization])
+        response: Deferred[IResponse] = agent.request(method, uri, headers, bodyProducer)
+        return response
