@@ -22,6 +22,7 @@ from chatgpt_source.prompt import Answer, State
 from chatgpt_source.watch import Asked, Refused, Sent, Watcher
 
 PREFIX = "chatgpt_source"
+OPENMETRICS = "application/openmetrics-text"
 
 WAIT = (0.005, 0.025, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 21600, 86400)
 ASK = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300, 600)
@@ -161,16 +162,14 @@ class Metrics(Watcher):
         self._reactor_lag.observe(seconds)
 
     def text(self, sight: Sight, accept: str) -> tuple[bytes, str]:
-        """All there is, and its media type: OpenMetrics or Prometheus's own, as `accept` prefers.
+        """All there is, and its media type: OpenMetrics if it is accepted, else Prometheus's own.
 
         Args:
             sight: What is true now.
             accept: The request's Accept header.
         """
-        try:
-            encode, media_type = choose_encoder(accept)
-        except ValueError:  # a version that is none
-            encode, media_type = choose_encoder("")
+        # Not the header itself: it may name a version that there is not.
+        encode, media_type = choose_encoder(OPENMETRICS if OPENMETRICS in accept.lower() else "")
         self._sight = sight
         return encode(self._registry), media_type
 
