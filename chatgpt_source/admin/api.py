@@ -66,6 +66,8 @@ class Api:
         prompt_id = _id(request)
         now = self.clock.seconds()
         try:
+            if await self.journal.record(prompt_id) is None:
+                raise _unknown()
             state = await self.journal.redrive(prompt_id, now)
         except QuotaUsedUp as refusal:
             raise Problem(
@@ -74,8 +76,6 @@ class Api:
                 _retry_after(refusal),
             ) from None
         except NotRedriven as error:
-            if await self.journal.record(prompt_id) is None:
-                raise _unknown() from None
             raise Problem(409, f"only a failed prompt can be redriven: {error}") from None
         except JournalUnavailable as refusal:
             raise _unavailable(refusal) from None
