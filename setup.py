@@ -37,7 +37,13 @@ setup(
         "console_scripts": ["chatgpt-source-journal = chatgpt_source.journal.command:main"]
     },
     extras_require={
-        "test": ["hypothesis>=6.100", "kubernetes-validate>=1.31", "standardwebhooks>=1.0"],
+        "test": [
+            "hypothesis>=6.100",
+            "kubernetes-validate>=1.31",
+            # The types that OpenAI's own SDK makes of their published schema.
+            "openai>=2",
+            "standardwebhooks>=1.0",
+        ],
         "lint": [
             "import-linter>=2.1",
             "mypy>=1.14",

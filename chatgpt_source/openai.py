@@ -261,10 +261,10 @@ def _text_or_none(value: Any) -> str | None:
 
 def _counts(value: Any, depth: int = 2) -> dict[str, Any] | None:
     """The numbers of a `usage`, and of the details in it."""
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or depth == 0:
         return None
     counts = {
-        key: _counts(count, depth - 1) if isinstance(count, dict) and depth > 1 else count
+        key: _counts(count, depth - 1) if isinstance(count, dict) else count
         for key, count in value.items()
     }
     return {key: count for key, count in counts.items() if type(count) in {int, dict}}

@@ -12,10 +12,11 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from twisted.application.service import IService, Service
-from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError, succeed
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.threads import deferToThreadPool
 from twisted.python import usage
+from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 from twisted.web.client import HTTPConnectionPool
 
@@ -26,7 +27,7 @@ from chatgpt_source.delivery import Target
 from chatgpt_source.health import Health
 from chatgpt_source.intake import Intake
 from chatgpt_source.journal.sqlite import SqliteJournal, check_journal, open_journal
-from chatgpt_source.log import get_logger, set_level
+from chatgpt_source.log import get_logger, log_unexpected, set_level
 from chatgpt_source.openai import Model
 from chatgpt_source.pipeline import Pipeline
 from chatgpt_source.prompt import JournalError, JournalUnavailable
@@ -185,8 +186,13 @@ class _Running:
         self._threads.threadFactory = partial(Thread, daemon=True)  # type: ignore[assignment]
         self._journal = SqliteJournal(open_journal(journal), reactor, self._in_thread)
         self._journal.recover(config.everyday_limit, config.timezone.key)
-        self._client, self._pool = make_client(reactor, config.concurrency)
-        model = Model(self._client, reactor, config)
+        self._client, self._pool = make_client(
+            reactor,
+            config.concurrency,
+            proxies=config.proxies,
+            authorities=config.ca_file + config.authorities,
+        )
+        self._model = Model(self._client, reactor, config)
         mode = config.content_mode
         target = Target(
             self._client,
@@ -204,11 +210,12 @@ class _Running:
             reactor,
             self._journal,
             config,
-            model.ask,
+            self._model.ask,
             target.deliver,
             letters.deliver if letters else None,
             watcher=watchers,
         )
+        self._doubts: Deferred[None] = succeed(None)
         calendar = Calendar(config.timezone)
         self._midnight = Midnight(reactor, calendar, self._prune)
         health = Health(reactor, config, calendar, self._journal, self._pipeline)
@@ -254,10 +261,23 @@ class _Running:
             self.admin.start()
         self._pipeline.start()
         self._midnight.start()
+        self._doubts = Deferred.fromCoroutine(self._tell_doubts())
+
+    async def _tell_doubts(self) -> None:
+        try:
+            doubt = await self._model.doubts()
+        except CancelledError:
+            return
+        except Exception:  # noqa: BLE001 - whatever it was, prompts are asked all the same
+            log_unexpected(log, "asking which models there are", Failure())
+        else:
+            if doubt is not None:
+                log.warn("{doubt}", doubt=doubt)
 
     async def stop(self) -> None:
         """Drain, close the journal, then the connections."""
         self._midnight.stop()
+        self._doubts.cancel()
         await self._pipeline.drain()
         if await _bounded(self._journal.close(), self._reactor):
             self._threads.stop()

@@ -21,8 +21,11 @@ from chatgpt_source.config import (
     require_files,
 )
 from chatgpt_source.log import LEVELS
+from chatgpt_source.proxy import Proxies, Proxy
 from chatgpt_source.secret import Secret
+from tests.certificates import issue
 
+CERTIFICATE = issue(None).pem
 TOKEN = "sk-proj-0123456789"
 GOOD: dict[str, Any] = {"target": "http://target.example/", "token": TOKEN}
 
@@ -48,6 +51,7 @@ DEFAULTS = {
     "journal": "journal.sqlite",
     "include": (),
     "content_mode": "structured",
+    "ca_file": (),
     "target_headers": {},
     "signing_secret": (),
     "send_event_attempts": 0,
@@ -246,6 +250,10 @@ BAD: dict[str, tuple[str, tuple[str, ...]]] = {
     "journal": (STRING, NO_TEXT),
     "include": ("a list of some of", NO_INCLUDE),
     "content_mode": ("one of structured, binary", (*NO_TEXT, "Binary", "batch")),
+    "ca_file": (
+        "the absolute path of a file",
+        (*NO_TEXT, "relative", "/", "/nonexistent", __file__),
+    ),
     "target_headers": (HEADERS, (*NO_HEADERS, "{ce-id: x}", "{Webhook-Signature: x}")),
     "signing_secret": (WEBHOOK, NO_WEBHOOK),
     "send_event_attempts": (COUNT, NO_COUNT),
@@ -258,7 +266,7 @@ BAD: dict[str, tuple[str, tuple[str, ...]]] = {
     "log_config": (LEVEL, NO_LEVEL),
 }
 
-NOT_GIVEN = {"extensions": {}, "warnings": ()}
+NOT_GIVEN = {"extensions": {}, "authorities": (), "proxies": Proxies(), "warnings": ()}
 """What the settings are that no key sets."""
 
 NO_FILE = Path("/nonexistent/config.yml")
@@ -308,6 +316,8 @@ class KeyTests(ConfigCase):
     def test_every_key_can_be_set(self) -> None:
         secret = Path(self.mktemp()).absolute()
         secret.write_text("Bearer b\n")
+        authority = Path(self.mktemp()).absolute()
+        authority.write_bytes(CERTIFICATE)
         values: dict[str, Any] = {
             "target": "https://t.example/x?y=1",
             "token": "t",
@@ -332,6 +342,7 @@ class KeyTests(ConfigCase):
             "journal": "/data/j",
             "include": ["usage", "prompt"],
             "content_mode": "binary",
+            "ca_file": str(authority),
             "target_headers": {"Authorization": {"file": str(secret)}},
             "signing_secret": ["whsec_c2VjcmV0", {"env": "OLD_SECRET"}],
             "send_event_attempts": 7,
@@ -353,6 +364,7 @@ class KeyTests(ConfigCase):
             "headers": {"X-Title": Secret("a title"), "api-key": Secret("k")},
             "timezone": ZoneInfo("America/New_York"),
             "include": ("usage", "prompt"),
+            "ca_file": (CERTIFICATE,),
             "target_headers": {"Authorization": Secret("Bearer b", secret)},
             "signing_secret": (Secret("whsec_c2VjcmV0"), Secret("whsec_b2xk")),
             "log_level": "warn",
@@ -481,6 +493,22 @@ class ApiSettingsTests(ConfigCase):
         self.assertIn("X-Key must be", line)
         self.assertNotIn("MARK", line)
         self.assertNotIn("sk-MARKED0", self.mistake({**GOOD, "headers": {"sk-MARKED0": 1}}))
+
+    def test_authorities_of_the_platform(self) -> None:
+        config = self.load(GOOD, K_CA_CERTS=CERTIFICATE.decode())
+        self.assertEqual((config.authorities, config.ca_file), ((CERTIFICATE,), ()))
+        line = self.mistake(GOOD, K_CA_CERTS="MARKED")
+        self.assertTrue(line.startswith("K_CA_CERTS must be one or more certificates"), line)
+        self.assertNotIn("MARKED", line)
+
+    def test_proxies(self) -> None:
+        config = self.load(GOOD, HTTPS_PROXY="http://proxy:3128", no_proxy="a.example")
+        self.assertEqual(config.proxies.https, Proxy("proxy", 3128))
+        self.assertIsNone(config.proxies.of("https", "a.example", 443))
+        lines = self.mistakes({**GOOD, "port": 0}, HTTPS_PROXY="socks5://MARKED")
+        self.assertTrue(any(line.startswith("HTTPS_PROXY must be") for line in lines), lines)
+        self.assertEqual(len(lines), 2)
+        self.assertNotIn("MARKED", "".join(lines))
 
     def test_overrides(self) -> None:
         for value, expected in (

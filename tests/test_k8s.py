@@ -19,6 +19,7 @@ from tests.test_dockerfile import ROOT, setup_argument, the_one
 
 SOURCE = (ROOT / "k8s/source-chatgpt.yaml").read_text(encoding="utf-8")
 NAMESPACE = (ROOT / "k8s/namespace.yaml").read_text(encoding="utf-8")
+KNATIVE = (ROOT / "k8s/knative.yaml").read_text(encoding="utf-8")
 IMAGE = f"chatgpt-source:{setup_argument('version')}"
 VERSIONS = sorted(set(all_versions()))
 """Of Kubernetes: all whose schemas kubernetes-validate brings."""
@@ -253,6 +254,50 @@ class ConfigTests(SynchronousTestCase):
         )
         self.assertIn(f"#   {command}", SOURCE)
         self.assertNotRegex(SOURCE + NAMESPACE, r"(?m)^kind: Secret|sk-|^ *token:")
+
+
+class KnativeTests(SynchronousTestCase):
+    """With Knative the target comes from the binding, whose variables the daemon reads."""
+
+    def test_binds_our_deployment(self):
+        deployment = documents(SOURCE)["Deployment"]
+        binding = documents(KNATIVE)["SinkBinding"]
+        self.assertEqual(binding["apiVersion"], "sources.knative.dev/v1")
+        self.assertEqual(
+            binding["spec"]["subject"],
+            {
+                "apiVersion": deployment["apiVersion"],
+                "kind": "Deployment",
+                "name": deployment["metadata"]["name"],
+            },
+        )
+        namespaces = {each["metadata"]["namespace"] for each in documents(KNATIVE).values()}
+        self.assertEqual(namespaces, {deployment["metadata"]["namespace"]})
+        self.assertEqual(set(binding["spec"]["sink"]["ref"]), {"apiVersion", "kind", "name"})
+
+    def test_config_differs_from_ours_by_the_target_alone(self):
+        ours, theirs = (documents(text)["ConfigMap"] for text in (SOURCE, KNATIVE))
+        self.assertEqual(ours["metadata"], theirs["metadata"])
+        config = yaml.safe_load(ours["data"]["config.yml"])
+        del config["target"]
+        other = yaml.safe_load(theirs["data"]["config.yml"])
+        self.assertEqual({**config, "everyday_limit": 100}, other)
+        for version in VERSIONS:
+            validate(theirs, version, strict=True)
+
+    def test_what_the_binding_injects_is_read(self):
+        path = Path(self.mktemp())
+        path.write_text(documents(KNATIVE)["ConfigMap"]["data"]["config.yml"], encoding="utf-8")
+        sink = "http://broker-ingress.knative-eventing.svc.cluster.local/vanus/default"
+        config = load(
+            {
+                "OPENAI_API_KEY": "made-up",
+                "K_SINK": sink,
+                "K_CE_OVERRIDES": '{"extensions":{"cluster":"a"}}',
+            },
+            path,
+        )
+        self.assertEqual((config.target, config.extensions), (sink, {"cluster": "a"}))
 
 
 class LifeTests(SynchronousTestCase):

@@ -3,8 +3,6 @@
 A mistake's line never holds the value it is about: a slip of YAML can put the token anywhere.
 """
 
-import difflib
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,8 +12,9 @@ import attrs
 
 from chatgpt_source.config import readers, secrets
 from chatgpt_source.config.document import read_document
-from chatgpt_source.config.mistakes import ConfigError
+from chatgpt_source.config.mistakes import ConfigError, objection
 from chatgpt_source.config.readers import Reader, Wrong
+from chatgpt_source.proxy import Proxies, ProxyMistake
 from chatgpt_source.secret import Secret
 
 __all__ = ["DEFAULT_FILE", "INCLUDABLE", "Config", "ConfigError", "load", "require_files"]
@@ -125,6 +124,7 @@ class Config:
     journal: str = _key(readers.text, "journal.sqlite")
     include: tuple[str, ...] = _key(readers.some_of(*INCLUDABLE), ())
     content_mode: str = _key(readers.one_of("structured", "binary"), "structured")
+    ca_file: tuple[bytes, ...] = _key(readers.authorities_file, ())
     target_headers: Mapping[str, Secret] = _key(
         secrets.headers(*_CALLS_OWN, "ce-*", "webhook-*"), attrs.Factory(dict)
     )
@@ -147,6 +147,9 @@ class Config:
         readers.extensions, attrs.Factory(dict), "K_CE_OVERRIDES"
     )
     """Attributes that go on every event."""
+    authorities: tuple[bytes, ...] = _platform(readers.authorities, (), "K_CA_CERTS")
+    """Certificates in PEM that are trusted beside `ca_file` and the platform's."""
+    proxies: Proxies = attrs.Factory(Proxies)
     origin: str = "the environment"
     """Where the settings came from, for the log."""
     warnings: tuple[str, ...] = ()
@@ -182,7 +185,9 @@ def load(environ: Mapping[str, str], default_file: Path = DEFAULT_FILE) -> Confi
     """
     document, origin = read_document(environ, default_file)
     mistakes = [
-        line for key in document if (line := _objection(key, document[key], document.get("token")))
+        objection(key, document[key], document.get("token"), _KEYS)
+        for key in document
+        if key not in _KEYS and key not in _WITHOUT_EFFECT
     ]
     settings: dict[str, Any] = {}
     for setting in attrs.fields(Config):
@@ -193,6 +198,10 @@ def load(environ: Mapping[str, str], default_file: Path = DEFAULT_FILE) -> Confi
         else:
             if value is not None:
                 settings[setting.name] = value
+    try:
+        settings["proxies"] = Proxies.from_environ(environ)
+    except ProxyMistake as mistake:
+        mistakes += mistake.lines
     if settings.get("max_tokens") and "max_tokens" in settings.get("body", ()):
         mistakes.append(
             "`body` must be without `max_tokens` where the setting `max_tokens` is used, which is"
@@ -273,30 +282,3 @@ def _read(name: str, read: Reader, value: Any, environ: Mapping[str, str]) -> An
         return read(value, environ)
     except Wrong as wrong:
         raise ConfigError(f"{name} must be {wrong}") from wrong
-
-
-def _objection(key: object, value: Any, token: Any) -> str | None:
-    """What is wrong with a key of the file being there at all."""
-    if key in _KEYS or key in _WITHOUT_EFFECT:
-        return None
-    if key == "vanus":
-        endpoint, eventbus = "<gateway>", "<eventbus>"
-        if isinstance(value, dict):
-            endpoint = _shown(value.get("endpoint"), endpoint, token)
-            eventbus = _shown(value.get("eventbus"), eventbus, token)
-        return (
-            "`vanus` must be replaced by the gateway's URL:"
-            f" target: http://{endpoint}/gateway/{eventbus}"
-        )
-    if not isinstance(key, str) or not re.fullmatch(r"[A-Za-z_]{1,40}", key):
-        return (
-            "a key is unknown and not shown, as it may be a secret: is a colon or a space missing?"
-        )
-    near = difflib.get_close_matches(key, _KEYS, 1)
-    advice = f"did you mean `{near[0]}`?" if near else f"known are {', '.join(_KEYS)}"
-    return f"`{key}` is not a known key: {advice}"
-
-
-def _shown(value: Any, otherwise: str, token: Any) -> str:
-    plain = isinstance(value, str) and re.fullmatch(r"[\w.:\[\]-]+", value) and value != token
-    return str(value) if plain else otherwise

@@ -460,6 +460,13 @@ class DaemonCase(TestCase):
         """A daemon between the fakes."""
         return Daemon(self, self.config(**settings), clock=clock)
 
+    def file(self, text: str) -> Path:
+        """A file that holds a text."""
+        path = Path(self.mktemp()).absolute()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
     def clock(self, instant: float) -> Clock:
         """A clock that says `instant` now."""
         path = Path(self.mktemp()).absolute()

@@ -148,6 +148,10 @@ class ScriptedServer:
         """The answer to a request that is wrong, whatever the script says; None if it is right."""
         raise NotImplementedError
 
+    def aside(self, request: Received) -> Reply | None:  # noqa: ARG002 - for those that have some
+        """The answer to a request that is not what the queue and the script are for."""
+        return None
+
     def default(self, request: Received) -> Reply:
         """The answer unless something else was asked for."""
         raise NotImplementedError
@@ -190,8 +194,9 @@ class ScriptedServer:
             document,
         )
         self.requests.append(received)
-        reply = self.objection(received) or (self._queue.popleft() if self._queue else None)
-        reply = self.script(received) if reply is None else reply
+        reply = self.objection(received) or self.aside(received)
+        if reply is None:
+            reply = self._queue.popleft() if self._queue else self.script(received)
         received.reply = await reply if isawaitable(reply) else reply
         if received.reply.delay:
             await deferLater(self._reactor, received.reply.delay)
