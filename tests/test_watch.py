@@ -180,6 +180,7 @@ class PipelineTests(PipelineTestCase):
 
     def test_a_delivery_from_the_journal_knows_the_acceptance(self) -> None:
         self.post("p1", "p2", "p3")
+        self.clock.advance(5)
         for _ in range(3):
             self.model.answer()
         self.clock.advance(5)
