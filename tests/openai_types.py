@@ -1,4 +1,4 @@
-"""OpenAI's API as their published OpenAPI schema has it: the types of their SDK are made of that."""
+"""OpenAI's API as their published OpenAPI schema has it: their SDK's types are made of it."""
 
 from typing import Any
 
