@@ -15,6 +15,7 @@ setup(
     packages=[
         "chatgpt_source",
         "chatgpt_source.client",
+        "chatgpt_source.admin",
         "chatgpt_source.config",
         "chatgpt_source.display",
         "chatgpt_source.journal",
@@ -27,6 +28,7 @@ setup(
         "attrs>=23.2",
         "cloudevents>=2.2,<3",
         "cryptography>=39",
+        "prometheus-client>=0.21",
         "pyyaml>=6.0.1",
         "treq>=26.7",
         "twisted[tls]>=26.10",

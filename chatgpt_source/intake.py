@@ -4,7 +4,7 @@ Refusals are `application/problem+json` (RFC 9457) and change nothing.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import ceil
 from uuid import uuid4
 
@@ -14,12 +14,14 @@ from twisted.internet.interfaces import IReactorTime
 from chatgpt_source.config import Config
 from chatgpt_source.event import is_source, is_type
 from chatgpt_source.health import Health
-from chatgpt_source.journal import Journal, Terms
+from chatgpt_source.journal import Admitted, Journal, Terms
 from chatgpt_source.log import get_logger
 from chatgpt_source.pipeline import Pipeline
 from chatgpt_source.prompt import (
     DEFAULT_SOURCE,
     DEFAULT_TYPE,
+    BacklogFull,
+    Draining,
     JournalUnavailable,
     KeyReused,
     Prompt,
@@ -28,6 +30,7 @@ from chatgpt_source.prompt import (
 )
 from chatgpt_source.quota import Calendar, Day
 from chatgpt_source.trace import read_trace
+from chatgpt_source.watch import NOBODY, Refused, Watcher
 from chatgpt_source.web import BoundedRequest, Handler, Problem, to_json, too_large
 
 log = get_logger(__name__)
@@ -47,6 +50,14 @@ _CHARSETS = {
     "latin1": "iso-8859-1",
 }
 """A short list: some of Python's codecs take half a minute for a megabyte."""
+_REFUSED: Mapping[type[Exception], Refused] = {
+    QuotaUsedUp: Refused.QUOTA,
+    BacklogFull: Refused.BACKLOG,
+    Draining: Refused.DRAINING,
+    JournalUnavailable: Refused.JOURNAL,
+    KeyReused: Refused.KEY_REUSED,
+}
+_REFUSED_BY_STATUS = {400: Refused.INVALID, 413: Refused.TOO_LARGE, 415: Refused.CHARSET}
 _PARAMETER = re.compile(rb"""\s*([^\s=;"]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;]*)\s*(?:;|\Z)""")
 
 
@@ -127,9 +138,40 @@ class Intake:
     journal: Journal
     pipeline: Pipeline
     health: Health
+    watcher: Watcher = NOBODY
 
     async def prompt(self, request: BoundedRequest) -> None:
-        """Answer `POST /`: accept the body as a prompt; the 202 leaves once it is on disk."""
+        """Answer `POST /`; the 202 leaves once the prompt is on disk."""
+        admitted, budget = await self.accept(request)
+        request.answer(
+            202,
+            to_json({"id": admitted.id, "status": "accepted"}),
+            {"Location": f"/prompts/{admitted.id}", **budget},
+        )
+
+    async def accept(self, request: BoundedRequest) -> tuple[Admitted, dict[str, str]]:
+        """Accept a request's body as a prompt; whoever watches is told.
+
+        Returns:
+            What the journal says of it, and the day's budget as header fields.
+
+        Raises:
+            Problem: If it is refused.
+        """
+        try:
+            if request.oversized:
+                raise too_large(request.limit)
+            return await self._accept(request)
+        except Problem as problem:
+            self.refused(problem.status)
+            raise
+
+    def refused(self, status: int) -> None:
+        """Take note of a prompt that was refused for its form, which the status tells."""
+        if status in _REFUSED_BY_STATUS:
+            self.watcher.refused(reason=_REFUSED_BY_STATUS[status])
+
+    async def _accept(self, request: BoundedRequest) -> tuple[Admitted, dict[str, str]]:
         body = request.body()  # now: it is gone once the caller has hung up
         text = read_text(body, request.getHeader(b"content-type"))
         source = read_attribute(
@@ -158,21 +200,22 @@ class Intake:
         try:
             admitted = await self.journal.accept(prompt, terms, key)
         except Refusal as refusal:
+            self.watcher.refused(reason=_REFUSED[type(refusal)])
             raise self._problem(refusal, day) from None
         except KeyReused:
+            self.watcher.refused(reason=_REFUSED[KeyReused])
             raise Problem(
                 422,
                 "this Idempotency-Key came before with another prompt, vanus-source or vanus-type:"
                 " use a new key for a new prompt",
             ) from None
-        if not admitted.repeated:
-            self.pipeline.accepted()
+        if admitted.repeated:
+            self.watcher.repeated()
+        else:
             log.info("accepted: id={id} bytes={size}", id=prompt.id, size=len(body))
-        request.answer(
-            202,
-            to_json({"id": admitted.id, "status": "accepted"}),
-            {"Location": f"/prompts/{admitted.id}", **self._rate_limit(day, admitted.left)},
-        )
+            self.watcher.accepted(prompt_id=prompt.id, now=now)
+            self.pipeline.accepted()
+        return admitted, self._rate_limit(day, admitted.left)
 
     async def status(self, request: BoundedRequest) -> None:
         """Answer `GET /prompts/<id>`."""
@@ -243,6 +286,6 @@ class Intake:
             Problem: If it is refused.
         """
         handler = self._handler(request)
-        if request.oversized:
+        if request.oversized and handler != self.prompt:
             raise too_large(request.limit)
         await handler(request)

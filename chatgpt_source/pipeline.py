@@ -28,8 +28,10 @@ from chatgpt_source.prompt import (
     MaybeBilled,
     Prompt,
     Rejected,
+    State,
 )
 from chatgpt_source.retry import MAYBE_BILLED_ATTEMPTS, backoff
+from chatgpt_source.watch import NOBODY, Watcher, asked_outcome, sent_outcome
 
 log = get_logger(__name__)
 
@@ -48,6 +50,7 @@ class Pipeline:
         deliver: Makes one call to the target; raises CallError.
         deliver_letter: Makes one call to `dead_letter`; None if failures are not sent anywhere.
         random: Numbers from 0 to 1, for the backoff's jitter.
+        watcher: Is told how calls end, and which states prompts reach.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Pipeline:
         deliver: Callable[[Delivery], Awaitable[None]],
         deliver_letter: Callable[[Delivery], Awaitable[None]] | None = None,
         random: Callable[[], float] = system_random,
+        watcher: Watcher = NOBODY,
     ) -> None:
         self._clock = clock
         self._journal = journal
@@ -67,6 +71,7 @@ class Pipeline:
         self._call_target = deliver
         self._call_dead_letter = deliver_letter
         self._random = random
+        self._watcher = watcher
         self._draining_since: float | None = None
         self.model = Gate("the model", config.concurrency, random)
         self.target = Gate("the target", config.concurrency, random)
@@ -92,6 +97,11 @@ class Pipeline:
     def accepted(self) -> None:
         """A prompt was accepted: ask it as soon as there is room."""
         self._asks.wake()
+
+    def redriven(self) -> None:
+        """A failed prompt was taken up again: ask it, or deliver it, as soon as there is room."""
+        self._asks.wake()
+        self._deliveries.wake()
 
     async def drain(self) -> None:
         """Finish what is under way, within `drain_timeout`; the rest stays in the journal.
@@ -124,12 +134,28 @@ class Pipeline:
         return claims.claimed, claims.next_due
 
     async def _ask(self, ask: Ask, call: Call) -> None:
+        started = self._clock.seconds()
         try:
             answer = await _foreseen(self._call_model(ask.prompt), MaybeBilled)
         except CallError as error:
+            self._tell_asked(ask, started, None, error)
             await self._not_answered(ask, call, error)
         else:
+            self._tell_asked(ask, started, answer, None)
             await self._answered(ask, call, answer)
+
+    def _tell_asked(
+        self, ask: Ask, started: float, answer: Answer | None, error: CallError | None
+    ) -> None:
+        self._watcher.asked(
+            prompt_id=ask.prompt.id,
+            attempt=ask.total,
+            outcome=asked_outcome(error),
+            seconds=self._clock.seconds() - started,
+            waited=started - ask.prompt.accepted if ask.total == 1 else None,
+            answer=answer,
+            error=error,
+        )
 
     async def _answered(self, ask: Ask, call: Call, answer: Answer) -> None:
         prompt = ask.prompt
@@ -153,9 +179,13 @@ class Pipeline:
             asks=ask.total,
             request_id=answer.request_id or UNKNOWN,
         )
+        self._tell_moved(prompt.id, State.ANSWERED, now, prompt.accepted)
         if slot is not None:
             self._deliveries.launch(
-                Delivery(prompt.id, encoded, now, 1, prompt.trace, answer.request_id), slot
+                Delivery(
+                    prompt.id, encoded, now, 1, prompt.accepted, prompt.trace, answer.request_id
+                ),
+                slot,
             )
         else:
             self._deliveries.wake()
@@ -178,7 +208,8 @@ class Pipeline:
             # The model answered 200 and may have billed: then the unit is spent.
             give_back = error.status != 200
             await self._set_aside(
-                id_,
+                ask.prompt.id,
+                ask.prompt.accepted,
                 now,
                 error,
                 last,
@@ -207,12 +238,15 @@ class Pipeline:
         return claims.claimed, None if self.draining else claims.next_due
 
     async def _deliver(self, delivery: Delivery, call: Call) -> None:
+        started = self._clock.seconds()
         try:
             await _foreseen(self._call_target(delivery), Again)
         except CallError as error:
+            self._tell_sent(self._watcher.sent, delivery, started, error)
             await self._not_delivered(delivery, call, error)
         else:
             now = self._clock.seconds()
+            self._tell_sent(self._watcher.sent, delivery, started, None)
             self.target.succeeded(call)
             await self._written(lambda: self._journal.delivered(delivery.id, now))
             log.info(
@@ -221,6 +255,7 @@ class Pipeline:
                 deliveries=delivery.attempt,
                 request_id=delivery.request_id or UNKNOWN,
             )
+            self._tell_moved(delivery.id, State.DELIVERED, now, delivery.accepted)
 
     async def _not_delivered(self, delivery: Delivery, call: Call, error: CallError) -> None:
         now = self._clock.seconds()
@@ -234,6 +269,7 @@ class Pipeline:
         if last is not None:
             await self._set_aside(
                 delivery.id,
+                delivery.accepted,
                 now,
                 error,
                 last,
@@ -254,10 +290,12 @@ class Pipeline:
     async def _deliver_letter(self, letter: Delivery, call: Call) -> None:
         assert self._call_dead_letter is not None  # noqa: S101 - else the loop is not started
         until = None
+        started = self._clock.seconds()
         try:
             await _foreseen(self._call_dead_letter(letter), Again)
         except CallError as error:
             now = self._clock.seconds()
+            self._tell_sent(self._watcher.letter_sent, letter, started, error)
             self.dead_letter.failed(call, error, now, shared=False)
             gave_up = now - letter.since >= self._config.give_up_after
             last = _verdict(error, gave_up=gave_up, tried_out=False)
@@ -266,6 +304,7 @@ class Pipeline:
             else:
                 log.error("dead letter not delivered: id={id} {reason}", id=letter.id, reason=last)
         else:
+            self._tell_sent(self._watcher.letter_sent, letter, started, None)
             self.dead_letter.succeeded(call)
             log.info("dead letter delivered: id={id}", id=letter.id)
         await self._written(lambda: self._journal.letter_ended(letter.id, letter.since, until))
@@ -275,6 +314,7 @@ class Pipeline:
     async def _set_aside(
         self,
         prompt_id: str,
+        accepted: float,
         now: float,
         error: CallError,
         reason: str,
@@ -292,7 +332,26 @@ class Pipeline:
             request_id=error.request_id or UNKNOWN,
             reason=reason,
         )
+        self._tell_moved(prompt_id, State.FAILED, now, accepted)
         self._letters.wake()
+
+    def _tell_sent(
+        self,
+        tell: Callable[..., None],
+        delivery: Delivery,
+        started: float,
+        error: CallError | None,
+    ) -> None:
+        tell(
+            prompt_id=delivery.id,
+            attempt=delivery.attempt,
+            outcome=sent_outcome(error),
+            seconds=self._clock.seconds() - started,
+            error=error,
+        )
+
+    def _tell_moved(self, prompt_id: str, state: State, now: float, accepted: float) -> None:
+        self._watcher.moved(prompt_id=prompt_id, state=state, now=now, accepted=accepted)
 
     def _next_try(self, error: CallError, attempt: int, gate: Gate, now: float) -> float:
         if isinstance(error, Hold):

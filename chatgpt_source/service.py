@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 from twisted.web.client import HTTPConnectionPool
 
-from chatgpt_source import __version__
+from chatgpt_source import __version__, port
 from chatgpt_source.client import make_client
 from chatgpt_source.config import Config, ConfigError, load, require_files
 from chatgpt_source.delivery import Target
@@ -32,6 +32,7 @@ from chatgpt_source.openai import Model
 from chatgpt_source.pipeline import Pipeline
 from chatgpt_source.prompt import JournalError, JournalUnavailable
 from chatgpt_source.quota import Calendar, Midnight
+from chatgpt_source.watch import Watchers
 from chatgpt_source.web import BoundedRequest, BoundedSite, PortUnavailable, listen, probe_port
 
 log = get_logger(__name__)
@@ -69,6 +70,8 @@ def makeService(options: Options) -> IService:
         require_files(config, _hard_limit())
         journal = Path(twistd.get("rundir", "."), config.journal).absolute()
         interface = probe_port(config.port)
+        if config.admin is not None:
+            port.check(config.admin, "admin")
         if not twistd.get("uid") and not twistd.get("gid"):
             check_journal(journal)  # else it would be made as the wrong user's
     except (ConfigError, JournalError, PortUnavailable) as error:
@@ -102,15 +105,22 @@ class ChatGPTSource(Service):
         self._interface = interface
         self._foreground = foreground
         self._port: IListeningPort | None = None
+        self._admin_port: IListeningPort | None = None
         self._running: _Running | None = None
 
     def privilegedStartService(self) -> None:
-        """Take the port, while ports under 1024 are still allowed."""
+        """Take the ports, while those under 1024 are still allowed."""
         super().privilegedStartService()
-        site = BoundedSite(self._reactor, self._answer, self._config.max_body_size)
+        site = BoundedSite(self._reactor, self._answer, self._config.max_body_size, self._refused)
         self._port = self._or_end(
             lambda: listen(self._reactor, self._config.port, self._interface, site)
         )
+        admin = self._config.admin
+        if admin is not None:
+            site = BoundedSite(self._reactor, self._answer_admin, self._config.max_body_size)
+            self._admin_port = self._or_end(
+                lambda: port.taken(port.listen(self._reactor, admin, site, "admin"))
+            )
 
     def startService(self) -> None:
         """Open the journal, take up what is unfinished, and take what comes."""
@@ -122,22 +132,35 @@ class ChatGPTSource(Service):
         self._running.start()
 
     def stopService(self) -> Deferred[None]:
-        """Accept nothing more, drain, close the journal, then the connections."""
+        """Accept nothing more, drain, close the journal, then the connections.
+
+        The admin site is there to the end: whoever stops it may want to see how that goes.
+        """
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
         super().stopService()
         _end_at_once_on_a_second_signal()
-        port, self._port = self._port, None
-        if port is not None:
-            await _bounded(port.stopListening(), self._reactor)
+        if self._port is not None:
+            await _bounded(self._port.stopListening(), self._reactor)
         if self._running is not None:
             await self._running.stop()
+        if self._admin_port is not None:
+            await _bounded(self._admin_port.stopListening(), self._reactor)
+        self._port = self._admin_port = None
         log.info("stopped")
 
     async def _answer(self, request: BoundedRequest) -> None:
         if self._running is not None:  # no request is read before the start is complete
             await self._running.intake.answer(request)
+
+    def _refused(self, status: int) -> None:
+        if self._running is not None:
+            self._running.intake.refused(status)
+
+    async def _answer_admin(self, request: BoundedRequest) -> None:
+        if self._running is not None and self._running.admin is not None:
+            await self._running.admin.answer(request)
 
     def _or_end(self, step: Callable[[], T]) -> T:
         try:
@@ -182,6 +205,7 @@ class _Running:
         letters = (
             Target(self._client, reactor, config.dead_letter, mode) if config.dead_letter else None
         )
+        watchers = Watchers()
         self._pipeline = Pipeline(
             reactor,
             self._journal,
@@ -189,12 +213,29 @@ class _Running:
             self._model.ask,
             target.deliver,
             letters.deliver if letters else None,
+            watcher=watchers,
         )
         self._doubts: Deferred[None] = succeed(None)
         calendar = Calendar(config.timezone)
         self._midnight = Midnight(reactor, calendar, self._prune)
         health = Health(reactor, config, calendar, self._journal, self._pipeline)
-        self.intake = Intake(reactor, config, calendar, self._journal, self._pipeline, health)
+        self.intake = Intake(
+            reactor, config, calendar, self._journal, self._pipeline, health, watchers
+        )
+        self.admin = None
+        if config.admin is not None:
+            from chatgpt_source.admin import Admin  # noqa: PLC0415 - only its users pay for it
+
+            self.admin = Admin(
+                reactor,
+                config,
+                calendar,
+                self._journal,
+                self._pipeline,
+                self.intake,
+                health,
+                watchers,
+            )
 
     def start(self) -> None:
         """Begin; says in the log with what."""
@@ -215,6 +256,9 @@ class _Running:
             origin=config.origin,
         )
         log.info("the journal is {path}", path=self._journal.location)
+        if self.admin is not None:
+            log.info("the admin site is at {endpoint}", endpoint=config.admin)
+            self.admin.start()
         self._pipeline.start()
         self._midnight.start()
         self._doubts = Deferred.fromCoroutine(self._tell_doubts())
@@ -240,6 +284,8 @@ class _Running:
         else:
             log.warn("the journal does not close in time: ending without it")
         await _bounded(_closed(self._pool), self._reactor)
+        if self.admin is not None:
+            self.admin.stop()
 
     def _in_thread(self, run: Callable[[], None]) -> Deferred[None]:
         return deferToThreadPool(self._reactor, self._threads, run)

@@ -160,6 +160,7 @@ class BoundedRequest(Request):
         if self._gone:
             return
         self._gone = True
+        self.channel.site.refused(413)  # type: ignore[attr-defined]
         body = too_large(self.limit).body()
         self.channel.transport.write(  # type: ignore[union-attr] # it is connected
             b"HTTP/1.1 413 %s\r\nContent-Type: application/problem+json\r\n"
@@ -209,11 +210,19 @@ class BoundedSite(Site):
         handler: Answers each request, or raises Problem; any other exception becomes a 500.
         max_body_size: Bytes a request's body may have; the handler is to refuse `oversized` ones
             with `too_large`.
+        refused: Told the status of a refusal that the handler does not see.
     """
 
     noisy = False
 
-    def __init__(self, reactor: IReactorTime, handler: Handler, max_body_size: int) -> None:
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        handler: Handler,
+        max_body_size: int,
+        refused: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self.refused = refused
         super().__init__(
             _Leaf(handler),
             reactor=reactor,

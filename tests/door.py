@@ -36,6 +36,7 @@ class Answered:
 
 class DoorTestCase(JournalTestCase):
     config = CONFIG
+    host = "x"
 
     def setUp(self) -> None:
         super().setUp()
@@ -57,7 +58,7 @@ class DoorTestCase(JournalTestCase):
         self, method: str, path: str = "/", body: bytes = b"", **headers: str | bytes
     ) -> Answered:
         self.transport.clear()
-        lines = [f"{method} {path} HTTP/1.1".encode(), b"Host: x"]
+        lines = [f"{method} {path} HTTP/1.1".encode(), b"Host: " + self.host.encode()]
         for name, value in headers.items():
             raw = value if isinstance(value, bytes) else value.encode()
             lines.append(name.replace("_", "-").encode() + b": " + raw)

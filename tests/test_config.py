@@ -31,6 +31,7 @@ GOOD: dict[str, Any] = {"target": "http://target.example/", "token": TOKEN}
 
 DEFAULTS = {
     "port": 8080,
+    "admin": None,
     "everyday_limit": 100,
     "timezone": ZoneInfo("UTC"),
     "base_url": "https://api.openai.com/v1",
@@ -236,6 +237,7 @@ BAD: dict[str, tuple[str, tuple[str, ...]]] = {
     "organization": ("", NO_WORD),
     "project": ("", NO_WORD),
     "headers": (HEADERS, NO_HEADERS),
+    "admin": (STRING, NO_TEXT),
     "model": (STRING, NO_TEXT),
     "system_prompt": (STRING, NO_TEXT),
     "max_tokens": (POSITIVE, (*NO_COUNT, "0")),
@@ -320,6 +322,7 @@ class KeyTests(ConfigCase):
             "target": "https://t.example/x?y=1",
             "token": "t",
             "port": 65535,
+            "admin": "tcp:9464:interface=127.0.0.1",
             "everyday_limit": 1,
             "timezone": "America/New_York",
             "base_url": "http://127.0.0.1:1234/v1",

@@ -38,7 +38,7 @@ from chatgpt_source.secret import Secret
 NOW = 1795176000.0  # 2026-11-20T12:00:00Z
 EVENT = b'{"specversion": "1.0", "data": {"content": "EVENTMARK"}}'
 
-DELIVERY = Delivery("p1", EVENT, NOW, 1)
+DELIVERY = Delivery("p1", EVENT, NOW, 1, NOW)
 
 
 class StoppedTime(datetime):
@@ -119,7 +119,7 @@ class DeliveryTests(SynchronousTestCase):
     def test_binary_mode(self) -> None:
         self.again(mode="binary")
         event = encode(Prompt("p1", "text", "/s", "a b", NOW), Answer("EVENTMARK"))
-        headers, body = self.sent(Delivery("p1", event, NOW, 1))
+        headers, body = self.sent(Delivery("p1", event, NOW, 1, NOW))
         self.assertEqual(body, b'{"content": "EVENTMARK"}')
         for name, value in (("ce-id", "p1"), ("ce-type", "a%20b"), ("ce-specversion", "1.0")):
             self.assertEqual(headers.getRawHeaders(name), [value])
@@ -130,7 +130,7 @@ class DeliveryTests(SynchronousTestCase):
         for mode in ("structured", "binary"):
             self.again(mode=mode)
             event = encode(Prompt("p1", "text", "/s", "t", NOW, trace), Answer("EVENTMARK"))
-            headers, _ = self.sent(Delivery("p1", event, NOW, 1, trace))
+            headers, _ = self.sent(Delivery("p1", event, NOW, 1, NOW, trace))
             self.assertEqual(headers.getRawHeaders("traceparent"), ["00-a-b-01"])
             self.assertEqual(headers.getRawHeaders("tracestate"), ["x=1"])
             self.assertEqual(
@@ -148,7 +148,7 @@ class DeliveryTests(SynchronousTestCase):
         for mode, count in itertools.product(("structured", "binary"), (1, 2)):
             event = encode(Prompt("p1", "text", "/s", "t", NOW), Answer("EVENTMARK"))
             self.again(mode=mode, signing=[Secret(secret) for secret in secrets[:count]])
-            headers, body = self.sent(Delivery("p1", event, NOW, 1))
+            headers, body = self.sent(Delivery("p1", event, NOW, 1, NOW))
             named = {
                 name: headers.getRawHeaders(name)[0]
                 for name in ("webhook-id", "webhook-timestamp", "webhook-signature")

@@ -104,6 +104,7 @@ class Config:
         _API_KEY, env=("OPENAI_API_KEY",), from_file=("token_file", _API_KEY_FILE)
     )
     port: int = _key(readers.whole(1, 65535), 8080)
+    admin: str | None = _key(readers.text, None)
     everyday_limit: int = _key(readers.whole(1, 10**12), 100)
     timezone: ZoneInfo = _key(readers.zone, _UTC)  # noqa: RUF009 - attrs, not dataclasses
     base_url: str = _key(readers.base_url, "https://api.openai.com/v1", env=("OPENAI_BASE_URL",))

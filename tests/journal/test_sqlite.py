@@ -603,6 +603,13 @@ class UpgradeTests(JournalTestCase):
         self.journal = self.open()
         self.assertEqual(self.columns(), new)
 
+    def test_the_indexes_are_those_of_a_new_one(self) -> None:
+        query = "SELECT name, sql FROM sqlite_master WHERE type = 'index' ORDER BY name"
+        new = self.opened.connection.execute(query).fetchall()
+        self.make_version_1()
+        self.journal = self.open()
+        self.assertEqual(self.opened.connection.execute(query).fetchall(), new)
+
     def columns(self) -> dict[str, list[tuple[str, str]]]:
         db = self.opened.connection
         tables = [

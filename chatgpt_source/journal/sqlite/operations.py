@@ -41,6 +41,9 @@ MOST_ROWS_REWRITTEN = 2000
 MOST_BYTES_REWRITTEN = 4 * 2**20
 """More texts than that are not written anew, so that no commit waits long for the broom."""
 
+_BEYOND = 2**63 - 1
+"""A `seq` that none has."""
+
 _OF_ID = "seq = (SELECT seq FROM prompts WHERE id = ?)"
 
 
@@ -143,7 +146,7 @@ def claim_deliveries(
 ) -> DeliveryClaims:
     """Claim answered prompts; see `Journal.claim_deliveries`."""
     rows = db.execute(
-        "SELECT seq, id, event, since, tries, json_extract(answer, '$.request_id'),"
+        "SELECT seq, id, event, since, tries, accepted, json_extract(answer, '$.request_id'),"
         " traceparent, tracestate"
         " FROM prompts JOIN texts USING (seq)"
         " WHERE state = 'answered' AND due <= ? AND (? IS NULL OR tries = 0 AND answered >= ?)"
@@ -153,8 +156,8 @@ def claim_deliveries(
     _claim(db, "due = ?, tries = tries + 1, deliveries = deliveries + 1", [row[0] for row in rows])
     return DeliveryClaims(
         [
-            Delivery(id_, event, since, tries + 1, _trace(*trace), request_id)
-            for _, id_, event, since, tries, request_id, *trace in rows
+            Delivery(id_, event, since, tries + 1, accepted, _trace(*trace), request_id)
+            for _, id_, event, since, tries, accepted, request_id, *trace in rows
         ],
         _next_due(db, State.ANSWERED),
     )
@@ -163,7 +166,7 @@ def claim_deliveries(
 def claim_letters(db: sqlite3.Connection, now: float, most: int) -> DeliveryClaims:
     """Claim dead letters; see `Journal.claim_letters`."""
     rows = db.execute(
-        "SELECT seq, id, letter, ended, letters, traceparent, tracestate"
+        "SELECT seq, id, letter, ended, letters, accepted, traceparent, tracestate"
         " FROM prompts JOIN texts USING (seq)"
         " WHERE letter_due <= ? ORDER BY letter_due, seq LIMIT ?",
         (now, most),
@@ -174,8 +177,8 @@ def claim_letters(db: sqlite3.Connection, now: float, most: int) -> DeliveryClai
     ).fetchone()
     return DeliveryClaims(
         [
-            Delivery(id_, letter, ended, letters + 1, _trace(*trace))
-            for _, id_, letter, ended, letters, *trace in rows
+            Delivery(id_, letter, ended, letters + 1, accepted, _trace(*trace))
+            for _, id_, letter, ended, letters, accepted, *trace in rows
         ],
         _before_claimed(due),
     )
@@ -340,6 +343,30 @@ def records(db: sqlite3.Connection, state: State | None, after: int, most: int) 
         (state, state, after, most),
     )
     return [_record(row) for row in rows]
+
+
+def latest(
+    db: sqlite3.Connection, state: State | None, before: int | None, most: int
+) -> list[Record]:
+    """A page of what is known, backwards; see `Journal.latest`."""
+    of_state = "TRUE" if state is None else f"state = '{state.value}'"
+    if state in {State.ACCEPTED, State.ANSWERED}:
+        of_state += " AND due IS NOT NULL"  # as all of these are: so it is found in `work`
+    page = f"SELECT seq FROM prompts WHERE {of_state} AND seq < ? ORDER BY seq DESC LIMIT ?"
+    rows = db.execute(
+        f"{_RECORD} WHERE seq IN ({page}) ORDER BY seq DESC",
+        (_BEYOND if before is None else before, most),
+    )
+    return [_record(row) for row in rows]
+
+
+def oldest(db: sqlite3.Connection) -> float | None:
+    """When the oldest prompt that waits was accepted; see `Journal.oldest`."""
+    row = db.execute(
+        "SELECT accepted FROM prompts WHERE seq = (SELECT min(seq) FROM prompts"
+        " WHERE state IN ('accepted', 'answered') AND due IS NOT NULL)"
+    ).fetchone()
+    return row[0] if row else None
 
 
 def _record(row: tuple[Any, ...]) -> Record:

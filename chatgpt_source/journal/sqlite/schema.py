@@ -36,6 +36,7 @@ CREATE TABLE prompts (
 CREATE INDEX work ON prompts (state, due, seq) WHERE due IS NOT NULL;
 CREATE INDEX letters ON prompts (letter_due) WHERE letter_due IS NOT NULL;
 CREATE INDEX ends ON prompts (ended) WHERE ended IS NOT NULL;
+CREATE INDEX failures ON prompts (seq) WHERE state = 'failed';
 
 CREATE TABLE texts (
     seq INTEGER PRIMARY KEY REFERENCES prompts ON DELETE CASCADE,
@@ -82,6 +83,7 @@ UPGRADES = {
     1: """
 ALTER TABLE texts ADD COLUMN traceparent TEXT;
 ALTER TABLE texts ADD COLUMN tracestate TEXT;
+CREATE INDEX failures ON prompts (seq) WHERE state = 'failed';
 """
 }
 """What makes of the tables of each earlier version those of the next."""
