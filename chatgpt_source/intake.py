@@ -31,6 +31,8 @@ from chatgpt_source.web import BoundedRequest, Handler, Problem, to_json, too_la
 
 log = get_logger(__name__)
 
+OPEN_PATHS = ("/healthz", "/readyz")
+"""What needs no credentials: Kubernetes' probes have none."""
 MAX_KEY = 255
 """Bytes an idempotency key may have."""
 _KEY = re.compile(rb'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"|([\x21\x23-\x7e]+)')
