@@ -83,7 +83,8 @@ def openai_endpoint(environ: Mapping[str, str]) -> Endpoint | None:
     """OpenAI, or what speaks like it, if the environment has a key for it."""
     if not environ.get("OPENAI_API_KEY", "").strip():
         return None
-    named = {"OPENAI_API_KEY", "OPENAI_BASE_URL"} & environ.keys()
+    known = {"OPENAI_API_KEY", "OPENAI_BASE_URL", "HTTPS_PROXY", "https_proxy"}
+    named = known & environ.keys()
     return Endpoint({name: environ[name] for name in named})
 
 

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from chatgpt_source.client import NotSent, make_client
 from chatgpt_source.trust import read_authorities
 from tests.certificates import Issued, issue
-from tests.test_client import ClientCase, Peer
+from tests.client.test_client import ClientCase, Peer
 
 
 class ReadTests(SynchronousTestCase):

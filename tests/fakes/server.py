@@ -16,8 +16,10 @@ from typing import Any
 from attrs import Factory, define, field, frozen
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IListeningPort
+from twisted.internet.ssl import CertificateOptions
 from twisted.internet.task import deferLater
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 from twisted.web.resource import Resource
@@ -101,6 +103,7 @@ class ScriptedServer:
         requests: All that came in, in order.
         complaints: What was wrong with the requests that were not what such a server expects.
         script: What is answered where the queue is empty.
+        tls: What it needs to speak TLS, if it shall; told before it starts.
     """
 
     def __init__(self, reactor: Any) -> None:
@@ -113,17 +116,20 @@ class ScriptedServer:
         self._factory: _Factory | None = None
         self._answering: set[Deferred[None]] = set()
         self.port = 0
+        self.tls: CertificateOptions | None = None
 
     @property
     def origin(self) -> str:
         """Its scheme, host and port."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
 
     def start(self) -> None:
         """Listen; after a stop, on the same port again."""
-        self._factory = _Factory(Site(_Leaf(self), parsePOSTFormSubmission=False), self)
+        factory = self._factory = _Factory(Site(_Leaf(self), parsePOSTFormSubmission=False), self)
+        if self.tls:
+            factory = TLSMemoryBIOFactory(self.tls, isClient=False, wrappedFactory=factory)
         self._listening = self._reactor.listenTCP(
-            self.port, self._factory, backlog=1024, interface="127.0.0.1"
+            self.port, factory, backlog=1024, interface="127.0.0.1"
         )
         self.port = self._listening.getHost().port
 
@@ -263,8 +269,9 @@ class _Connection(ProtocolWrapper):
     def reset(self) -> None:
         if self.connected:
             linger = struct.pack("ii", 1, 0)  # a reset, not a polite end
-            self.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-            self.transport.abortConnection()
+            tcp = self.transport.transport if self.factory.server.tls else self.transport
+            tcp.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            tcp.abortConnection()
 
 
 class _Factory(WrappingFactory):

@@ -7,9 +7,9 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.client import ResponseFailed
 
-from chatgpt_source.connect import TooLongHead
-from chatgpt_source.tunnel import ProxyFailed
-from chatgpt_source.words import describe
+from chatgpt_source.client.connect import TooLongHead
+from chatgpt_source.client.tunnel import ProxyFailed
+from chatgpt_source.client.words import describe
 
 
 class DescribeTests(SynchronousTestCase):

@@ -10,12 +10,12 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.client import FixedURL, NoReply, NotSent
-from chatgpt_source.connect import MOST_HEAD
+from chatgpt_source.client.connect import MOST_HEAD
+from chatgpt_source.client.tunnel import MOST_ANSWER, ProxyFailed, Tunnel
 from chatgpt_source.proxy import Proxies, Proxy
-from chatgpt_source.tunnel import MOST_ANSWER, ProxyFailed, Tunnel
 from tests.certificates import Issued, issue
+from tests.client.test_client import OK, ClientCase, Peer, _a_moment
 from tests.fakes.proxy import ESTABLISHED, FakeProxy
-from tests.test_client import OK, ClientCase, Peer, _a_moment
 
 HOST = "model.example"
 

@@ -3,10 +3,11 @@
 from twisted.internet import reactor
 
 from chatgpt_source.client import FixedURL, NoReply, NotSent
-from chatgpt_source.connect import MOST_HEAD
+from chatgpt_source.client.connect import MOST_HEAD
 from chatgpt_source.proxy import Proxies, Proxy
+from tests.certificates import issue
+from tests.client.test_client import OK, ClientCase, Peer
 from tests.fakes.proxy import FakeProxy
-from tests.test_client import OK, ClientCase, Peer
 
 HOST = "target.example"
 REFUSED = b"HTTP/1.1 407 Auth\r\nContent-Length: 4\r\n\r\nMARK"
@@ -54,12 +55,22 @@ class AbsoluteFormTests(ClientCase):
         self.assertNotIn(b"proxy-", peer.requests[0][0].lower())
         self.assertEqual(len(proxy.requests), 1)
 
-    async def test_one_connection_for_all_peers(self) -> None:
+    async def test_each_peer_has_connections_of_its_own(self) -> None:
+        """Some proxies send all that comes on one to the peer that the first request was for."""
         proxy = Peer()
         self.through(proxy)
-        for host in ("a.example", "b.example", "a.example"):
+        for host in ("a.example", "b.example", "a.example", "b.example", "a.example:81"):
             await self.post(FixedURL.from_text(f"http://{host}/"))
-        self.assertEqual((len(proxy.requests), len(proxy.connections)), (3, 1))
+        self.assertEqual((len(proxy.requests), len(proxy.connections)), (5, 3))
+
+    async def test_with_credentials_each_request_has(self) -> None:
+        """Some proxies pass on what comes after the first request as it is."""
+        proxy = Peer()
+        self.through(proxy, b"Basic eA==")
+        for _ in range(3):
+            await self.post(FixedURL.from_text(f"http://{HOST}/"))
+        self.assertEqual((len(proxy.requests), len(proxy.connections)), (3, 3))
+        self.assertIn(b"connection: close", proxy.requests[0][0].lower())
 
     async def test_not_mixed_up_with_what_is_reached_directly(self) -> None:
         """A peer that is the proxy, too, has a connection of its own."""
@@ -71,11 +82,10 @@ class AbsoluteFormTests(ClientCase):
         self.assertEqual((len(proxy.requests), len(proxy.connections)), (3, 2))
 
     async def test_an_http_1_0_proxy_closes(self) -> None:
-        """Whichever peer is asked for next."""
         proxy = Peer(OK.replace(b"HTTP/1.1", b"HTTP/1.0"))
         self.through(proxy)
-        for host in ("a.example", "b.example", "a.example"):
-            self.assertEqual((await self.post(FixedURL.from_text(f"http://{host}/"))).status, 200)
+        for _ in range(3):
+            self.assertEqual((await self.post(FixedURL.from_text(f"http://{HOST}/"))).status, 200)
         self.assertEqual(len(proxy.connections), 3)
 
     async def test_credentials_are_asked_for(self) -> None:
@@ -122,3 +132,10 @@ class BothTests(ClientCase):
             words = await self.error(NotSent, self.get(FixedURL.from_text(f"{scheme}://{HOST}/")))
             self.assertEqual(words, "the proxy asks for credentials (407): check ALL_PROXY")
         self.assertEqual([head.split()[0] for head in proxy.heads], [b"GET", b"CONNECT"])
+
+    async def test_a_407_through_a_tunnel_is_the_peers_answer(self) -> None:
+        shown = issue("127.0.0.1")
+        environ = {"ALL_PROXY": f"127.0.0.1:{self.serve(FakeProxy(reactor)).port}"}
+        self.remake(proxies=Proxies.from_environ(environ), authorities=[shown.pem])
+        url = self.serve(Peer(REFUSED), options=shown.options())
+        self.assertEqual((await self.post(url)).status, 407)

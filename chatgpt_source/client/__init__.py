@@ -31,12 +31,12 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IBodyProducer, IResponse
 from zope.interface import implementer
 
-from chatgpt_source.connect import LivePool, limited
+from chatgpt_source.client.connect import LivePool, limited
+from chatgpt_source.client.route import Router
+from chatgpt_source.client.tunnel import wants_credentials
+from chatgpt_source.client.words import describe
 from chatgpt_source.proxy import Proxies
-from chatgpt_source.route import Router
 from chatgpt_source.trust import PlatformAndThese
-from chatgpt_source.tunnel import wants_credentials
-from chatgpt_source.words import describe
 
 T = TypeVar("T")
 
@@ -151,7 +151,7 @@ class Client:
         if response.code == 407 and url.scheme == "http":
             proxy = self._proxies.of("http", url.host, url.port or 80)
             if proxy is not None:  # which passed nothing on
-                raise NotSent(str(wants_credentials(proxy)))
+                raise NotSent(str(wants_credentials(proxy))) from None
         return Reply(response.code, response.headers, content, flaw)
 
 

@@ -6,8 +6,8 @@ from twisted.internet import error as net
 from twisted.internet.defer import TimeoutError
 from twisted.web._newclient import ParseError
 
-from chatgpt_source.connect import TooLongHead
-from chatgpt_source.tunnel import ProxyFailed
+from chatgpt_source.client.connect import TooLongHead
+from chatgpt_source.client.tunnel import ProxyFailed
 
 _WORDS: dict[type[BaseException], str] = {
     TimeoutError: "no answer in time",

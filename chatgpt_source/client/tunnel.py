@@ -3,9 +3,8 @@
 import re
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.endpoints import HostnameEndpoint
-from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -49,12 +48,9 @@ class ProxyEndpoint:
 
     def connect(self, protocolFactory: Any) -> Deferred[Any]:  # noqa: N803
         """Connect to the proxy."""
-        return self._endpoint.connect(protocolFactory).addErrback(self._failed)
-
-    def _failed(self, failure: Failure) -> Failure:
-        if failure.check(CancelledError, ConnectingCancelledError):
-            return failure
-        return Failure(ProxyFailed("the proxy can't be reached", failure))
+        return self._endpoint.connect(protocolFactory).addErrback(
+            lambda failure: Failure(ProxyFailed("the proxy can't be reached", failure))
+        )
 
 
 @implementer(IStreamClientEndpoint)

@@ -18,8 +18,8 @@ from twisted.web.client import URI, HTTPConnectionPool
 from twisted.web.iweb import IAgentEndpointFactory, IPolicyForHTTPS
 from zope.interface import alsoProvides, implementer
 
+from chatgpt_source.client.tunnel import Tunnel
 from chatgpt_source.proxy import Proxies
-from chatgpt_source.tunnel import Tunnel
 
 CONNECT_TIMEOUT = 10.0
 """Seconds that connecting may take, and that TLS may take after it."""
