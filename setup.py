@@ -22,6 +22,7 @@ setup(
         "chatgpt_source.display",
         "chatgpt_source.journal",
         "chatgpt_source.journal.sqlite",
+        "chatgpt_source.listen",
         "twisted.plugins",
     ],
     package_data={"chatgpt_source": ["py.typed"]},

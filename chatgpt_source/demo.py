@@ -28,8 +28,8 @@ from twisted.web.client import Agent
 from chatgpt_source import log
 from chatgpt_source.config import Config, ConfigError, load
 from chatgpt_source.display import DisplayService, DisplaySite
+from chatgpt_source.listen import PortUnavailable, port_string, probe_port
 from chatgpt_source.service import ChatGPTSource
-from chatgpt_source.web import PortUnavailable, probe_port
 
 PROMPT = "what is vanus"
 INTERFACE = "127.0.0.1"
@@ -204,7 +204,8 @@ def run(reactor: Any, environ: Mapping[str, str], wanted: Ports, say: Say) -> No
     globalLogBeginner.beginLoggingTo([log.stdout()], redirectStandardIO=False)
     with TemporaryDirectory(prefix="chatgpt-source-demo-") as folder:
         journal = Path(folder, config.journal)
-        source = ChatGPTSource(reactor, config, journal, INTERFACE, foreground=True)
+        where = port_string(config.port, INTERFACE)
+        source = ChatGPTSource(reactor, config, journal, where, foreground=True)
         site = DisplaySite(sys.stdout, reactor)
         display = DisplayService(reactor, ports.display, INTERFACE, site)
         for service in (display, source):

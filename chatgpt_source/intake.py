@@ -37,6 +37,8 @@ from chatgpt_source.web import BoundedRequest, Handler, Problem, to_json, too_la
 
 log = get_logger(__name__)
 
+OPEN_PATHS = ("/healthz", "/readyz")
+"""What needs no credentials: Kubernetes' probes have none."""
 MAX_KEY = 255
 """Bytes an idempotency key may have."""
 _KEY = re.compile(rb'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"|([\x21\x23-\x7e]+)')
@@ -59,7 +61,8 @@ _REFUSED: Mapping[type[Exception], Refused] = {
     JournalUnavailable: Refused.JOURNAL,
     KeyReused: Refused.KEY_REUSED,
 }
-_REFUSED_BY_STATUS = {400: Refused.INVALID, 413: Refused.TOO_LARGE, 415: Refused.CHARSET}
+_REFUSED_FOR_ITS_FORM = {400: Refused.INVALID, 413: Refused.TOO_LARGE, 415: Refused.CHARSET}
+_REFUSED_EARLY = {401: Refused.UNAUTHORIZED, 413: Refused.TOO_LARGE, 503: Refused.BUSY}
 _PARAMETER = re.compile(rb"""\s*([^\s=;"]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;]*)\s*(?:;|\Z)""")
 
 
@@ -173,13 +176,15 @@ class Intake:
             with self.spans.accept(_trace(request)) as span:
                 return await self._accept(request, span.trace)
         except Problem as problem:
-            self.refused(problem.status)
+            if problem.status in _REFUSED_FOR_ITS_FORM:
+                self.watcher.refused(reason=_REFUSED_FOR_ITS_FORM[problem.status])
             raise
 
-    def refused(self, status: int) -> None:
-        """Take note of a prompt that was refused for its form, which the status tells."""
-        if status in _REFUSED_BY_STATUS:
-            self.watcher.refused(reason=_REFUSED_BY_STATUS[status])
+    def refused(self, request: BoundedRequest, status: int) -> None:
+        """Take note of a request that was refused before it came here."""
+        is_prompt = request.method == b"POST" and request.route() == "/"
+        if is_prompt and status in _REFUSED_EARLY:
+            self.watcher.refused(reason=_REFUSED_EARLY[status])
 
     async def _accept(
         self, request: BoundedRequest, trace: Trace | None

@@ -20,13 +20,23 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 from twisted.web.client import HTTPConnectionPool
 
-from chatgpt_source import __version__, port
+from chatgpt_source import __version__
+from chatgpt_source.auth import Guard
 from chatgpt_source.client import make_client
-from chatgpt_source.config import Config, ConfigError, load, require_files
+from chatgpt_source.config import Config, ConfigError, files_for_callers, load, require_files
 from chatgpt_source.delivery import Target
 from chatgpt_source.health import Health
-from chatgpt_source.intake import Intake
+from chatgpt_source.intake import OPEN_PATHS, Intake
 from chatgpt_source.journal.sqlite import SqliteJournal, check_journal, open_journal
+from chatgpt_source.listen import (
+    PortUnavailable,
+    check,
+    is_exposed,
+    listen,
+    port_string,
+    probe_port,
+    taken,
+)
 from chatgpt_source.log import get_logger, log_unexpected, set_level
 from chatgpt_source.openai import Model
 from chatgpt_source.pipeline import Pipeline
@@ -34,12 +44,23 @@ from chatgpt_source.prompt import JournalError, JournalUnavailable
 from chatgpt_source.quota import Calendar, Midnight
 from chatgpt_source.span import NO_SPANS, Spans, are_wanted
 from chatgpt_source.watch import Watchers
-from chatgpt_source.web import BoundedRequest, BoundedSite, PortUnavailable, listen, probe_port
+from chatgpt_source.web import BoundedRequest, BoundedSite
 
 log = get_logger(__name__)
 
 CLOSE_TIMEOUT = 1.5
 """Seconds that each of closing the port, the journal and the connections may take at a stop."""
+UNGUARDED = (
+    "anyone who reaches the prompt port can spend the day's prompts: set `auth`, or let `listen` be"
+    " a place that only your callers reach"
+)
+
+UNGUARDED_ADMIN = (
+    "anyone who reaches the admin site can send prompts, too: set `admin_auth`, or let `admin` be a"
+    " place that only operators reach"
+)
+MOST_OPERATORS = 100
+"""Connections that the admin site may have."""
 
 T = TypeVar("T")
 
@@ -70,16 +91,17 @@ def makeService(options: Options) -> IService:
         config = load(os.environ)
         require_files(config, _hard_limit())
         journal = Path(twistd.get("rundir", "."), config.journal).absolute()
-        interface = probe_port(config.port)
+        where = config.listen or port_string(config.port, probe_port(config.port))
+        check(where)
         if config.admin is not None:
-            port.check(config.admin, "admin")
+            check(config.admin, "admin")
         if not twistd.get("uid") and not twistd.get("gid"):
             check_journal(journal)  # else it would be made as the wrong user's
     except (ConfigError, JournalError, PortUnavailable) as error:
         raise SystemExit(str(error)) from None
     set_level(config.log_level)
     return ChatGPTSource(
-        reactor, config, journal, interface, foreground=bool(twistd.get("nodaemon", True))
+        reactor, config, journal, where, foreground=bool(twistd.get("nodaemon", True))
     )
 
 
@@ -90,7 +112,7 @@ class ChatGPTSource(Service):
         reactor: The reactor.
         config: The settings.
         journal: The journal's file.
-        interface: Where to listen.
+        where: The endpoint string of where to listen.
         foreground: Whether a failed start may end the process, as it must under --nodaemon; where
             twistd has forked, only an exception reaches the parent.
     """
@@ -98,12 +120,12 @@ class ChatGPTSource(Service):
     name = "chatgpt-source"
 
     def __init__(
-        self, reactor: Any, config: Config, journal: Path, interface: str, *, foreground: bool
+        self, reactor: Any, config: Config, journal: Path, where: str, *, foreground: bool
     ) -> None:
         self._reactor = reactor
         self._config = config
         self._journal_path = journal
-        self._interface = interface
+        self._where = where
         self._foreground = foreground
         self._port: IListeningPort | None = None
         self._admin_port: IListeningPort | None = None
@@ -112,25 +134,44 @@ class ChatGPTSource(Service):
     def privilegedStartService(self) -> None:
         """Take the ports, while those under 1024 are still allowed."""
         super().privilegedStartService()
-        site = BoundedSite(self._reactor, self._answer, self._config.max_body_size, self._refused)
-        self._port = self._or_end(
-            lambda: listen(self._reactor, self._config.port, self._interface, site)
+        _raise_file_limit()
+        guard = Guard(self._config.auth, OPEN_PATHS) if self._config.auth else None
+        site = BoundedSite(
+            self._reactor,
+            self._answer,
+            self._config.max_body_size,
+            guard.refusal if guard else None,
+            files_for_callers(self._config, resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
+            self._refused,
         )
-        admin = self._config.admin
-        if admin is not None:
-            site = BoundedSite(self._reactor, self._answer_admin, self._config.max_body_size)
-            self._admin_port = self._or_end(
-                lambda: port.taken(port.listen(self._reactor, admin, site, "admin"))
-            )
+        self._port = self._or_end(lambda: taken(listen(self._reactor, self._where, site)))
+        if self._config.admin is not None:
+            self._admin_port = self._listen_for_operators(self._config.admin)
+
+    def _listen_for_operators(self, where: str) -> IListeningPort:
+        from chatgpt_source.admin import Admission  # noqa: PLC0415 - only its users pay for it
+
+        site = BoundedSite(
+            self._reactor,
+            self._answer_admin,
+            self._config.max_body_size,
+            Admission(self._config.admin_auth).refusal,
+            MOST_OPERATORS,
+        )
+        return self._or_end(lambda: taken(listen(self._reactor, where, site, "admin")))
 
     def startService(self) -> None:
         """Open the journal, take up what is unfinished, and take what comes."""
         super().startService()
-        _raise_file_limit()
         self._running = self._or_end(
             lambda: _Running(self._reactor, self._config, self._journal_path)
         )
         self._running.start()
+        if self._config.auth is None and is_exposed(self._where):
+            log.warn(UNGUARDED)
+        admin = self._config.admin
+        if admin is not None and self._config.admin_auth is None and is_exposed(admin):
+            log.warn(UNGUARDED_ADMIN)
 
     def stopService(self) -> Deferred[None]:
         """Accept nothing more, drain, close the journal, then the connections.
@@ -155,9 +196,9 @@ class ChatGPTSource(Service):
         if self._running is not None:  # no request is read before the start is complete
             await self._running.intake.answer(request)
 
-    def _refused(self, status: int) -> None:
+    def _refused(self, request: BoundedRequest, status: int) -> None:
         if self._running is not None:
-            self._running.intake.refused(status)
+            self._running.intake.refused(request, status)
 
     async def _answer_admin(self, request: BoundedRequest) -> None:
         if self._running is not None and self._running.admin is not None:
@@ -252,10 +293,10 @@ class _Running:
         for warning in config.warnings:
             log.warn("{warning}", warning=warning)
         log.info(
-            "chatgpt-source {version}: prompts at port {port}, at most {limit} a day ({zone});"
+            "chatgpt-source {version}: prompts at {where}, at most {limit} a day ({zone});"
             " {model} at {base}; events to {target}; settings from {origin}",
             version=__version__,
-            port=config.port,
+            where=config.listen or f"port {config.port}",
             limit=config.everyday_limit,
             zone=config.timezone.key,
             model=config.model,

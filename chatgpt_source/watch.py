@@ -27,6 +27,7 @@ class Refused(str, Enum):
     CHARSET = "charset"
     KEY_REUSED = "key_reused"
     UNAUTHORIZED = "unauthorized"
+    BUSY = "busy"
 
 
 class Asked(str, Enum):

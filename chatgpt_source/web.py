@@ -4,10 +4,8 @@ A refusal is `application/problem+json` (RFC 9457). No prompt, no answer and no 
 ever appears in one.
 """
 
-import errno
 import json
 import re
-import socket
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from http import HTTPStatus
@@ -15,24 +13,26 @@ from io import BytesIO
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IReactorTCP, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
-from twisted.web.http import HTTPChannel
 from twisted.web.http import Request as BaseRequest
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
+from chatgpt_source.channel import Channel
+from chatgpt_source.connections import MOST_CONNECTIONS, Connections
 from chatgpt_source.log import get_logger, log_unexpected
 
 log = get_logger(__name__)
 
-BACKLOG = 1024
-"""Connections that may wait to be taken; Twisted's 50 is less than a burst."""
 DROPPED_AT_MOST = 16
 """How many times its limit an oversized body may have before its connection is closed."""
 DROPPED_FOR = 30.0
-"""Seconds an oversized body may take before its connection is closed."""
+"""Seconds a body that is dropped may take before its connection is closed."""
+SMALL_BODY = 8 * 2**10
+"""Bytes a body may have that are always held."""
+BODIES_AT_MOST = 64 * 2**20
+"""Bytes that all larger bodies may have that are held at once, or two of the largest."""
 
 
 class Problem(Exception):
@@ -41,7 +41,7 @@ class Problem(Exception):
     Attributes:
         status: The HTTP status.
         detail: What is wrong and what to do about it; nothing of the request's own text.
-        headers: Further headers of the response.
+        headers: Further headers of the response; one that comes several times is a tuple.
         type: The problem's type, a URI.
     """
 
@@ -49,7 +49,7 @@ class Problem(Exception):
         self,
         status: int,
         detail: str,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str | tuple[str, ...]] | None = None,
         type: str = "about:blank",  # noqa: A002 - RFC 9457's name
     ) -> None:
         super().__init__(detail)
@@ -73,18 +73,27 @@ class Problem(Exception):
 class BoundedRequest(Request):
     """A request whose body stays in memory, and within `limit` bytes.
 
-    Of a larger body the excess is dropped as it arrives, and the 413 is sent at its end: an answer
-    that came before would be lost to a client that is still sending.
+    What is refused for its head alone has no body in memory, and of a larger body the excess is
+    dropped as it arrives. The refusal is sent at the body's end: an answer that came before would
+    be lost to a client that is still sending.
+
+    Attributes:
+        refusal: Why the body is dropped, if it is.
+        oversized: Whether that is for its size.
     """
 
-    def __init__(self, limit: int, channel: HTTPChannel, *args: Any, **options: Any) -> None:
+    channel: Channel
+
+    def __init__(self, limit: int, channel: Channel, *args: Any, **options: Any) -> None:
         super().__init__(channel, *args, **options)
         self.limit = limit
         self.oversized = False
+        self.refusal: Problem | None = None
+        self._site: BoundedSite = channel.site  # type: ignore[attr-defined]
         self._body = BytesIO()
         self._size = 0
+        self._counted = 0
         self._gone = False
-        self._deadline: Any = None
 
     def body(self) -> bytes:
         """The whole body."""
@@ -96,24 +105,34 @@ class BoundedRequest(Request):
         return re.sub(r"\Ahttps?://[^/]*", "", path, flags=re.IGNORECASE) or "/"
 
     def gotLength(self, length: int | None) -> None:
-        """Prepare for the body; an oversized one that waits for our word is refused at once."""
+        """Prepare for the body; one that waits for our word and is unwelcome is refused at once."""
         self.content = self._body
-        if length is not None and length > self.limit:
-            self._drop()
-            expect = self.requestHeaders.getRawHeaders(b"expect", [b""])[0]
-            if expect.lower() == b"100-continue":
-                self.requestHeaders.removeHeader(b"expect")
-                self._refuse_and_close()
+        refusal = self._site.admits(self)
+        if refusal is not None:
+            self._drop(refusal)
+        elif length is not None and length > self.limit:
+            self._drop_oversized()
+        if self.refusal is not None and self.requestHeaders.hasHeader(b"expect"):
+            self.requestHeaders.removeHeader(b"expect")  # else Twisted tells it to go on
+            self._refuse_and_close(self.refusal)
 
     def handleContentChunk(self, data: bytes) -> None:
-        """Keep a piece of the body, or drop it if the body is too large."""
+        """Keep a piece of the body, or drop it."""
         self._size += len(data)
-        if self._size > self.limit and not self.oversized:
-            self._drop()
-        if not self.oversized:
+        if self.refusal is None and self._size > self.limit:
+            self._drop_oversized()
+        if self.refusal is None and self._size > SMALL_BODY and not self._count():
+            self._drop(
+                Problem(
+                    503,
+                    "too many large bodies arrive at once: send it again later",
+                    {"Retry-After": "5"},
+                )
+            )
+        if self.refusal is None:
             self._body.write(data)
-        elif self._size > DROPPED_AT_MOST * self.limit:
-            self._refuse_and_close()
+        if max(self._size, self.channel.arrived) > DROPPED_AT_MOST * self.limit:
+            self._refuse_and_close(self.refusal or too_large(self.limit))
 
     def _handleStar(self) -> None:
         """Answer `OPTIONS *` as any other path; Twisted has an answer of its own."""
@@ -122,25 +141,26 @@ class BoundedRequest(Request):
     def connectionLost(self, reason: Failure) -> None:
         """Take note that nobody listens any more."""
         self._gone = True
-        self._disarm()
+        self._release()
         super().connectionLost(reason)
 
     def answer(
         self,
         status: int,
         body: bytes,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str | tuple[str, ...]] | None = None,
         media_type: str = "application/json",
     ) -> None:
         """Send a response, unless the caller has hung up."""
-        self._disarm()
+        self._release()
         if self._gone:
             return
         self.setResponseCode(status, HTTPStatus(status).phrase.encode("ascii"))
         self.setHeader("Content-Type", media_type)
         self.setHeader("Content-Length", str(len(body)))
         for name, value in (headers or {}).items():
-            self.setHeader(name, value)
+            values = [value] if isinstance(value, str) else list(value)
+            self.responseHeaders.setRawHeaders(name, values)
         if self.method != b"HEAD":
             self.write(body)
         self.finish()
@@ -149,32 +169,44 @@ class BoundedRequest(Request):
         """Send a problem."""
         self.answer(problem.status, problem.body(), problem.headers, "application/problem+json")
 
-    def _drop(self) -> None:
-        self.oversized = True
+    def _drop(self, refusal: Problem) -> None:
+        self.refusal = refusal
+        if not self.oversized:  # else the handler sees it, if it is not given up before
+            self._site.refused(self, refusal.status)
         self._body.truncate(0)
-        self._deadline = self.channel.callLater(DROPPED_FOR, self._refuse_and_close)
+        self._release()
+        self.channel.let_end_within(DROPPED_FOR)
 
-    def _refuse_and_close(self) -> None:
-        """Answer before the body's end, by hand: the request is not complete."""
-        self._disarm()
-        if self._gone:
-            return
+    def _drop_oversized(self) -> None:
+        self.oversized = True
+        self._drop(too_large(self.limit))
+
+    def _refuse_and_close(self, refusal: Problem) -> None:
+        """Answer before the body's end."""
+        self._release()
         self._gone = True
-        self.channel.site.refused(413)  # type: ignore[attr-defined]
-        body = too_large(self.limit).body()
-        self.channel.transport.write(  # type: ignore[union-attr] # it is connected
-            b"HTTP/1.1 413 %s\r\nContent-Type: application/problem+json\r\n"
-            b"Content-Length: %d\r\nConnection: close\r\n\r\n%s"
-            % (HTTPStatus(413).phrase.encode("ascii"), len(body), body)
-        )
-        self.channel.loseConnection()
+        if self.refusal is None or self.oversized:
+            self._site.refused(self, refusal.status)
+        self.channel.refuse(refusal)
 
-    def _disarm(self) -> None:
-        if self._deadline is not None and self._deadline.active():
-            self._deadline.cancel()
+    def _count(self) -> bool:
+        """Take note of what is held; whether it may be."""
+        more = self._size - self._counted
+        if self._site.held + more > max(BODIES_AT_MOST, 2 * self.limit):
+            return False
+        self._counted += more
+        self._site.held += more
+        return True
+
+    def _release(self) -> None:
+        self._site.held -= self._counted
+        self._counted = 0
 
 
 Handler = Callable[[BoundedRequest], Coroutine[Deferred[Any], Any, None]]
+Admits = Callable[[BoundedRequest], Problem | None]
+"""Says of a request whose head alone is there (`method`, `path`, headers) why it is refused."""
+Refused = Callable[[BoundedRequest, int], None]
 
 
 class _Leaf(Resource):
@@ -193,6 +225,8 @@ class _Leaf(Resource):
 
     async def _answer(self, request: BoundedRequest) -> None:
         try:
+            if request.refusal is not None and not request.oversized:
+                raise request.refusal
             await self._handler(request)
         except Problem as problem:
             request.refuse(problem)
@@ -210,7 +244,13 @@ class BoundedSite(Site):
         handler: Answers each request, or raises Problem; any other exception becomes a 500.
         max_body_size: Bytes a request's body may have; the handler is to refuse `oversized` ones
             with `too_large`.
-        refused: Told the status of a refusal that the handler does not see.
+        admits: Says why a request is refused for its head alone; nothing of its body is held then.
+        connections_at_most: How many connections there may be.
+        refused: Told of a request that is refused without the handler, and with which status.
+
+    Attributes:
+        connections: The callers' connections.
+        held: Bytes of larger bodies in memory.
     """
 
     noisy = False
@@ -220,62 +260,35 @@ class BoundedSite(Site):
         reactor: IReactorTime,
         handler: Handler,
         max_body_size: int,
-        refused: Callable[[int], None] = lambda _: None,
+        admits: Admits | None = None,
+        connections_at_most: int = MOST_CONNECTIONS,
+        refused: Refused = lambda *_: None,
     ) -> None:
-        self.refused = refused
         super().__init__(
             _Leaf(handler),
             reactor=reactor,
             requestFactory=partial(BoundedRequest, max_body_size),
             parsePOSTFormSubmission=False,  # what curl sends by default is not a form here
+            timeout=None,  # a Channel has deadlines of its own
         )
+        self.held = 0
+        self.refused = refused
+        self.connections = Connections(reactor, min(connections_at_most, MOST_CONNECTIONS))
+        self.admits = admits or _all_welcome
+        self.protocol = partial(  # type: ignore[assignment,method-assign]
+            Channel, self.connections, Problem
+        )
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """HTTP/1.1 alone: HTTP/2 would go round a Channel's bounds."""
+        return [b"http/1.1"]
 
     def log(self, request: BaseRequest) -> None:
         """Write nothing."""
 
 
-class PortUnavailable(Exception):
-    """A port that can't be listened on; the text is one line that says why and what to do."""
-
-
-def probe_port(port: int) -> str:
-    """The interface to listen on: "::" for IPv6 and IPv4 alike, "0.0.0.0" where IPv6 is off.
-
-    Raises:
-        PortUnavailable: If the port is taken, or not for this user.
-    """
-    try:
-        try:
-            return _probe(socket.AF_INET6, "::", port)
-        except OSError as error:
-            if error.errno not in {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}:
-                raise
-        return _probe(socket.AF_INET, "0.0.0.0", port)  # noqa: S104 - others are to reach it
-    except OSError as error:
-        raise PortUnavailable(
-            f"port {port} can't be listened on ({error.strerror}): stop what uses it, or choose"
-            " another port"
-        ) from None
-
-
-def _probe(family: socket.AddressFamily, interface: str, port: int) -> str:
-    with socket.socket(family, socket.SOCK_STREAM) as candidate:
-        candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Twisted will
-        candidate.bind((interface, port))
-        candidate.listen(1)
-    return interface
-
-
-def listen(reactor: IReactorTCP, port: int, interface: str, site: Site) -> IListeningPort:
-    """Listen, with room for a burst of callers.
-
-    Raises:
-        PortUnavailable: If the port was taken since `probe_port` found it free.
-    """
-    try:
-        return reactor.listenTCP(port, site, backlog=BACKLOG, interface=interface)  # type: ignore[arg-type]
-    except CannotListenError as error:
-        raise PortUnavailable(f"port {port} can't be listened on: {error.socketError}") from None
+def _all_welcome(_: BoundedRequest) -> Problem | None:
+    return None
 
 
 def too_large(limit: int) -> Problem:

@@ -14,9 +14,12 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from chatgpt_source.config import (
     FILES_KEPT_FREE,
+    FILES_OF_OUR_OWN,
     FILES_PER_CALL,
     Config,
     ConfigError,
+    Credentials,
+    files_for_callers,
     load,
     require_files,
 )
@@ -32,6 +35,9 @@ GOOD: dict[str, Any] = {"target": "http://target.example/", "token": TOKEN}
 DEFAULTS = {
     "port": 8080,
     "admin": None,
+    "listen": None,
+    "auth": None,
+    "admin_auth": None,
     "everyday_limit": 100,
     "timezone": ZoneInfo("UTC"),
     "base_url": "https://api.openai.com/v1",
@@ -226,10 +232,46 @@ NO_WEBHOOK = (
     "{env: UNHEARD_OF}",
 )
 
+NO_AUTH = (
+    "42",
+    "text",
+    "[a]",
+    "{}",
+    "{bearer: []}",
+    "{bearer: token}",
+    "{bearer: {a: b}}",
+    "{bearer: ['a b']}",
+    "{bearer: [ключ]}",
+    "{bearer: [1]}",
+    "{bearer: [[a]]}",
+    "{bearer: ['']}",
+    "{bearer: null}",
+    "{bearer: [a], basic: null}",
+    "{bearer: [{env: UNHEARD_OF}]}",
+    "{bearer: [{file: relative}]}",
+    "{bearer: [{file: /nonexistent/file}]}",
+    "{basic: {}}",
+    "{basic: [a]}",
+    "{basic: {a: 1}}",
+    "{basic: {1: a}}",
+    "{basic: {'a:b': c}}",
+    "{basic: {'': c}}",
+    '{basic: {"a\\nb": c}}',
+    '{basic: {"\\ud800": c}}',
+    '{basic: {a: "b\\nc"}}',
+    '{basic: {a: "b\\0"}}',
+    "{basic: {a: {env: UNHEARD_OF}}}",
+    "{digest: {a: b}}",
+    "{bearer: [a], more: b}",
+)
+
 BAD: dict[str, tuple[str, tuple[str, ...]]] = {
     "target": (URL, NO_URL),
     "token": ("", (*NO_TEXT, "'a b'", "ключ", '"a\\nb"', '"a\\0"', '"a\\x7f"')),
     "port": (POSITIVE, (*NO_COUNT, "0", "65536")),
+    "listen": (STRING, NO_TEXT),
+    "auth": ("a mapping with `bearer`", NO_AUTH),
+    "admin_auth": ("a mapping with `bearer`", NO_AUTH),
     "everyday_limit": (POSITIVE, (*NO_COUNT, "0")),
     "timezone": (ZONE, NO_ZONE),
     "base_url": (URL, NO_URL),
@@ -321,8 +363,10 @@ class KeyTests(ConfigCase):
         values: dict[str, Any] = {
             "target": "https://t.example/x?y=1",
             "token": "t",
-            "port": 65535,
             "admin": "tcp:9464:interface=127.0.0.1",
+            "listen": "tcp:65535",  # in the place of `port`
+            "auth": {"bearer": ["b", {"env": "OTHER_KEY"}], "basic": {"ann": {"env": "OTHER_KEY"}}},
+            "admin_auth": {"basic": {"größe": "a: b"}},
             "everyday_limit": 1,
             "timezone": "America/New_York",
             "base_url": "http://127.0.0.1:1234/v1",
@@ -354,13 +398,16 @@ class KeyTests(ConfigCase):
             "drain_timeout": 0,
             "log_config": {"log_level": "WARN"},
         }
-        self.assertEqual(set(values), set(BAD))
+        self.assertEqual(set(values), set(BAD) - {"port"})
         loaded = self.load(values, OTHER_KEY="k", OLD_SECRET="whsec_b2xk")
         config = attrs.asdict(loaded, recurse=False)
         expected = {
             **values,
             **NOT_GIVEN,
             "token": Secret("t"),
+            "port": 8080,
+            "auth": Credentials((Secret("b"), Secret("k")), {"ann": Secret("k")}),
+            "admin_auth": Credentials((), {"größe": Secret("a: b")}),
             "headers": {"X-Title": Secret("a title"), "api-key": Secret("k")},
             "timezone": ZoneInfo("America/New_York"),
             "include": ("usage", "prompt"),
@@ -373,6 +420,30 @@ class KeyTests(ConfigCase):
         self.assertEqual(config, {**expected, "origin": str(self.file)})
         for name in ("give_up_after", "keep", "drain_timeout"):
             self.assertIs(type(config[name]), float)
+
+    def test_port_or_listen(self) -> None:
+        self.assertEqual(self.load({**GOOD, "port": 65535}).port, 65535)
+        line = self.mistake({**GOOD, "port": 8080, "listen": "tcp:8080"})
+        self.assertIn("`listen` must not be set beside `port`", line)
+
+    def test_a_mistake_in_credentials_shows_neither_user_nor_secret(self) -> None:
+        for auth in (
+            {"bearer": ["fine", "MARKED token"]},
+            {"basic": {"MARKED": 1}},
+            {"basic": {"MARKED:x": "y"}},
+            {"basic": {"x": "MARKED\n\n"}},
+            {"MARKED": 1},
+        ):
+            self.assertNotIn("MARKED", self.mistake({**GOOD, "auth": auth}))
+        line = self.mistake({**GOOD, "auth": {"bearer": ["fine", "MARKED token"]}})
+        self.assertIn("token no. 2 must be", line)
+
+    def test_a_password_in_a_file_is_its_line(self) -> None:
+        secret = Path(self.mktemp()).absolute()
+        secret.write_text(" two words \r\n")
+        config = self.load({**GOOD, "auth": {"basic": {"ann": {"file": str(secret)}}}})
+        assert config.auth
+        self.assertEqual(config.auth.basic["ann"].read(), " two words ")
 
     def test_null_is_not_set(self) -> None:
         lines = "".join(f"{name}: null\n" for name in BAD if name not in GOOD)
@@ -797,6 +868,14 @@ class RequireFilesTests(ConfigCase):
         self.assertIn(str(limit), line)
         self.assertIsNotNone(self.check(64, limit - 1))
 
+    def test_callers_have_what_is_left(self) -> None:
+        for concurrency in (1, 64, 400):
+            config = self.load({**GOOD, "concurrency": concurrency})
+            least = FILES_KEPT_FREE + concurrency * FILES_PER_CALL
+            self.assertEqual(files_for_callers(config, least), FILES_KEPT_FREE - FILES_OF_OUR_OWN)
+            self.assertEqual(files_for_callers(config, least + 1000), 1100)
+        self.assertEqual(files_for_callers(self.load(GOOD), 10), 1)
+
     def test_what_is_advised_is_accepted(self) -> None:
         for limit in (0, 1, FILES_KEPT_FREE, FILES_KEPT_FREE + 1, FILES_KEPT_FREE + 2, 1024):
             line = self.check(10**6, limit)
@@ -865,6 +944,25 @@ PIECES = st.lists(
         st.text(max_size=3),
     ),
     max_size=12,
+)
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(10**300, 10**310)
+    | st.floats()
+    | st.text()
+    | st.dates()
+    | st.binary(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+SECRETS = (
+    st.text(max_size=5)
+    | st.dictionaries(st.sampled_from(["env", "file", "x"]), st.text(max_size=5), max_size=2)
+    | VALUES
 )
 
 
@@ -963,20 +1061,7 @@ class SecretTests(ConfigCase):
     @settings(deadline=None, max_examples=300)
     @given(
         st.sampled_from(list(BAD)),
-        st.recursive(
-            st.none()
-            | st.booleans()
-            | st.integers()
-            | st.integers(10**300, 10**310)
-            | st.floats()
-            | st.text()
-            | st.dates()
-            | st.binary(),
-            lambda inner: (
-                st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3)
-            ),
-            max_leaves=5,
-        ),
+        VALUES,
     )
     def test_any_value(self, key: str, value: Any) -> None:
         try:
@@ -984,6 +1069,43 @@ class SecretTests(ConfigCase):
         except ConfigError as error:
             self.assertEqual(len(error.mistakes), 1)
             self.assertIn(f"`{key}`", str(error))
+
+    @settings(deadline=None, max_examples=300)
+    @given(st.dictionaries(st.sampled_from(list(BAD)), VALUES, max_size=8))
+    @example({"port": 1, "listen": "tcp:1"})
+    def test_any_document(self, document: dict[str, Any]) -> None:
+        """Each key that is wrong has its line, and no other thing happens."""
+        alone = [key for key, value in document.items() if self.wrong({key: value})]
+        mistakes = self.wrong(document)
+        for key in alone:
+            found = [line for line in mistakes if line.startswith(f"`{key}`")]
+            self.assertEqual(len(found), 1, key)
+        both = {"port", "listen"} <= document.keys() and len(mistakes) > len(alone)
+        self.assertEqual(bool(mistakes), bool(alone) or both)
+
+    def wrong(self, document: dict[str, Any]) -> tuple[str, ...]:
+        try:
+            self.load({**GOOD, **document})
+        except ConfigError as error:
+            return error.mistakes
+        return ()
+
+    @settings(deadline=None, max_examples=300)
+    @given(
+        st.sampled_from(["auth", "admin_auth"]),
+        st.dictionaries(
+            st.sampled_from(["bearer", "basic", "x"]),
+            st.lists(SECRETS, max_size=3) | st.dictionaries(st.text(max_size=4), SECRETS),
+        ),
+    )
+    def test_any_credentials(self, key: str, value: Any) -> None:
+        try:
+            config = self.load({**GOOD, key: value})
+        except ConfigError as error:
+            self.assertEqual(len(error.mistakes), 1)
+            self.assertIn(f"`{key}`", str(error))
+        else:
+            self.assertTrue(getattr(config, key).bearer or getattr(config, key).basic)
 
     @settings(deadline=None, max_examples=300)
     @given(st.text(), st.text(), st.text())

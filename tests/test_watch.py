@@ -17,6 +17,7 @@ from chatgpt_source.watch import (
     asked_outcome,
     sent_outcome,
 )
+from chatgpt_source.web import Problem
 from tests.door import DoorTestCase
 from tests.journal.common import ANSWER, NOON, prompt
 from tests.test_pipeline import PipelineTestCase
@@ -121,6 +122,14 @@ class DoorTests(DoorTestCase):
         head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2000\r\nExpect: 100-continue\r\n\r\n"
         self.channel.dataReceived(head)
         self.assertEqual(self.recorder.refusals(), [Refused.TOO_LARGE])
+
+    def test_refused_for_its_head(self) -> None:
+        self.site.admits = lambda _: Problem(401, "no")
+        self.post()
+        self.request("GET", "/prompts/x")
+        self.site.admits = lambda _: Problem(503, "too many large bodies")
+        self.post()
+        self.assertEqual(self.recorder.refusals(), [Refused.UNAUTHORIZED, Refused.BUSY])
 
     def test_refused_for_now(self) -> None:
         for _ in range(4):

@@ -15,7 +15,7 @@ from attrs import define, field
 from twisted.internet.interfaces import IReactorTime
 
 from chatgpt_source.admin.api import Api
-from chatgpt_source.admin.guard import require_known_host, require_same_origin
+from chatgpt_source.admin.guard import Admission
 from chatgpt_source.admin.lag import LagMeter
 from chatgpt_source.admin.metrics import Metrics, Sight
 from chatgpt_source.admin.status import Status
@@ -27,6 +27,8 @@ from chatgpt_source.pipeline import Pipeline
 from chatgpt_source.quota import Calendar
 from chatgpt_source.watch import Watchers
 from chatgpt_source.web import BoundedRequest, Handler, Problem, too_large
+
+__all__ = ["Admin", "Admission"]
 
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -97,25 +99,17 @@ class Admin:
         self._lag.stop()
 
     async def answer(self, request: BoundedRequest) -> None:
-        """Answer a request of any kind.
+        """Answer a request of any kind, once it has passed Admission.
 
         Raises:
             Problem: If it is refused.
         """
         for name, value in _HEADERS.items():
             request.setHeader(name, value)
-        self._admit(request)
         handler = self._handler(request)
         if request.oversized and handler != self._api.accept:
             raise too_large(request.limit)  # the one left out says so itself, and is counted
         await handler(request)
-
-    def _admit(self, request: BoundedRequest) -> None:
-        """See whether whoever sends this may; credentials are checked here, before all else."""
-        if request.route() != "/metrics":  # it tells little, and Prometheus may use any name
-            require_known_host(request)
-        if request.method not in {b"GET", b"HEAD"}:
-            require_same_origin(request)
 
     def _handler(self, request: BoundedRequest) -> Handler:
         route, method = request.route(), request.method.decode("ascii", "replace")

@@ -11,19 +11,31 @@ from zoneinfo import ZoneInfo
 import attrs
 
 from chatgpt_source.config import readers, secrets
+from chatgpt_source.config.credentials import Credentials, credentials
 from chatgpt_source.config.document import read_document
 from chatgpt_source.config.mistakes import ConfigError, objection
 from chatgpt_source.config.readers import Reader, Wrong
 from chatgpt_source.proxy import Proxies, ProxyMistake
 from chatgpt_source.secret import Secret
 
-__all__ = ["DEFAULT_FILE", "INCLUDABLE", "Config", "ConfigError", "load", "require_files"]
+__all__ = [
+    "DEFAULT_FILE",
+    "INCLUDABLE",
+    "Config",
+    "ConfigError",
+    "Credentials",
+    "files_for_callers",
+    "load",
+    "require_files",
+]
 
 DEFAULT_FILE = Path("/vanus-connect/config/config.yml")
 FILES_PER_CALL = 2
 """Open files one unit of `concurrency` may need: a call to the model and one to the target."""
 FILES_KEPT_FREE = 200
 """Open files kept for callers, the journal and the process itself."""
+FILES_OF_OUR_OWN = 100
+"""Of these, what is not for callers."""
 
 
 INCLUDABLE = ("prompt", "usage", "model", "finish_reason", "request_id")
@@ -104,7 +116,10 @@ class Config:
         _API_KEY, env=("OPENAI_API_KEY",), from_file=("token_file", _API_KEY_FILE)
     )
     port: int = _key(readers.whole(1, 65535), 8080)
+    listen: str | None = _key(readers.text, None)
+    auth: Credentials | None = _key(credentials, None)  # noqa: RUF009 - attrs, not dataclasses
     admin: str | None = _key(readers.text, None)
+    admin_auth: Credentials | None = _key(credentials, None)  # noqa: RUF009 - attrs, not dataclasses
     everyday_limit: int = _key(readers.whole(1, 10**12), 100)
     timezone: ZoneInfo = _key(readers.zone, _UTC)  # noqa: RUF009 - attrs, not dataclasses
     base_url: str = _key(readers.base_url, "https://api.openai.com/v1", env=("OPENAI_BASE_URL",))
@@ -202,6 +217,8 @@ def load(environ: Mapping[str, str], default_file: Path = DEFAULT_FILE) -> Confi
         settings["proxies"] = Proxies.from_environ(environ)
     except ProxyMistake as mistake:
         mistakes += mistake.lines
+    if "port" in settings and "listen" in settings:
+        mistakes.append("`listen` must not be set beside `port`: keep one of them")
     if settings.get("max_tokens") and "max_tokens" in settings.get("body", ()):
         mistakes.append(
             "`body` must be without `max_tokens` where the setting `max_tokens` is used, which is"
@@ -230,6 +247,11 @@ def require_files(config: Config, limit: int) -> None:
             f"`concurrency` must be at most {max(0, most)} with a hard limit of {limit} open files:"
             f" {advice} (`ulimit -Hn`)"
         )
+
+
+def files_for_callers(config: Config, limit: int) -> int:
+    """How many connections of callers a process that may open `limit` files can carry."""
+    return max(1, limit - FILES_OF_OUR_OWN - FILES_PER_CALL * config.concurrency)
 
 
 def _value(

@@ -6,7 +6,7 @@ import attrs
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from chatgpt_source.admin import Admin
+from chatgpt_source.admin import Admin, Admission
 from chatgpt_source.pipeline import Pipeline
 from chatgpt_source.watch import Watchers
 from chatgpt_source.web import BoundedSite
@@ -56,9 +56,14 @@ class AdminTestCase(DoorTestCase):
             cast(Any, self.clock),
             self.intake.answer,
             self.config.max_body_size,
-            self.intake.refused,
+            refused=self.intake.refused,
         )
-        self.back = BoundedSite(cast(Any, self.clock), self.admin.answer, self.config.max_body_size)
+        self.back = BoundedSite(
+            cast(Any, self.clock),
+            self.admin.answer,
+            self.config.max_body_size,
+            Admission(self.config.admin_auth).refusal,
+        )
         self.journal.recover(self.config.everyday_limit, "UTC")
         self.pipeline.start()
         self.admin.start()

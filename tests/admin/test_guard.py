@@ -1,8 +1,13 @@
 """Who may talk to the admin site: neither a name that was made to lead here, nor another's page."""
 
+from base64 import b64encode
+
+import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.admin.guard import is_known_host
+from chatgpt_source.config import Credentials
+from chatgpt_source.secret import Secret
 from tests.admin.common import AdminTestCase
 
 ONE_OF_OURS = "/api/prompts"
@@ -51,12 +56,38 @@ class RebindingTests(AdminTestCase):
         self.assertEqual(self.model.calls, [])
 
     def test_two_hosts_are_none(self) -> None:
-        self.assert_problem(self.get("/api/status", Host="localhost"), 403)
+        self.assert_problem(self.get("/api/status", Host="localhost"), 400)
 
     def test_as_our_users_call_it(self) -> None:
         for self.host in ("127.0.0.1:9464", "[::1]:9464", "localhost"):
             self.assertEqual(self.get("/api/status").status, 200)
             self.assertEqual(self.get("/").status, 200)
+
+
+class CredentialsTests(AdminTestCase):
+    config = attrs.evolve(
+        AdminTestCase.config, admin_auth=Credentials((), {"ann": Secret("secret")})
+    )
+    KNOWN = "Basic " + b64encode(b"ann:secret").decode()
+
+    def test_are_asked_of_all(self) -> None:
+        for path in ("/", "/metrics", "/api/status", "/nothing"):
+            answer = self.get(path)
+            self.assert_problem(answer, 401)
+            self.assertIn("Basic", answer.headers["www-authenticate"])
+        self.assert_problem(self.send(ONE_OF_OURS, b"x"), 401)
+        self.assertEqual(self.get("/metrics", Authorization=self.KNOWN).status, 200)
+
+    def test_go_by_any_name(self) -> None:
+        self.host = "admin.example"
+        self.assertEqual(self.get("/api/status", Authorization=self.KNOWN).status, 200)
+        self.assert_problem(self.get("/api/status"), 401)
+
+    def test_are_no_use_to_another_page(self) -> None:
+        answer = self.send(ONE_OF_OURS, b"x", Authorization=self.KNOWN, Origin="http://evil")
+        self.assert_problem(answer, 403)
+        answer = self.send(ONE_OF_OURS, b"x", Authorization=self.KNOWN)
+        self.assertEqual(answer.status, 202)
 
 
 class ForgeryTests(AdminTestCase):

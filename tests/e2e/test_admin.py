@@ -223,6 +223,18 @@ class StartTests(AdminCase):
             self.assertNotIn("Traceback", said)
             self.assertIn("can't be listened on", said)
 
+    async def test_a_warning_where_strangers_reach_it(self):
+        auth = {"basic": {"ann": "secret"}}
+        for settings, warned in (
+            ({"admin": f"tcp:{free_port()}"}, True),
+            ({"admin": f"tcp:{free_port()}", "admin_auth": auth}, False),
+            ({}, False),
+        ):
+            daemon = self.daemon(auth=auth, **settings)
+            process = await daemon.start()
+            await daemon.stop()
+            self.assertEqual("anyone who reaches the admin site" in process.text, warned, settings)
+
     async def test_who_does_not_use_it_does_not_pay(self):
         program = (
             "import sys, chatgpt_source.service;"
