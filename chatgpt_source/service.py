@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from twisted.application.service import IService, Service
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, succeed
@@ -44,7 +43,7 @@ from chatgpt_source.prompt import JournalError, JournalUnavailable
 from chatgpt_source.quota import Calendar, Midnight
 from chatgpt_source.span import NO_SPANS, Spans, are_wanted
 from chatgpt_source.watch import Watchers
-from chatgpt_source.web import BoundedRequest, BoundedSite
+from chatgpt_source.web import BoundedRequest, BoundedSite, origin_of
 
 log = get_logger(__name__)
 
@@ -300,8 +299,8 @@ class _Running:
             limit=config.everyday_limit,
             zone=config.timezone.key,
             model=config.model,
-            base=_host(config.base_url),
-            target=_host(config.target),
+            base=origin_of(config.base_url),
+            target=origin_of(config.target),
             origin=config.origin,
         )
         log.info("the journal is {path}", path=self._journal.location)
@@ -385,12 +384,6 @@ async def _bounded(step: Deferred[Any] | None, clock: Any) -> bool:
 def _closed(pool: HTTPConnectionPool) -> Deferred[Any]:
     done: Deferred[Any] = pool.closeCachedConnections()
     return done
-
-
-def _host(url: str) -> str:
-    """A URL's scheme, host and port: the rest may hold a secret."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _end_at_once_on_a_second_signal() -> None:
