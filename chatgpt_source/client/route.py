@@ -11,6 +11,7 @@ from zope.interface import implementer
 from chatgpt_source import __version__
 from chatgpt_source.client.connect import CONNECT_TIMEOUT, Endpoints, Guarded
 from chatgpt_source.client.tunnel import ProxyEndpoint
+from chatgpt_source.client.unpack import unpacked
 from chatgpt_source.proxy import Proxies, Proxy
 
 _USER_AGENT = b"chatgpt-source/" + __version__.encode("ascii")
@@ -59,7 +60,7 @@ class Router:
                 if proxy.authorization is not None:
                     headers.setRawHeaders(b"Proxy-Authorization", [proxy.authorization])
         response: Deferred[IResponse] = agent.request(method, uri, headers, bodyProducer)
-        return response
+        return response.addCallback(unpacked)
 
     def _through(self, proxy: Proxy, peer: tuple[bytes, int]) -> Any:
         """The agent that asks a proxy for the pages of one peer.

@@ -8,6 +8,7 @@ from twisted.web._newclient import ParseError
 
 from chatgpt_source.client.connect import TooLongHead
 from chatgpt_source.client.tunnel import ProxyFailed
+from chatgpt_source.client.unpack import BadlyPacked
 
 _WORDS: dict[type[BaseException], str] = {
     TimeoutError: "no answer in time",
@@ -21,6 +22,7 @@ _WORDS: dict[type[BaseException], str] = {
     ParseError: "its answer is not valid HTTP",
     ValueError: "its answer is not valid HTTP",
     KeyError: "its answer is not valid HTTP",
+    BadlyPacked: "it is not valid gzip",
     TooLongHead: "its answer's head is too long",
 }
 

@@ -1,6 +1,5 @@
 """The HTTP client, against real peers on loopback that behave in every way peers do."""
 
-import gzip
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -220,20 +219,6 @@ class WholeTests(ClientCase):
         reply = await self.post(self.serve(Peer(b"HTTP/1.1 200 OK\r\n\r\nabc", close=True)))
         self.assertEqual((reply.body, reply.flaw), (b"abc", None))
 
-    async def test_gzip(self) -> None:
-        packed = gzip.compress(b"a" * 900)
-        head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n"
-        peer = Peer(head % len(packed) + packed)
-        reply = await self.post(self.serve(peer))
-        self.assertEqual((reply.body, reply.flaw), (b"a" * 900, None))
-        self.assertIn(b"accept-encoding: gzip", peer.requests[0][0].lower())
-
-    async def test_gzip_that_is_none(self) -> None:
-        head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 9\r\n\r\nMODELMARK"
-        reply = await self.post(self.serve(Peer(head)))
-        self.assertEqual((reply.status, reply.body), (200, b""))
-        self.assertNotIn("MARK", str(reply.flaw))
-
     async def test_interim_answers(self) -> None:
         reply = await self.post(self.serve(Peer(b"HTTP/1.1 103 Early Hints\r\n\r\n" + OK)))
         self.assertEqual((reply.status, reply.body), (200, b"ok"))
@@ -402,14 +387,6 @@ class CapTests(ClientCase):
         peer = Peer(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n" + b"a" * 10)
         reply = await self.post(self.serve(peer), most=10)
         self.assertEqual((reply.body, reply.flaw), (b"a" * 10, None))
-
-    async def test_what_unpacks_to_more(self) -> None:
-        packed = gzip.compress(bytes(10**6))
-        head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 999999\r\n\r\n"
-        peer = Peer(head + packed)
-        reply = await self.post(self.serve(peer), most=10)
-        self.assertEqual((len(reply.body), reply.flaw), (10, "was longer than it may be"))
-        await peer.connections[0].gone
 
 
 class FaultTests(ClientCase):
