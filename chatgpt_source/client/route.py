@@ -46,9 +46,10 @@ class Router:
         headers: Headers | None = None,
         bodyProducer: IBodyProducer | None = None,  # noqa: N803
     ) -> Deferred[IResponse]:
-        """Send a request; its headers, which treq has copied for us, get User-Agent."""
+        """Send a request; its headers, which treq has copied for us, get User-Agent if need be."""
         headers = headers or Headers()
-        headers.setRawHeaders(b"User-Agent", [_USER_AGENT])
+        if not headers.hasHeader(b"User-Agent"):
+            headers.setRawHeaders(b"User-Agent", [_USER_AGENT])
         agent = self._direct
         if self._proxies.http is not None and uri.startswith(b"http:"):
             parsed = URI.fromBytes(uri)

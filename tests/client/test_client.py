@@ -195,6 +195,14 @@ class WholeTests(ClientCase):
         self.assertNotIn(b"cookie", named)
         self.assertNotIn(b"transfer-encoding", named)
 
+    async def test_user_agent_may_be_given(self) -> None:
+        peer = Peer()
+        url = self.serve(peer)
+        await self.client.post(url, Headers({"User-Agent": ["mine"]}), b"", timeout=5, most=9)
+        head = peer.requests[0][0].lower()
+        self.assertIn(b"\r\nuser-agent: mine\r\n", head)
+        self.assertEqual(head.count(b"user-agent"), 1)
+
     async def test_headers_given_are_not_changed(self) -> None:
         headers = Headers({b"A": [b"b"]})
         await self.client.post(self.serve(Peer()), headers, b"x", timeout=10, most=10)
