@@ -450,6 +450,12 @@ class FaultTests(ClientCase):
             self.assertEqual((reply.status, reply.body), (200, b"abc"))
             self.assertRegex(str(reply.flaw), r"^was cut short \(.+\)$")
 
+    async def test_chunks_that_are_none(self) -> None:
+        head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        for chunks in (b"MARK\r\n", b"-5\r\nMARKS\r\n0\r\n\r\n"):
+            reply = await self.post(self.serve(Peer(head + chunks)))
+            self.assertEqual(reply.flaw, "was cut short (its answer is not valid HTTP)")
+
     async def test_no_answer_in_time(self) -> None:
         peer = Peer(None)
         words = await self.error(NoReply, self.post(self.serve(peer), timeout=0.2))
