@@ -182,6 +182,7 @@ def run(reactor: Any, environ: Mapping[str, str], ports: tuple[int, int], say: S
     port, display_port = (choose_port(wanted, say) for wanted in ports)
     config = make_config(endpoint, port, display_port, environ.get("LOG_LEVEL") or "warn")
     log.set_level(config.log_level)
+    log.set_format("text")
     globalLogBeginner.beginLoggingTo([log.stdout()], redirectStandardIO=False)
     with TemporaryDirectory(prefix="chatgpt-source-demo-") as folder:
         journal = Path(folder, config.journal)

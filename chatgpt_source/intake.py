@@ -20,6 +20,7 @@ from chatgpt_source.pipeline import Pipeline
 from chatgpt_source.prompt import (
     DEFAULT_SOURCE,
     DEFAULT_TYPE,
+    Draining,
     JournalUnavailable,
     KeyReused,
     Prompt,
@@ -158,9 +159,17 @@ class Intake:
                 "this Idempotency-Key came before with another prompt, vanus-source or vanus-type:"
                 " use a new key for a new prompt",
             ) from None
+        request.about = admitted.id
         if not admitted.repeated:
             self.pipeline.accepted()
-            log.info("accepted: id={id} bytes={size}", id=prompt.id, size=len(body))
+            request.told = True
+            log.info(
+                "accepted: id={id} bytes={bytes} status={status} seconds={seconds:.3f}",
+                id=prompt.id,
+                bytes=len(body),
+                status=202,
+                seconds=self.clock.seconds() - request.began,
+            )
         request.answer(
             202,
             to_json({"id": admitted.id, "status": "accepted"}),
@@ -178,6 +187,7 @@ class Intake:
             raise Problem(
                 404, "no prompt has this id: it was never accepted, or its record has expired"
             )
+        request.about = record.id
         request.answer(200, to_json(record.told()))
 
     async def alive(self, request: BoundedRequest) -> None:
@@ -196,8 +206,10 @@ class Intake:
             detail = f"{refusal.reason}: send it again after midnight ({self.config.timezone.key})"
             return Problem(429, detail, headers | self._rate_limit(day, 0), QUOTA_EXCEEDED)
         if isinstance(refusal, JournalUnavailable):
-            return Problem(503, f"the journal can't be used: {refusal.reason}; try later", headers)
-        return Problem(503, f"{refusal.reason}: send it again later", headers)
+            detail = f"the journal can't be used: {refusal.reason}; try later"
+            return Problem(503, detail, headers, word="journal")
+        word = "stopping" if isinstance(refusal, Draining) else "backlog"
+        return Problem(503, f"{refusal.reason}: send it again later", headers, word=word)
 
     def _rate_limit(self, day: Day, left: int) -> dict[str, str]:
         """The RateLimit header fields (draft-ietf-httpapi-ratelimit-headers-10)."""

@@ -15,18 +15,21 @@ from twisted.application.service import IService, Service
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.threads import deferToThreadPool
+from twisted.logger import ILogObserver
 from twisted.python import usage
+from twisted.python.components import Componentized
 from twisted.python.threadpool import ThreadPool
 from twisted.web.client import HTTPConnectionPool
 
 from chatgpt_source import __version__
+from chatgpt_source.access import AccessLog
 from chatgpt_source.client import make_client
 from chatgpt_source.config import Config, ConfigError, load, require_files
 from chatgpt_source.delivery import Target
 from chatgpt_source.health import Health
 from chatgpt_source.intake import Intake
 from chatgpt_source.journal.sqlite import SqliteJournal, check_journal, open_journal
-from chatgpt_source.log import get_logger, set_level
+from chatgpt_source.log import get_logger, is_stdout_the_log, set_format, set_level, stdout
 from chatgpt_source.openai import Model
 from chatgpt_source.pipeline import Pipeline
 from chatgpt_source.prompt import JournalError, JournalUnavailable
@@ -73,8 +76,14 @@ def makeService(options: Options) -> IService:
     except (ConfigError, JournalError, PortUnavailable) as error:
         raise SystemExit(str(error)) from None
     set_level(config.log_level)
+    set_format(config.log_format)
     return ChatGPTSource(
-        reactor, config, journal, interface, foreground=bool(twistd.get("nodaemon", True))
+        reactor,
+        config,
+        journal,
+        interface,
+        foreground=bool(twistd.get("nodaemon", True)),
+        log_to_stdout=is_stdout_the_log(twistd),
     )
 
 
@@ -88,25 +97,41 @@ class ChatGPTSource(Service):
         interface: Where to listen.
         foreground: Whether a failed start may end the process, as it must under --nodaemon; where
             twistd has forked, only an exception reaches the parent.
+        log_to_stdout: Whether to take the log of the application it joins.
     """
 
     name = "chatgpt-source"
 
     def __init__(
-        self, reactor: Any, config: Config, journal: Path, interface: str, *, foreground: bool
+        self,
+        reactor: Any,
+        config: Config,
+        journal: Path,
+        interface: str,
+        *,
+        foreground: bool,
+        log_to_stdout: bool = False,
     ) -> None:
         self._reactor = reactor
         self._config = config
         self._journal_path = journal
         self._interface = interface
         self._foreground = foreground
+        self._log_to_stdout = log_to_stdout
         self._port: IListeningPort | None = None
         self._running: _Running | None = None
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Join an application; twistd asks it for an observer unless `--logger` names one."""
+        if self._log_to_stdout and isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, stdout())
+        super().setServiceParent(parent)
 
     def privilegedStartService(self) -> None:
         """Take the port, while ports under 1024 are still allowed."""
         super().privilegedStartService()
-        site = BoundedSite(self._reactor, self._answer, self._config.max_body_size)
+        access = AccessLog(self._reactor)
+        site = BoundedSite(self._reactor, self._answer, self._config.max_body_size, access)
         self._port = self._or_end(
             lambda: listen(self._reactor, self._config.port, self._interface, site)
         )

@@ -35,6 +35,20 @@ DROPPED_FOR = 30.0
 """Seconds an oversized body may take before its connection is closed."""
 
 
+WORDS = {
+    400: "invalid",
+    401: "unauthorized",
+    404: "unknown",
+    405: "method",
+    413: "too-large",
+    415: "charset",
+    422: "key-reused",
+    429: "quota",
+    500: "defect",
+}
+"""Why a request is refused, in a word, where the status says it all."""
+
+
 class Problem(Exception):
     """A refusal that becomes a response.
 
@@ -43,6 +57,7 @@ class Problem(Exception):
         detail: What is wrong and what to do about it; nothing of the request's own text.
         headers: Further headers of the response.
         type: The problem's type, a URI.
+        word: Why, in a word, for the log.
     """
 
     def __init__(
@@ -51,12 +66,14 @@ class Problem(Exception):
         detail: str,
         headers: Mapping[str, str] | None = None,
         type: str = "about:blank",  # noqa: A002 - RFC 9457's name
+        word: str = "",
     ) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
         self.headers = headers or {}
         self.type = type
+        self.word = word or WORDS.get(status, "")
 
     def body(self) -> bytes:
         """The problem as JSON (RFC 9457, section 3)."""
@@ -75,12 +92,26 @@ class BoundedRequest(Request):
 
     Of a larger body the excess is dropped as it arrives, and the 413 is sent at its end: an answer
     that came before would be lost to a client that is still sending.
+
+    Attributes:
+        limit: Bytes the body may have.
+        oversized: Whether it has more.
+        began: When it began to arrive.
+        about: The id of the prompt it is about, once known.
+        why: Why it is refused, in a word.
+        told: Whether the log has its line.
     """
 
-    def __init__(self, limit: int, channel: HTTPChannel, *args: Any, **options: Any) -> None:
+    def __init__(
+        self, limit: int, access: "Access", channel: HTTPChannel, *args: Any, **options: Any
+    ) -> None:
         super().__init__(channel, *args, **options)
         self.limit = limit
         self.oversized = False
+        self.began: float = channel.site.reactor.seconds()  # type: ignore[attr-defined]
+        self.about = self.why = ""
+        self.told = False
+        self._access = access
         self._body = BytesIO()
         self._size = 0
         self._gone = False
@@ -135,7 +166,10 @@ class BoundedRequest(Request):
         """Send a response, unless the caller has hung up."""
         self._disarm()
         if self._gone:
+            self.why = "hung-up"
+            self._tell(status, 0)
             return
+        self._tell(status, len(body))
         self.setResponseCode(status, HTTPStatus(status).phrase.encode("ascii"))
         self.setHeader("Content-Type", media_type)
         self.setHeader("Content-Length", str(len(body)))
@@ -147,6 +181,7 @@ class BoundedRequest(Request):
 
     def refuse(self, problem: Problem) -> None:
         """Send a problem."""
+        self.why = problem.word
         self.answer(problem.status, problem.body(), problem.headers, "application/problem+json")
 
     def _drop(self) -> None:
@@ -160,7 +195,9 @@ class BoundedRequest(Request):
         if self._gone:
             return
         self._gone = True
+        self.why = WORDS[413]
         body = too_large(self.limit).body()
+        self._tell(413, len(body))
         self.channel.transport.write(  # type: ignore[union-attr] # it is connected
             b"HTTP/1.1 413 %s\r\nContent-Type: application/problem+json\r\n"
             b"Content-Length: %d\r\nConnection: close\r\n\r\n%s"
@@ -168,12 +205,19 @@ class BoundedRequest(Request):
         )
         self.channel.loseConnection()
 
+    def _tell(self, status: int, size: int) -> None:
+        if not self.told:
+            self.told = True
+            self._access(self, status, size)
+
     def _disarm(self) -> None:
         if self._deadline is not None and self._deadline.active():
             self._deadline.cancel()
 
 
 Handler = Callable[[BoundedRequest], Coroutine[Deferred[Any], Any, None]]
+Access = Callable[[BoundedRequest, int, int], None]
+"""Takes note of a request, the status it is answered with, and the bytes of the answer's body."""
 
 
 class _Leaf(Resource):
@@ -202,22 +246,29 @@ class _Leaf(Resource):
 
 
 class BoundedSite(Site):
-    """An HTTP server that keeps no access log: it would cost a third of a small request.
+    """An HTTP server; Twisted's own access log would cost a third of a small request.
 
     Args:
         reactor: Times the connections out.
         handler: Answers each request, or raises Problem; any other exception becomes a 500.
         max_body_size: Bytes a request's body may have; the handler is to refuse `oversized` ones
             with `too_large`.
+        access: Takes note of each answer.
     """
 
     noisy = False
 
-    def __init__(self, reactor: IReactorTime, handler: Handler, max_body_size: int) -> None:
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        handler: Handler,
+        max_body_size: int,
+        access: Access = lambda *_: None,
+    ) -> None:
         super().__init__(
             _Leaf(handler),
             reactor=reactor,
-            requestFactory=partial(BoundedRequest, max_body_size),
+            requestFactory=partial(BoundedRequest, max_body_size, access),
             parsePOSTFormSubmission=False,  # what curl sends by default is not a form here
         )
 

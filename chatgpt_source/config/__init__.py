@@ -16,6 +16,7 @@ from chatgpt_source.config import readers, secrets
 from chatgpt_source.config.document import read_document
 from chatgpt_source.config.mistakes import ConfigError
 from chatgpt_source.config.readers import Reader, Wrong
+from chatgpt_source.log import FORMATS
 from chatgpt_source.secret import Secret
 
 __all__ = ["DEFAULT_FILE", "INCLUDABLE", "Config", "ConfigError", "load", "require_files"]
@@ -142,6 +143,7 @@ class Config:
         env=("LOG_LEVEL",),
         read_env=readers.log_level,
     )
+    log_format: str = _key(readers.one_of(*FORMATS), "auto")
     extensions: Mapping[str, str] = _platform(
         readers.extensions, attrs.Factory(dict), "K_CE_OVERRIDES"
     )

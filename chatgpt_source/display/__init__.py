@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IListeningPort, IReactorTCP, IReactorTim
 from twisted.python import usage
 
 from chatgpt_source.display.events import Refused, quoted, read_events, render_events
-from chatgpt_source.log import get_logger
+from chatgpt_source.log import get_logger, set_format
 from chatgpt_source.web import (
     BoundedRequest,
     BoundedSite,
@@ -170,5 +170,6 @@ def makeService(options: Options) -> IService:
         interface = probe_port(port)
     except PortUnavailable as error:
         raise SystemExit(str(error)) from None
+    set_format("text")  # among the events, which are for people too
     real: Any = reactor
     return DisplayService(real, port, interface, DisplaySite(sys.stdout, real))

@@ -120,7 +120,7 @@ class SecretTests(DaemonCase):
             self.assertNotIn(MARK.encode(), answer.body)
             self.assertNotIn(MARK, repr(list(answer.headers.getAllRawHeaders())))
 
-    async def through_everything(self, *options):
+    async def through_everything(self, *options, log_format="auto"):
         self.openai.script = self.script
         config = self.config(
             token=TOKEN,
@@ -128,6 +128,7 @@ class SecretTests(DaemonCase):
             base_url=f"{self.openai.origin}/{MARK}/v1",
             system_prompt=f"{MARK} system",
             log_config={"log_level": "debug"},
+            log_format=log_format,
             max_body_size=1000,
         )
         # The fake answers where it is told to, not where OpenAI's servers do.
@@ -156,13 +157,31 @@ class SecretTests(DaemonCase):
         self.assertTrue(self.target.requests)
         self.assertIn(MARK, json.dumps(self.target.requests[0].document))
         self.assertIn("delivered: ", daemon.text)
+        self.assertIn("request: ", daemon.text)
         self.assert_discreet(daemon)
+        return daemon.text.splitlines()
 
-    async def test_our_log(self):
-        await self.through_everything()
+    async def test_json(self):
+        lines = list(map(json.loads, await self.through_everything()))
+        for start, members in (
+            ("accepted: ", {"id", "bytes", "status", "seconds"}),
+            ("request: ", {"method", "route", "status", "seconds", "bytes"}),
+            ("answered: ", {"id", "asks", "request_id"}),
+            ("delivered: ", {"id", "deliveries"}),
+            ("set aside: ", {"id", "reason"}),
+        ):
+            told = [line for line in lines if line["message"].startswith(start)]
+            self.assertTrue(told, start)
+            for line in told:
+                self.assertLessEqual(members, set(line))
 
-    async def test_default_log(self):
-        await self.through_everything("--no_save")
+    async def test_text(self):
+        for line in await self.through_everything(log_format="text"):
+            self.assertRegex(line, r"^20\d\d-\S+Z (debug|info|warn|error|fatal) +\S")
+
+    async def test_twistds_own_choice_of_log(self):
+        for line in await self.through_everything("--no_save"):
+            json.loads(line)
 
     async def test_target_that_holds(self):
         self.target.script = lambda _: Reply(403, MARK.encode(), TELLTALE)
@@ -201,6 +220,7 @@ class SecretTests(DaemonCase):
         await self.see(daemon, ids)
         log = (daemon.dir / "twistd.log").read_text()
         self.assertIn(f"accepted: id={ids[0]}", log)
+        self.assertIn("request: method=", log)
         self.assertNotIn(MARK, log)
         self.assert_discreet(daemon)
 
