@@ -3,13 +3,14 @@
 import os
 import resource
 import signal
+import sys
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from threading import Thread
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from typing import Any, ClassVar, TypeVar
 
 from twisted.application.service import IService, Service
 from twisted.internet.defer import Deferred, TimeoutError
@@ -21,7 +22,7 @@ from twisted.python.components import Componentized
 from twisted.python.threadpool import ThreadPool
 from twisted.web.client import HTTPConnectionPool
 
-from chatgpt_source import __version__
+from chatgpt_source import __version__, check
 from chatgpt_source.access import AccessLog
 from chatgpt_source.client import make_client
 from chatgpt_source.config import Config, ConfigError, load, require_files
@@ -45,13 +46,30 @@ T = TypeVar("T")
 
 
 class Options(usage.Options):
-    """What `twistd chatgpt-source` takes: nothing, the settings are in the config file."""
+    """What `twistd chatgpt-source` takes; the settings are in the config file."""
 
+    optFlags: ClassVar = [
+        ["check", None, "Say what the daemon would do, or what is wrong, without starting it."]
+    ]
     longdesc = (
         "Takes prompts by POST, asks a chat model, and delivers the answers as CloudEvents. It is"
         " configured by the YAML file that CONNECTOR_CONFIG names (default"
         " /vanus-connect/config/config.yml) and by the environment; see the README."
     )
+
+    def postOptions(self) -> None:
+        """Do what --check says, here: twistd would next mind a running daemon's pidfile.
+
+        Raises:
+            SystemExit: With status 0 if the daemon would start, else with a line for each mistake.
+        """
+        if self["check"]:
+            try:
+                facts = check.gather(os.environ, self.parent or {}, time.time())
+            except check.Mistakes as mistakes:
+                raise SystemExit(str(mistakes)) from None
+            sys.stdout.write("".join(f"{line}\n" for line in check.tell(facts)))
+            raise SystemExit(0)
 
 
 def makeService(options: Options) -> IService:
@@ -68,10 +86,10 @@ def makeService(options: Options) -> IService:
     twistd: Mapping[str, Any] = options.parent or {}
     try:
         config = load(os.environ)
-        require_files(config, _hard_limit())
-        journal = Path(twistd.get("rundir", "."), config.journal).absolute()
+        require_files(config, check.hard_limit())
+        journal = check.journal_path(config, twistd)
         interface = probe_port(config.port)
-        if not twistd.get("uid") and not twistd.get("gid"):
+        if not check.changes_user(twistd):
             check_journal(journal)  # else it would be made as the wrong user's
     except (ConfigError, JournalError, PortUnavailable) as error:
         raise SystemExit(str(error)) from None
@@ -218,8 +236,8 @@ class _Running:
             limit=config.everyday_limit,
             zone=config.timezone.key,
             model=config.model,
-            base=_host(config.base_url),
-            target=_host(config.target),
+            base=check.host(config.base_url),
+            target=check.host(config.target),
             origin=config.origin,
         )
         log.info("the journal is {path}", path=self._journal.location)
@@ -259,22 +277,11 @@ def _closed(pool: HTTPConnectionPool) -> Deferred[Any]:
     return done
 
 
-def _host(url: str) -> str:
-    """A URL's scheme, host and port: the rest may hold a secret."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"
-
-
 def _end_at_once_on_a_second_signal() -> None:
     """Whoever asks twice does not want to wait; what is under way is in the journal."""
     for number in (signal.SIGTERM, signal.SIGINT):
         with suppress(ValueError):  # not in the main thread: an embedding program's business
             signal.signal(number, lambda number, _: os._exit(128 + number))
-
-
-def _hard_limit() -> int:
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    return hard if hard != resource.RLIM_INFINITY else 2**31
 
 
 def _raise_file_limit() -> None:

@@ -277,7 +277,15 @@ class BoundedSite(Site):
 
 
 class PortUnavailable(Exception):
-    """A port that can't be listened on; the text is one line that says why and what to do."""
+    """A port that can't be listened on; the text is one line that says why and what to do.
+
+    Attributes:
+        taken: Whether it is because somebody else listens there.
+    """
+
+    def __init__(self, text: str, *, taken: bool = False) -> None:
+        super().__init__(text)
+        self.taken = taken
 
 
 def probe_port(port: int) -> str:
@@ -296,7 +304,8 @@ def probe_port(port: int) -> str:
     except OSError as error:
         raise PortUnavailable(
             f"port {port} can't be listened on ({error.strerror}): stop what uses it, or choose"
-            " another port"
+            " another port",
+            taken=error.errno == errno.EADDRINUSE,
         ) from None
 
 

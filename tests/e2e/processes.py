@@ -13,7 +13,7 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from inspect import isawaitable
 from pathlib import Path
@@ -295,7 +295,7 @@ class Daemon:
             self.config_file.write_bytes(text if isinstance(text, bytes) else text.encode())
             self.environ.setdefault("CONNECTOR_CONFIG", str(self.config_file))
 
-    def launch(self, *options: str) -> Running:
+    def launch(self, *options: str, arguments: Sequence[str] = ("chatgpt-source",)) -> Running:
         """Start twistd with options, and do not wait for anything."""
         program = [str(TWISTD)]
         if self._prelude:
@@ -305,7 +305,7 @@ class Daemon:
         reactor.spawnProcess(
             self.process,
             program[0],
-            [*program, *options, "chatgpt-source"],
+            [*program, *options, *arguments],
             env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **self.environ},
             path=str(self.dir),
         )
