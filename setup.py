@@ -14,10 +14,13 @@ setup(
     # By hand: find_packages() does not see twisted.plugins, which must have no __init__.py.
     packages=[
         "chatgpt_source",
+        "chatgpt_source.client",
+        "chatgpt_source.admin",
         "chatgpt_source.config",
         "chatgpt_source.display",
         "chatgpt_source.journal",
         "chatgpt_source.journal.sqlite",
+        "chatgpt_source.listen",
         "twisted.plugins",
     ],
     package_data={"chatgpt_source": ["py.typed"]},
@@ -25,9 +28,11 @@ setup(
     install_requires=[
         "attrs>=23.2",
         "cloudevents>=2.2,<3",
+        "cryptography>=39",
+        "prometheus-client>=0.21",
         "pyyaml>=6.0.1",
-        "treq>=24.9.1",
-        "twisted[tls]>=24.7",
+        "treq>=26.7",
+        "twisted[tls]>=26.10",
         # Slim images carry no zoneinfo, and `timezone` must work in them.
         "tzdata>=2024.1",
     ],
@@ -35,7 +40,15 @@ setup(
         "console_scripts": ["chatgpt-source-journal = chatgpt_source.journal.command:main"]
     },
     extras_require={
-        "test": ["hypothesis>=6.100", "kubernetes-validate>=1.31"],
+        "test": [
+            "hypothesis>=6.100",
+            "kubernetes-validate>=1.31",
+            # The types that OpenAI's own SDK makes of their published schema.
+            "openai>=2",
+            # A real proxy.
+            "proxy.py>=2.4.10",
+            "standardwebhooks>=1.0",
+        ],
         "lint": [
             "import-linter>=2.1",
             "mypy>=1.14",

@@ -38,7 +38,7 @@ class AccessLog:
             status: How.
             size: Bytes of the answer's body; 0 if the caller had hung up.
         """
-        route = request.route() if request.path else ""  # none yet, before the body's end
+        route = request.route() if request.path else ""  # none: it can't be parsed
         if route in PROBES:
             return
         method = request.method.decode("ascii", "replace")

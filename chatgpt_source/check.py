@@ -10,9 +10,25 @@ from attrs import frozen
 
 from chatgpt_source.config import Config, ConfigError, load, require_files
 from chatgpt_source.journal.sqlite.look import Seen, look
+from chatgpt_source.listen import (
+    PortUnavailable,
+    check,
+    is_exposed,
+    parse,
+    port_string,
+    probe_port,
+)
 from chatgpt_source.prompt import JournalError, State
 from chatgpt_source.quota import day_at
-from chatgpt_source.web import PortUnavailable, probe_port
+
+UNGUARDED = (
+    "anyone who reaches the prompt port can spend the day's prompts: set `auth`, or let `listen` be"
+    " a place that only your callers reach"
+)
+UNGUARDED_ADMIN = (
+    "anyone who reaches the admin site can send prompts, too: set `admin_auth`, or let `admin` be a"
+    " place that only operators reach"
+)
 
 
 class Mistakes(Exception):
@@ -26,13 +42,13 @@ class Facts:
     Attributes:
         config: The settings.
         journal: What is in the journal.
-        port_taken: Whether somebody listens at the port.
+        taken: Whether somebody listens where it would.
         files: How many files the process may open.
     """
 
     config: Config
     journal: Seen
-    port_taken: bool
+    taken: bool
     files: int
 
 
@@ -64,16 +80,52 @@ def gather(environ: Mapping[str, str], twistd: Mapping[str, Any], now: float) ->
         journal = look(path, day, now, as_writer=not changes_user(twistd))
     except JournalError as error:
         mistakes.append(str(error))
-    port_taken = False
-    try:
-        probe_port(config.port)
-    except PortUnavailable as error:
-        port_taken = error.taken
-        if not (port_taken and journal.in_use):  # else it is that daemon's
-            mistakes.append(str(error))
+    taken = False
+    for where, check_one in ((config.listen, check_prompts), (config.admin, check_admin)):
+        if where and parse(where).kind == "systemd" and "LISTEN_FDS" not in environ:
+            continue  # systemd passes it to what it starts, and to nobody else
+        try:
+            check_one(config)
+        except PortUnavailable as error:
+            if error.taken and journal.in_use:  # by that daemon
+                taken = True
+            else:
+                mistakes.append(str(error))
     if mistakes:
         raise Mistakes("\n".join(mistakes))
-    return Facts(config, journal, port_taken, files)
+    return Facts(config, journal, taken, files)
+
+
+def check_prompts(config: Config) -> str:
+    """See whether prompts can be listened for; returns the endpoint string.
+
+    Raises:
+        PortUnavailable: If they can't.
+    """
+    where = config.listen or port_string(config.port, probe_port(config.port))
+    check(where)
+    return where
+
+
+def check_admin(config: Config) -> None:
+    """See whether operators can be listened for, if they are to be.
+
+    Raises:
+        PortUnavailable: If they can't.
+    """
+    if config.admin is not None:
+        check(config.admin, "admin")
+
+
+def unguarded(config: Config) -> Sequence[str]:
+    """What strangers can do, a line each."""
+    prompts = config.listen or f"tcp:{config.port}"
+    lines = []
+    if config.auth is None and is_exposed(prompts):
+        lines.append(UNGUARDED)
+    if config.admin is not None and config.admin_auth is None and is_exposed(config.admin):
+        lines.append(UNGUARDED_ADMIN)
+    return lines
 
 
 def tell(facts: Facts) -> Sequence[str]:
@@ -82,7 +134,10 @@ def tell(facts: Facts) -> Sequence[str]:
     left = max(0, config.everyday_limit - journal.used)
     lines = {
         "settings": config.origin,
-        "listens": f"port {config.port}" + (", where a daemon listens now" * facts.port_taken),
+        "listens": (
+            (config.listen or f"port {config.port}") + ", where a daemon listens now" * facts.taken
+        ),
+        "admin": config.admin or "nowhere",
         "asks": f"{config.model} at {host(config.base_url)}",
         "delivers": f"to {host(config.target)}",
         "limit": (
@@ -97,7 +152,7 @@ def tell(facts: Facts) -> Sequence[str]:
         "chatgpt-source would start"
         + (", once the daemon that uses this journal has stopped" if journal.in_use else ""),
         *(f"{name + ':':<10}{value}" for name, value in lines.items()),
-        *(f"warning:  {warning}" for warning in config.warnings),
+        *(f"warning:  {warning}" for warning in (*config.warnings, *unguarded(config))),
     ]
 
 

@@ -1,12 +1,19 @@
-"""The CloudEvent call: an event to the target (HTTP binding, structured mode)."""
+"""The CloudEvent call: an event to its receiver (HTTP binding, structured or binary mode)."""
+
+import hashlib
+import hmac
+from base64 import b64decode, b64encode
+from collections.abc import Mapping, Sequence
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.http_headers import Headers
 
 from chatgpt_source.client import Client, FixedURL, NoReply, NotSent
-from chatgpt_source.event import CONTENT_TYPE
+from chatgpt_source.event import CONTENT_TYPE, binary
+from chatgpt_source.journal import Delivery
 from chatgpt_source.prompt import Again
 from chatgpt_source.retry import retry_after, target_error
+from chatgpt_source.secret import Secret
 
 TIMEOUT = 30.0
 MOST_BYTES = 64 * 2**10
@@ -14,29 +21,43 @@ MOST_BYTES = 64 * 2**10
 
 
 class Target:
-    """Delivers to the one receiver of events.
+    """Delivers to one receiver of events.
 
     Args:
         client: Makes the call.
-        clock: Tells what a `Retry-After` date means.
+        clock: Tells what a `Retry-After` date means, and when a delivery was signed.
         url: The receiver.
+        mode: `structured` or `binary`.
+        headers: Headers of each call.
+        signing: The secrets it is signed with (Standard Webhooks); several while they are rotated.
     """
 
-    def __init__(self, client: Client, clock: IReactorTime, url: str) -> None:
+    def __init__(
+        self,
+        client: Client,
+        clock: IReactorTime,
+        url: str,
+        mode: str = "structured",
+        headers: Mapping[str, Secret] | None = None,
+        signing: Sequence[Secret] = (),
+    ) -> None:
         self._client = client
         self._clock = clock
         self._url = FixedURL.from_text(url)
-        self._headers = Headers({b"Content-Type": [CONTENT_TYPE.encode("ascii")]})
+        self._mode = mode
+        self._settings = headers or {}
+        self._signing = signing
 
-    async def deliver(self, event: bytes) -> None:
+    async def deliver(self, delivery: Delivery) -> None:
         """Deliver once.
 
         Raises:
             CallError: Of the class that says what to do with the event.
         """
+        headers, body = self._message(delivery)
         try:
             reply = await self._client.post(
-                self._url, self._headers, event, timeout=TIMEOUT, most=MOST_BYTES
+                self._url, headers, body, timeout=TIMEOUT, most=MOST_BYTES
             )
         except NotSent as error:
             raise Again(f"the target can't be reached: {error}") from None
@@ -44,3 +65,34 @@ class Target:
             raise Again(f"the target did not answer: {error}") from None
         if not 200 <= reply.status < 300:
             raise target_error(reply.status, retry_after(reply.header, self._clock.seconds()))
+
+    def _message(self, delivery: Delivery) -> tuple[Headers, bytes]:
+        named, body = {"content-type": CONTENT_TYPE}, delivery.event
+        if self._mode == "binary":
+            named, body = binary(delivery.event)
+        if delivery.trace is not None:
+            named |= delivery.trace.members()
+        named |= {name: secret.read() for name, secret in self._settings.items()}
+        if self._signing:
+            secrets = [secret.read() for secret in self._signing]
+            named |= signature(secrets, delivery.id, int(self._clock.seconds()), body)
+        return Headers({name: [value] for name, value in named.items()}), body
+
+
+def signature(secrets: Sequence[str], id_: str, timestamp: int, body: bytes) -> dict[str, str]:
+    """The headers that sign a message (Standard Webhooks).
+
+    Args:
+        secrets: `whsec_` and base64, each; the message has a signature by each.
+        id_: The message's id: the same for each attempt.
+        timestamp: When it is sent, in seconds since the epoch.
+        body: As it is sent.
+    """
+    signed = f"{id_}.{timestamp}.".encode() + body
+    keys = [b64decode(secret.partition("_")[2] + "==") for secret in secrets]  # may lack padding
+    digests = [hmac.new(key, signed, hashlib.sha256).digest() for key in keys]
+    return {
+        "webhook-id": id_,
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": " ".join(f"v1,{b64encode(digest).decode()}" for digest in digests),
+    }

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import treq
-from attrs import evolve, field, frozen
+from attrs import astuple, evolve, field, frozen
 from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -28,8 +28,8 @@ from twisted.web.client import Agent
 from chatgpt_source import log
 from chatgpt_source.config import Config, ConfigError, load
 from chatgpt_source.display import DisplayService, DisplaySite
+from chatgpt_source.listen import PortUnavailable, port_string, probe_port
 from chatgpt_source.service import ChatGPTSource
-from chatgpt_source.web import PortUnavailable, probe_port
 
 PROMPT = "what is vanus"
 INTERFACE = "127.0.0.1"
@@ -42,6 +42,8 @@ Now you. In another terminal, ask something else, and see how far a prompt has c
       curl --data 'tell me a joke' http://localhost:{port}
       curl http://localhost:{port}/prompts/{id}
 
+See how it stands at http://localhost:{admin_port}
+
 README.md says how to send the events elsewhere and how to run it for good. Ctrl-C ends the demo.
 """
 
@@ -51,6 +53,15 @@ Say = Callable[[str], None]
 
 class DemoError(Exception):
     """Why there is no demo, and what to do about it, in one line."""
+
+
+@frozen
+class Ports:
+    """Where the demo's three servers are: the source, the Display sink and the admin site."""
+
+    prompts: int
+    display: int
+    admin: int
 
 
 @frozen
@@ -72,7 +83,8 @@ def openai_endpoint(environ: Mapping[str, str]) -> Endpoint | None:
     """OpenAI, or what speaks like it, if the environment has a key for it."""
     if not environ.get("OPENAI_API_KEY", "").strip():
         return None
-    named = {"OPENAI_API_KEY", "OPENAI_BASE_URL"} & environ.keys()
+    known = {"OPENAI_API_KEY", "OPENAI_BASE_URL", "HTTPS_PROXY", "https_proxy"}
+    named = known & environ.keys()
     return Endpoint({name: environ[name] for name in named})
 
 
@@ -127,11 +139,18 @@ def no_local_model(reason: str) -> DemoError:
     )
 
 
-def make_config(endpoint: Endpoint, port: int, display_port: int, log_level: str) -> Config:
+def make_config(endpoint: Endpoint, ports: Ports, log_level: str) -> Config:
     """The settings of the demo's source; ConfigError if a variable is not what it must be."""
-    ours = {"CONNECTOR_TARGET": f"http://{INTERFACE}:{display_port}", "LOG_LEVEL": log_level}
+    ours = {"CONNECTOR_TARGET": f"http://{INTERFACE}:{ports.display}", "LOG_LEVEL": log_level}
     config = load({**endpoint.environ, **ours}, default_file=Path(os.devnull))
-    return evolve(config, port=port, drain_timeout=2.0, origin="the demo", **endpoint.settings)
+    return evolve(
+        config,
+        port=ports.prompts,
+        admin=f"tcp:{ports.admin}:interface={INTERFACE}",
+        drain_timeout=2.0,
+        origin="the demo",
+        **endpoint.settings,
+    )
 
 
 def choose_port(wanted: int, say: Say) -> int:
@@ -147,10 +166,10 @@ def choose_port(wanted: int, say: Say) -> int:
         return int(free.getsockname()[1])
 
 
-async def show(http: HTTPClient, clock: IReactorTime, port: int, say: Say) -> None:
+async def show(http: HTTPClient, clock: IReactorTime, ports: Ports, say: Say) -> None:
     """Send the first prompt, wait until it is delivered, and say what to try next."""
-    address = f"http://{INTERFACE}:{port}"
-    say(f"      $ curl --data '{PROMPT}' http://localhost:{port}")
+    address = f"http://{INTERFACE}:{ports.prompts}"
+    say(f"      $ curl --data '{PROMPT}' http://localhost:{ports.prompts}")
     response = await http.post(f"{address}/", data=PROMPT.encode())
     say(f"      {response.code} {await treq.text_content(response)}\n")
     if response.code != 202:
@@ -166,10 +185,10 @@ async def show(http: HTTPClient, clock: IReactorTime, port: int, say: Say) -> No
         say("\n      This CloudEvent is the answer, as the Display sink received it.")
     else:
         say(f"      No event yet, the prompt is {state}: {error}")
-    say(NEXT.format(port=port, id=prompt_id))
+    say(NEXT.format(port=ports.prompts, admin_port=ports.admin, id=prompt_id))
 
 
-def run(reactor: Any, environ: Mapping[str, str], ports: tuple[int, int], say: Say) -> None:
+def run(reactor: Any, environ: Mapping[str, str], wanted: Ports, say: Say) -> None:
     """Start everything, ask, and stay until a signal comes."""
     endpoint = openai_endpoint(environ)
     if endpoint is None:
@@ -179,24 +198,28 @@ def run(reactor: Any, environ: Mapping[str, str], ports: tuple[int, int], say: S
         say("      So small a model is often wrong; with OPENAI_API_KEY set, OpenAI is asked.")
     else:
         say("[1/4] OPENAI_API_KEY is set: no local model, each answer is billed to that key.")
-    port, display_port = (choose_port(wanted, say) for wanted in ports)
-    config = make_config(endpoint, port, display_port, environ.get("LOG_LEVEL") or "warn")
+    ports = Ports(*(choose_port(port, say) for port in astuple(wanted)))
+    config = make_config(endpoint, ports, environ.get("LOG_LEVEL") or "warn")
     log.set_level(config.log_level)
     log.set_format("text")
     globalLogBeginner.beginLoggingTo([log.stdout()], redirectStandardIO=False)
     with TemporaryDirectory(prefix="chatgpt-source-demo-") as folder:
         journal = Path(folder, config.journal)
-        source = ChatGPTSource(reactor, config, journal, INTERFACE, foreground=True)
+        where = port_string(config.port, INTERFACE)
+        source = ChatGPTSource(reactor, config, journal, where, foreground=True)
         site = DisplaySite(sys.stdout, reactor)
-        display = DisplayService(reactor, display_port, INTERFACE, site)
+        display = DisplayService(reactor, ports.display, INTERFACE, site)
         for service in (display, source):
             service.privilegedStartService()
             service.startService()
-        say(f"[2/4] The Display sink prints the CloudEvents that arrive at port {display_port}.")
-        say(f"[3/4] ChatGPT Source takes prompts at port {port}.")
+        say(f"[2/4] The Display sink prints the CloudEvents that arrive at port {ports.display}.")
+        say(
+            f"[3/4] ChatGPT Source takes prompts at port {ports.prompts};"
+            f" http://localhost:{ports.admin} shows how it stands."
+        )
         say("[4/4] Asking the model, as you could from another terminal:\n")
         http = HTTPClient(Agent(reactor))
-        showing = Deferred.fromCoroutine(show(http, reactor, port, say))
+        showing = Deferred.fromCoroutine(show(http, reactor, ports, say))
         showing.addErrback(lambda failure: failure.trap(CancelledError) and None)
         showing.addErrback(lambda failure: log.log_unexpected(_log, "asking", failure))
 
@@ -210,15 +233,15 @@ def run(reactor: Any, environ: Mapping[str, str], ports: tuple[int, int], say: S
         reactor.run()
 
 
-def read_ports(arguments: Sequence[str]) -> tuple[int, int]:
-    """The ports to use: the source's and the Display sink's."""
+def read_ports(arguments: Sequence[str]) -> Ports:
+    """The ports to use."""
     parser = argparse.ArgumentParser("python -m chatgpt_source.demo")
-    for option, default in (("--port", 8080), ("--display-port", 31081)):
+    for option, default in (("--port", 8080), ("--display-port", 31081), ("--admin-port", 9464)):
         parser.add_argument(
             option, type=_port, default=default, help="0: any free one (default: %(default)s)"
         )
     given = parser.parse_args(arguments)
-    return given.port, given.display_port
+    return Ports(given.port, given.display_port, given.admin_port)
 
 
 def _port(text: str) -> int:

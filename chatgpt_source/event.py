@@ -2,10 +2,12 @@
 
 import json
 import re
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from ipaddress import IPv6Address
 from typing import Any
 
+from cloudevents.core.bindings.http import to_binary
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 
@@ -66,13 +68,34 @@ def is_extension(name: str) -> bool:
     return bool(re.fullmatch("[a-z0-9]{1,64}", name)) and name not in _ATTRIBUTES
 
 
-def encode(prompt: Prompt, answer: Answer) -> bytes:
+def encode(
+    prompt: Prompt,
+    answer: Answer,
+    include: Sequence[str] = (),
+    extensions: Mapping[str, str] | None = None,
+) -> bytes:
     """The event that carries an answer, in the JSON event format; its `time` is the acceptance.
 
-    It is encoded once and journaled, so that every delivery sends the same bytes.
+    It is encoded once and journaled, so that every delivery sends the same event.
+
+    Args:
+        prompt: What was asked.
+        answer: What came back.
+        include: What `data` holds beside `content`: names of `INCLUDABLE`; null where the provider
+            did not say.
+        extensions: Further attributes.
     """
-    attributes = _attributes(prompt.id, prompt.source, prompt.type, prompt.accepted)
-    return JSONFormat().write(CloudEvent(attributes, {"content": answer.content}))
+    data: dict[str, Any] = {"content": answer.content}
+    for name in include:
+        data[name] = prompt.text if name == "prompt" else getattr(answer, name)
+    attributes = _attributes(prompt, prompt.id, prompt.type, prompt.accepted)
+    return JSONFormat().write(CloudEvent({**attributes, **(extensions or {})}, data))
+
+
+def binary(event: bytes) -> tuple[dict[str, str], bytes]:
+    """An encoded event in binary mode: its headers and its body (HTTP binding, section 3.1)."""
+    message = to_binary(JSONFormat().read(CloudEvent, event), JSONFormat())
+    return message.headers, message.body
 
 
 def encode_undelivered(event: bytes, target: str, error: CallError) -> bytes:
@@ -90,24 +113,29 @@ def encode_undelivered(event: bytes, target: str, error: CallError) -> bytes:
     return json.dumps({**letter, "data": data}).encode("ascii")
 
 
-def encode_unanswered(prompt: Prompt, asks: int, error: CallError, now: float) -> bytes:
+def encode_unanswered(
+    prompt: Prompt,
+    asks: int,
+    error: CallError,
+    now: float,
+    extensions: Mapping[str, str] | None = None,
+) -> bytes:
     """The dead letter of a prompt that was not answered: an event of a type and id of its own.
 
     Its id is not the prompt's: that is the answer's, should the prompt be redriven.
     """
-    attributes = _attributes(
-        f"{prompt.id}-failed-{asks}", prompt.source, f"{prompt.type}.failed", now
-    )
+    attributes = _attributes(prompt, f"{prompt.id}-failed-{asks}", f"{prompt.type}.failed", now)
     told = {"prompt": prompt.id, "reason": error.reason, "status": error.status}
-    return JSONFormat().write(CloudEvent(attributes, {"error": told}))
+    return JSONFormat().write(CloudEvent({**attributes, **(extensions or {})}, {"error": told}))
 
 
-def _attributes(id_: str, source: str, type_: str, time: float) -> dict[str, Any]:
+def _attributes(prompt: Prompt, id_: str, type_: str, time: float) -> dict[str, Any]:
     return {
         "specversion": "1.0",
         "id": id_,
-        "source": source,
+        "source": prompt.source,
         "type": type_,
         "datacontenttype": "application/json",
         "time": datetime.fromtimestamp(time, timezone.utc),
+        **(prompt.trace.members() if prompt.trace else {}),
     }

@@ -47,6 +47,8 @@ class Gate:
     limit: int
     _random: Callable[[], float]
     under_way: int = field(init=False, default=0)
+    since: float | None = field(init=False, default=None)
+    """When `trouble` began; None while there is none."""
     paced: bool = field(init=False, default=True)
     succeeded_start: float = field(init=False, default=NEVER)
     _trouble: str | None = field(init=False, default=None)
@@ -68,6 +70,15 @@ class Gate:
     def trouble(self) -> str | None:
         """What is not well with the peer, in words; None once a call succeeded."""
         return self._held or self._trouble
+
+    @property
+    def held(self) -> bool:
+        """Whether the circuit is open."""
+        return self._held is not None
+
+    def throttled(self, now: float) -> bool:
+        """Whether calls are fewer than they might be, because the peer said they were too many."""
+        return now < self._closed_until or self._window < self.limit
 
     @property
     def opens_at(self) -> float:
@@ -114,7 +125,7 @@ class Gate:
         """
         if self._held:
             log.info("{peer} answers again: resuming", peer=self.peer)
-        self._held = self._trouble = self._probe = None
+        self._held = self._trouble = self._probe = self.since = None
         self._misses = self._throttles = self._streak = 0
         self._paced_until = NEVER
         self._window = min(self.limit, self._window + 1)
@@ -132,15 +143,17 @@ class Gate:
         if isinstance(error, Hold):
             self._hold(call, error, now)
         elif isinstance(error, Again):
+            self.since = now if self.since is None else self.since
             self._trouble = error.reason
             self._streak += 1
-            if error.throttled and shared:
-                self._throttle(call, error, now)
         elif error.status == 200:  # a refusal, say: the peer works, if not for this prompt
             self.succeeded(call)
         else:
             self._trouble = None
+            self.since = self.since if self._held else None
             self._streak = 0
+        if error.throttled and shared and not isinstance(error, Hold):
+            self._throttle(call, error, now)
         if call is self._probe:
             self._probe_at = max(self._probe_at, now + probe_interval(max(1, self._misses)))
 
@@ -150,6 +163,7 @@ class Gate:
         self._misses += 1
         self._probe_at = now + probe_interval(self._misses)
         if self._held is None:
+            self.since = now
             log.error(
                 "{reason}; holding all calls to {peer}, next probe in {wait:.0f} s",
                 reason=error.reason,
@@ -158,7 +172,7 @@ class Gate:
             )
         self._held = error.reason
 
-    def _throttle(self, call: Call, error: Again, now: float) -> None:
+    def _throttle(self, call: Call, error: CallError, now: float) -> None:
         if call.started > self._throttled_at:  # else it started before the gate closed
             self._throttles += 1
             self._throttled_at = now

@@ -4,7 +4,7 @@ Refusals are `application/problem+json` (RFC 9457) and change nothing.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import ceil
 from uuid import uuid4
 
@@ -14,12 +14,13 @@ from twisted.internet.interfaces import IReactorTime
 from chatgpt_source.config import Config
 from chatgpt_source.event import is_source, is_type
 from chatgpt_source.health import Health
-from chatgpt_source.journal import Journal, Terms
+from chatgpt_source.journal import Admitted, Journal, Terms
 from chatgpt_source.log import get_logger
 from chatgpt_source.pipeline import Pipeline
 from chatgpt_source.prompt import (
     DEFAULT_SOURCE,
     DEFAULT_TYPE,
+    BacklogFull,
     Draining,
     JournalUnavailable,
     KeyReused,
@@ -28,10 +29,14 @@ from chatgpt_source.prompt import (
     Refusal,
 )
 from chatgpt_source.quota import Calendar, Day
+from chatgpt_source.trace import read_trace
+from chatgpt_source.watch import NOBODY, Refused, Watcher
 from chatgpt_source.web import BoundedRequest, Handler, Problem, to_json, too_large
 
 log = get_logger(__name__)
 
+OPEN_PATHS = ("/healthz", "/readyz")
+"""What needs no credentials: Kubernetes' probes have none."""
 MAX_KEY = 255
 """Bytes an idempotency key may have."""
 _KEY = re.compile(rb'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"|([\x21\x23-\x7e]+)')
@@ -47,6 +52,15 @@ _CHARSETS = {
     "latin1": "iso-8859-1",
 }
 """A short list: some of Python's codecs take half a minute for a megabyte."""
+_REFUSED: Mapping[type[Exception], Refused] = {
+    QuotaUsedUp: Refused.QUOTA,
+    BacklogFull: Refused.BACKLOG,
+    Draining: Refused.DRAINING,
+    JournalUnavailable: Refused.JOURNAL,
+    KeyReused: Refused.KEY_REUSED,
+}
+_REFUSED_FOR_ITS_FORM = {400: Refused.INVALID, 413: Refused.TOO_LARGE, 415: Refused.CHARSET}
+_REFUSED_EARLY = {401: Refused.UNAUTHORIZED, 413: Refused.TOO_LARGE, 503: Refused.BUSY}
 _PARAMETER = re.compile(rb"""\s*([^\s=;"]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;]*)\s*(?:;|\Z)""")
 
 
@@ -127,9 +141,42 @@ class Intake:
     journal: Journal
     pipeline: Pipeline
     health: Health
+    watcher: Watcher = NOBODY
 
     async def prompt(self, request: BoundedRequest) -> None:
-        """Answer `POST /`: accept the body as a prompt; the 202 leaves once it is on disk."""
+        """Answer `POST /`; the 202 leaves once the prompt is on disk."""
+        admitted, budget = await self.accept(request)
+        request.answer(
+            202,
+            to_json({"id": admitted.id, "status": "accepted"}),
+            {"Location": f"/prompts/{admitted.id}", **budget},
+        )
+
+    async def accept(self, request: BoundedRequest) -> tuple[Admitted, dict[str, str]]:
+        """Accept a request's body as a prompt; whoever watches is told.
+
+        Returns:
+            What the journal says of it, and the day's budget as header fields.
+
+        Raises:
+            Problem: If it is refused.
+        """
+        try:
+            if request.oversized:
+                raise too_large(request.limit)
+            return await self._accept(request)
+        except Problem as problem:
+            if problem.status in _REFUSED_FOR_ITS_FORM:
+                self.watcher.refused(reason=_REFUSED_FOR_ITS_FORM[problem.status])
+            raise
+
+    def refused(self, request: BoundedRequest, status: int) -> None:
+        """Take note of a request that was refused before it came here."""
+        is_prompt = request.method == b"POST" and request.route() == "/"
+        if is_prompt and status in _REFUSED_EARLY:
+            self.watcher.refused(reason=_REFUSED_EARLY[status])
+
+    async def _accept(self, request: BoundedRequest) -> tuple[Admitted, dict[str, str]]:
         body = request.body()  # now: it is gone once the caller has hung up
         text = read_text(body, request.getHeader(b"content-type"))
         source = read_attribute(
@@ -145,23 +192,32 @@ class Intake:
         key = read_key(request)
         now = self.clock.seconds()
         day = self.calendar.day(now)
-        prompt = Prompt(str(uuid4()), text, source, type_, now)
+        trace = read_trace(
+            *(
+                request.requestHeaders.getRawHeaders(name, [])
+                for name in (b"traceparent", b"tracestate")
+            )
+        )
+        prompt = Prompt(str(uuid4()), text, source, type_, now, trace)
         terms = Terms(
             day, self.config.everyday_limit, self.config.max_backlog, self.pipeline.draining
         )
         try:
             admitted = await self.journal.accept(prompt, terms, key)
         except Refusal as refusal:
+            self.watcher.refused(reason=_REFUSED[type(refusal)])
             raise self._problem(refusal, day) from None
         except KeyReused:
+            self.watcher.refused(reason=_REFUSED[KeyReused])
             raise Problem(
                 422,
                 "this Idempotency-Key came before with another prompt, vanus-source or vanus-type:"
                 " use a new key for a new prompt",
             ) from None
         request.about = admitted.id
-        if not admitted.repeated:
-            self.pipeline.accepted()
+        if admitted.repeated:
+            self.watcher.repeated()
+        else:
             request.told = True
             log.info(
                 "accepted: id={id} bytes={bytes} status={status} seconds={seconds:.3f}",
@@ -170,11 +226,9 @@ class Intake:
                 status=202,
                 seconds=self.clock.seconds() - request.began,
             )
-        request.answer(
-            202,
-            to_json({"id": admitted.id, "status": "accepted"}),
-            {"Location": f"/prompts/{admitted.id}", **self._rate_limit(day, admitted.left)},
-        )
+            self.watcher.accepted(prompt_id=prompt.id, now=now)
+            self.pipeline.accepted()
+        return admitted, self._rate_limit(day, admitted.left)
 
     async def status(self, request: BoundedRequest) -> None:
         """Answer `GET /prompts/<id>`."""
@@ -207,9 +261,9 @@ class Intake:
             return Problem(429, detail, headers | self._rate_limit(day, 0), QUOTA_EXCEEDED)
         if isinstance(refusal, JournalUnavailable):
             detail = f"the journal can't be used: {refusal.reason}; try later"
-            return Problem(503, detail, headers, word="journal")
-        word = "stopping" if isinstance(refusal, Draining) else "backlog"
-        return Problem(503, f"{refusal.reason}: send it again later", headers, word=word)
+        else:
+            detail = f"{refusal.reason}: send it again later"
+        return Problem(503, detail, headers, word=_REFUSED[type(refusal)].value)
 
     def _rate_limit(self, day: Day, left: int) -> dict[str, str]:
         """The RateLimit header fields (draft-ietf-httpapi-ratelimit-headers-10)."""
@@ -248,6 +302,6 @@ class Intake:
             Problem: If it is refused.
         """
         handler = self._handler(request)
-        if request.oversized:
+        if request.oversized and handler != self.prompt:
             raise too_large(request.limit)
         await handler(request)

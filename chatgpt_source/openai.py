@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Mapping
+from datetime import datetime, timezone
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
@@ -9,11 +11,13 @@ from twisted.web.http_headers import Headers
 
 from chatgpt_source.client import Client, FixedURL, NoReply, NotSent, Reply
 from chatgpt_source.config import Config
-from chatgpt_source.prompt import Again, Answer, CallError, MaybeBilled, Prompt, Rejected
-from chatgpt_source.retry import model_error, retry_after
+from chatgpt_source.prompt import Again, Answer, CallError, MaybeBilled, Prompt, Rejected, Trace
+from chatgpt_source.retry import Answered, model_error, retry_after, should_retry
 
 MOST_BYTES = 2 * 2**20
 """An answer's size at the most; the longest a model writes today is a fraction of it."""
+MODELS_TIMEOUT = 30.0
+"""Seconds that listing the models may take."""
 
 
 class Model:
@@ -29,14 +33,12 @@ class Model:
         self._client = client
         self._clock = clock
         self._config = config
-        self._url = FixedURL.from_text(config.base_url).child("chat", "completions")
-        self._headers = Headers(
-            {
-                b"Authorization": [b"Bearer " + config.token.read().encode("ascii")],
-                b"Content-Type": [b"application/json"],
-                b"Accept": [b"application/json"],
-            }
-        )
+        base = FixedURL.from_text(config.base_url)
+        if config.api_version is not None:
+            base = base.set("api-version", config.api_version)
+        self._url = base.child("chat", "completions")
+        self._models_url = base.child("models")
+        self._settings_sent = settings_sent(config)
 
     async def ask(self, prompt: Prompt) -> Answer:
         """Ask once.
@@ -47,7 +49,7 @@ class Model:
         try:
             reply = await self._client.post(
                 self._url,
-                self._headers,
+                request_headers(self._config, prompt.trace),
                 request_body(prompt, self._config),
                 timeout=self._config.openai_timeout,
                 most=MOST_BYTES,
@@ -56,9 +58,49 @@ class Model:
             raise Again(f"the model can't be reached: {error}") from None
         except NoReply as error:
             raise MaybeBilled(f"the model did not answer: {error}") from None
-        if not 200 <= reply.status < 300:
-            raise refusal(reply, self._clock.seconds())
-        return read_answer(reply)
+        try:
+            if not 200 <= reply.status < 300:
+                raise refusal(reply, self._clock.seconds(), self._settings_sent)
+            return read_answer(reply)
+        except CallError as error:
+            error.request_id = request_id(reply)
+            raise
+
+    async def doubts(self) -> str | None:
+        """What `GET /models` says against the configured model, in words; None if nothing.
+
+        A server without that call, or out of reach, says nothing.
+        """
+        try:
+            reply = await self._client.get(
+                self._models_url,
+                request_headers(self._config, None),
+                timeout=MODELS_TIMEOUT,
+                most=MOST_BYTES,
+            )
+        except (NotSent, NoReply):
+            return None
+        return doubts(reply, self._config.model)
+
+
+def request_headers(config: Config, trace: Trace | None) -> Headers:
+    """The headers of a call; those of the settings go before ours."""
+    token = config.token.read().encode("ascii")
+    headers = Headers({"Content-Type": ["application/json"], "Accept": ["application/json"]})
+    if config.api_version is None:
+        headers.setRawHeaders(b"Authorization", [b"Bearer " + token])
+    else:  # Azure OpenAI's way
+        headers.setRawHeaders(b"api-key", [token])
+    if config.organization is not None:
+        headers.setRawHeaders("OpenAI-Organization", [config.organization])
+    if config.project is not None:
+        headers.setRawHeaders("OpenAI-Project", [config.project])
+    if trace is not None:
+        for name, value in trace.members().items():
+            headers.setRawHeaders(name, [value])
+    for name, secret in config.headers.items():
+        headers.setRawHeaders(name, [secret.read()])
+    return headers
 
 
 def request_body(prompt: Prompt, config: Config) -> bytes:
@@ -66,26 +108,78 @@ def request_body(prompt: Prompt, config: Config) -> bytes:
     messages = [{"role": "user", "content": prompt.text}]
     if config.system_prompt is not None:
         messages.insert(0, {"role": "system", "content": config.system_prompt})
-    body: dict[str, Any] = {"model": config.model, "messages": messages}
-    if config.max_tokens is not None:
-        body["max_completion_tokens"] = config.max_tokens
+    body = {"model": config.model, "messages": messages, **_parameters(config), **config.body}
     return json.dumps(body, ensure_ascii=False).encode("utf-8")
 
 
-def refusal(reply: Reply, now: float) -> CallError:
-    """What an answer other than 200 means, by its status and OpenAI's error object."""
+def _parameters(config: Config) -> dict[str, Any]:
+    parameters = {
+        "max_completion_tokens": config.max_tokens,
+        "temperature": config.temperature,
+        "top_p": config.top_p,
+        "reasoning_effort": config.reasoning_effort,
+    }
+    return {name: value for name, value in parameters.items() if value is not None}
+
+
+def settings_sent(config: Config) -> dict[str, str]:
+    """The members of a request that settings set, and which: `error.param` may name one."""
+    # Some servers know `max_completion_tokens` by its old name, and say so.
+    own = {"max_completion_tokens": "max_tokens", "max_tokens": "max_tokens"}
+    return {
+        "model": "model",
+        **{name: own.get(name, name) for name in _parameters(config)},
+        **(own if config.max_tokens is not None else {}),
+        **dict.fromkeys(config.body, "body"),
+    }
+
+
+def refusal(reply: Reply, now: float, ours: Mapping[str, str]) -> CallError:
+    """What an answer other than 200 means, by its status and OpenAI's error object.
+
+    Args:
+        reply: The answer.
+        now: When it came.
+        ours: What `settings_sent` says.
+    """
     try:
         error = json.loads(reply.body)["error"]
         codes = [word for word in (error.get("code"), error.get("type")) if isinstance(word, str)]
         param = error.get("param")
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         codes, param = [], None
-    return model_error(
+    answered = Answered(
         reply.status,
         codes,
         param if isinstance(param, str) else None,
         retry_after(reply.header, now),
+        should_retry(reply.header),
     )
+    return model_error(answered, ours)
+
+
+def doubts(reply: Reply, model: str) -> str | None:
+    """What an answer to `GET /models` says against a model; None if nothing, or if it is none."""
+    try:
+        models = {each["id"]: each for each in json.loads(reply.body)["data"]}
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return None
+    if reply.status != 200 or reply.flaw or not models:
+        return None
+    if model not in models:
+        return f"`model` {model} is not among the models that the server lists: check `model`"
+    date = models[model].get("shutdown_date")
+    if not date:
+        return None
+    return f"`model` {model} has a shutdown date{_shown(date)}: choose its successor in time"
+
+
+def _shown(date: Any) -> str:
+    """A date in words: OpenAI's are ISO dates; its other instants are seconds since the epoch."""
+    if type(date) is int and 0 < date < 2**40:
+        date = datetime.fromtimestamp(date, timezone.utc).date().isoformat()
+    known = isinstance(date, str) and re.fullmatch(r"(\d{4}-\d\d-\d\d)(T.*)?", date)
+    return f" ({known[1]})" if known else ""
 
 
 def read_answer(reply: Reply) -> Answer:
@@ -117,7 +211,7 @@ def read_answer(reply: Reply) -> Answer:
         model=_text_or_none(completion.get("model")),
         finish_reason=_text_or_none(finish_reason),
         request_id=request_id(reply),
-        usage=_usage(completion.get("usage")),
+        usage=_counts(completion.get("usage")),
     )
 
 
@@ -135,7 +229,16 @@ def _completion(reply: Reply) -> dict[str, Any]:
     if reply.flaw:
         raise _unreadable(f"it {reply.flaw}")
     try:
-        completion = json.loads(reply.body.decode("utf-8"))
+        text = reply.body.decode("utf-8")
+    except ValueError:
+        raise _unreadable("it is not UTF-8") from None
+    if text.lstrip().startswith("<"):
+        raise _unreadable("it is HTML or XML, as from a proxy")
+    try:
+        completion = json.loads(text)
+    except json.JSONDecodeError as error:
+        cut = text.strip() and error.pos >= len(text.rstrip())
+        raise _unreadable("its JSON is cut short" if cut else "it is not JSON") from None
     except (ValueError, RecursionError):
         raise _unreadable("it is not JSON") from None
     if not isinstance(completion, dict):
@@ -156,7 +259,12 @@ def _text_or_none(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _usage(value: Any) -> dict[str, int] | None:
-    if not isinstance(value, dict):
+def _counts(value: Any, depth: int = 2) -> dict[str, Any] | None:
+    """The numbers of a `usage`, and of the details in it."""
+    if not isinstance(value, dict) or depth == 0:
         return None
-    return {key: count for key, count in value.items() if type(count) is int}
+    counts = {
+        key: _counts(count, depth - 1) if isinstance(count, dict) else count
+        for key, count in value.items()
+    }
+    return {key: count for key, count in counts.items() if type(count) in {int, dict}}

@@ -28,10 +28,15 @@ from chatgpt_source.prompt import (
     MaybeBilled,
     Prompt,
     Rejected,
+    State,
 )
 from chatgpt_source.retry import MAYBE_BILLED_ATTEMPTS, backoff
+from chatgpt_source.watch import NOBODY, Watcher, asked_outcome, sent_outcome
 
 log = get_logger(__name__)
+
+UNKNOWN = "-"
+"""What the log says for a request id that is not known."""
 
 
 class Pipeline:
@@ -45,6 +50,7 @@ class Pipeline:
         deliver: Makes one call to the target; raises CallError.
         deliver_letter: Makes one call to `dead_letter`; None if failures are not sent anywhere.
         random: Numbers from 0 to 1, for the backoff's jitter.
+        watcher: Is told how calls end, and which states prompts reach.
     """
 
     def __init__(
@@ -53,9 +59,10 @@ class Pipeline:
         journal: Journal,
         config: Config,
         ask: Callable[[Prompt], Awaitable[Answer]],
-        deliver: Callable[[bytes], Awaitable[None]],
-        deliver_letter: Callable[[bytes], Awaitable[None]] | None = None,
+        deliver: Callable[[Delivery], Awaitable[None]],
+        deliver_letter: Callable[[Delivery], Awaitable[None]] | None = None,
         random: Callable[[], float] = system_random,
+        watcher: Watcher = NOBODY,
     ) -> None:
         self._clock = clock
         self._journal = journal
@@ -64,6 +71,7 @@ class Pipeline:
         self._call_target = deliver
         self._call_dead_letter = deliver_letter
         self._random = random
+        self._watcher = watcher
         self._draining_since: float | None = None
         self.model = Gate("the model", config.concurrency, random)
         self.target = Gate("the target", config.concurrency, random)
@@ -89,6 +97,11 @@ class Pipeline:
     def accepted(self) -> None:
         """A prompt was accepted: ask it as soon as there is room."""
         self._asks.wake()
+
+    def redriven(self) -> None:
+        """A failed prompt was taken up again: ask it, or deliver it, as soon as there is room."""
+        self._asks.wake()
+        self._deliveries.wake()
 
     async def drain(self) -> None:
         """Finish what is under way, within `drain_timeout`; the rest stays in the journal.
@@ -121,18 +134,34 @@ class Pipeline:
         return claims.claimed, claims.next_due
 
     async def _ask(self, ask: Ask, call: Call) -> None:
+        started = self._clock.seconds()
         try:
             answer = await _foreseen(self._call_model(ask.prompt), MaybeBilled)
         except CallError as error:
+            self._tell_asked(ask, started, None, error)
             await self._not_answered(ask, call, error)
         else:
+            self._tell_asked(ask, started, answer, None)
             await self._answered(ask, call, answer)
+
+    def _tell_asked(
+        self, ask: Ask, started: float, answer: Answer | None, error: CallError | None
+    ) -> None:
+        self._watcher.asked(
+            prompt_id=ask.prompt.id,
+            attempt=ask.total,
+            outcome=asked_outcome(error),
+            seconds=self._clock.seconds() - started,
+            waited=started - ask.prompt.accepted if ask.total == 1 else None,
+            answer=answer,
+            error=error,
+        )
 
     async def _answered(self, ask: Ask, call: Call, answer: Answer) -> None:
         prompt = ask.prompt
         now = self._clock.seconds()
         self.model.succeeded(call)
-        encoded = event.encode(prompt, answer)
+        encoded = event.encode(prompt, answer, self._config.include, self._config.extensions)
         slot = self._deliveries.reserve()
         try:
             await self._written(
@@ -148,10 +177,16 @@ class Pipeline:
             "answered: id={id} asks={asks} request_id={request_id}",
             id=prompt.id,
             asks=ask.total,
-            request_id=answer.request_id,
+            request_id=answer.request_id or UNKNOWN,
         )
+        self._tell_moved(prompt.id, State.ANSWERED, now, prompt.accepted)
         if slot is not None:
-            self._deliveries.launch(Delivery(prompt.id, encoded, now, 1), slot)
+            self._deliveries.launch(
+                Delivery(
+                    prompt.id, encoded, now, 1, prompt.accepted, prompt.trace, answer.request_id
+                ),
+                slot,
+            )
         else:
             self._deliveries.wake()
 
@@ -173,10 +208,14 @@ class Pipeline:
             # The model answered 200 and may have billed: then the unit is spent.
             give_back = error.status != 200
             await self._set_aside(
-                id_,
+                ask.prompt.id,
+                ask.prompt.accepted,
                 now,
+                error,
                 last,
-                lambda: event.encode_unanswered(ask.prompt, ask.total, error, now),
+                lambda: event.encode_unanswered(
+                    ask.prompt, ask.total, error, now, self._config.extensions
+                ),
                 give_back=give_back,
             )
             return
@@ -199,22 +238,28 @@ class Pipeline:
         return claims.claimed, None if self.draining else claims.next_due
 
     async def _deliver(self, delivery: Delivery, call: Call) -> None:
+        started = self._clock.seconds()
         try:
-            await _foreseen(self._call_target(delivery.event), Again)
+            await _foreseen(self._call_target(delivery), Again)
         except CallError as error:
+            self._tell_sent(self._watcher.sent, delivery, started, error)
             await self._not_delivered(delivery, call, error)
         else:
             now = self._clock.seconds()
+            self._tell_sent(self._watcher.sent, delivery, started, None)
             self.target.succeeded(call)
             await self._written(lambda: self._journal.delivered(delivery.id, now))
             log.info(
-                "delivered: id={id} deliveries={deliveries}",
+                "delivered: id={id} deliveries={deliveries} request_id={request_id}",
                 id=delivery.id,
                 deliveries=delivery.attempt,
+                request_id=delivery.request_id or UNKNOWN,
             )
+            self._tell_moved(delivery.id, State.DELIVERED, now, delivery.accepted)
 
     async def _not_delivered(self, delivery: Delivery, call: Call, error: CallError) -> None:
         now = self._clock.seconds()
+        error.request_id = delivery.request_id
         self.target.failed(call, error, now, shared=False)
         last = _verdict(
             error,
@@ -224,7 +269,9 @@ class Pipeline:
         if last is not None:
             await self._set_aside(
                 delivery.id,
+                delivery.accepted,
                 now,
+                error,
                 last,
                 lambda: event.encode_undelivered(delivery.event, self._config.target, error),
                 give_back=False,
@@ -243,10 +290,12 @@ class Pipeline:
     async def _deliver_letter(self, letter: Delivery, call: Call) -> None:
         assert self._call_dead_letter is not None  # noqa: S101 - else the loop is not started
         until = None
+        started = self._clock.seconds()
         try:
-            await _foreseen(self._call_dead_letter(letter.event), Again)
+            await _foreseen(self._call_dead_letter(letter), Again)
         except CallError as error:
             now = self._clock.seconds()
+            self._tell_sent(self._watcher.letter_sent, letter, started, error)
             self.dead_letter.failed(call, error, now, shared=False)
             gave_up = now - letter.since >= self._config.give_up_after
             last = _verdict(error, gave_up=gave_up, tried_out=False)
@@ -255,6 +304,7 @@ class Pipeline:
             else:
                 log.error("dead letter not delivered: id={id} {reason}", id=letter.id, reason=last)
         else:
+            self._tell_sent(self._watcher.letter_sent, letter, started, None)
             self.dead_letter.succeeded(call)
             log.info("dead letter delivered: id={id}", id=letter.id)
         await self._written(lambda: self._journal.letter_ended(letter.id, letter.since, until))
@@ -264,7 +314,9 @@ class Pipeline:
     async def _set_aside(
         self,
         prompt_id: str,
+        accepted: float,
         now: float,
+        error: CallError,
         reason: str,
         encode_letter: Callable[[], bytes],
         *,
@@ -274,8 +326,32 @@ class Pipeline:
         await self._written(
             lambda: self._journal.failed(prompt_id, now, reason, give_back=give_back, letter=letter)
         )
-        log.error("set aside: id={id} {reason}", id=prompt_id, reason=reason)
+        log.error(
+            "set aside: id={id} request_id={request_id} {reason}",
+            id=prompt_id,
+            request_id=error.request_id or UNKNOWN,
+            reason=reason,
+        )
+        self._tell_moved(prompt_id, State.FAILED, now, accepted)
         self._letters.wake()
+
+    def _tell_sent(
+        self,
+        tell: Callable[..., None],
+        delivery: Delivery,
+        started: float,
+        error: CallError | None,
+    ) -> None:
+        tell(
+            prompt_id=delivery.id,
+            attempt=delivery.attempt,
+            outcome=sent_outcome(error),
+            seconds=self._clock.seconds() - started,
+            error=error,
+        )
+
+    def _tell_moved(self, prompt_id: str, state: State, now: float, accepted: float) -> None:
+        self._watcher.moved(prompt_id=prompt_id, state=state, now=now, accepted=accepted)
 
     def _next_try(self, error: CallError, attempt: int, gate: Gate, now: float) -> float:
         if isinstance(error, Hold):
@@ -294,9 +370,10 @@ class Pipeline:
     def _log_postponed(self, prompt_id: str, error: CallError, wait: float) -> None:
         level = log.debug if isinstance(error, Hold) else log.warn
         level(
-            "{reason}: id={id}, next attempt in {wait:.1f} s",
+            "{reason}: id={id} request_id={request_id}, next attempt in {wait:.1f} s",
             reason=error.reason,
             id=prompt_id,
+            request_id=error.request_id or UNKNOWN,
             wait=wait,
         )
 

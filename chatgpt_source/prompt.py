@@ -6,6 +6,7 @@ wrote is never part of a `repr`, so it can't reach a log by way of one.
 
 from collections.abc import Mapping
 from enum import Enum
+from typing import Any
 
 from attrs import field, frozen
 
@@ -23,6 +24,19 @@ class State(str, Enum):
 
 
 @frozen
+class Trace:
+    """The trace that a caller is in: its `traceparent` and `tracestate` (W3C Trace Context)."""
+
+    parent: str = field(repr=False)
+    state: str | None = field(default=None, repr=False)
+
+    def members(self) -> dict[str, str]:
+        """Its headers; an event's attributes of the Distributed Tracing extension as well."""
+        state = {} if self.state is None else {"tracestate": self.state}
+        return {"traceparent": self.parent, **state}
+
+
+@frozen
 class Prompt:
     """A question somebody asked us to pass on.
 
@@ -32,6 +46,7 @@ class Prompt:
         source: The event's `source`, a URI-reference.
         type: The event's `type`.
         accepted: When it was accepted.
+        trace: The trace its request was part of, if any.
     """
 
     id: str
@@ -39,17 +54,22 @@ class Prompt:
     source: str = field(repr=False)
     type: str = field(repr=False)
     accepted: float
+    trace: Trace | None = None
 
 
 @frozen
 class Answer:
-    """What the model said, and what its provider says of the call."""
+    """What the model said, and what its provider says of the call.
+
+    Attributes:
+        usage: The tokens counted, in the provider's own words.
+    """
 
     content: str = field(repr=False)
     model: str | None = None
     finish_reason: str | None = None
     request_id: str | None = None
-    usage: Mapping[str, int] | None = None
+    usage: Mapping[str, Any] | None = field(default=None, repr=False)
 
 
 class CallError(Exception):
@@ -61,15 +81,22 @@ class CallError(Exception):
     Attributes:
         status: The peer's HTTP status, if it answered.
         retry_after: How long the peer asked us to wait, in seconds.
+        request_id: The model provider's name for the call that the prompt's way led to, if any.
     """
 
     def __init__(
-        self, reason: str, *, status: int | None = None, retry_after: float | None = None
+        self,
+        reason: str,
+        *,
+        status: int | None = None,
+        retry_after: float | None = None,
+        request_id: str | None = None,
     ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.status = status
         self.retry_after = retry_after
+        self.request_id = request_id
 
     @property
     def throttled(self) -> bool:

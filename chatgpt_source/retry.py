@@ -4,9 +4,12 @@ The classes are those of `prompt.CallError`. Statuses are HTTP's (RFC 9110).
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timezone
 from email.utils import parsedate_to_datetime
+from types import MappingProxyType
+
+from attrs import field, frozen
 
 from chatgpt_source.prompt import Again, CallError, Hold, Rejected
 
@@ -22,17 +25,17 @@ _EMPTY_ACCOUNT = re.compile(
     r"(?:\w*_(?=spend_limit))?(insufficient_quota|credit_balance_exhausted"
     r"|organization_usage_limit_exceeded|(?<=_)spend_limit_exceeded)"
 )
-_OUR_PARAMETERS = frozenset({"model", "max_completion_tokens", "max_tokens"})
-"""Members of the request that the configuration sets: a 400 about one is not the prompt's fault."""
 
-_ADVICE = {
+_MODEL_HOLDS = {
     401: "check `token`",
     402: "check the account's balance",
     403: "check what `token` may use",
     404: "check `base_url` and `model`",
     405: "check `base_url`",
-    410: "the target asks us to stop: check `target`",
 }
+"""Statuses that are wrong with us, whatever the prompt, and what an operator should look at."""
+
+_Class = tuple[type[CallError], str]
 
 
 def backoff(attempt: int, random: Callable[[], float]) -> float:
@@ -79,41 +82,84 @@ def _until(value: str, now: float) -> float:
         return 0
 
 
-def model_error(
-    status: int, codes: Iterable[str], param: str | None, wait: float | None = None
-) -> CallError:
-    """What an answer of the model other than 200 means.
+def should_retry(header: Callable[[str], str | None]) -> bool | None:
+    """What `x-should-retry` (OpenAI) says of trying again; None if nothing."""
+    return {"true": True, "false": False}.get((header("x-should-retry") or "").strip().lower())
 
-    Args:
+
+@frozen
+class Answered:
+    """What the model's server answered, other than with a 200.
+
+    Attributes:
         status: The HTTP status.
         codes: `error.code` and `error.type`: compatible servers use either.
         param: `error.param`.
         wait: What `retry_after` made of the headers.
+        should_retry: What `should_retry` did.
     """
-    told = f"the model answered {status}"
-    empty = next(filter(None, map(_EMPTY_ACCOUNT.fullmatch, codes)), None)
-    if status == 429 and empty:
-        return Hold(f"{told} ({empty[1]}): check the account's balance", status=status)
-    if status in {408, 409, 429} or status >= 500:
-        return Again(told, status=status, retry_after=wait)
-    if status in {401, 402, 403, 404, 405}:
-        return Hold(f"{told}: {_ADVICE[status]}", status=status)
-    if 300 <= status < 400:
-        return Hold(f"{told}, a redirect, which is not followed: check `base_url`", status=status)
-    if status == 400 and param in _OUR_PARAMETERS:
-        setting = "max_tokens" if param == "max_completion_tokens" else param
-        return Hold(f"{told} because of `{param}`: check `{setting}`", status=status)
-    return Rejected(f"{told}: it refuses this prompt", status=status)
+
+    status: int
+    codes: Sequence[str] = field(default=(), repr=False)
+    param: str | None = field(default=None, repr=False)
+    wait: float | None = None
+    should_retry: bool | None = None
+
+
+def model_error(answered: Answered, ours: Mapping[str, str] = MappingProxyType({})) -> CallError:
+    """What an answer of the model other than 200 means.
+
+    Args:
+        answered: The answer.
+        ours: Members of the request that the settings set, and by which of them: a 400 about one is
+            not the prompt's fault.
+    """
+    kind, why = _model_class(answered, ours)
+    return kind(
+        f"the model answered {answered.status}{why}",
+        status=answered.status,
+        retry_after=answered.wait,
+    )
+
+
+def _model_class(answered: Answered, ours: Mapping[str, str]) -> _Class:
+    status = answered.status
+    empty = next(filter(None, map(_EMPTY_ACCOUNT.fullmatch, answered.codes)), None)
+    account = f" ({empty[1]})" if empty else ""
+    member = re.split(r"[.\[]", answered.param or "", maxsplit=1)[0]
+    return _first(
+        (status == 429 and bool(empty), Hold, f"{account}: check the account's balance"),
+        (status in _MODEL_HOLDS, Hold, f": {_MODEL_HOLDS.get(status)}"),
+        (300 <= status < 400, Hold, ", a redirect, which is not followed: check `base_url`"),
+        (
+            status == 400 and member in ours,
+            Hold,
+            f" because of `{member}`: check `{ours.get(member)}`",
+        ),
+        (answered.should_retry is False, Rejected, " and says not to try again"),
+        (status in {408, 409, 429} or status >= 500, Again, ""),
+        (answered.should_retry is True, Again, " and says to try again"),
+        (True, Rejected, ": it refuses this prompt"),
+    )
 
 
 def target_error(status: int, wait: float | None = None) -> CallError:
-    """What an answer of the target other than a 2xx means; arguments as for `model_error`."""
-    told = f"the target answered {status}"
-    if status in {404, 408, 409, 429} or status >= 500:
-        return Again(told, status=status, retry_after=wait)
-    if status in {401, 403, 410}:
-        advice = "check what the target asks of its callers"
-        return Hold(f"{told}: {_ADVICE[410] if status == 410 else advice}", status=status)
-    if 300 <= status < 400:
-        return Rejected(f"{told}, a redirect, which is not followed: check `target`", status=status)
-    return Rejected(f"{told}: it refuses this event", status=status)
+    """What an answer of the target other than a 2xx means.
+
+    Args:
+        status: The HTTP status.
+        wait: What `retry_after` made of the headers.
+    """
+    kind, why = _first(
+        (status in {404, 408, 409, 429} or status >= 500, Again, ""),
+        (status in {401, 403}, Hold, ": check what the target asks of its callers"),
+        (status == 410, Hold, ": the target asks us to stop: check `target`"),
+        (300 <= status < 400, Rejected, ", a redirect, which is not followed: check `target`"),
+        (True, Rejected, ": it refuses this event"),
+    )
+    return kind(f"the target answered {status}{why}", status=status, retry_after=wait)
+
+
+def _first(*rows: tuple[bool, type[CallError], str]) -> _Class:
+    """The class and the words of the first row that holds."""
+    return next((kind, why) for holds, kind, why in rows if holds)

@@ -4,10 +4,8 @@ A refusal is `application/problem+json` (RFC 9457). No prompt, no answer and no 
 ever appears in one.
 """
 
-import errno
 import json
 import re
-import socket
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from http import HTTPStatus
@@ -15,24 +13,26 @@ from io import BytesIO
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IReactorTCP, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
-from twisted.web.http import HTTPChannel
 from twisted.web.http import Request as BaseRequest
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
+from chatgpt_source.channel import Channel
+from chatgpt_source.connections import MOST_CONNECTIONS, Connections
 from chatgpt_source.log import get_logger, log_unexpected
 
 log = get_logger(__name__)
 
-BACKLOG = 1024
-"""Connections that may wait to be taken; Twisted's 50 is less than a burst."""
 DROPPED_AT_MOST = 16
 """How many times its limit an oversized body may have before its connection is closed."""
 DROPPED_FOR = 30.0
-"""Seconds an oversized body may take before its connection is closed."""
+"""Seconds a body that is dropped may take before its connection is closed."""
+SMALL_BODY = 8 * 2**10
+"""Bytes a body may have that are always held."""
+BODIES_AT_MOST = 64 * 2**20
+"""Bytes that all larger bodies may have that are held at once, or two of the largest."""
 
 
 WORDS = {
@@ -40,13 +40,17 @@ WORDS = {
     401: "unauthorized",
     404: "unknown",
     405: "method",
-    413: "too-large",
+    408: "slow",
+    413: "too_large",
     415: "charset",
-    422: "key-reused",
+    417: "expectation",
+    422: "key_reused",
     429: "quota",
+    431: "too_large",
     500: "defect",
+    503: "busy",
 }
-"""Why a request is refused, in a word, where the status says it all."""
+"""Why a request is refused, in a word, unless its Problem knows better."""
 
 
 class Problem(Exception):
@@ -55,7 +59,7 @@ class Problem(Exception):
     Attributes:
         status: The HTTP status.
         detail: What is wrong and what to do about it; nothing of the request's own text.
-        headers: Further headers of the response.
+        headers: Further headers of the response; one that comes several times is a tuple.
         type: The problem's type, a URI.
         word: Why, in a word, for the log.
     """
@@ -64,7 +68,7 @@ class Problem(Exception):
         self,
         status: int,
         detail: str,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str | tuple[str, ...]] | None = None,
         type: str = "about:blank",  # noqa: A002 - RFC 9457's name
         word: str = "",
     ) -> None:
@@ -90,32 +94,34 @@ class Problem(Exception):
 class BoundedRequest(Request):
     """A request whose body stays in memory, and within `limit` bytes.
 
-    Of a larger body the excess is dropped as it arrives, and the 413 is sent at its end: an answer
-    that came before would be lost to a client that is still sending.
+    What is refused for its head alone has no body in memory, and of a larger body the excess is
+    dropped as it arrives. The refusal is sent at the body's end: an answer that came before would
+    be lost to a client that is still sending.
 
     Attributes:
-        limit: Bytes the body may have.
-        oversized: Whether it has more.
+        refusal: Why the body is dropped, if it is.
+        oversized: Whether that is for its size.
         began: When it began to arrive.
         about: The id of the prompt it is about, once known.
         why: Why it is refused, in a word.
         told: Whether the log has its line.
     """
 
-    def __init__(
-        self, limit: int, access: "Access", channel: HTTPChannel, *args: Any, **options: Any
-    ) -> None:
+    channel: Channel
+
+    def __init__(self, limit: int, channel: Channel, *args: Any, **options: Any) -> None:
         super().__init__(channel, *args, **options)
         self.limit = limit
         self.oversized = False
-        self.began: float = channel.site.reactor.seconds()  # type: ignore[attr-defined]
+        self.refusal: Problem | None = None
+        self._site: BoundedSite = channel.site  # type: ignore[attr-defined]
+        self.began: float = self._site.reactor.seconds()
         self.about = self.why = ""
         self.told = False
-        self._access = access
         self._body = BytesIO()
         self._size = 0
+        self._counted = 0
         self._gone = False
-        self._deadline: Any = None
 
     def body(self) -> bytes:
         """The whole body."""
@@ -127,24 +133,34 @@ class BoundedRequest(Request):
         return re.sub(r"\Ahttps?://[^/]*", "", path, flags=re.IGNORECASE) or "/"
 
     def gotLength(self, length: int | None) -> None:
-        """Prepare for the body; an oversized one that waits for our word is refused at once."""
+        """Prepare for the body; one that waits for our word and is unwelcome is refused at once."""
         self.content = self._body
-        if length is not None and length > self.limit:
-            self._drop()
-            expect = self.requestHeaders.getRawHeaders(b"expect", [b""])[0]
-            if expect.lower() == b"100-continue":
-                self.requestHeaders.removeHeader(b"expect")
-                self._refuse_and_close()
+        refusal = self._site.admits(self)
+        if refusal is not None:
+            self._drop(refusal)
+        elif length is not None and length > self.limit:
+            self._drop_oversized()
+        if self.refusal is not None and self.requestHeaders.hasHeader(b"expect"):
+            self.requestHeaders.removeHeader(b"expect")  # else Twisted tells it to go on
+            self._refuse_and_close(self.refusal)
 
     def handleContentChunk(self, data: bytes) -> None:
-        """Keep a piece of the body, or drop it if the body is too large."""
+        """Keep a piece of the body, or drop it."""
         self._size += len(data)
-        if self._size > self.limit and not self.oversized:
-            self._drop()
-        if not self.oversized:
+        if self.refusal is None and self._size > self.limit:
+            self._drop_oversized()
+        if self.refusal is None and self._size > SMALL_BODY and not self._count():
+            self._drop(
+                Problem(
+                    503,
+                    "too many large bodies arrive at once: send it again later",
+                    {"Retry-After": "5"},
+                )
+            )
+        if self.refusal is None:
             self._body.write(data)
-        elif self._size > DROPPED_AT_MOST * self.limit:
-            self._refuse_and_close()
+        if max(self._size, self.channel.arrived) > DROPPED_AT_MOST * self.limit:
+            self._refuse_and_close(self.refusal or too_large(self.limit))
 
     def _handleStar(self) -> None:
         """Answer `OPTIONS *` as any other path; Twisted has an answer of its own."""
@@ -153,28 +169,29 @@ class BoundedRequest(Request):
     def connectionLost(self, reason: Failure) -> None:
         """Take note that nobody listens any more."""
         self._gone = True
-        self._disarm()
+        self._release()
         super().connectionLost(reason)
 
     def answer(
         self,
         status: int,
         body: bytes,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str | tuple[str, ...]] | None = None,
         media_type: str = "application/json",
     ) -> None:
         """Send a response, unless the caller has hung up."""
-        self._disarm()
+        self._release()
         if self._gone:
-            self.why = "hung-up"
-            self._tell(status, 0)
+            self.why = "hung_up"
+            self.tell(status, 0)
             return
-        self._tell(status, len(body))
+        self.tell(status, len(body))
         self.setResponseCode(status, HTTPStatus(status).phrase.encode("ascii"))
         self.setHeader("Content-Type", media_type)
         self.setHeader("Content-Length", str(len(body)))
         for name, value in (headers or {}).items():
-            self.setHeader(name, value)
+            values = [value] if isinstance(value, str) else list(value)
+            self.responseHeaders.setRawHeaders(name, values)
         if self.method != b"HEAD":
             self.write(body)
         self.finish()
@@ -184,38 +201,50 @@ class BoundedRequest(Request):
         self.why = problem.word
         self.answer(problem.status, problem.body(), problem.headers, "application/problem+json")
 
-    def _drop(self) -> None:
-        self.oversized = True
+    def _drop(self, refusal: Problem) -> None:
+        self.refusal = refusal
+        if not self.oversized:  # else the handler sees it, if it is not given up before
+            self._site.refused(self, refusal.status)
         self._body.truncate(0)
-        self._deadline = self.channel.callLater(DROPPED_FOR, self._refuse_and_close)
+        self._release()
+        self.channel.let_end_within(DROPPED_FOR)
 
-    def _refuse_and_close(self) -> None:
-        """Answer before the body's end, by hand: the request is not complete."""
-        self._disarm()
-        if self._gone:
-            return
+    def _drop_oversized(self) -> None:
+        self.oversized = True
+        self._drop(too_large(self.limit))
+
+    def _refuse_and_close(self, refusal: Problem) -> None:
+        """Answer before the body's end."""
+        self._release()
         self._gone = True
-        self.why = WORDS[413]
-        body = too_large(self.limit).body()
-        self._tell(413, len(body))
-        self.channel.transport.write(  # type: ignore[union-attr] # it is connected
-            b"HTTP/1.1 413 %s\r\nContent-Type: application/problem+json\r\n"
-            b"Content-Length: %d\r\nConnection: close\r\n\r\n%s"
-            % (HTTPStatus(413).phrase.encode("ascii"), len(body), body)
-        )
-        self.channel.loseConnection()
+        if self.refusal is None or self.oversized:
+            self._site.refused(self, refusal.status)
+        self.channel.refuse(refusal)
 
-    def _tell(self, status: int, size: int) -> None:
+    def tell(self, status: int, size: int) -> None:
+        """Have the answer's status, and its body's bytes, noted once."""
         if not self.told:
             self.told = True
-            self._access(self, status, size)
+            self._site.access(self, status, size)
 
-    def _disarm(self) -> None:
-        if self._deadline is not None and self._deadline.active():
-            self._deadline.cancel()
+    def _count(self) -> bool:
+        """Take note of what is held; whether it may be."""
+        more = self._size - self._counted
+        if self._site.held + more > max(BODIES_AT_MOST, 2 * self.limit):
+            return False
+        self._counted += more
+        self._site.held += more
+        return True
+
+    def _release(self) -> None:
+        self._site.held -= self._counted
+        self._counted = 0
 
 
 Handler = Callable[[BoundedRequest], Coroutine[Deferred[Any], Any, None]]
+Admits = Callable[[BoundedRequest], Problem | None]
+"""Says of a request whose head alone is there (`method`, `path`, headers) why it is refused."""
+Refused = Callable[[BoundedRequest, int], None]
 Access = Callable[[BoundedRequest, int, int], None]
 """Takes note of a request, the status it is answered with, and the bytes of the answer's body."""
 
@@ -236,6 +265,8 @@ class _Leaf(Resource):
 
     async def _answer(self, request: BoundedRequest) -> None:
         try:
+            if request.refusal is not None and not request.oversized:
+                raise request.refusal
             await self._handler(request)
         except Problem as problem:
             request.refuse(problem)
@@ -253,7 +284,14 @@ class BoundedSite(Site):
         handler: Answers each request, or raises Problem; any other exception becomes a 500.
         max_body_size: Bytes a request's body may have; the handler is to refuse `oversized` ones
             with `too_large`.
-        access: Takes note of each answer.
+        admits: Says why a request is refused for its head alone; nothing of its body is held then.
+        connections_at_most: How many connections there may be.
+        refused: Told of a request that is refused without the handler, and with which status.
+        access: Told of each answer.
+
+    Attributes:
+        connections: The callers' connections.
+        held: Bytes of larger bodies in memory.
     """
 
     noisy = False
@@ -263,70 +301,37 @@ class BoundedSite(Site):
         reactor: IReactorTime,
         handler: Handler,
         max_body_size: int,
+        admits: Admits | None = None,
+        connections_at_most: int = MOST_CONNECTIONS,
+        refused: Refused = lambda *_: None,
         access: Access = lambda *_: None,
     ) -> None:
         super().__init__(
             _Leaf(handler),
             reactor=reactor,
-            requestFactory=partial(BoundedRequest, max_body_size, access),
+            requestFactory=partial(BoundedRequest, max_body_size),
             parsePOSTFormSubmission=False,  # what curl sends by default is not a form here
+            timeout=None,  # a Channel has deadlines of its own
         )
+        self.held = 0
+        self.refused = refused
+        self.access = access
+        self.connections = Connections(reactor, min(connections_at_most, MOST_CONNECTIONS))
+        self.admits = admits or _all_welcome
+        self.protocol = partial(  # type: ignore[assignment,method-assign]
+            Channel, self.connections, Problem
+        )
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """HTTP/1.1 alone: HTTP/2 would go round a Channel's bounds."""
+        return [b"http/1.1"]
 
     def log(self, request: BaseRequest) -> None:
         """Write nothing."""
 
 
-class PortUnavailable(Exception):
-    """A port that can't be listened on; the text is one line that says why and what to do.
-
-    Attributes:
-        taken: Whether it is because somebody else listens there.
-    """
-
-    def __init__(self, text: str, *, taken: bool = False) -> None:
-        super().__init__(text)
-        self.taken = taken
-
-
-def probe_port(port: int) -> str:
-    """The interface to listen on: "::" for IPv6 and IPv4 alike, "0.0.0.0" where IPv6 is off.
-
-    Raises:
-        PortUnavailable: If the port is taken, or not for this user.
-    """
-    try:
-        try:
-            return _probe(socket.AF_INET6, "::", port)
-        except OSError as error:
-            if error.errno not in {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}:
-                raise
-        return _probe(socket.AF_INET, "0.0.0.0", port)  # noqa: S104 - others are to reach it
-    except OSError as error:
-        raise PortUnavailable(
-            f"port {port} can't be listened on ({error.strerror}): stop what uses it, or choose"
-            " another port",
-            taken=error.errno == errno.EADDRINUSE,
-        ) from None
-
-
-def _probe(family: socket.AddressFamily, interface: str, port: int) -> str:
-    with socket.socket(family, socket.SOCK_STREAM) as candidate:
-        candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Twisted will
-        candidate.bind((interface, port))
-        candidate.listen(1)
-    return interface
-
-
-def listen(reactor: IReactorTCP, port: int, interface: str, site: Site) -> IListeningPort:
-    """Listen, with room for a burst of callers.
-
-    Raises:
-        PortUnavailable: If the port was taken since `probe_port` found it free.
-    """
-    try:
-        return reactor.listenTCP(port, site, backlog=BACKLOG, interface=interface)  # type: ignore[arg-type]
-    except CannotListenError as error:
-        raise PortUnavailable(f"port {port} can't be listened on: {error.socketError}") from None
+def _all_welcome(_: BoundedRequest) -> Problem | None:
+    return None
 
 
 def too_large(limit: int) -> Problem:

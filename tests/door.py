@@ -37,6 +37,7 @@ class Answered:
 
 class DoorTestCase(JournalTestCase):
     config = CONFIG
+    host = "x"
 
     def setUp(self) -> None:
         super().setUp()
@@ -46,7 +47,7 @@ class DoorTestCase(JournalTestCase):
         health = Health(clock, self.config, calendar, self.journal, self.pipeline)
         self.intake = Intake(clock, self.config, calendar, self.journal, self.pipeline, health)
         self.site = BoundedSite(
-            clock, self.intake.answer, self.config.max_body_size, AccessLog(clock)
+            clock, self.intake.answer, self.config.max_body_size, access=AccessLog(clock)
         )
         self.connect()
 
@@ -60,7 +61,7 @@ class DoorTestCase(JournalTestCase):
         self, method: str, path: str = "/", body: bytes = b"", **headers: str | bytes
     ) -> Answered:
         self.transport.clear()
-        lines = [f"{method} {path} HTTP/1.1".encode(), b"Host: x"]
+        lines = [f"{method} {path} HTTP/1.1".encode(), b"Host: " + self.host.encode()]
         for name, value in headers.items():
             raw = value if isinstance(value, bytes) else value.encode()
             lines.append(name.replace("_", "-").encode() + b": " + raw)

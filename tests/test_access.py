@@ -71,7 +71,7 @@ class AccessTests(DoorTestCase):
         refused = [
             (400, "invalid", (b" ", {})),
             (400, "invalid", (b"x", {"vanus_source": "no uri"})),
-            (413, "too-large", (b"x" * (CONFIG.max_body_size + 1), {})),
+            (413, "too_large", (b"x" * (CONFIG.max_body_size + 1), {})),
             (415, "charset", (b"x", {"content_type": "text/plain; charset=MARKED"})),
         ]
         for status, why, (body, headers) in refused:
@@ -79,7 +79,7 @@ class AccessTests(DoorTestCase):
             self.assert_line(lines, "POST", "/", status, f" why={why}")
         self.told("POST", "/", b"x", idempotency_key="k")
         lines = self.told("POST", "/", b"y", idempotency_key="k")
-        self.assert_line(lines, "POST", "/", 422, " why=key-reused")
+        self.assert_line(lines, "POST", "/", 422, " why=key_reused")
         for _ in range(CONFIG.everyday_limit):
             self.post()
         self.assert_line(self.told("POST", "/", b"x"), "POST", "/", 429, " why=quota")
@@ -99,7 +99,7 @@ class AccessTests(DoorTestCase):
 
     def test_the_daemon_is_stopping(self) -> None:
         self.pipeline._draining_since = 0.0
-        self.assert_line(self.refused_now(), "POST", "/", 503, " why=stopping")
+        self.assert_line(self.refused_now(), "POST", "/", 503, " why=draining")
 
     def test_a_defect(self) -> None:
         def broken(*_: object) -> None:
@@ -118,18 +118,27 @@ class AccessTests(DoorTestCase):
         with capturedLogs() as logged:
             written.errback(JournalUnavailable("disk full", retry_after=1))
         (line,) = map(formatEvent, logged)
-        self.assertTrue(line.endswith("status=503 seconds=0.000 bytes=0 why=hung-up"), line)
+        self.assertTrue(line.endswith("status=503 seconds=0.000 bytes=0 why=hung_up"), line)
         self.connect()
 
     def test_an_answer_before_the_bodys_end(self) -> None:
-        size = DROPPED_AT_MOST * CONFIG.max_body_size + 1
+        size = DROPPED_AT_MOST * CONFIG.max_body_size + 1000
         with capturedLogs() as logged:
             self.channel.dataReceived(
                 b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size
             )
         self.assert_line(
-            [formatEvent(event) for event in logged], "another", "another", 413, " why=too-large"
+            [formatEvent(event) for event in logged], "POST", "/", 413, " why=too_large"
         )
+
+    def test_what_can_not_be_parsed(self) -> None:
+        for head in (b"MARKED", b"POST /MARKED HTTP/1.1\r\nMARKED", b"GET / HTTP/1.1\r\nX: y"):
+            with capturedLogs() as logged:
+                self.channel.dataReceived(head + b"\r\n\r\n")
+            (line,) = map(formatEvent, logged)
+            self.assertRegex(line, r"status=400 seconds=0\.000 bytes=[1-9]\d* why=invalid$")
+            self.assertNotIn("MARKED", line)
+            self.connect()
 
     def test_the_time_it_took(self) -> None:
         written: Deferred[Admitted] = Deferred()

@@ -36,7 +36,7 @@ JOURNAL = Seen(
     to_deliver=1,
     used=40,
 )
-FACTS = Facts(CONFIG, JOURNAL, port_taken=False, files=4096)
+FACTS = Facts(CONFIG, JOURNAL, taken=False, files=4096)
 
 
 class TellTests(SynchronousTestCase):
@@ -47,6 +47,7 @@ class TellTests(SynchronousTestCase):
                 "chatgpt-source would start",
                 "settings: /etc/config.yml",
                 "listens:  port 8080",
+                "admin:    nowhere",
                 "asks:     gpt-6-luna at https://models.example",
                 "delivers: to http://gateway:8080",
                 "limit:    100 prompts a day (Asia/Tokyo); 60 left today",
@@ -55,12 +56,13 @@ class TellTests(SynchronousTestCase):
                 "at once:  2 to ask, 1 to deliver",
                 "files:    4096 may be open",
                 "warning:  `batch_size` does nothing here",
+                f"warning:  {check.UNGUARDED}",
             ],
         )
 
     def test_beside_a_daemon(self) -> None:
         journal = attrs.evolve(FACTS.journal, in_use=True)
-        first, _, port, *_ = tell(attrs.evolve(FACTS, journal=journal, port_taken=True))
+        first, _, port, *_ = tell(attrs.evolve(FACTS, journal=journal, taken=True))
         self.assertIn("once the daemon that uses this journal has stopped", first)
         self.assertIn("8080, where a daemon listens now", port)
 
@@ -81,7 +83,8 @@ class GatherTests(SynchronousTestCase):
         self.port = free_port()
 
     def gather(self, twistd: dict[str, Any] | None = None, **settings: object) -> Facts:
-        lines = {"target": "http://localhost:9", "token": "t", "port": self.port, **settings}
+        where = {} if "listen" in settings else {"port": self.port}
+        lines = {"target": "http://localhost:9", "token": "t", **where, **settings}
         config = self.home / "config.yml"
         config.write_text("".join(f"{key}: {value}\n" for key, value in lines.items()))
         options = {"rundir": str(self.home), **(twistd or {})}
@@ -93,7 +96,7 @@ class GatherTests(SynchronousTestCase):
     def test_nothing_is_made(self) -> None:
         facts = self.gather()
         self.assertEqual(facts.journal, Seen(self.home / "journal.sqlite"))
-        self.assertFalse(facts.port_taken)
+        self.assertFalse(facts.taken)
         self.assertEqual([path.name for path in self.home.iterdir()], ["config.yml"])
 
     def test_of_the_config(self) -> None:
@@ -115,7 +118,26 @@ class GatherTests(SynchronousTestCase):
         self.addCleanup(opened.close)
         self.assertEqual(self.gather().journal.in_use, True)
         with socket.create_server(("127.0.0.1", 0)) as taken:
-            self.assertTrue(self.gather(port=taken.getsockname()[1]).port_taken)
+            self.assertTrue(self.gather(port=taken.getsockname()[1]).taken)
+
+    def test_a_socket_that_systemd_will_pass(self) -> None:
+        facts = self.gather(listen="'systemd:domain=INET6:index=0'")
+        self.assertIn("listens:  systemd:domain=INET6:index=0", tell(facts))
+
+    def test_the_operators_port(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            admin = f"'tcp:{taken.getsockname()[1]}:interface=127.0.0.1'"
+            (mistake,) = self.mistakes(admin=admin)
+        self.assertTrue(mistake.startswith("`admin`: port "), mistake)
+        self.assertIn("admin:    tcp:", "\n".join(tell(self.gather(admin=admin))))
+
+    def test_strangers(self) -> None:
+        prompts = f"'tcp:{self.port}:interface=127.0.0.1'"
+        said = tell(self.gather(admin=f"'tcp:{free_port()}'", listen=prompts))
+        self.assertEqual(
+            [line for line in said if line.startswith("warning")],
+            [f"warning:  {check.UNGUARDED_ADMIN}"],
+        )
 
     def test_as_another_user(self) -> None:
         asked: list[bool] = []

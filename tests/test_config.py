@@ -14,20 +14,30 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from chatgpt_source.config import (
     FILES_KEPT_FREE,
+    FILES_OF_OUR_OWN,
     FILES_PER_CALL,
     Config,
     ConfigError,
+    Credentials,
+    files_for_callers,
     load,
     require_files,
 )
 from chatgpt_source.log import LEVELS
+from chatgpt_source.proxy import Proxies, Proxy
 from chatgpt_source.secret import Secret
+from tests.certificates import issue
 
+CERTIFICATE = issue(None).pem
 TOKEN = "sk-proj-0123456789"
 GOOD: dict[str, Any] = {"target": "http://target.example/", "token": TOKEN}
 
 DEFAULTS = {
     "port": 8080,
+    "admin": None,
+    "listen": None,
+    "auth": None,
+    "admin_auth": None,
     "everyday_limit": 100,
     "timezone": ZoneInfo("UTC"),
     "base_url": "https://api.openai.com/v1",
@@ -47,6 +57,7 @@ DEFAULTS = {
     "journal": "journal.sqlite",
     "include": (),
     "content_mode": "structured",
+    "ca_file": (),
     "target_headers": {},
     "signing_secret": (),
     "send_event_attempts": 0,
@@ -200,6 +211,7 @@ NO_BODY = (
     "{a: [{true: b}]}",
     "{a: 2023-03-28}",
     "{a: .nan}",
+    '{a: "\\ud800"}',
     "{a: !!binary aGk=}",
     "{messages: []}",
     "{stream: true}",
@@ -214,17 +226,53 @@ NO_WEBHOOK = (
     "secret",
     "whsec_",
     "whsec_!!!!",
-    "whsec_abc",
+    "whsec_a",
     "[whsec_]",
     "[1]",
     "{file: /nonexistent/file}",
     "{env: UNHEARD_OF}",
 )
 
+NO_AUTH = (
+    "42",
+    "text",
+    "[a]",
+    "{}",
+    "{bearer: []}",
+    "{bearer: token}",
+    "{bearer: {a: b}}",
+    "{bearer: ['a b']}",
+    "{bearer: [ключ]}",
+    "{bearer: [1]}",
+    "{bearer: [[a]]}",
+    "{bearer: ['']}",
+    "{bearer: null}",
+    "{bearer: [a], basic: null}",
+    "{bearer: [{env: UNHEARD_OF}]}",
+    "{bearer: [{file: relative}]}",
+    "{bearer: [{file: /nonexistent/file}]}",
+    "{basic: {}}",
+    "{basic: [a]}",
+    "{basic: {a: 1}}",
+    "{basic: {1: a}}",
+    "{basic: {'a:b': c}}",
+    "{basic: {'': c}}",
+    '{basic: {"a\\nb": c}}',
+    '{basic: {"\\ud800": c}}',
+    '{basic: {a: "b\\nc"}}',
+    '{basic: {a: "b\\0"}}',
+    "{basic: {a: {env: UNHEARD_OF}}}",
+    "{digest: {a: b}}",
+    "{bearer: [a], more: b}",
+)
+
 BAD: dict[str, tuple[str, tuple[str, ...]]] = {
     "target": (URL, NO_URL),
     "token": ("", (*NO_TEXT, "'a b'", "ключ", '"a\\nb"', '"a\\0"', '"a\\x7f"')),
     "port": (POSITIVE, (*NO_COUNT, "0", "65536")),
+    "listen": (STRING, NO_TEXT),
+    "auth": ("a mapping with `bearer`", NO_AUTH),
+    "admin_auth": ("a mapping with `bearer`", NO_AUTH),
     "everyday_limit": (POSITIVE, (*NO_COUNT, "0")),
     "timezone": (ZONE, NO_ZONE),
     "base_url": (URL, NO_URL),
@@ -232,6 +280,7 @@ BAD: dict[str, tuple[str, tuple[str, ...]]] = {
     "organization": ("", NO_WORD),
     "project": ("", NO_WORD),
     "headers": (HEADERS, NO_HEADERS),
+    "admin": (STRING, NO_TEXT),
     "model": (STRING, NO_TEXT),
     "system_prompt": (STRING, NO_TEXT),
     "max_tokens": (POSITIVE, (*NO_COUNT, "0")),
@@ -244,6 +293,10 @@ BAD: dict[str, tuple[str, tuple[str, ...]]] = {
     "journal": (STRING, NO_TEXT),
     "include": ("a list of some of", NO_INCLUDE),
     "content_mode": ("one of structured, binary", (*NO_TEXT, "Binary", "batch")),
+    "ca_file": (
+        "the absolute path of a file",
+        (*NO_TEXT, "relative", "/", "/nonexistent", __file__),
+    ),
     "target_headers": (HEADERS, (*NO_HEADERS, "{ce-id: x}", "{Webhook-Signature: x}")),
     "signing_secret": (WEBHOOK, NO_WEBHOOK),
     "send_event_attempts": (COUNT, NO_COUNT),
@@ -257,7 +310,7 @@ BAD: dict[str, tuple[str, tuple[str, ...]]] = {
     "log_format": ("one of auto, text, json", (*NO_TEXT, "JSON", "logfmt")),
 }
 
-NOT_GIVEN = {"extensions": {}, "warnings": ()}
+NOT_GIVEN = {"extensions": {}, "authorities": (), "proxies": Proxies(), "warnings": ()}
 """What the settings are that no key sets."""
 
 NO_FILE = Path("/nonexistent/config.yml")
@@ -307,10 +360,15 @@ class KeyTests(ConfigCase):
     def test_every_key_can_be_set(self) -> None:
         secret = Path(self.mktemp()).absolute()
         secret.write_text("Bearer b\n")
+        authority = Path(self.mktemp()).absolute()
+        authority.write_bytes(CERTIFICATE)
         values: dict[str, Any] = {
             "target": "https://t.example/x?y=1",
             "token": "t",
-            "port": 65535,
+            "admin": "tcp:9464:interface=127.0.0.1",
+            "listen": "tcp:65535",  # in the place of `port`
+            "auth": {"bearer": ["b", {"env": "OTHER_KEY"}], "basic": {"ann": {"env": "OTHER_KEY"}}},
+            "admin_auth": {"basic": {"größe": "a: b"}},
             "everyday_limit": 1,
             "timezone": "America/New_York",
             "base_url": "http://127.0.0.1:1234/v1",
@@ -330,6 +388,7 @@ class KeyTests(ConfigCase):
             "journal": "/data/j",
             "include": ["usage", "prompt"],
             "content_mode": "binary",
+            "ca_file": str(authority),
             "target_headers": {"Authorization": {"file": str(secret)}},
             "signing_secret": ["whsec_c2VjcmV0", {"env": "OLD_SECRET"}],
             "send_event_attempts": 7,
@@ -342,16 +401,20 @@ class KeyTests(ConfigCase):
             "log_config": {"log_level": "WARN"},
             "log_format": "json",
         }
-        self.assertEqual(set(values), set(BAD))
+        self.assertEqual(set(values), set(BAD) - {"port"})
         loaded = self.load(values, OTHER_KEY="k", OLD_SECRET="whsec_b2xk")
         config = attrs.asdict(loaded, recurse=False)
         expected = {
             **values,
             **NOT_GIVEN,
             "token": Secret("t"),
+            "port": 8080,
+            "auth": Credentials((Secret("b"), Secret("k")), {"ann": Secret("k")}),
+            "admin_auth": Credentials((), {"größe": Secret("a: b")}),
             "headers": {"X-Title": Secret("a title"), "api-key": Secret("k")},
             "timezone": ZoneInfo("America/New_York"),
             "include": ("usage", "prompt"),
+            "ca_file": (CERTIFICATE,),
             "target_headers": {"Authorization": Secret("Bearer b", secret)},
             "signing_secret": (Secret("whsec_c2VjcmV0"), Secret("whsec_b2xk")),
             "log_level": "warn",
@@ -360,6 +423,30 @@ class KeyTests(ConfigCase):
         self.assertEqual(config, {**expected, "origin": str(self.file)})
         for name in ("give_up_after", "keep", "drain_timeout"):
             self.assertIs(type(config[name]), float)
+
+    def test_port_or_listen(self) -> None:
+        self.assertEqual(self.load({**GOOD, "port": 65535}).port, 65535)
+        line = self.mistake({**GOOD, "port": 8080, "listen": "tcp:8080"})
+        self.assertIn("`listen` must not be set beside `port`", line)
+
+    def test_a_mistake_in_credentials_shows_neither_user_nor_secret(self) -> None:
+        for auth in (
+            {"bearer": ["fine", "MARKED token"]},
+            {"basic": {"MARKED": 1}},
+            {"basic": {"MARKED:x": "y"}},
+            {"basic": {"x": "MARKED\n\n"}},
+            {"MARKED": 1},
+        ):
+            self.assertNotIn("MARKED", self.mistake({**GOOD, "auth": auth}))
+        line = self.mistake({**GOOD, "auth": {"bearer": ["fine", "MARKED token"]}})
+        self.assertIn("token no. 2 must be", line)
+
+    def test_a_password_in_a_file_is_its_line(self) -> None:
+        secret = Path(self.mktemp()).absolute()
+        secret.write_text(" two words \r\n")
+        config = self.load({**GOOD, "auth": {"basic": {"ann": {"file": str(secret)}}}})
+        assert config.auth
+        self.assertEqual(config.auth.basic["ann"].read(), " two words ")
 
     def test_null_is_not_set(self) -> None:
         lines = "".join(f"{name}: null\n" for name in BAD if name not in GOOD)
@@ -480,6 +567,22 @@ class ApiSettingsTests(ConfigCase):
         self.assertIn("X-Key must be", line)
         self.assertNotIn("MARK", line)
         self.assertNotIn("sk-MARKED0", self.mistake({**GOOD, "headers": {"sk-MARKED0": 1}}))
+
+    def test_authorities_of_the_platform(self) -> None:
+        config = self.load(GOOD, K_CA_CERTS=CERTIFICATE.decode())
+        self.assertEqual((config.authorities, config.ca_file), ((CERTIFICATE,), ()))
+        line = self.mistake(GOOD, K_CA_CERTS="MARKED")
+        self.assertTrue(line.startswith("K_CA_CERTS must be one or more certificates"), line)
+        self.assertNotIn("MARKED", line)
+
+    def test_proxies(self) -> None:
+        config = self.load(GOOD, HTTPS_PROXY="http://proxy:3128", no_proxy="a.example")
+        self.assertEqual(config.proxies.https, Proxy("proxy", 3128))
+        self.assertIsNone(config.proxies.of("https", "a.example", 443))
+        lines = self.mistakes({**GOOD, "port": 0}, HTTPS_PROXY="socks5://MARKED")
+        self.assertTrue(any(line.startswith("HTTPS_PROXY must be") for line in lines), lines)
+        self.assertEqual(len(lines), 2)
+        self.assertNotIn("MARKED", "".join(lines))
 
     def test_overrides(self) -> None:
         for value, expected in (
@@ -768,6 +871,14 @@ class RequireFilesTests(ConfigCase):
         self.assertIn(str(limit), line)
         self.assertIsNotNone(self.check(64, limit - 1))
 
+    def test_callers_have_what_is_left(self) -> None:
+        for concurrency in (1, 64, 400):
+            config = self.load({**GOOD, "concurrency": concurrency})
+            least = FILES_KEPT_FREE + concurrency * FILES_PER_CALL
+            self.assertEqual(files_for_callers(config, least), FILES_KEPT_FREE - FILES_OF_OUR_OWN)
+            self.assertEqual(files_for_callers(config, least + 1000), 1100)
+        self.assertEqual(files_for_callers(self.load(GOOD), 10), 1)
+
     def test_what_is_advised_is_accepted(self) -> None:
         for limit in (0, 1, FILES_KEPT_FREE, FILES_KEPT_FREE + 1, FILES_KEPT_FREE + 2, 1024):
             line = self.check(10**6, limit)
@@ -836,6 +947,25 @@ PIECES = st.lists(
         st.text(max_size=3),
     ),
     max_size=12,
+)
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(10**300, 10**310)
+    | st.floats()
+    | st.text()
+    | st.dates()
+    | st.binary(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+SECRETS = (
+    st.text(max_size=5)
+    | st.dictionaries(st.sampled_from(["env", "file", "x"]), st.text(max_size=5), max_size=2)
+    | VALUES
 )
 
 
@@ -934,20 +1064,7 @@ class SecretTests(ConfigCase):
     @settings(deadline=None, max_examples=300)
     @given(
         st.sampled_from(list(BAD)),
-        st.recursive(
-            st.none()
-            | st.booleans()
-            | st.integers()
-            | st.integers(10**300, 10**310)
-            | st.floats()
-            | st.text()
-            | st.dates()
-            | st.binary(),
-            lambda inner: (
-                st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3)
-            ),
-            max_leaves=5,
-        ),
+        VALUES,
     )
     def test_any_value(self, key: str, value: Any) -> None:
         try:
@@ -955,6 +1072,43 @@ class SecretTests(ConfigCase):
         except ConfigError as error:
             self.assertEqual(len(error.mistakes), 1)
             self.assertIn(f"`{key}`", str(error))
+
+    @settings(deadline=None, max_examples=300)
+    @given(st.dictionaries(st.sampled_from(list(BAD)), VALUES, max_size=8))
+    @example({"port": 1, "listen": "tcp:1"})
+    def test_any_document(self, document: dict[str, Any]) -> None:
+        """Each key that is wrong has its line, and no other thing happens."""
+        alone = [key for key, value in document.items() if self.wrong({key: value})]
+        mistakes = self.wrong(document)
+        for key in alone:
+            found = [line for line in mistakes if line.startswith(f"`{key}`")]
+            self.assertEqual(len(found), 1, key)
+        both = {"port", "listen"} <= document.keys() and len(mistakes) > len(alone)
+        self.assertEqual(bool(mistakes), bool(alone) or both)
+
+    def wrong(self, document: dict[str, Any]) -> tuple[str, ...]:
+        try:
+            self.load({**GOOD, **document})
+        except ConfigError as error:
+            return error.mistakes
+        return ()
+
+    @settings(deadline=None, max_examples=300)
+    @given(
+        st.sampled_from(["auth", "admin_auth"]),
+        st.dictionaries(
+            st.sampled_from(["bearer", "basic", "x"]),
+            st.lists(SECRETS, max_size=3) | st.dictionaries(st.text(max_size=4), SECRETS),
+        ),
+    )
+    def test_any_credentials(self, key: str, value: Any) -> None:
+        try:
+            config = self.load({**GOOD, key: value})
+        except ConfigError as error:
+            self.assertEqual(len(error.mistakes), 1)
+            self.assertIn(f"`{key}`", str(error))
+        else:
+            self.assertTrue(getattr(config, key).bearer or getattr(config, key).basic)
 
     @settings(deadline=None, max_examples=300)
     @given(st.text(), st.text(), st.text())

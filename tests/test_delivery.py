@@ -1,5 +1,12 @@
 """The CloudEvent call: what is sent, and what each answer of the target means."""
 
+import itertools
+import json
+from datetime import datetime, tzinfo
+from typing import Any
+
+import standardwebhooks.webhooks
+from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 from treq.client import HTTPClient
 from treq.testing import RequestTraversalAgent
 from twisted.internet.defer import Deferred, fail
@@ -14,10 +21,32 @@ from twisted.web.server import NOT_DONE_YET, Request
 
 from chatgpt_source.client import Client, NoReply, NotSent, Reply
 from chatgpt_source.delivery import MOST_BYTES, TIMEOUT, Target
-from chatgpt_source.prompt import Again, CallError, Hold, MaybeBilled, Rejected
+from chatgpt_source.event import encode
+from chatgpt_source.journal import Delivery
+from chatgpt_source.prompt import (
+    Again,
+    Answer,
+    CallError,
+    Hold,
+    MaybeBilled,
+    Prompt,
+    Rejected,
+    Trace,
+)
+from chatgpt_source.secret import Secret
 
 NOW = 1795176000.0  # 2026-11-20T12:00:00Z
 EVENT = b'{"specversion": "1.0", "data": {"content": "EVENTMARK"}}'
+
+DELIVERY = Delivery("p1", EVENT, NOW, 1, NOW)
+
+
+class StoppedTime(datetime):
+    """The time by which the reference library verifies."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:
+        return cls.fromtimestamp(NOW, tz)
 
 
 class Receiver(Resource):
@@ -53,8 +82,8 @@ class DeliveryTests(SynchronousTestCase):
         self.agent = RequestTraversalAgent(self.receiver)
         self.target = Target(Client(self.clock, HTTPClient(self.agent)), self.clock, self.url)
 
-    def deliver(self) -> Deferred[None]:
-        done = Deferred.fromCoroutine(self.target.deliver(EVENT))
+    def deliver(self, delivery: Delivery = DELIVERY) -> Deferred[None]:
+        done = Deferred.fromCoroutine(self.target.deliver(delivery))
         self.agent.flush()
         return done
 
@@ -76,6 +105,64 @@ class DeliveryTests(SynchronousTestCase):
         for _ in range(3):
             self.successResultOf(self.deliver())
         self.assertEqual({body for *_, body in self.receiver.got}, {EVENT})
+
+    def again(self, **settings: Any) -> None:
+        client = Client(self.clock, HTTPClient(self.agent))
+        self.target = Target(client, self.clock, self.url, **settings)
+
+    def sent(self, delivery: Delivery = DELIVERY) -> tuple[Headers, bytes]:
+        self.receiver.got.clear()
+        self.successResultOf(self.deliver(delivery))
+        ((_, _, headers, body),) = self.receiver.got
+        return headers, body
+
+    def test_binary_mode(self) -> None:
+        self.again(mode="binary")
+        event = encode(Prompt("p1", "text", "/s", "a b", NOW), Answer("EVENTMARK"))
+        headers, body = self.sent(Delivery("p1", event, NOW, 1, NOW))
+        self.assertEqual(body, b'{"content": "EVENTMARK"}')
+        for name, value in (("ce-id", "p1"), ("ce-type", "a%20b"), ("ce-specversion", "1.0")):
+            self.assertEqual(headers.getRawHeaders(name), [value])
+        self.assertEqual(headers.getRawHeaders("content-type"), ["application/json"])
+
+    def test_trace(self) -> None:
+        trace = Trace("00-a-b-01", "x=1")
+        for mode in ("structured", "binary"):
+            self.again(mode=mode)
+            event = encode(Prompt("p1", "text", "/s", "t", NOW, trace), Answer("EVENTMARK"))
+            headers, _ = self.sent(Delivery("p1", event, NOW, 1, NOW, trace))
+            self.assertEqual(headers.getRawHeaders("traceparent"), ["00-a-b-01"])
+            self.assertEqual(headers.getRawHeaders("tracestate"), ["x=1"])
+            self.assertEqual(
+                headers.getRawHeaders("ce-traceparent"), ["00-a-b-01"] if mode == "binary" else None
+            )
+
+    def test_headers(self) -> None:
+        self.again(headers={"Authorization": Secret("Bearer b"), "X-One": Secret("")})
+        headers, _ = self.sent()
+        self.assertEqual(headers.getRawHeaders("authorization"), ["Bearer b"])
+        self.assertEqual(headers.getRawHeaders("x-one"), [""])
+
+    def test_signature(self) -> None:
+        secrets = ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_c2Vjb25k"]
+        for mode, count in itertools.product(("structured", "binary"), (1, 2)):
+            event = encode(Prompt("p1", "text", "/s", "t", NOW), Answer("EVENTMARK"))
+            self.again(mode=mode, signing=[Secret(secret) for secret in secrets[:count]])
+            headers, body = self.sent(Delivery("p1", event, NOW, 1, NOW))
+            named = {
+                name: headers.getRawHeaders(name)[0]
+                for name in ("webhook-id", "webhook-timestamp", "webhook-signature")
+            }
+            self.assertEqual(
+                (named["webhook-id"], len(named["webhook-signature"].split())), ("p1", count)
+            )
+            self.assertEqual(named["webhook-timestamp"], str(int(NOW)))
+            for secret in secrets[:count]:
+                reference = Webhook(secret)
+                self.patch(standardwebhooks.webhooks, "datetime", StoppedTime)
+                self.assertEqual(json.loads(body), reference.verify(body.decode(), named))
+            with self.assertRaises(WebhookVerificationError):
+                Webhook("whsec_b3RoZXI=").verify(body.decode(), named)
 
     def test_any_2xx_is_delivered(self) -> None:
         for status in (200, 201, 202, 203, 204, 205, 206, 207, 226, 299):

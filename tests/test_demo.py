@@ -19,6 +19,8 @@ from twisted.web.server import Request
 from chatgpt_source import demo
 from chatgpt_source.config import ConfigError
 
+PORTS = demo.Ports(8080, 31081, 9464)
+
 
 class OpenAIEndpointTests(SynchronousTestCase):
     def test_no_key(self) -> None:
@@ -34,24 +36,25 @@ class OpenAIEndpointTests(SynchronousTestCase):
 
 class ConfigTests(SynchronousTestCase):
     def test_openai(self) -> None:
-        config = demo.make_config(demo.Endpoint({"OPENAI_API_KEY": "sk-1"}), 8080, 31081, "warn")
+        config = demo.make_config(demo.Endpoint({"OPENAI_API_KEY": "sk-1"}), PORTS, "warn")
         self.assertEqual(config.token.read(), "sk-1")
         self.assertEqual(config.base_url, "https://api.openai.com/v1")
         self.assertEqual(config.target, "http://127.0.0.1:31081")
         self.assertEqual((config.port, config.log_level), (8080, "warn"))
+        self.assertEqual(config.admin, "tcp:9464:interface=127.0.0.1")
         # Reasoning counts as well: a limit might leave nothing for the answer.
         self.assertIsNone(config.max_tokens)
 
     def test_local(self) -> None:
         environ = {"OPENAI_API_KEY": "key", "OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}
         endpoint = demo.Endpoint(environ, {"model": "tiny", "max_tokens": 120})
-        config = demo.make_config(endpoint, 1, 2, "info")
+        config = demo.make_config(endpoint, PORTS, "info")
         self.assertEqual(config.base_url, "http://127.0.0.1:9/v1")
         self.assertEqual((config.model, config.max_tokens), ("tiny", 120))
 
     def test_mistakes_of_the_environment(self) -> None:
         endpoint = demo.Endpoint({"OPENAI_API_KEY": "sk 1", "OPENAI_BASE_URL": "ftp://x"})
-        error = self.assertRaises(ConfigError, demo.make_config, endpoint, 1, 2, "loud")
+        error = self.assertRaises(ConfigError, demo.make_config, endpoint, PORTS, "loud")
         self.assertEqual(len(error.mistakes), 3)
         self.assertNotIn("sk 1", str(error))
 
@@ -91,8 +94,9 @@ class LocalModelTests(SynchronousTestCase):
 
 class PortTests(SynchronousTestCase):
     def test_arguments(self) -> None:
-        self.assertEqual(demo.read_ports([]), (8080, 31081))
-        self.assertEqual(demo.read_ports(["--port", "0", "--display-port=7"]), (0, 7))
+        self.assertEqual(demo.read_ports([]), PORTS)
+        given = ["--port", "0", "--display-port=7", "--admin-port=8"]
+        self.assertEqual(demo.read_ports(given), demo.Ports(0, 7, 8))
 
     def test_bad_arguments(self) -> None:
         self.patch(sys, "stderr", StringIO())
@@ -144,7 +148,8 @@ class ShowTests(SynchronousTestCase):
 
     def show(self, source: Source) -> "Deferred[None]":
         http: Any = StubTreq(source)
-        showing = Deferred.fromCoroutine(demo.show(http, self.clock, 8099, self.said.append))
+        ports = demo.Ports(8099, 8100, 8101)
+        showing = Deferred.fromCoroutine(demo.show(http, self.clock, ports, self.said.append))
         for _ in range(50):
             http.flush()
             self.clock.advance(0.1)
@@ -160,6 +165,7 @@ class ShowTests(SynchronousTestCase):
             '202 {"id": "some-id", "status": "accepted"}',
             "the answer",
             "http://localhost:8099/prompts/some-id",
+            "http://localhost:8101",
             "README.md",
             "Ctrl-C",
         ):

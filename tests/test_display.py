@@ -34,7 +34,7 @@ from chatgpt_source.display.events import (
     read_events,
     render_events,
 )
-from chatgpt_source.web import PortUnavailable, probe_port
+from chatgpt_source.listen import PortUnavailable, probe_port
 
 STRUCTURED = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"
@@ -484,7 +484,7 @@ class SiteTests(SynchronousTestCase):
         self.channel.dataReceived(head.encode())
         for _ in range(40):
             self.channel.dataReceived(b"x" * (1 << 20))
-        [request] = cast(Any, self.channel)._channel.requests
+        [request] = cast(Any, self.channel).requests
         self.assertEqual(request.content.getvalue(), b"")
         self.assertEqual(self.transport.value(), b"")
 

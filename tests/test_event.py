@@ -4,13 +4,23 @@ import json
 import time
 from uuid import uuid4
 
+import attrs
 from cloudevents.core.formats.json import JSONFormat
 from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatgpt_source.event import CONTENT_TYPE, encode, is_source, is_type
-from chatgpt_source.prompt import DEFAULT_SOURCE, DEFAULT_TYPE, Answer, Prompt
+from chatgpt_source.config import INCLUDABLE
+from chatgpt_source.event import (
+    CONTENT_TYPE,
+    binary,
+    encode,
+    encode_unanswered,
+    encode_undelivered,
+    is_source,
+    is_type,
+)
+from chatgpt_source.prompt import DEFAULT_SOURCE, DEFAULT_TYPE, Answer, Prompt, Rejected, Trace
 
 ID = "7f6b3a52-7a3f-4c56-9f5d-0a7f0e8f6c11"
 ACCEPTED = 1679994910.70413
@@ -45,6 +55,66 @@ class EncodeTests(SynchronousTestCase):
     def test_nothing_but_the_answer_s_content(self) -> None:
         rich = Answer("An answer", "gpt-6-luna", "stop", "req_1", {"total_tokens": 3})
         self.assertEqual(encode(prompt(), rich), encode(prompt(), Answer("An answer")))
+
+    def test_included(self) -> None:
+        rich = Answer("An answer", "gpt-6-luna", "stop", "req_1", {"total_tokens": 3})
+        everything = {
+            "prompt": "What is Vanus?",
+            "usage": {"total_tokens": 3},
+            "model": "gpt-6-luna",
+            "finish_reason": "stop",
+            "request_id": "req_1",
+        }
+        self.assertEqual(set(everything), set(INCLUDABLE))
+        for names in ([], ["usage"], ["model", "prompt"], list(everything)):
+            data = json.loads(encode(prompt(), rich, names))["data"]
+            expected = {"content": "An answer", **{name: everything[name] for name in names}}
+            self.assertEqual(data, expected)
+        data = json.loads(encode(prompt(), Answer("An answer"), list(everything)))["data"]
+        self.assertEqual((data["usage"], data["request_id"]), (None, None))
+
+    def test_extensions(self) -> None:
+        encoded = encode(prompt(), Answer("x"), (), {"cluster": "a"})
+        self.assertEqual(json.loads(encoded)["cluster"], "a")
+
+    def test_trace(self) -> None:
+        traced = attrs.evolve(prompt(), trace=Trace("00-a-b-01", "x=1"))
+        for encoded in (
+            encode(traced, Answer("x")),
+            encode_unanswered(traced, 1, Rejected("no"), ACCEPTED),
+        ):
+            event = json.loads(encoded)
+            self.assertEqual((event["traceparent"], event["tracestate"]), ("00-a-b-01", "x=1"))
+        only = attrs.evolve(prompt(), trace=Trace("00-a-b-01"))
+        self.assertNotIn("tracestate", json.loads(encode(only, Answer("x"))))
+
+    def test_binary(self) -> None:
+        extensions = {"odd": 'caf\u00e9 "%"\U0001f600', "empty": ""}
+        encoded = encode(prompt(type_="a b"), Answer("\u00e9\n"), ["model"], extensions)
+        headers, body = binary(encoded)
+        self.assertEqual(
+            headers,
+            {
+                "ce-specversion": "1.0",
+                "ce-id": ID,
+                "ce-source": "vanus-chatGPT-source",
+                "ce-type": "a%20b",
+                "ce-time": "2023-03-28T09:15:10.704130Z",
+                "ce-odd": "caf%C3%A9%20%22%25%22%F0%9F%98%80",
+                "ce-empty": "",
+                "content-type": "application/json",
+            },
+        )
+        self.assertEqual(json.loads(body), {"content": "\u00e9\n", "model": None})
+        self.assertEqual(binary(encoded), (headers, body))
+
+    def test_binary_of_a_dead_letter(self) -> None:
+        letter = encode_undelivered(
+            encode(prompt(), Answer("x")), "http://t/", Rejected("no", status=400)
+        )
+        headers, body = binary(letter)
+        self.assertEqual(headers["ce-knativeerrorcode"], "400")
+        self.assertEqual(json.loads(body), {"content": "x"})
 
     def test_time(self) -> None:
         for accepted, expected in {

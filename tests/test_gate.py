@@ -516,3 +516,45 @@ def _machine(machine: type[RuleBasedStateMachine]) -> Callable[[SynchronousTestC
 
 class InvariantTests(SynchronousTestCase):
     test_whatever_happens = _machine(GateMachine)
+
+
+class SinceTests(GateCase):
+    def test_since_the_first_failure_after_a_success(self) -> None:
+        self.assertIsNone(self.gate.since)
+        self.one(DOWN)
+        self.now += 5
+        self.one(Again("the model answered 503", status=503))
+        self.assertEqual(self.gate.since, 1000.0)
+        self.one()
+        self.assertIsNone(self.gate.since)
+
+    def test_a_hold_begins_anew_and_its_probes_do_not(self) -> None:
+        self.one(DOWN)
+        self.now += 5
+        self.one(UNAUTHORIZED)
+        self.assertEqual((self.gate.since, self.gate.held), (1005.0, True))
+        self.now += 30
+        self.one(UNAUTHORIZED)
+        self.assertEqual(self.gate.since, 1005.0)
+        self.now += 60
+        self.one()
+        self.assertEqual((self.gate.since, self.gate.held), (None, False))
+
+    def test_a_refusal_ends_it_but_not_a_hold(self) -> None:
+        self.one(DOWN)
+        self.one(REFUSED)
+        self.assertIsNone(self.gate.since)
+        self.one(UNAUTHORIZED)
+        self.now += 30
+        self.one(REFUSED)
+        self.assertEqual((self.gate.since, self.gate.held), (1000.0, True))
+
+    def test_throttled_until_calls_are_as_many_as_before(self) -> None:
+        self.assertFalse(self.gate.throttled(self.now))
+        self.one(throttled(5))
+        self.assertTrue(self.gate.throttled(self.now))
+        self.now += 5
+        for _ in range(self.limit - 1):
+            self.assertTrue(self.gate.throttled(self.now))
+            self.one()
+        self.assertFalse(self.gate.throttled(self.now))

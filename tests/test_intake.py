@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from chatgpt_source import intake
 from chatgpt_source.intake import read_text
 from chatgpt_source.journal import Admitted
-from chatgpt_source.prompt import JournalUnavailable
+from chatgpt_source.prompt import JournalUnavailable, Trace
 from chatgpt_source.web import Problem
 from tests.door import CONFIG, DoorTestCase
 from tests.journal.common import NOON, JournalTestCase
@@ -38,6 +38,13 @@ class AcceptTests(DoorTestCase):
         self.assertEqual(ask.prompt.source, "vanus-chatGPT-source")
         self.assertEqual(ask.prompt.type, "vanus-chatGPT-type")
         self.assertEqual(ask.prompt.accepted, NOON)
+
+    def test_trace(self) -> None:
+        parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+        self.post(traceparent=parent, tracestate="a=1")
+        self.post(traceparent="nonsense", tracestate="a=1")
+        traces = [ask.prompt.trace for ask in self.asks().claimed]
+        self.assertEqual(traces, [Trace(parent, "a=1"), None])
 
     def test_not_before_it_is_on_disk(self) -> None:
         written: Deferred[Admitted] = Deferred()

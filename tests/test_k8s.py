@@ -19,6 +19,7 @@ from tests.test_dockerfile import ROOT, setup_argument, the_one
 
 SOURCE = (ROOT / "k8s/source-chatgpt.yaml").read_text(encoding="utf-8")
 NAMESPACE = (ROOT / "k8s/namespace.yaml").read_text(encoding="utf-8")
+KNATIVE = (ROOT / "k8s/knative.yaml").read_text(encoding="utf-8")
 IMAGE = f"chatgpt-source:{setup_argument('version')}"
 VERSIONS = sorted(set(all_versions()))
 """Of Kubernetes: all whose schemas kubernetes-validate brings."""
@@ -170,6 +171,22 @@ class NamesTests(SynchronousTestCase):
             target = port.get("targetPort", port["port"])
             self.assertEqual(named.get(target, target), attrs.fields(Config).port.default)
 
+    def test_prometheus_finds_the_admin_site_and_the_service_does_not_offer_it(self):
+        admin = yaml.safe_load(documents(SOURCE)["ConfigMap"]["data"]["config.yml"])["admin"]
+        ports = {port["name"]: port["containerPort"] for port in container_of(SOURCE)["ports"]}
+        self.assertEqual(admin, f"tcp:{ports['admin']}")
+        annotations = documents(SOURCE)["Deployment"]["spec"]["template"]["metadata"]["annotations"]
+        self.assertEqual(
+            annotations,
+            {
+                "prometheus.io/scrape": "true",
+                "prometheus.io/port": str(ports["admin"]),
+                "prometheus.io/path": "/metrics",
+            },
+        )
+        targets = {port["targetPort"] for port in documents(SOURCE)["Service"]["spec"]["ports"]}
+        self.assertFalse(targets & {"admin", ports["admin"]})
+
     def test_mounts_refer_to_volumes_and_volumes_to_what_is_there(self):
         for text in (SOURCE, ORIGINAL):
             found = documents(text)
@@ -211,7 +228,8 @@ class ConfigTests(SynchronousTestCase):
 
     def test_ours_holds_the_target_and_the_secret_the_token(self):
         path = self.config_file(SOURCE)
-        self.assertEqual(list(yaml.safe_load(path.read_text(encoding="utf-8"))), ["target"])
+        keys = list(yaml.safe_load(path.read_text(encoding="utf-8")))
+        self.assertEqual(keys, ["target", "admin"])
         (env,) = container_of(SOURCE)["env"]
         config = load({env["name"]: "made-up"}, path)
         self.assertEqual(config.target, "http://vanus-gateway.vanus:8080/gateway/quick-start")
@@ -236,6 +254,50 @@ class ConfigTests(SynchronousTestCase):
         )
         self.assertIn(f"#   {command}", SOURCE)
         self.assertNotRegex(SOURCE + NAMESPACE, r"(?m)^kind: Secret|sk-|^ *token:")
+
+
+class KnativeTests(SynchronousTestCase):
+    """With Knative the target comes from the binding, whose variables the daemon reads."""
+
+    def test_binds_our_deployment(self):
+        deployment = documents(SOURCE)["Deployment"]
+        binding = documents(KNATIVE)["SinkBinding"]
+        self.assertEqual(binding["apiVersion"], "sources.knative.dev/v1")
+        self.assertEqual(
+            binding["spec"]["subject"],
+            {
+                "apiVersion": deployment["apiVersion"],
+                "kind": "Deployment",
+                "name": deployment["metadata"]["name"],
+            },
+        )
+        namespaces = {each["metadata"]["namespace"] for each in documents(KNATIVE).values()}
+        self.assertEqual(namespaces, {deployment["metadata"]["namespace"]})
+        self.assertEqual(set(binding["spec"]["sink"]["ref"]), {"apiVersion", "kind", "name"})
+
+    def test_config_differs_from_ours_by_the_target_alone(self):
+        ours, theirs = (documents(text)["ConfigMap"] for text in (SOURCE, KNATIVE))
+        self.assertEqual(ours["metadata"], theirs["metadata"])
+        config = yaml.safe_load(ours["data"]["config.yml"])
+        del config["target"]
+        other = yaml.safe_load(theirs["data"]["config.yml"])
+        self.assertEqual(config, other)
+        for version in VERSIONS:
+            validate(theirs, version, strict=True)
+
+    def test_what_the_binding_injects_is_read(self):
+        path = Path(self.mktemp())
+        path.write_text(documents(KNATIVE)["ConfigMap"]["data"]["config.yml"], encoding="utf-8")
+        sink = "http://broker-ingress.knative-eventing.svc.cluster.local/vanus/default"
+        config = load(
+            {
+                "OPENAI_API_KEY": "made-up",
+                "K_SINK": sink,
+                "K_CE_OVERRIDES": '{"extensions":{"cluster":"a"}}',
+            },
+            path,
+        )
+        self.assertEqual((config.target, config.extensions), (sink, {"cluster": "a"}))
 
 
 class LifeTests(SynchronousTestCase):

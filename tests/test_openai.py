@@ -1,6 +1,7 @@
 """The chat call: what is sent, how strictly an answer is read, and what a refusal means."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -14,8 +15,27 @@ from twisted.web.http_headers import Headers
 
 from chatgpt_source.client import Client, NoReply, NotSent, Reply
 from chatgpt_source.config import Config
-from chatgpt_source.openai import MOST_BYTES, Model, read_answer, refusal, request_body
-from chatgpt_source.prompt import Again, Answer, CallError, Hold, MaybeBilled, Prompt, Rejected
+from chatgpt_source.config.secrets import api_key
+from chatgpt_source.openai import (
+    MOST_BYTES,
+    Model,
+    doubts,
+    read_answer,
+    refusal,
+    request_body,
+    request_headers,
+    settings_sent,
+)
+from chatgpt_source.prompt import (
+    Again,
+    Answer,
+    CallError,
+    Hold,
+    MaybeBilled,
+    Prompt,
+    Rejected,
+    Trace,
+)
 from chatgpt_source.secret import Secret
 
 TOKEN = "sk-TOKENMARK"
@@ -87,6 +107,56 @@ class RequestTests(OpenAICase):
 
     def test_model(self) -> None:
         self.assertEqual(self.body(model="llama")["model"], "llama")
+
+    def test_parameters(self) -> None:
+        sent = {"temperature": 0.0, "top_p": 0.5, "reasoning_effort": "low"}
+        body = self.body(**sent, body={"max_tokens": 5, "logit_bias": {"1": 2}})
+        self.assertLessEqual(
+            {**sent, "max_tokens": 5, "logit_bias": {"1": 2}}.items(), body.items()
+        )
+        self.assertNotIn("max_completion_tokens", body)
+
+    def headers(self, trace: Trace | None = None, **settings_: Any) -> dict[bytes, list[bytes]]:
+        headers = request_headers(attrs.evolve(CONFIG, **settings_), trace)
+        return {name.lower(): values for name, values in headers.getAllRawHeaders()}
+
+    def test_headers(self) -> None:
+        headers = self.headers(
+            organization="org-1",
+            project="proj_1",
+            headers={"X-Title": Secret("t"), "authorization": Secret("Basic x")},
+        )
+        self.assertEqual(headers[b"openai-organization"], [b"org-1"])
+        self.assertEqual(headers[b"openai-project"], [b"proj_1"])
+        self.assertEqual(headers[b"x-title"], [b"t"])
+        self.assertEqual(headers[b"authorization"], [b"Basic x"])
+
+    def test_azure(self) -> None:
+        headers = self.headers(api_version="2024-10-21")
+        self.assertEqual(headers[b"api-key"], [TOKEN.encode()])
+        self.assertNotIn(b"authorization", headers)
+
+    def test_trace(self) -> None:
+        headers = self.headers(Trace("00-a-b-01", "x=1"))
+        self.assertEqual(headers[b"traceparent"], [b"00-a-b-01"])
+        self.assertEqual(headers[b"tracestate"], [b"x=1"])
+
+    def test_what_settings_set(self) -> None:
+        self.assertEqual(settings_sent(CONFIG), {"model": "model"})
+        config = attrs.evolve(CONFIG, max_tokens=5, temperature=0.0, body={"stop": ["x"]})
+        self.assertEqual(
+            settings_sent(config),
+            {
+                "model": "model",
+                "max_completion_tokens": "max_tokens",
+                "max_tokens": "max_tokens",
+                "temperature": "temperature",
+                "stop": "body",
+            },
+        )
+        for param in ("stop", "stop[0]", "temperature", "max_tokens"):
+            body = {"error": {"param": param, "message": "MODELMARK"}}
+            self.assertIs(type(refusal(reply(body, 400), DAY, settings_sent(config))), Hold)
 
     @given(st.text(min_size=1))
     def test_any_text(self, text: str) -> None:
@@ -202,6 +272,22 @@ class ReadAnswerTests(OpenAICase):
         ):
             self.unreadable(body)
 
+    def test_each_is_named(self) -> None:
+        whole = json.dumps(completion()).encode()
+        for body, words in (
+            (b" <!DOCTYPE html><html>MODELMARK", "HTML"),
+            (b'<?xml version="1.0"?>', "HTML or XML"),
+            (whole[:-1], "cut short"),
+            (whole[:30] + b" \n", "cut short"),
+            (whole.replace(b"MODELMARK", b"\xff"), "not UTF-8"),
+            (b"", "not JSON"),
+            (b"data: [DONE]", "not JSON"),
+            (b"[]", "not a JSON object"),
+            (b'{"choices": []}', "no choices"),
+        ):
+            error = self.assertRaises(MaybeBilled, read_answer, reply(body))
+            self.assertIn(words, error.reason)
+
     def test_not_a_completion(self) -> None:
         for body in (
             None,
@@ -235,6 +321,10 @@ class ReadAnswerTests(OpenAICase):
             self.unreadable(body)
         odd = b'{"choices": [{"message": {"content": "x"}}], "usage": {"a": NaN, "b": 1}}'
         self.assertEqual(read_answer(reply(odd)).usage, {"b": 1})
+        deep = (
+            b'{"choices": [{"message": {"content": "x"}}], "usage": {"a": {"b": {"c": 1}, "d": 2}}}'
+        )
+        self.assertEqual(read_answer(reply(deep)).usage, {"a": {"d": 2}})
 
     def test_content_that_is_no_text(self) -> None:
         for content in (0, 7, False, True, [], ["MODELMARK"], {}, [{"text": "MODELMARK"}], 1.5):
@@ -268,7 +358,7 @@ class ReadAnswerTests(OpenAICase):
             self.assertIn(answer.usage, (None, {}))
         usage = {"a": 1, "b": 1.5, "c": True, "d": None, "e": {"f": 1}, "g": "1", "h": 0}
         answer = read_answer(reply({**completion(), "usage": usage}))
-        self.assertEqual(answer.usage, {"a": 1, "h": 0})
+        self.assertEqual(answer.usage, {"a": 1, "e": {"f": 1}, "h": 0})
 
     def test_request_id(self) -> None:
         for good in ("req_0123abc", "a-b.c:d", "x" * 100):
@@ -321,7 +411,7 @@ class ReadAnswerTests(OpenAICase):
 
 class RefusalTests(OpenAICase):
     def refusal(self, body: Any, status: int = 400, **headers: str) -> CallError:
-        error = refusal(reply(body, status, **headers), DAY)
+        error = refusal(reply(body, status, **headers), DAY, settings_sent(CONFIG))
         self.assertEqual(error.status, status)
         self.assert_discreet(error)
         return error
@@ -358,7 +448,6 @@ class RefusalTests(OpenAICase):
             {"code": "x", "param": "model"},
             {"code": None, "param": "model"},
             {"param": "model"},
-            {"type": "invalid_request_error", "param": "max_completion_tokens"},
         ):
             self.assertIs(self.of(error), Hold, error)
         for param in (None, 7, [], ["model"], {}, "PROMPTMARK", "messages"):
@@ -426,6 +515,9 @@ class FakePeer:
         self.outcome = outcome
         self.posted: list[tuple[str, Headers, bytes, float, int]] = []
 
+    async def get(self, url: EncodedURL, headers: Headers, *, timeout: float, most: int) -> Reply:
+        return await self.post(url, headers, b"", timeout=timeout, most=most)
+
     async def post(
         self, url: EncodedURL, headers: Headers, body: bytes, *, timeout: float, most: int
     ) -> Reply:
@@ -442,7 +534,7 @@ class ModelTests(OpenAICase):
         clock.advance(DAY)
         config = attrs.evolve(CONFIG, **settings_)
         self.assertEqual(
-            sorted(name for name in vars(Client) if not name.startswith("_")), ["post"]
+            sorted(name for name in vars(Client) if not name.startswith("_")), ["get", "post"]
         )
         model = Model(self.peer, clock, config)  # type: ignore[arg-type]
         return Deferred.fromCoroutine(model.ask(PROMPT))
@@ -489,6 +581,34 @@ class ModelTests(OpenAICase):
             self.ask(reply(completion()), base_url=base)
             self.assertEqual(self.peer.posted[0][0], url, base)
 
+    def test_azure(self) -> None:
+        """A deployment's URL, and the version that the query must name."""
+        deployment = "https://r.example/openai/deployments/d"
+        for base in (deployment, f"{deployment}/", f"{deployment}?api-version=1"):
+            self.ask(reply(completion()), base_url=base, api_version="2024-10-21")
+            url = self.peer.posted[0][0]
+            self.assertEqual(url, f"{deployment}/chat/completions?api-version=2024-10-21")
+
+    def test_a_rotated_key(self) -> None:
+        file = Path(self.mktemp()).absolute()
+        file.write_text("sk-first")
+        token = Secret.of_file(file, api_key)
+        self.ask(reply(completion()), token=token)
+        file.write_text("sk-second-TOKENMARK")
+        self.ask(reply(completion()), token=token)
+        headers = self.peer.posted[0][1]
+        self.assertEqual(headers.getRawHeaders("authorization"), ["Bearer sk-second-TOKENMARK"])
+
+    def test_failures_carry_the_request_id(self) -> None:
+        for outcome in (
+            reply({}, 500, x_request_id="req_1"),
+            reply({}, 401, x_request_id="req_1"),
+            reply(b"", x_request_id="req_1"),
+            reply(completion(content=""), x_request_id="req_1"),
+        ):
+            self.assertEqual(self.failure(outcome).request_id, "req_1")
+        self.assertIsNone(self.failure(NoReply("x")).request_id)
+
     def test_not_sent(self) -> None:
         error = self.failure(NotSent("connection refused"))
         self.assertIs(type(error), Again)
@@ -516,3 +636,51 @@ class ModelTests(OpenAICase):
         """A 2xx that is not 200 may have been billed, and is not the prompt's fault."""
         for status in (201, 202, 204, 206):
             self.assertIs(type(self.failure(reply(b"", status))), MaybeBilled, status)
+
+
+class DoubtsTests(OpenAICase):
+    def doubts(self, *models: Any, model: str = "gpt-6-luna", **others: Any) -> str | None:
+        return doubts(reply({"object": "list", "data": list(models)}, **others), model)
+
+    def test_known(self) -> None:
+        for known in ({"id": "gpt-6-luna"}, {"id": "gpt-6-luna", "shutdown_date": None}):
+            self.assertIsNone(self.doubts({"id": "other"}, known))
+
+    def test_unknown(self) -> None:
+        doubt = self.doubts({"id": "other"})
+        assert doubt
+        self.assertIn("`model` gpt-6-luna is not among the models", doubt)
+
+    def test_to_be_shut_down(self) -> None:
+        for date, shown in (
+            ("2027-01-14", " (2027-01-14)"),
+            ("2027-01-14T00:00:00Z", " (2027-01-14)"),
+            (1800000000, " (2027-01-15)"),
+            (10**30, ""),
+            ("MODELMARK", ""),
+            (["x"], ""),
+        ):
+            doubt = self.doubts({"id": "gpt-6-luna", "shutdown_date": date})
+            assert doubt
+            self.assertIn(f"has a shutdown date{shown}:", doubt)
+            self.assertNotIn("MODELMARK", doubt)
+
+    def test_servers_that_say_nothing(self) -> None:
+        for body in (b"", b"<html>", b"[]", {}, {"data": None}, {"data": []}, {"data": [7]}):
+            self.assertIsNone(doubts(reply(body), "gpt-6-luna"))
+        for status in (401, 403, 404, 500):
+            self.assertIsNone(self.doubts({"id": "other"}, status=status))
+        self.assertIsNone(self.doubts({"id": "other"}, flaw="was cut short"))
+
+    @given(st.binary())
+    def test_anything(self, body: bytes) -> None:
+        doubts(reply(body), "gpt-6-luna")
+
+    def test_asked_of_the_server(self) -> None:
+        for outcome in (NotSent("x"), NoReply("x"), reply(b"", 404)):
+            peer = FakePeer(outcome)
+            model = Model(peer, Clock(), CONFIG)  # type: ignore[arg-type]
+            self.assertIsNone(self.successResultOf(Deferred.fromCoroutine(model.doubts())))
+            ((url, headers, *_),) = peer.posted
+            self.assertEqual(url, "https://api.openai.com/v1/models")
+            self.assertTrue(headers.hasHeader("authorization"))

@@ -68,8 +68,8 @@ class PipelineTestCase(JournalTestCase):
             self.journal,
             attrs.evolve(self.config, **changes),
             self.model.call,
-            self.target.call,
-            self.letters.call if self.config.dead_letter else None,
+            lambda delivery: self.target.call(delivery.event),
+            (lambda letter: self.letters.call(letter.event)) if self.config.dead_letter else None,
             lambda: 1.0,
         )
         self.pipeline.start()

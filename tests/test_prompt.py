@@ -9,7 +9,7 @@ from chatgpt_source.prompt import Again, Answer, MaybeBilled, Prompt, Rejected
 class ReprTests(SynchronousTestCase):
     def test_values_hide_what_somebody_wrote(self) -> None:
         prompt = Prompt("id-1", "a secret", "s-secret", "t-secret", 12.0)
-        ask, delivery = Ask(prompt, 1, 1, 0), Delivery("1", b"secret", 0, 1)
+        ask, delivery = Ask(prompt, 1, 1, 0), Delivery("1", b"secret", 0, 1, 0)
         for value in (prompt, Answer("a secret"), ask, delivery):
             self.assertNotIn("secret", repr(value))
         self.assertIn("id-1", repr(prompt))

@@ -4,18 +4,21 @@ import os
 import time
 from datetime import datetime, timezone
 from email.utils import format_datetime
+from typing import Any
 
 from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatgpt_source.prompt import Again, Hold, MaybeBilled, Rejected
+from chatgpt_source.prompt import Again, CallError, Hold, MaybeBilled, Rejected
 from chatgpt_source.retry import (
     MAYBE_BILLED_ATTEMPTS,
+    Answered,
     backoff,
     model_error,
     probe_interval,
     retry_after,
+    should_retry,
     target_error,
 )
 
@@ -48,10 +51,17 @@ TARGET_HOLD = {401, 403, 410}
 TARGET_AGAIN = {404, 408, 409, 429}
 
 
+OURS = {"model": "model", "max_completion_tokens": "max_tokens", "max_tokens": "max_tokens"}
+
+
+def error_of(status: int, *codes: str, **others: Any) -> CallError:
+    return model_error(Answered(status, codes, **others), OURS)
+
+
 class ModelErrorTests(SynchronousTestCase):
     def test_every_status(self) -> None:
         for status in range(300, 600):
-            error = model_error(status, [], None)
+            error = error_of(status)
             if status in MODEL_AGAIN or status >= 500:
                 expected: type = Again
             elif status in MODEL_HOLD or status < 400:
@@ -66,49 +76,74 @@ class ModelErrorTests(SynchronousTestCase):
 
     def test_beyond_the_registered(self) -> None:
         for status in (600, 999):
-            self.assertIs(type(model_error(status, [], None)), Again)
+            self.assertIs(type(error_of(status)), Again)
 
     def test_not_again_by_way_of_billing(self) -> None:
-        self.assertNotIsInstance(model_error(500, [], None), MaybeBilled)
+        self.assertNotIsInstance(error_of(500), MaybeBilled)
         self.assertEqual(MAYBE_BILLED_ATTEMPTS, 3)  # the first, and "twice at most"
 
     def test_wait_is_carried(self) -> None:
         for status in (408, 409, 429, 500, 503):
-            self.assertEqual(model_error(status, [], None, 7.5).retry_after, 7.5)
+            self.assertEqual(error_of(status, wait=7.5).retry_after, 7.5)
 
     def test_empty_account(self) -> None:
         for code in EMPTY_ACCOUNT:
             for codes in ([code], [code, "tokens"], ["requests", code]):
-                error = model_error(429, codes, None, 5.0)
+                error = error_of(429, *codes, wait=5.0)
                 self.assertIs(type(error), Hold, codes)
                 self.assertIn("balance", error.reason)
 
     def test_other_codes_are_rate_limits(self) -> None:
         for code in OTHER_CODES:
-            self.assertIs(type(model_error(429, [code], None)), Again, code)
+            self.assertIs(type(error_of(429, code)), Again, code)
 
     def test_empty_account_is_a_429(self) -> None:
-        self.assertIs(type(model_error(400, ["insufficient_quota"], None)), Rejected)
-        self.assertIs(type(model_error(500, ["insufficient_quota"], None)), Again)
-
-    def test_codes_may_be_any_iterable(self) -> None:
-        self.assertIs(type(model_error(429, iter(["insufficient_quota"]), None)), Hold)
+        self.assertIs(type(error_of(400, "insufficient_quota")), Rejected)
+        self.assertIs(type(error_of(500, "insufficient_quota")), Again)
 
     def test_what_we_set(self) -> None:
         for param, advice in {
             "model": "`model`",
             "max_completion_tokens": "`max_tokens`",
             "max_tokens": "`max_tokens`",
+            "model.name": "`model`",
+            "model[0]": "`model`",
         }.items():
-            error = model_error(400, [], param)
+            error = error_of(400, param=param)
             self.assertIs(type(error), Hold, param)
             self.assertIn(f"check {advice}", error.reason)
             for status in (413, 422):
-                self.assertIs(type(model_error(status, [], param)), Rejected)
+                self.assertIs(type(error_of(status, param=param)), Rejected)
+
+    def test_only_what_we_set(self) -> None:
+        param = "max_completion_tokens"
+        self.assertIs(type(model_error(Answered(400, param=param))), Rejected)
+
+    def test_told_whether_to_retry(self) -> None:
+        for status in range(300, 600):
+            plain, yes, no = (error_of(status, should_retry=told) for told in (None, True, False))
+            held = isinstance(plain, Hold)  # nothing goes over a hold
+            self.assertIs(type(yes), Hold if held else Again, status)
+            self.assertIs(type(no), Hold if held else Rejected, status)
+        for told in (True, False):
+            self.assertIs(type(error_of(429, "insufficient_quota", should_retry=told)), Hold)
+            self.assertIs(type(error_of(400, param="model", should_retry=told)), Hold)
+        self.assertEqual(error_of(400, should_retry=True, wait=7.5).retry_after, 7.5)
+
+    def test_should_retry(self) -> None:
+        for value, told in (
+            ("true", True),
+            (" False ", False),
+            ("", None),
+            ("1", None),
+            ("no", None),
+            (None, None),
+        ):
+            self.assertIs(should_retry({"x-should-retry": value}.get), told)
 
     def test_what_the_prompt_set(self) -> None:
         for param in (None, "", "messages", "messages[0].content", "Model", "model "):
-            error = model_error(400, [], param)
+            error = error_of(400, param=param)
             self.assertIs(type(error), Rejected)
             if param and param.strip() and "odel" not in param:
                 self.assertNotIn(param, error.reason)
@@ -122,11 +157,11 @@ class ModelErrorTests(SynchronousTestCase):
             405: "`base_url`",
             302: "`base_url`",
         }.items():
-            self.assertIn(word, model_error(status, [], None).reason)
+            self.assertIn(word, error_of(status).reason)
 
     def test_reason_is_short_whatever_the_code(self) -> None:
         code = "x" * 10**6 + "_spend_limit_exceeded"
-        self.assertLess(len(model_error(429, [code], None).reason), 300)
+        self.assertLess(len(error_of(429, code).reason), 300)
 
 
 class TargetErrorTests(SynchronousTestCase):

@@ -1,12 +1,11 @@
-"""Bounded bodies, problems, and the port."""
+"""Bounded bodies, problems, and requests refused for their heads."""
 
 import json
 from typing import Any, cast
 
-from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
-from twisted.internet.testing import MemoryReactor, StringTransport
+from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -14,12 +13,10 @@ from chatgpt_source import web
 from chatgpt_source.web import (
     DROPPED_AT_MOST,
     DROPPED_FOR,
+    SMALL_BODY,
     BoundedRequest,
     BoundedSite,
-    PortUnavailable,
     Problem,
-    listen,
-    probe_port,
     too_large,
 )
 
@@ -83,7 +80,7 @@ class BodyTests(SiteTestCase):
 
     def test_the_excess_is_not_held(self) -> None:
         self.send(self.head(b"Content-Length: 1000"), b"x" * 90, b"x" * 800)
-        request = self.channel._channel.requests[0]  # type: ignore[attr-defined]
+        request = self.channel.requests[0]  # type: ignore[attr-defined]
         self.assertLessEqual(len(request.body()), LIMIT)
 
     def test_far_too_large_is_cut_off(self) -> None:
@@ -179,39 +176,104 @@ class AnswerTests(SiteTestCase):
 
     def test_a_caller_who_hung_up_is_no_error(self) -> None:
         self.channel.dataReceived(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n")
-        request = self.channel._channel.requests[0]  # type: ignore[attr-defined]
+        request = self.channel.requests[0]  # type: ignore[attr-defined]
         self.channel.connectionLost(Failure(ConnectionResetError()))
         request.answer(200, b"late")
         self.connect()
 
 
-class PortTests(SynchronousTestCase):
-    def test_without_ipv6(self) -> None:
-        tried = []
+class AdmitsTests(SiteTestCase):
+    """Requests refused for their heads."""
 
-        def without(_family: Any, interface: str, _port: int) -> str:
-            tried.append(interface)
-            if interface == "::":
-                raise OSError(97, "Address family not supported by protocol")
-            return interface
+    def connect(self) -> None:
+        self.site = BoundedSite(cast(Any, self.clock), self.handle, LIMIT, self.admits)
+        super().connect()
 
-        self.patch(web, "_probe", without)
-        self.assertEqual(probe_port(1), "0.0.0.0")
-        self.assertEqual(tried, ["::", "0.0.0.0"])
+    def admits(self, request: BoundedRequest) -> Problem | None:
+        self.assertEqual(request.method, b"POST")
+        if request.route() == "/open":
+            return None
+        return Problem(401, "no", {"X-Test": ("a", "b")})
 
-    def test_a_busy_port(self) -> None:
-        with web.socket.create_server(("127.0.0.1", 0)) as taken:
-            port = taken.getsockname()[1]
-            error = self.assertRaises(PortUnavailable, probe_port, port)
-        self.assertRegex(str(error), rf"\Aport {port} can't be listened on [^\n]+\Z")
-        probe_port(port)
+    def test_the_body_is_never_held_and_the_answer_comes_at_its_end(self) -> None:
+        self.assertEqual(self.send(self.head(b"Content-Length: 50"), b"x" * 49), b"")
+        request = self.channel.requests[0]  # type: ignore[attr-defined]
+        self.assertEqual(request.body(), b"")
+        answer = self.send(b"x")
+        self.assertTrue(answer.startswith(b"HTTP/1.1 401 "), answer)
+        self.assertIn(b"X-Test: a\r\nX-Test: b\r\n", answer)
+        self.assertEqual(self.bodies, [])
+        self.assertFalse(self.transport.disconnecting)
+        answer = self.send(self.head(b"Content-Length: 1").replace(b"/ ", b"/open?x ", 1), b"y")
+        self.assertTrue(answer.startswith(b"HTTP/1.1 200 "), answer)
+        self.assertEqual(self.bodies, [b"y"])
 
-    def test_taken_since_it_was_probed(self) -> None:
-        class Taken(MemoryReactor):
-            def listenTCP(self, *_args: Any, **_options: Any) -> Any:
-                raise CannotListenError("::", 1, OSError(98, "Address already in use"))
+    def test_no_body(self) -> None:
+        self.assertTrue(self.send(self.head()).startswith(b"HTTP/1.1 401 "))
 
-        error = self.assertRaises(
-            PortUnavailable, listen, cast(Any, Taken()), 1, "::", cast(Any, None)
-        )
-        self.assertNotIn("\n", str(error))
+    def test_in_chunks(self) -> None:
+        chunks = self.head(b"Transfer-Encoding: chunked"), b"1\r\nx\r\n0\r\n\r\n"
+        self.assertTrue(self.send(*chunks).startswith(b"HTTP/1.1 401 "))
+
+    def test_one_that_waits_for_our_word_is_refused_at_once(self) -> None:
+        answer = self.send(self.head(b"Content-Length: 50", b"Expect: 100-continue"))
+        self.assertTrue(answer.startswith(b"HTTP/1.1 401 "), answer)
+        self.assertIn(b"Connection: close", answer)
+        self.assertIn(b"X-Test: a\r\nX-Test: b\r\n", answer)
+        self.assertEqual(self.send(b"x" * 50), b"")
+
+    def test_far_too_large_is_cut_off(self) -> None:
+        size = DROPPED_AT_MOST * LIMIT
+        self.send(self.head(b"Content-Length: %d" % (size + 1)), b"x" * size)
+        self.assertTrue(self.send(b"x").startswith(b"HTTP/1.1 401 "))
+        self.assertTrue(self.transport.disconnecting)
+
+
+class MemoryTests(SynchronousTestCase):
+    """What all bodies together may have in memory."""
+
+    def setUp(self) -> None:
+        self.patch(web, "BODIES_AT_MOST", 0)  # so twice the largest
+        self.clock = Clock()
+        self.asked: list[BoundedRequest] = []
+        self.site = BoundedSite(cast(Any, self.clock), self.take, 10 * SMALL_BODY)
+
+    async def take(self, request: BoundedRequest) -> None:
+        self.asked.append(request)
+
+    def begin(self, sent: int) -> Any:
+        channel: Any = self.site.buildProtocol(None)
+        channel.makeConnection(StringTransport())
+        self.addCleanup(channel.connectionLost, Failure(ConnectionResetError()))
+        head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+        channel.dataReceived(head % (10 * SMALL_BODY) + b"x" * sent)
+        return channel
+
+    def test_what_is_too_much_is_refused_but_not_small_ones(self) -> None:
+        first, second = self.begin(10 * SMALL_BODY), self.begin(10 * SMALL_BODY - 1)
+        self.assertEqual(self.site.held, 20 * SMALL_BODY - 1)
+        self.assertIsNone(self.begin(SMALL_BODY).requests[0].refusal)
+        third = self.begin(10 * SMALL_BODY)
+        self.assertTrue(third.transport.value().startswith(b"HTTP/1.1 503 "))
+        self.assertIn(b"Retry-After: 5", third.transport.value())
+        self.asked[0].answer(200, b"{}")
+        self.assertEqual(self.site.held, 10 * SMALL_BODY - 1)
+        second.connectionLost(Failure(ConnectionResetError()))
+        self.assertEqual(self.site.held, 0)
+        first.dataReceived(b"")
+        fourth = self.begin(10 * SMALL_BODY)
+        self.assertEqual(fourth.transport.value(), b"")
+        self.asked[1].answer(200, b"{}")
+        self.assertEqual(self.site.held, 0)
+
+    def test_chunks_that_are_mostly_wrapping_are_cut_off(self) -> None:
+        channel = self.begin(0)
+        channel.connectionLost(Failure(ConnectionResetError()))
+        channel = self.site.buildProtocol(None)
+        channel.makeConnection(StringTransport())
+        channel.dataReceived(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        chunk = b"1;" + b"a" * 1000 + b"\r\nx\r\n"
+        for _ in range(DROPPED_AT_MOST * 10 * SMALL_BODY // len(chunk) + 1):
+            channel.dataReceived(chunk)
+        self.assertTrue(channel.transport.value().startswith(b"HTTP/1.1 413 "))
+        channel.connectionLost(Failure(ConnectionResetError()))

@@ -3,8 +3,6 @@
 A mistake's line never holds the value it is about: a slip of YAML can put the token anywhere.
 """
 
-import difflib
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,19 +11,32 @@ from zoneinfo import ZoneInfo
 import attrs
 
 from chatgpt_source.config import readers, secrets
+from chatgpt_source.config.credentials import Credentials, credentials
 from chatgpt_source.config.document import read_document
-from chatgpt_source.config.mistakes import ConfigError
+from chatgpt_source.config.mistakes import ConfigError, objection
 from chatgpt_source.config.readers import Reader, Wrong
 from chatgpt_source.log import FORMATS
+from chatgpt_source.proxy import Proxies, ProxyMistake
 from chatgpt_source.secret import Secret
 
-__all__ = ["DEFAULT_FILE", "INCLUDABLE", "Config", "ConfigError", "load", "require_files"]
+__all__ = [
+    "DEFAULT_FILE",
+    "INCLUDABLE",
+    "Config",
+    "ConfigError",
+    "Credentials",
+    "files_for_callers",
+    "load",
+    "require_files",
+]
 
 DEFAULT_FILE = Path("/vanus-connect/config/config.yml")
 FILES_PER_CALL = 2
 """Open files one unit of `concurrency` may need: a call to the model and one to the target."""
 FILES_KEPT_FREE = 200
 """Open files kept for callers, the journal and the process itself."""
+FILES_OF_OUR_OWN = 100
+"""Of these, what is not for callers."""
 
 
 INCLUDABLE = ("prompt", "usage", "model", "finish_reason", "request_id")
@@ -106,6 +117,10 @@ class Config:
         _API_KEY, env=("OPENAI_API_KEY",), from_file=("token_file", _API_KEY_FILE)
     )
     port: int = _key(readers.whole(1, 65535), 8080)
+    listen: str | None = _key(readers.text, None)
+    auth: Credentials | None = _key(credentials, None)  # noqa: RUF009 - attrs, not dataclasses
+    admin: str | None = _key(readers.text, None)
+    admin_auth: Credentials | None = _key(credentials, None)  # noqa: RUF009 - attrs, not dataclasses
     everyday_limit: int = _key(readers.whole(1, 10**12), 100)
     timezone: ZoneInfo = _key(readers.zone, _UTC)  # noqa: RUF009 - attrs, not dataclasses
     base_url: str = _key(readers.base_url, "https://api.openai.com/v1", env=("OPENAI_BASE_URL",))
@@ -125,6 +140,7 @@ class Config:
     journal: str = _key(readers.text, "journal.sqlite")
     include: tuple[str, ...] = _key(readers.some_of(*INCLUDABLE), ())
     content_mode: str = _key(readers.one_of("structured", "binary"), "structured")
+    ca_file: tuple[bytes, ...] = _key(readers.authorities_file, ())
     target_headers: Mapping[str, Secret] = _key(
         secrets.headers(*_CALLS_OWN, "ce-*", "webhook-*"), attrs.Factory(dict)
     )
@@ -148,6 +164,9 @@ class Config:
         readers.extensions, attrs.Factory(dict), "K_CE_OVERRIDES"
     )
     """Attributes that go on every event."""
+    authorities: tuple[bytes, ...] = _platform(readers.authorities, (), "K_CA_CERTS")
+    """Certificates in PEM that are trusted beside `ca_file` and the platform's."""
+    proxies: Proxies = attrs.Factory(Proxies)
     origin: str = "the environment"
     """Where the settings came from, for the log."""
     warnings: tuple[str, ...] = ()
@@ -183,7 +202,9 @@ def load(environ: Mapping[str, str], default_file: Path = DEFAULT_FILE) -> Confi
     """
     document, origin = read_document(environ, default_file)
     mistakes = [
-        line for key in document if (line := _objection(key, document[key], document.get("token")))
+        objection(key, document[key], document.get("token"), _KEYS)
+        for key in document
+        if key not in _KEYS and key not in _WITHOUT_EFFECT
     ]
     settings: dict[str, Any] = {}
     for setting in attrs.fields(Config):
@@ -194,6 +215,12 @@ def load(environ: Mapping[str, str], default_file: Path = DEFAULT_FILE) -> Confi
         else:
             if value is not None:
                 settings[setting.name] = value
+    try:
+        settings["proxies"] = Proxies.from_environ(environ)
+    except ProxyMistake as mistake:
+        mistakes += mistake.lines
+    if "port" in settings and "listen" in settings:
+        mistakes.append("`listen` must not be set beside `port`: keep one of them")
     if settings.get("max_tokens") and "max_tokens" in settings.get("body", ()):
         mistakes.append(
             "`body` must be without `max_tokens` where the setting `max_tokens` is used, which is"
@@ -222,6 +249,11 @@ def require_files(config: Config, limit: int) -> None:
             f"`concurrency` must be at most {max(0, most)} with a hard limit of {limit} open files:"
             f" {advice} (`ulimit -Hn`)"
         )
+
+
+def files_for_callers(config: Config, limit: int) -> int:
+    """How many connections of callers a process that may open `limit` files can carry."""
+    return max(1, limit - FILES_OF_OUR_OWN - FILES_PER_CALL * config.concurrency)
 
 
 def _value(
@@ -274,30 +306,3 @@ def _read(name: str, read: Reader, value: Any, environ: Mapping[str, str]) -> An
         return read(value, environ)
     except Wrong as wrong:
         raise ConfigError(f"{name} must be {wrong}") from wrong
-
-
-def _objection(key: object, value: Any, token: Any) -> str | None:
-    """What is wrong with a key of the file being there at all."""
-    if key in _KEYS or key in _WITHOUT_EFFECT:
-        return None
-    if key == "vanus":
-        endpoint, eventbus = "<gateway>", "<eventbus>"
-        if isinstance(value, dict):
-            endpoint = _shown(value.get("endpoint"), endpoint, token)
-            eventbus = _shown(value.get("eventbus"), eventbus, token)
-        return (
-            "`vanus` must be replaced by the gateway's URL:"
-            f" target: http://{endpoint}/gateway/{eventbus}"
-        )
-    if not isinstance(key, str) or not re.fullmatch(r"[A-Za-z_]{1,40}", key):
-        return (
-            "a key is unknown and not shown, as it may be a secret: is a colon or a space missing?"
-        )
-    near = difflib.get_close_matches(key, _KEYS, 1)
-    advice = f"did you mean `{near[0]}`?" if near else f"known are {', '.join(_KEYS)}"
-    return f"`{key}` is not a known key: {advice}"
-
-
-def _shown(value: Any, otherwise: str, token: Any) -> str:
-    plain = isinstance(value, str) and re.fullmatch(r"[\w.:\[\]-]+", value) and value != token
-    return str(value) if plain else otherwise

@@ -16,6 +16,7 @@ import hyperlink
 
 from chatgpt_source.event import is_extension, is_string
 from chatgpt_source.log import LEVELS
+from chatgpt_source.trust import read_authorities
 
 Environ = Mapping[str, str]
 Reader = Callable[[Any, Environ], Any]
@@ -167,7 +168,10 @@ def some_of(*words: str) -> Reader:
 
 def file(value: Any, environ: Environ) -> Path:
     """The path of a file; absolute, as twistd changes folders, and as a key is none by mistake."""
-    path = Path(text(value, environ))
+    try:
+        path = Path(text(value, environ))
+    except Wrong:
+        path = Path()
     if not path.is_absolute():
         raise Wrong("the absolute path of a file")
     return path
@@ -196,7 +200,7 @@ def members(reserved: Collection[str], settings: Mapping[str, str]) -> Reader:
 
 def _is_json(value: Any) -> bool:
     try:
-        json.dumps(value, allow_nan=False).encode("ascii")
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode("utf-8")
         return _has_text_keys(value)
     except (TypeError, ValueError, RecursionError):
         return False
@@ -206,6 +210,29 @@ def _has_text_keys(value: Any) -> bool:
     if isinstance(value, dict):
         return all(isinstance(key, str) and _has_text_keys(value[key]) for key in value)
     return not isinstance(value, list) or all(map(_has_text_keys, value))
+
+
+def authorities_file(value: Any, environ: Environ) -> tuple[bytes, ...]:
+    """A file of certificates in PEM; what is in it."""
+    path = file(value, environ)
+    try:
+        raw = path.read_bytes()
+        read_authorities(raw)
+    except OSError as error:
+        raise Wrong(f"the absolute path of a file that can be read ({error.strerror})") from None
+    except ValueError as error:
+        raise Wrong(f"the absolute path of a file that holds {error}") from None
+    return (raw,)
+
+
+def authorities(value: Any, environ: Environ) -> tuple[bytes, ...]:
+    """K_CA_CERTS: certificates in PEM (Knative's SinkBinding)."""
+    raw = text(value, environ).encode("utf-8")
+    try:
+        read_authorities(raw)
+    except ValueError as error:
+        raise Wrong(str(error)) from None
+    return (raw,)
 
 
 def extensions(value: Any, environ: Environ) -> dict[str, str]:

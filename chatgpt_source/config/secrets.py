@@ -108,7 +108,7 @@ WEBHOOK = "whsec_ and then base64 (Standard Webhooks)"
 def _webhook_secret(value: str) -> str:
     prefix, _, encoded = value.strip().partition("_")
     try:
-        if prefix == "whsec" and b64decode(encoded, validate=True):
+        if prefix == "whsec" and b64decode(encoded + "=" * (-len(encoded) % 4), validate=True):
             return value.strip()
     except ValueError:
         pass

@@ -10,16 +10,9 @@ from twisted.internet.interfaces import IListeningPort, IReactorTCP, IReactorTim
 from twisted.python import usage
 
 from chatgpt_source.display.events import Refused, quoted, read_events, render_events
+from chatgpt_source.listen import PortUnavailable, listen, port_string, probe_port, taken
 from chatgpt_source.log import get_logger, set_format
-from chatgpt_source.web import (
-    BoundedRequest,
-    BoundedSite,
-    PortUnavailable,
-    Problem,
-    listen,
-    probe_port,
-    too_large,
-)
+from chatgpt_source.web import BoundedRequest, BoundedSite, Problem, too_large
 
 MAX_BODY = 16 * 2**20
 """The largest body taken, in bytes; a larger one is answered with 413."""
@@ -101,7 +94,7 @@ class Display:
 
 
 class DisplaySite(BoundedSite):
-    """What `web.listen` takes to run a Display sink that prints to `out`.
+    """What `listen` takes to run a Display sink that prints to `out`.
 
     Attributes:
         display: Its `count` is the number of events printed.
@@ -117,7 +110,7 @@ class DisplayService(Service):
 
     def __init__(self, reactor: IReactorTCP, port: int, interface: str, site: BoundedSite) -> None:
         self._reactor = reactor
-        self._address = (port, interface)
+        self._where = port_string(port, interface)
         self._site = site
         self._listening: IListeningPort | None = None
 
@@ -127,7 +120,7 @@ class DisplayService(Service):
         Raises:
             PortUnavailable: If the port has been taken since `probe_port` found it free.
         """
-        self._listening = listen(self._reactor, *self._address, self._site)
+        self._listening = taken(listen(self._reactor, self._where, self._site, "--port"))
 
     def stopService(self) -> Deferred[None]:
         """Stop listening; fires when the port is free."""

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from attrs import field, frozen
 from twisted.internet.defer import Deferred
 
-from chatgpt_source.prompt import Answer, Prompt, State
+from chatgpt_source.prompt import Answer, Prompt, State, Trace
 from chatgpt_source.quota import Day
 
 
@@ -78,12 +78,18 @@ class Delivery:
         event: The event's bytes, in structured mode (CloudEvents JSON format).
         since: From when the time that delivering may take is counted.
         attempt: Which call this is since then, from 1.
+        accepted: When the prompt was accepted.
+        trace: The prompt's.
+        request_id: The provider's name for the call that brought the answer.
     """
 
     id: str
     event: bytes = field(repr=False)
     since: float
     attempt: int
+    accepted: float
+    trace: Trace | None = None
+    request_id: str | None = None
 
 
 @frozen
@@ -125,16 +131,17 @@ class Record:
         return {
             "id": self.id,
             "state": self.state.value,
-            "accepted": _rfc3339(self.accepted),
-            "answered": _rfc3339(self.answered),
-            "delivered": _rfc3339(self.delivered),
+            "accepted": rfc3339(self.accepted),
+            "answered": rfc3339(self.answered),
+            "delivered": rfc3339(self.delivered),
             "asks": self.asks,
             "deliveries": self.deliveries,
             "error": self.error,
         }
 
 
-def _rfc3339(instant: float | None) -> str | None:
+def rfc3339(instant: float | None) -> str | None:
+    """An instant as JSON can hold it: RFC 3339, in UTC."""
     if instant is None:
         return None
     return datetime.fromtimestamp(instant, timezone.utc).isoformat().replace("+00:00", "Z")
@@ -271,6 +278,14 @@ class Journal(Protocol):
 
     def records(self, state: State | None, after: int, most: int) -> Deferred[Sequence[Record]]:
         """Up to `most` prompts, in a state or any, in order of acceptance, `after` a position."""
+
+    def latest(
+        self, state: State | None, before: int | None, most: int
+    ) -> Deferred[Sequence[Record]]:
+        """Up to `most` prompts, in a state or any, the latest first, `before` a position or all."""
+
+    def oldest(self) -> Deferred[float | None]:
+        """When the oldest of the prompts that wait was accepted; None if none waits."""
 
     def tally(self, day: str) -> Deferred[Tally]:
         """Count the prompts by state, and the units spent of `day`."""

@@ -285,6 +285,8 @@ class Daemon:
         self.output = bytearray()
         """All its processes said, on stdout and stderr."""
         self.process: Running | None = None
+        self.headers: Mapping[str, str] = {}
+        """What each GET carries, like credentials."""
         self.port = config.get("port", 8080) if isinstance(config, Mapping) else 8080
         self._case = case
         self._prelude = SHIFTED_CLOCK.format(path=str(clock.path)) if clock else ""
@@ -376,7 +378,7 @@ class Daemon:
 
     async def get(self, path: str, method: str = "GET") -> Answer:
         """GET a page."""
-        return await call(method, f"http://127.0.0.1:{self.port}{path}")
+        return await call(method, f"http://127.0.0.1:{self.port}{path}", headers=self.headers)
 
     async def accepted(self, body: bytes | str, headers: Mapping[str, str] | None = None) -> str:
         """POST a prompt that must be accepted; returns its id."""
@@ -459,6 +461,13 @@ class DaemonCase(TestCase):
     def daemon(self, *, clock: Clock | None = None, **settings: Any) -> Daemon:
         """A daemon between the fakes."""
         return Daemon(self, self.config(**settings), clock=clock)
+
+    def file(self, text: str) -> Path:
+        """A file that holds a text."""
+        path = Path(self.mktemp()).absolute()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
 
     def clock(self, instant: float) -> Clock:
         """A clock that says `instant` now."""

@@ -1,6 +1,11 @@
 """What the daemon makes of each answer of the model and of the target, seen from outside."""
 
 from collections import deque
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
+
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
 
 from tests.e2e.processes import DaemonCase, throughout, together, until
 from tests.fakes.openai import answer_to, api_error, completion, prompt_of
@@ -8,6 +13,10 @@ from tests.fakes.server import Fault, Reply
 
 NOW = 1795000000.0
 FIRST_BACKOFF = 0.5 * 0.75
+
+
+def in_seconds(seconds):
+    return datetime.now(timezone.utc) + timedelta(seconds=seconds)
 
 
 class CallCase(DaemonCase):
@@ -175,9 +184,70 @@ class ModelTests(CallCase):
         for prompt_id in ids:
             await daemon.reaches(prompt_id, "delivered")
         self.assertEqual((await daemon.checks())[1], "ready")
+        for words in ("holding all calls to the model", "the model answers again"):
+            self.assertEqual(daemon.text.count(words), 1, words)
         self.assertEqual(len(self.openai.asks), 9)
-        self.assertEqual(len(self.openai.requests), 9)  # the redirect was not followed
+        paths = [request.path for request in self.openai.requests if request.method == "POST"]
+        self.assertEqual(len(paths), 9)  # the redirect was not followed
         self.assert_fair()
+
+    async def test_told_whether_to_retry(self):
+        plan = {
+            "500, no": [api_error(500, headers={"x-should-retry": "false"})] * 2,
+            "429, no": [api_error(429, headers={"x-should-retry": "false"})] * 2,
+            "400, yes": [api_error(400, headers={"x-should-retry": "true"})],
+            "422, yes": [
+                api_error(422, headers={"x-should-retry": "true", "retry-after-ms": "900"})
+            ],
+        }
+        self.plan(self.openai, prompt_of, plan)
+        daemon = self.daemon()
+        await daemon.start()
+        for prompt in plan:
+            no = prompt.endswith("no")
+            prompt_id = await daemon.accepted(prompt)
+            record = await daemon.reaches(prompt_id, "failed" if no else "delivered")
+            self.assertEqual(record["asks"], 1 if no else 2, prompt)
+        self.assertGreaterEqual(self.gap(self.asks_of("422, yes")), 0.9)
+        self.openai.script = lambda _: api_error(401, headers={"x-should-retry": "true"})
+        prompt_id = await daemon.accepted("text")
+        await daemon.reaches(prompt_id, lambda record: "401" in (record["error"] or ""))
+        await throughout(1, lambda: len(self.asks_of("text")) == 1, "it asked while it held")
+
+    async def test_waits_as_long_as_it_is_told(self):
+        """`retry-after-ms`, and both forms of `Retry-After`."""
+        daemon = self.daemon()
+        await daemon.start()
+        for status in (429, 503):
+            for headers, wait in (
+                (lambda: {"retry-after-ms": "1300", "Retry-After": "30"}, 1.3),
+                (lambda: {"Retry-After": "2"}, 2),
+                (lambda: {"Retry-After": format_datetime(in_seconds(3), usegmt=True)}, 1),
+            ):
+                before = len(self.openai.asks)
+                self.openai.queue(api_error(status, headers=headers()))
+                await daemon.reaches(await daemon.accepted("text"), "delivered")
+                self.assertGreaterEqual(self.gap(self.openai.asks[before:]), wait)
+
+    async def test_resumes_gradually(self):
+        self.openai.queue(api_error(429, headers={"retry-after-ms": "500"}))
+        daemon = self.daemon(concurrency=8)
+        await daemon.start()
+        first = await daemon.accepted("first")
+        await daemon.reaches(first, lambda record: record["error"])
+
+        async def slowly(request):
+            await deferLater(reactor, 0.3)
+            return self.openai.default(request)
+
+        self.openai.script = slowly
+        ids = [first, *[await daemon.accepted(f"prompt {n}") for n in range(6)]]
+        for prompt_id in ids:
+            await daemon.reaches(prompt_id, "delivered")
+        starts = [ask.at for ask in self.openai.asks[1:]]
+        # One alone, then two at once, then as many as those made room for.
+        self.assertGreaterEqual(starts[1] - starts[0], 0.3)
+        self.assertGreaterEqual(starts[3] - starts[1], 0.3)
 
     async def test_not_found_while_others_are(self):
         self.plan(self.openai, prompt_of, {"odd": [api_error(404)] * 5})

@@ -3,10 +3,12 @@
 import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,8 @@ class DemoTests(SynchronousTestCase):
 
     def start(self, **environ: str) -> "subprocess.Popen[bytes]":
         kept = {key: value for key, value in os.environ.items() if "OPENAI" not in key}
-        command = [sys.executable, "-m", "chatgpt_source.demo", "--port=0", "--display-port=0"]
+        ports = [f"--{each}=0" for each in ("port", "display-port", "admin-port")]
+        command = [sys.executable, "-m", "chatgpt_source.demo", *ports]
         with (self.dir / "out").open("wb") as out, (self.dir / "err").open("wb") as err:
             process = subprocess.Popen(
                 command,
@@ -86,6 +89,9 @@ class DemoTests(SynchronousTestCase):
         self.wait_for("Ctrl-C", process)
         self.assertIn("OPENAI_API_KEY is set", self.screen())
         self.assertIn("the model can't be reached: connection refused", self.screen())
+        admin = re.findall(r"http://localhost:\d+(?= shows)", self.screen())[0]
+        with urllib.request.urlopen(f"{admin}/api/status", timeout=10) as answer:
+            self.assertEqual(json.load(answer)["prompts"]["accepted"], 1)
         self.assertNotIn("sk-none", self.screen())
         self.end(process, signal.SIGINT)
 

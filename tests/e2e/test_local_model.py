@@ -74,13 +74,14 @@ class LocalModelTests(SynchronousTestCase):
     def output(self, name: str) -> str:
         return (self.dir / f"{name}.out").read_text()
 
-    def start_all(self) -> None:
+    def start_all(self, **further: Any) -> None:
         settings = {
             "target": f"http://127.0.0.1:{self.display_port}",
             "token": self.environ["OPENAI_API_KEY"],
             "base_url": self.environ["OPENAI_BASE_URL"],
             "port": self.port,
             "max_tokens": 24,
+            **further,
         }
         config = self.dir / "config.yml"
         config.write_text(json.dumps(settings))  # JSON is YAML
@@ -121,6 +122,23 @@ class LocalModelTests(SynchronousTestCase):
         self.assertEqual(one["source"], "vanus-chatGPT-source")
         self.assertEqual(one["type"], "vanus-chatGPT-type")
         self.assertEqual((two["source"], two["type"]), ("/my/app", "greeting"))
+
+    def test_what_else_can_be_sent_and_told(self) -> None:
+        names = ["prompt", "usage", "model", "finish_reason", "request_id"]
+        self.start_all(
+            temperature=0, top_p=0.9, body={"top_k": 40, "seed": 7}, include=names, model="tiny"
+        )
+        records = [self.ask("what is vanus") for _ in range(2)]
+        self.assertEqual([record["state"] for record in records], ["delivered"] * 2)
+        one, two = (event["data"] for event in self.events())
+        self.assertEqual(one["content"], two["content"])  # at temperature 0
+        self.assertEqual(set(one), {"content", *names})
+        self.assertEqual(one["prompt"], "what is vanus")
+        self.assertGreater(one["usage"]["completion_tokens"], 0)
+        wait_until(
+            lambda: "`model` tiny is not among the models" in self.output("chatgpt-source"),
+            "the warning that the server lists another model",
+        )
 
     def test_prompt_over_the_context_fails(self) -> None:
         self.start_all()

@@ -2,7 +2,7 @@
 
 import json
 
-from tests.e2e.processes import Daemon, DaemonCase, Wire, call, until
+from tests.e2e.processes import Daemon, DaemonCase, Wire, call, free_port, until
 from tests.fakes.openai import api_error, completion, prompt_of
 from tests.fakes.server import Fault, Reply
 
@@ -59,6 +59,7 @@ class SecretTests(DaemonCase):
     def setUp(self):
         super().setUp()
         self.answers = []
+        self.admin = None
 
     def script(self, request):
         name = prompt_of(request).partition(":")[0]
@@ -86,8 +87,11 @@ class SecretTests(DaemonCase):
             (MARK, CALLER, f"/{MARK}?{MARK}={MARK}", 404),
             (MARK, CALLER, f"/prompts/{MARK}", 405),
         ):
-            answer = await self.post(daemon, body, headers, path)
+            known = {"Authorization": CALLER["Authorization"], **headers}
+            answer = await self.post(daemon, body, known, path)
             self.assert_problem(answer, status)
+        for wrong in ({}, {"Authorization": f"Bearer {MARK}"}, {"Authorization": f"Basic {MARK}"}):
+            self.assert_problem(await self.post(daemon, MARK, wrong), 401)
         url = f"http://127.0.0.1:{daemon.port}/prompts/{MARK}"
         self.answers.append(await call("GET", url, headers=CALLER))
         for nonsense in (
@@ -111,6 +115,22 @@ class SecretTests(DaemonCase):
                 self.answers.append(await daemon.get(f"/prompts/{prompt_id}", method))
         for path in ("/readyz", "/healthz"):
             self.answers.append(await daemon.get(path))
+        await self.see_as_operator(ids)
+
+    async def see_as_operator(self, ids):
+        """Look at all there is for operators, if the daemon has it."""
+        pages = ["/", "/metrics", "/api/status", "/api/prompts", f"/api/prompts/{ids[0]}"]
+        pages += [f"/api/prompts?state={MARK}", f"/{MARK}", f"/api/prompts/{MARK}"]
+        for page in pages if self.admin else ():
+            url = f"http://127.0.0.1:{self.admin}{page}"
+            self.answers.append(await call("GET", url, headers={"X-Secret": MARK}))
+        for path in (f"/api/prompts/{MARK}/redrive", "/api/prompts") if self.admin else ():
+            for headers in (
+                {},
+                {"X-Requested-With": "chatgpt-source", "vanus-source": f"no {MARK}"},
+            ):
+                url = f"http://127.0.0.1:{self.admin}{path}"
+                self.answers.append(await call("POST", url, MARK, headers))
 
     def assert_discreet(self, daemon):
         self.assertNotIn(MARK, daemon.text)
@@ -122,8 +142,13 @@ class SecretTests(DaemonCase):
 
     async def through_everything(self, *options, log_format="auto"):
         self.openai.script = self.script
+        self.admin = free_port()
         config = self.config(
             token=TOKEN,
+            auth={"bearer": [f"{MARK}-caller"]},
+            admin=f"tcp:{self.admin}:interface=127.0.0.1",
+            target_headers={"X-Target": f"{MARK}-header"},
+            headers={"X-Model": f"{MARK}-header"},
             target=f"{self.target.origin}/{MARK}?key={MARK}",
             base_url=f"{self.openai.origin}/{MARK}/v1",
             system_prompt=f"{MARK} system",
@@ -134,6 +159,7 @@ class SecretTests(DaemonCase):
         # The fake answers where it is told to, not where OpenAI's servers do.
         self.openai.objection = lambda _: None
         daemon = Daemon(self, config)
+        daemon.headers = {"Authorization": CALLER["Authorization"]}
         await daemon.start(*options)
         ids = await self.drive(daemon)
         for prompt_id in ids[: len(MODEL)]:

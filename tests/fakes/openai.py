@@ -66,11 +66,16 @@ class FakeOpenAI(ScriptedServer):
     Args:
         reactor: The real reactor.
         token: The only key it takes; None: any.
+
+    Attributes:
+        models: What `GET /v1/models` is answered.
     """
 
     def __init__(self, reactor: Any, token: str | None = None) -> None:
         super().__init__(reactor)
         self._token = token
+        model = {"id": MODEL, "object": "model", "created": 1790000000, "owned_by": "fake"}
+        self.models = Reply.of_json({"object": "list", "data": [model]})
 
     @property
     def base_url(self) -> str:
@@ -82,10 +87,10 @@ class FakeOpenAI(ScriptedServer):
         """The chat calls that came in."""
         return [r for r in self.requests if r.path == "/v1/chat/completions"]
 
+    def aside(self, request: Received) -> Reply | None:
+        return self.models if request.path == "/v1/models" else None
+
     def default(self, request: Received) -> Reply:
-        if request.path == "/v1/models":
-            model = {"id": MODEL, "object": "model", "created": 1790000000, "owned_by": "fake"}
-            return Reply.of_json({"object": "list", "data": [model]})
         return completion(answer_to(prompt_of(request)))
 
     def objection(self, request: Received) -> Reply | None:

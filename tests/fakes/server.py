@@ -16,8 +16,10 @@ from typing import Any
 from attrs import Factory, define, field, frozen
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IListeningPort
+from twisted.internet.ssl import CertificateOptions
 from twisted.internet.task import deferLater
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 from twisted.web.resource import Resource
@@ -101,6 +103,7 @@ class ScriptedServer:
         requests: All that came in, in order.
         complaints: What was wrong with the requests that were not what such a server expects.
         script: What is answered where the queue is empty.
+        tls: What it needs to speak TLS, if it shall; told before it starts.
     """
 
     def __init__(self, reactor: Any) -> None:
@@ -113,17 +116,20 @@ class ScriptedServer:
         self._factory: _Factory | None = None
         self._answering: set[Deferred[None]] = set()
         self.port = 0
+        self.tls: CertificateOptions | None = None
 
     @property
     def origin(self) -> str:
         """Its scheme, host and port."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
 
     def start(self) -> None:
         """Listen; after a stop, on the same port again."""
-        self._factory = _Factory(Site(_Leaf(self), parsePOSTFormSubmission=False), self)
+        factory = self._factory = _Factory(Site(_Leaf(self), parsePOSTFormSubmission=False), self)
+        if self.tls:
+            factory = TLSMemoryBIOFactory(self.tls, isClient=False, wrappedFactory=factory)
         self._listening = self._reactor.listenTCP(
-            self.port, self._factory, backlog=1024, interface="127.0.0.1"
+            self.port, factory, backlog=1024, interface="127.0.0.1"
         )
         self.port = self._listening.getHost().port
 
@@ -147,6 +153,10 @@ class ScriptedServer:
     def objection(self, request: Received) -> Reply | None:
         """The answer to a request that is wrong, whatever the script says; None if it is right."""
         raise NotImplementedError
+
+    def aside(self, request: Received) -> Reply | None:  # noqa: ARG002 - for those that have some
+        """The answer to a request that is not what the queue and the script are for."""
+        return None
 
     def default(self, request: Received) -> Reply:
         """The answer unless something else was asked for."""
@@ -190,8 +200,9 @@ class ScriptedServer:
             document,
         )
         self.requests.append(received)
-        reply = self.objection(received) or (self._queue.popleft() if self._queue else None)
-        reply = self.script(received) if reply is None else reply
+        reply = self.objection(received) or self.aside(received)
+        if reply is None:
+            reply = self._queue.popleft() if self._queue else self.script(received)
         received.reply = await reply if isawaitable(reply) else reply
         if received.reply.delay:
             await deferLater(self._reactor, received.reply.delay)
@@ -258,8 +269,9 @@ class _Connection(ProtocolWrapper):
     def reset(self) -> None:
         if self.connected:
             linger = struct.pack("ii", 1, 0)  # a reset, not a polite end
-            self.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-            self.transport.abortConnection()
+            tcp = self.transport.transport if self.factory.server.tls else self.transport
+            tcp.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            tcp.abortConnection()
 
 
 class _Factory(WrappingFactory):

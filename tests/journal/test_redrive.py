@@ -129,6 +129,65 @@ class RecordsTests(FailedTestCase):
         self.assertEqual(self.page(State.FAILED, "p3"), ["p4"])
 
 
+class LatestTests(FailedTestCase):
+    def page(self, state: State | None, before: int | None = None, most: int = 2) -> list[str]:
+        records = self.successResultOf(self.journal.latest(state, before, most))
+        return [record.id for record in records]
+
+    def test_the_latest_first_in_pages(self) -> None:
+        self.assertEqual(self.page(None), [])
+        for name in ("p1", "p3", "p4"):
+            self.fail_asked(name)
+        self.accept(prompt("p5"), prompt("p6"))
+        self.assertEqual(self.page(None), ["p6", "p5"])
+        self.assertEqual(self.page(None, 4), ["p4", "p3"])
+        self.assertEqual(self.page(None, 1), [])
+        self.assertEqual(self.page(State.FAILED), ["p4", "p3"])
+        self.assertEqual(self.page(State.FAILED, 2), ["p1"])
+
+    def test_of_each_state(self) -> None:
+        self.accept(*(prompt(f"p{n}") for n in range(4)))
+        self.asks(1)
+        self.answer("p0")
+        self.successResultOf(self.journal.delivered("p1", NOON))
+        self.fail_asked("p9")
+        for state, expected in (
+            (State.ANSWERED, ["p0"]),
+            (State.DELIVERED, ["p1"]),
+            (State.ACCEPTED, ["p3", "p2"]),
+            (State.FAILED, ["p9"]),
+        ):
+            self.assertEqual(self.page(state), expected)
+
+    def test_the_failed_are_found_without_a_look_at_the_others(self) -> None:
+        db = self.opened.connection
+        statements: list[str] = []
+        db.set_trace_callback(statements.append)
+        self.page(State.FAILED)
+        (query,) = statements
+        plan = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {query}")]
+        self.assertTrue(any("INDEX failures" in step for step in plan), plan)
+
+
+class OldestTests(FailedTestCase):
+    def oldest(self) -> float | None:
+        oldest: float | None = self.successResultOf(self.journal.oldest())
+        return oldest
+
+    def test_of_those_that_wait(self) -> None:
+        self.assertIsNone(self.oldest())
+        self.fail_asked("p0")
+        self.assertIsNone(self.oldest())
+        self.accept(*(prompt(f"p{n}", accepted=NOON + n) for n in (1, 2, 3)))
+        self.assertEqual(self.oldest(), NOON + 1)
+        self.asks(1)  # one under way waits, too
+        self.assertEqual(self.oldest(), NOON + 1)
+        self.answer("p1")
+        self.assertEqual(self.oldest(), NOON + 1)
+        self.successResultOf(self.journal.delivered("p1", NOON + 5))
+        self.assertEqual(self.oldest(), NOON + 2)
+
+
 class LetterTests(FailedTestCase):
     def letters(self, now: float | None = None) -> list[tuple[str, bytes, int]]:
         at = self.clock.seconds() if now is None else now

@@ -5,20 +5,29 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+import attrs
 from twisted.internet.defer import Deferred
 
-from chatgpt_source.journal.sqlite import KEEP_DAYS, WIPE_AFTER, check_journal
+from chatgpt_source.journal.sqlite import (
+    KEEP_DAYS,
+    WIPE_AFTER,
+    SqliteJournal,
+    check_journal,
+    open_beside,
+)
 from chatgpt_source.journal.sqlite.operations import PRUNE_STEP
-from chatgpt_source.journal.sqlite.schema import VERSION
+from chatgpt_source.journal.sqlite.schema import APPLICATION_ID, VERSION
 from chatgpt_source.prompt import (
     BacklogFull,
     JournalError,
     JournalUnavailable,
+    Prompt,
     QuotaUsedUp,
     State,
+    Trace,
 )
 from chatgpt_source.quota import Day
-from tests.journal.common import ANSWER, DAY, NOON, JournalTestCase, Threads, prompt
+from tests.journal.common import ANSWER, DAY, NOON, JournalTestCase, Threads, at_once, prompt
 
 
 class AcceptTests(JournalTestCase):
@@ -545,6 +554,108 @@ class FileTests(JournalTestCase):
         before = open_files()
         check_journal(self.path)
         self.assertEqual(open_files(), before)
+
+
+class UpgradeTests(JournalTestCase):
+    """A journal of an earlier version is made one of this, with all that is in it."""
+
+    def make_version_1(self) -> None:
+        self.shut(self.opened)
+        self.path.unlink()
+        script = Path(__file__).with_name("version_1.sql").read_text()
+        old = sqlite3.connect(self.path)
+        old.executescript(script)
+        old.execute("INSERT INTO secret VALUES (1, ?)", (bytes(32),))
+        for seq, state in enumerate(("accepted", "answered", "failed"), 1):
+            old.execute(
+                "INSERT INTO prompts (seq, id, state, due, day, accepted, answered, since, answer)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (seq, state, state, NOON, DAY.date, NOON, NOON, NOON, '{"request_id": "req-1"}'),
+            )
+            old.execute(
+                "INSERT INTO texts VALUES (?, 'text', 'source', 'type', ?, NULL)", (seq, b"event")
+            )
+        old.execute("INSERT INTO days VALUES (?, 7)", (DAY.date,))
+        old.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        old.execute("PRAGMA user_version = 1")
+        old.commit()
+        old.close()
+
+    def test_what_was_in_it_goes_on(self) -> None:
+        self.make_version_1()
+        self.journal = self.open()
+        (version,) = self.opened.connection.execute("PRAGMA user_version").fetchone()
+        self.assertEqual(version, VERSION)
+        (ask,) = self.asks().claimed
+        self.assertEqual(ask.prompt, Prompt("accepted", "text", "source", "type", NOON))
+        (delivery,) = self.deliveries().claimed
+        self.assertEqual((delivery.id, delivery.event), ("answered", b"event"))
+        self.assertEqual((delivery.trace, delivery.request_id), (None, "req-1"))
+        self.assertEqual(self.used(), 7)
+        self.accept(prompt("new"))
+        self.successResultOf(self.journal.delivered("answered", NOON))
+        self.clock.advance(60)  # the wipe writes the texts anew
+        self.assertEqual(self.asks().claimed[0].prompt.id, "new")
+
+    def test_the_tables_are_those_of_a_new_one(self) -> None:
+        new = self.columns()
+        self.make_version_1()
+        self.journal = self.open()
+        self.assertEqual(self.columns(), new)
+
+    def test_the_indexes_are_those_of_a_new_one(self) -> None:
+        query = "SELECT name, sql FROM sqlite_master WHERE type = 'index' ORDER BY name"
+        new = self.opened.connection.execute(query).fetchall()
+        self.make_version_1()
+        self.journal = self.open()
+        self.assertEqual(self.opened.connection.execute(query).fetchall(), new)
+
+    def columns(self) -> dict[str, list[tuple[str, str]]]:
+        db = self.opened.connection
+        tables = [
+            name
+            for (name,) in db.execute(
+                "SELECT name FROM sqlite_master WHERE sql LIKE 'CREATE TABLE%'"
+            )
+        ]
+        return {
+            table: [row[1:3] for row in db.execute(f"PRAGMA table_info({table})")]
+            for table in tables
+        }
+
+    def test_an_operator_may_look_into_an_old_one(self) -> None:
+        self.make_version_1()
+        beside = SqliteJournal(open_beside(self.path), self.clock, at_once)
+        records = self.successResultOf(beside.records(None, 0, 10))
+        self.assertEqual([each.id for each in records], ["accepted", "answered", "failed"])
+        self.successResultOf(beside.redrive("failed", NOON))
+        self.successResultOf(beside.close())
+
+
+class TraceTests(JournalTestCase):
+    def test_survives_a_crash(self) -> None:
+        for trace in (None, Trace("00-a-b-01"), Trace("00-a-b-01", "x=1")):
+            self.accept(attrs.evolve(prompt(f"{trace!s}{trace and trace.state}"), trace=trace))
+        self.crash()
+        claimed = self.asks().claimed
+        traces = [ask.prompt.trace for ask in claimed]
+        self.assertEqual(traces, [None, Trace("00-a-b-01"), Trace("00-a-b-01", "x=1")])
+        for ask in claimed:
+            self.answer(ask.prompt.id)
+        self.crash()
+        self.assertEqual([each.trace for each in self.deliveries().claimed], traces)
+        self.assertEqual(self.deliveries().claimed, [])
+
+    def test_goes_with_the_dead_letter(self) -> None:
+        self.accept(attrs.evolve(prompt(), trace=Trace("00-a-b-01", "x=1")))
+        self.successResultOf(self.journal.failed("p1", NOON, "x", give_back=True, letter=b"l"))
+        (letter,) = self.successResultOf(self.journal.claim_letters(NOON, 9)).claimed
+        self.assertEqual(letter.trace, Trace("00-a-b-01", "x=1"))
+
+    def test_request_id_goes_with_the_delivery(self) -> None:
+        self.accept(prompt())
+        self.answer()
+        self.assertEqual(self.deliveries().claimed[0].request_id, "req-1")
 
 
 def open_files() -> set[str]:

@@ -142,6 +142,14 @@ class SqliteJournal:
     def records(self, state: State | None, after: int, most: int) -> Deferred[Sequence[Record]]:
         return self._read(lambda db: do.records(db, state, after, most))
 
+    def latest(
+        self, state: State | None, before: int | None, most: int
+    ) -> Deferred[Sequence[Record]]:
+        return self._read(lambda db: do.latest(db, state, before, most))
+
+    def oldest(self) -> Deferred[float | None]:
+        return self._read(do.oldest)
+
     def tally(self, day: str) -> Deferred[Tally]:
         return self._read(lambda db: do.tally(db, day))
 

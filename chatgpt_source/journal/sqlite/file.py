@@ -10,7 +10,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from chatgpt_source.journal.sqlite.schema import APPLICATION_ID, CREATE, VERSION
+from chatgpt_source.journal.sqlite.schema import APPLICATION_ID, CREATE, UPGRADES, VERSION
 from chatgpt_source.prompt import JournalError
 
 BUSY = 0.25
@@ -116,6 +116,7 @@ def _connect(path: Path, *, make: bool = True) -> sqlite3.Connection:
         if make:
             connection.execute("BEGIN IMMEDIATE")
             _create(connection)
+            _upgrade(connection)
             connection.execute("UPDATE probes SET count = count + 1")  # proves it can be written
             connection.execute("COMMIT")
     except BaseException:
@@ -154,6 +155,15 @@ def _create(connection: sqlite3.Connection) -> None:
         connection.execute("INSERT INTO secret VALUES (1, ?)", (os.urandom(32),))
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _upgrade(connection: sqlite3.Connection) -> None:
+    """Make the tables those of this version, within the caller's transaction."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    for earlier in range(version, VERSION):
+        for statement in _statements(UPGRADES[earlier]):
+            connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {VERSION}")
 
 
 def _statements(script: str) -> list[str]:

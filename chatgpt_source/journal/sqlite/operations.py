@@ -30,6 +30,7 @@ from chatgpt_source.prompt import (
     Prompt,
     QuotaUsedUp,
     State,
+    Trace,
 )
 from chatgpt_source.quota import Day, day_at
 
@@ -39,6 +40,9 @@ PRUNE_STEP = 500
 MOST_ROWS_REWRITTEN = 2000
 MOST_BYTES_REWRITTEN = 4 * 2**20
 """More texts than that are not written anew, so that no commit waits long for the broom."""
+
+_BEYOND = 2**63 - 1
+"""A `seq` that none has."""
 
 _OF_ID = "seq = (SELECT seq FROM prompts WHERE id = ?)"
 
@@ -59,14 +63,23 @@ def accept(db: sqlite3.Connection, prompt: Prompt, terms: Terms, key: str | None
         (prompt.id, prompt.accepted, terms.day.date, prompt.accepted, prompt.accepted),
     ).lastrowid
     db.execute(
-        "INSERT INTO texts (seq, prompt, source, type) VALUES (?, ?, ?, ?)",
-        (seq, prompt.text, prompt.source, prompt.type),
+        "INSERT INTO texts (seq, prompt, source, type, traceparent, tracestate)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        (seq, prompt.text, prompt.source, prompt.type, *_columns(prompt.trace)),
     )
     if key is not None:
         db.execute(
             "INSERT INTO keys VALUES (?, ?, ?)", (_digest(db, key), _fingerprint(db, prompt), seq)
         )
     return Admitted(prompt.id, terms.limit - used - 1)
+
+
+def _columns(trace: Trace | None) -> tuple[str | None, str | None]:
+    return (None, None) if trace is None else (trace.parent, trace.state)
+
+
+def _trace(parent: str | None, state: str | None) -> Trace | None:
+    return None if parent is None else Trace(parent, state)
 
 
 def _known(db: sqlite3.Connection, prompt: Prompt, key: str) -> str | None:
@@ -110,15 +123,20 @@ def _take_unit(db: sqlite3.Connection, day: Day, limit: int, now: float) -> None
 def claim_asks(db: sqlite3.Connection, now: float, most: int) -> AskClaims:
     """Claim accepted prompts; see `Journal.claim_asks`."""
     rows = db.execute(
-        "SELECT seq, id, prompt, source, type, accepted, tries, asks, since, maybe_billed, held"
-        " FROM prompts JOIN texts USING (seq)"
+        "SELECT seq, id, prompt, source, type, accepted, traceparent, tracestate, tries, asks,"
+        " since, maybe_billed, held FROM prompts JOIN texts USING (seq)"
         " WHERE state = 'accepted' AND due <= ? ORDER BY due, seq LIMIT ?",
         (now, most),
     ).fetchall()
     _claim(db, "due = ?, tries = tries + 1, asks = asks + 1", [seq for seq, *_ in rows])
     claimed = [
-        Ask(Prompt(id_, text, source, type_, accepted), tries + 1, asks + 1, since, billed, held)
-        for _, id_, text, source, type_, accepted, tries, asks, since, billed, held in rows
+        Ask(
+            Prompt(id_, text, source, type_, accepted, _trace(parent, state)),
+            tries + 1,
+            asks + 1,
+            *others,
+        )
+        for _, id_, text, source, type_, accepted, parent, state, tries, asks, *others in rows
     ]
     return AskClaims(claimed, _next_due(db, State.ACCEPTED))
 
@@ -128,14 +146,19 @@ def claim_deliveries(
 ) -> DeliveryClaims:
     """Claim answered prompts; see `Journal.claim_deliveries`."""
     rows = db.execute(
-        "SELECT seq, id, event, since, tries FROM prompts JOIN texts USING (seq)"
+        "SELECT seq, id, event, since, tries, accepted, json_extract(answer, '$.request_id'),"
+        " traceparent, tracestate"
+        " FROM prompts JOIN texts USING (seq)"
         " WHERE state = 'answered' AND due <= ? AND (? IS NULL OR tries = 0 AND answered >= ?)"
         " ORDER BY due, seq LIMIT ?",
         (now, untried_since, untried_since, most),
     ).fetchall()
     _claim(db, "due = ?, tries = tries + 1, deliveries = deliveries + 1", [row[0] for row in rows])
     return DeliveryClaims(
-        [Delivery(id_, event, since, tries + 1) for _, id_, event, since, tries in rows],
+        [
+            Delivery(id_, event, since, tries + 1, accepted, _trace(*trace), request_id)
+            for _, id_, event, since, tries, accepted, request_id, *trace in rows
+        ],
         _next_due(db, State.ANSWERED),
     )
 
@@ -143,7 +166,8 @@ def claim_deliveries(
 def claim_letters(db: sqlite3.Connection, now: float, most: int) -> DeliveryClaims:
     """Claim dead letters; see `Journal.claim_letters`."""
     rows = db.execute(
-        "SELECT seq, id, letter, ended, letters FROM prompts JOIN texts USING (seq)"
+        "SELECT seq, id, letter, ended, letters, accepted, traceparent, tracestate"
+        " FROM prompts JOIN texts USING (seq)"
         " WHERE letter_due <= ? ORDER BY letter_due, seq LIMIT ?",
         (now, most),
     ).fetchall()
@@ -152,7 +176,10 @@ def claim_letters(db: sqlite3.Connection, now: float, most: int) -> DeliveryClai
         "SELECT min(letter_due) FROM prompts WHERE letter_due IS NOT NULL"
     ).fetchone()
     return DeliveryClaims(
-        [Delivery(id_, letter, ended, letters + 1) for _, id_, letter, ended, letters in rows],
+        [
+            Delivery(id_, letter, ended, letters + 1, accepted, _trace(*trace))
+            for _, id_, letter, ended, letters, accepted, *trace in rows
+        ],
         _before_claimed(due),
     )
 
@@ -318,6 +345,30 @@ def records(db: sqlite3.Connection, state: State | None, after: int, most: int) 
     return [_record(row) for row in rows]
 
 
+def latest(
+    db: sqlite3.Connection, state: State | None, before: int | None, most: int
+) -> list[Record]:
+    """A page of what is known, backwards; see `Journal.latest`."""
+    of_state = "TRUE" if state is None else f"state = '{state.value}'"
+    if state in {State.ACCEPTED, State.ANSWERED}:
+        of_state += " AND due IS NOT NULL"  # as all of these are: so it is found in `work`
+    page = f"SELECT seq FROM prompts WHERE {of_state} AND seq < ? ORDER BY seq DESC LIMIT ?"
+    rows = db.execute(
+        f"{_RECORD} WHERE seq IN ({page}) ORDER BY seq DESC",
+        (_BEYOND if before is None else before, most),
+    )
+    return [_record(row) for row in rows]
+
+
+def oldest(db: sqlite3.Connection) -> float | None:
+    """When the oldest prompt that waits was accepted; see `Journal.oldest`."""
+    row = db.execute(
+        "SELECT accepted FROM prompts WHERE seq = (SELECT min(seq) FROM prompts"
+        " WHERE state IN ('accepted', 'answered') AND due IS NOT NULL)"
+    ).fetchone()
+    return row[0] if row else None
+
+
 def _record(row: tuple[Any, ...]) -> Record:
     seq, id_, state, accepted, answered_, ended, asks, deliveries, error = row
     delivered_ = ended if state == State.DELIVERED else None
@@ -400,4 +451,4 @@ def _rewrite_texts(db: sqlite3.Connection) -> None:
     if rows <= MOST_ROWS_REWRITTEN and (size or 0) <= MOST_BYTES_REWRITTEN and fits:
         texts = db.execute("SELECT * FROM texts ORDER BY seq").fetchall()
         db.execute("DELETE FROM texts")
-        db.executemany("INSERT INTO texts VALUES (?, ?, ?, ?, ?, ?)", texts)
+        db.executemany("INSERT INTO texts VALUES (?, ?, ?, ?, ?, ?, ?, ?)", texts)

@@ -5,7 +5,7 @@ delivery, so that no index and no small update ever copies it about. Triggers ke
 whoever writes, so that no admission has to count the backlog.
 """
 
-VERSION = 1
+VERSION = 2
 APPLICATION_ID = 0x63677073
 """Says in the file's header whose file it is ("cgps")."""
 
@@ -36,6 +36,7 @@ CREATE TABLE prompts (
 CREATE INDEX work ON prompts (state, due, seq) WHERE due IS NOT NULL;
 CREATE INDEX letters ON prompts (letter_due) WHERE letter_due IS NOT NULL;
 CREATE INDEX ends ON prompts (ended) WHERE ended IS NOT NULL;
+CREATE INDEX failures ON prompts (seq) WHERE state = 'failed';
 
 CREATE TABLE texts (
     seq INTEGER PRIMARY KEY REFERENCES prompts ON DELETE CASCADE,
@@ -43,7 +44,9 @@ CREATE TABLE texts (
     source TEXT NOT NULL,
     type TEXT NOT NULL,
     event BLOB,
-    letter BLOB                           -- the dead letter, an event too
+    letter BLOB,                          -- the dead letter, an event too
+    traceparent TEXT,                     -- W3C Trace Context, if its request had one
+    tracestate TEXT
 );
 
 CREATE TABLE keys (                       -- idempotency keys; digests, keyed with the secret
@@ -75,3 +78,12 @@ CREATE TRIGGER count_gone AFTER DELETE ON prompts BEGIN
     UPDATE counts SET n = n - 1 WHERE state = OLD.state;
 END;
 """
+
+UPGRADES = {
+    1: """
+ALTER TABLE texts ADD COLUMN traceparent TEXT;
+ALTER TABLE texts ADD COLUMN tracestate TEXT;
+CREATE INDEX failures ON prompts (seq) WHERE state = 'failed';
+"""
+}
+"""What makes of the tables of each earlier version those of the next."""

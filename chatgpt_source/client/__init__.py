@@ -1,15 +1,13 @@
 """The one HTTP client that both calls use: pool, timeouts, size caps, no cookies, no redirects."""
 
+from collections.abc import Sequence
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, TypeVar
 
 from attrs import field, frozen
 from hyperlink import EncodedURL
-from OpenSSL import SSL
-from service_identity import VerificationError
 from treq.client import HTTPClient
 from treq.cookies import IndexableCookieJar
-from twisted.internet import error as net
 from twisted.internet.defer import (
     CancelledError,
     Deferred,
@@ -20,26 +18,33 @@ from twisted.internet.defer import (
 from twisted.internet.interfaces import IConsumer, IReactorTime, ITransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
-from twisted.web._newclient import ParseError
 from twisted.web.client import (
-    Agent,
     BrowserLikePolicyForHTTPS,
     HostnameCachingHTTPSPolicy,
     HTTPConnectionPool,
+    RequestTransmissionFailed,
     ResponseDone,
+    ResponseFailed,
 )
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IBodyProducer, IResponse
 from zope.interface import implementer
 
-from chatgpt_source import __version__
-from chatgpt_source.connect import Endpoints, LivePool, TooLongHead, limited
+from chatgpt_source.client.connect import LivePool, limited
+from chatgpt_source.client.route import Router
+from chatgpt_source.client.tunnel import wants_credentials
+from chatgpt_source.client.words import describe
+from chatgpt_source.proxy import Proxies
+from chatgpt_source.trust import PlatformAndThese
 
 T = TypeVar("T")
 
 KEEP_IDLE = 4.0
 """Seconds an idle connection is kept: less than the 5 s after which common servers close theirs."""
+NO_PROXIES = Proxies()
+_PERHAPS_SENT = (TimeoutError, RequestTransmissionFailed, ResponseFailed)
+"""What a call without a body, which could tell, may fail with after it was sent."""
 
 
 class NotSent(Exception):
@@ -74,21 +79,20 @@ class Reply:
 
 
 class Client:
-    """Posts to a peer and reads what comes back, in bounded time and memory.
+    """Calls a peer and reads what comes back, in bounded time and memory.
 
     Args:
         clock: Measures the timeouts.
         http: The treq client that does the work.
-        once: Another that keeps no connections, for peers that close theirs after each answer.
+        proxies: Those that it goes through.
     """
 
     def __init__(
-        self, clock: IReactorTime, http: HTTPClient, once: HTTPClient | None = None
+        self, clock: IReactorTime, http: HTTPClient, proxies: Proxies = NO_PROXIES
     ) -> None:
         self._clock = clock
         self._http = http
-        self._once = once or http
-        self._closing: set[tuple[str, int | None]] = set()
+        self._proxies = proxies
 
     async def post(
         self, url: EncodedURL, headers: Headers, body: bytes, *, timeout: float, most: int
@@ -103,20 +107,34 @@ class Client:
             most: Bytes of the answer's body to keep; a longer one is cut, and `flaw` says so.
 
         Raises:
-            NotSent: If it failed before anything was sent.
+            NotSent: If it failed before anything was sent to the peer.
             NoReply: If it failed between that and the answer's status.
         """
+        return await self._call("POST", url, headers, _Body(body), timeout, most)
+
+    async def get(self, url: EncodedURL, headers: Headers, *, timeout: float, most: int) -> Reply:
+        """Send one GET, without a body; as `post` otherwise, but may be sent twice.
+
+        That is where a kept connection turns out to be closed (RFC 9110, section 9.2.2).
+        """
+        return await self._call("GET", url, headers, None, timeout, most)
+
+    async def _call(
+        self,
+        method: str,
+        url: EncodedURL,
+        headers: Headers,
+        body: "_Body | None",
+        timeout: float,
+        most: int,
+    ) -> Reply:
         started = self._clock.seconds()
-        headers = headers.copy()
-        headers.setRawHeaders(b"User-Agent", [b"chatgpt-source/" + __version__.encode("ascii")])
-        producer = _Body(body)
-        peer = (url.host, url.port)
         call = maybeDeferred(
-            (self._once if peer in self._closing else self._http).request,
-            "POST",
+            self._http.request,
+            method,
             url,
             headers=headers,
-            data=producer,
+            data=body,
             allow_redirects=False,
             unbuffered=True,
             reactor=self._clock,  # type: ignore[arg-type] # it only tells the time
@@ -126,34 +144,45 @@ class Client:
         except CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it was, the call failed
-            raise (NoReply if producer.started else NotSent)(_describe(error)) from None
-        if response.version[1:] == (1, 0):
-            self._closing.add(peer)  # RFC 9112, section 9.3: it closes, and Twisted would not know
+            sent = body.started if body else isinstance(error, _PERHAPS_SENT)
+            raise (NoReply if sent else NotSent)(describe(error)) from None
         left = max(0.001, timeout - (self._clock.seconds() - started))
         content, flaw = await _read(response, most, left, self._clock)
+        if response.code == 407 and url.scheme == "http":
+            proxy = self._proxies.of("http", url.host, url.port or 80)
+            if proxy is not None:  # which passed nothing on
+                raise NotSent(str(wants_credentials(proxy))) from None
         return Reply(response.code, response.headers, content, flaw)
 
 
-def make_client(reactor: Any, connections: int) -> tuple[Client, HTTPConnectionPool]:
+def make_client(
+    reactor: Any,
+    connections: int,
+    *,
+    proxies: Proxies = NO_PROXIES,
+    authorities: Sequence[bytes] = (),
+) -> tuple[Client, HTTPConnectionPool]:
     """The client of a process, and the pool that is to be closed at its end.
 
     Args:
         reactor: Which connects.
         connections: How many idle connections to one peer may be kept.
+        proxies: Those to go through.
+        authorities: PEM texts; who signed the certificates in them is trusted, beside those whom
+            the platform trusts.
+
+    Raises:
+        ValueError: If one of the authorities is not what `read_authorities` takes.
     """
-    endpoints = Endpoints(reactor, HostnameCachingHTTPSPolicy(BrowserLikePolicyForHTTPS()))
+    trusted = PlatformAndThese(authorities) if authorities else None
+    policy = HostnameCachingHTTPSPolicy(BrowserLikePolicyForHTTPS(trusted))
     pool = LivePool(reactor)
     pool.maxPersistentPerHost = connections
     pool.cachedConnectionTimeout = KEEP_IDLE  # type: ignore[assignment] # any number will do
-    once = HTTPConnectionPool(reactor, persistent=False)
-    for each in (pool, once):
-        each._factory.noisy = False  # noqa: SLF001 - else each connection is logged
+    pool._factory.noisy = False  # noqa: SLF001 - else each connection is logged
     no_cookies = IndexableCookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
-    clients = [
-        HTTPClient(Agent.usingEndpointFactory(reactor, endpoints, each), no_cookies)
-        for each in (pool, once)
-    ]
-    return Client(reactor, *clients), pool
+    http = HTTPClient(Router(reactor, policy, pool, proxies), no_cookies)
+    return Client(reactor, http, proxies), pool
 
 
 class FixedURL(EncodedURL):
@@ -240,7 +269,7 @@ class _Collector(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         whole = isinstance(reason.value, (ResponseDone, PotentialDataLoss))
-        self._end(None if whole else f"was cut short ({_describe(reason.value)})")
+        self._end(None if whole else f"was cut short ({describe(reason.value)})")
 
     def _end(self, flaw: str | None) -> None:
         if not self.done.called:
@@ -253,42 +282,3 @@ class _Collector(Protocol):
             # that speaks TLS may never answer.
             producer = getattr(transport, "_producer", None)
             getattr(producer, "abortConnection", transport.loseConnection)()
-
-
-_WORDS: dict[type[BaseException], str] = {
-    TimeoutError: "no answer in time",
-    net.TimeoutError: "no connection in time",
-    net.TCPTimedOutError: "no connection in time",
-    net.ConnectionRefusedError: "connection refused",
-    net.DNSLookupError: "its name can't be resolved",
-    net.NoRouteError: "no route to it",
-    net.ConnectionDone: "the connection was closed",
-    net.ConnectionLost: "the connection was lost",
-    ParseError: "its answer is not valid HTTP",
-    ValueError: "its answer is not valid HTTP",
-    KeyError: "its answer is not valid HTTP",
-    TooLongHead: "its answer's head is too long",
-}
-
-
-def _causes(error: BaseException | None) -> list[BaseException]:
-    """An exception, then what Twisted's wrappers say caused it."""
-    if error is None:
-        return []
-    reasons = getattr(error, "reasons", None) or []
-    return [error, *(cause for reason in reasons for cause in _causes(reason.value))]
-
-
-def _describe(error: BaseException | None) -> str:
-    """An exception in words that hold nothing of the call's content."""
-    causes = _causes(error)
-    if any(isinstance(cause, VerificationError) for cause in causes):
-        return "its TLS certificate is for another name"
-    if any(isinstance(cause, SSL.Error) for cause in causes):
-        untrusted = any("certificate verify failed" in repr(cause) for cause in causes)
-        return "its TLS certificate is not trusted" if untrusted else "TLS can't be agreed upon"
-    for cause in reversed(causes):
-        for kind in type(cause).__mro__:
-            if kind in _WORDS:
-                return _WORDS[kind]
-    return type(causes[-1]).__name__ if causes else "unknown"

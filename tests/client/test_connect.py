@@ -5,8 +5,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.client import NoReply
-from chatgpt_source.connect import AFTER_STALL, MOST_HEAD, limited
-from tests.test_client import OK, ClientCase, Connection, Peer
+from chatgpt_source.client.connect import AFTER_STALL, MOST_HEAD, limited
+from tests.client.test_client import OK, ClientCase, Connection, Peer
 
 
 class HeadTests(ClientCase):

@@ -2,22 +2,16 @@
 
 import gzip
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
 from functools import cache
-from ipaddress import ip_address
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from hyperlink import EncodedURL
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.error import DNSLookupError
 from twisted.internet.interfaces import IListeningPort, IReactorPluggableNameResolver
 from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.ssl import CertificateOptions, PrivateCertificate
+from twisted.internet.ssl import CertificateOptions
 from twisted.internet.task import Clock, LoopingCall
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -26,6 +20,7 @@ from twisted.web.http_headers import Headers
 
 from chatgpt_source import __version__
 from chatgpt_source.client import KEEP_IDLE, Client, NoReply, NotSent, Reply, make_client
+from tests.certificates import Issued, issue
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -88,34 +83,9 @@ class Peer(Factory):
 
 
 @cache
-def certificate() -> tuple[bytes, bytes]:
-    """A key and a certificate of 127.0.0.1 that nobody trusts, as PEM."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(timezone.utc)
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False
-        )
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    private = key.private_bytes(
-        pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return private, signed.public_bytes(pem)
-
-
-def server_options() -> CertificateOptions:
-    options: CertificateOptions = PrivateCertificate.loadPEM(b"".join(certificate())).options()
-    return options
+def certificate() -> Issued:
+    """A certificate of 127.0.0.1 that nobody trusts."""
+    return issue("127.0.0.1")
 
 
 class FailingResolver:
@@ -135,13 +105,15 @@ class ClientCase(TestCase):
     timeout = 20
 
     def setUp(self) -> None:
-        self.client, self.pool = make_client(reactor, 4)  # type: ignore[arg-type]
+        self.pools: list[HTTPConnectionPool] = []
+        self.remake()
         self.ports: list[IListeningPort] = []
-        self.peers: list[Peer] = []
+        self.peers: list[Any] = []
 
     async def tearDown(self) -> None:
         await _a_moment()  # a reply may be told of before its connection is given back
-        await self.pool.closeCachedConnections()
+        for pool in self.pools:
+            await pool.closeCachedConnections()
         for port in self.ports:
             await port.stopListening()
         for peer in self.peers:
@@ -150,15 +122,30 @@ class ClientCase(TestCase):
                     connection.transport.abortConnection()
                 await connection.gone
 
-    def serve(self, peer: Peer, path: str = "/x", *, tls: bool = False) -> EncodedURL:
-        if tls:
-            port = reactor.listenSSL(0, peer, server_options(), interface="127.0.0.1")
+    def remake(self, **options: Any) -> None:
+        """Have another client."""
+        self.client, self.pool = make_client(reactor, 4, **options)  # type: ignore[arg-type]
+        self.pools.append(self.pool)
+
+    def serve(
+        self,
+        peer: Any,
+        path: str = "/x",
+        *,
+        tls: bool = False,
+        host: str = "127.0.0.1",
+        options: CertificateOptions | None = None,
+    ) -> EncodedURL:
+        """Listen, and say where; a `host` other than this machine's leads here by a proxy only."""
+        if tls or options:
+            options = options or certificate().options()
+            port = reactor.listenSSL(0, peer, options, interface="127.0.0.1")
         else:
             port = reactor.listenTCP(0, peer, interface="127.0.0.1")
         self.ports.append(port)
         self.peers.append(peer)
-        scheme = "https" if tls else "http"
-        return EncodedURL.from_text(f"{scheme}://127.0.0.1:{port.getHost().port}{path}")
+        scheme = "https" if tls or options else "http"
+        return EncodedURL.from_text(f"{scheme}://{host}:{port.getHost().port}{path}")
 
     def post(
         self, url: EncodedURL, body: bytes = b"PROMPTMARK", timeout: float = 10.0, most: int = 1000
@@ -167,6 +154,10 @@ class ClientCase(TestCase):
         return Deferred.fromCoroutine(
             self.client.post(url, headers, body, timeout=timeout, most=most)
         )
+
+    def get(self, url: EncodedURL, timeout: float = 10.0) -> Deferred[Reply]:
+        headers = Headers({b"Authorization": [b"TOKENMARK"]})
+        return Deferred.fromCoroutine(self.client.get(url, headers, timeout=timeout, most=1000))
 
     async def error(self, kind: type[Exception], done: Deferred[Reply]) -> str:
         error = await self.assertFailure(done, kind)
@@ -271,6 +262,48 @@ class WholeTests(ClientCase):
         reply = await self.post(self.serve(Peer(OK.replace(b"ok", b"zz"))))
         self.assertNotIn("zz", repr(reply))
         self.assertNotIn("Content", repr(reply))
+
+
+class GetTests(ClientCase):
+    async def test_without_a_body(self) -> None:
+        peer = Peer()
+        reply = await self.get(self.serve(peer, "/v1/models"))
+        self.assertEqual((reply.status, reply.body, reply.flaw), (200, b"ok", None))
+        ((head, body),) = peer.requests
+        lines = head.lower().split(b"\r\n")
+        self.assertEqual((lines[0], body), (b"get /v1/models http/1.1", b""))
+        names = {line.partition(b":")[0] for line in lines[1:]}
+        self.assertEqual(names, {b"host", b"authorization", b"user-agent", b"accept-encoding"})
+
+    async def test_not_sent(self) -> None:
+        port = reactor.listenTCP(0, Peer(), interface="127.0.0.1")
+        number = port.getHost().port
+        await port.stopListening()
+        url = EncodedURL.from_text(f"http://127.0.0.1:{number}/")
+        self.assertEqual(await self.error(NotSent, self.get(url)), "connection refused")
+        await self.error(NotSent, self.get(self.serve(Peer(), tls=True)))
+
+    async def test_no_reply(self) -> None:
+        url = self.serve(Peer(None, close=True))
+        self.assertEqual(await self.error(NoReply, self.get(url)), "the connection was closed")
+        url = self.serve(Peer(b"SSH-2.0\r\n", close=True))
+        self.assertEqual(await self.error(NoReply, self.get(url)), "its answer is not valid HTTP")
+        url = self.serve(Peer(None))
+        self.assertEqual(await self.error(NoReply, self.get(url, 0.2)), "no answer in time")
+
+    async def test_is_sent_again_where_a_kept_connection_was_closed(self) -> None:
+        peer = Peer()
+        url = self.serve(peer)
+        await self.get(url)
+        answer = peer.on_request
+
+        def once(connection: Connection) -> None:
+            peer.on_request = answer
+            connection.transport.abortConnection()
+
+        peer.on_request = once
+        self.assertEqual((await self.get(url)).status, 200)
+        self.assertEqual(len(peer.requests), 3)
 
 
 class ConnectionTests(ClientCase):

@@ -18,6 +18,9 @@ from twisted.web.client import URI, HTTPConnectionPool
 from twisted.web.iweb import IAgentEndpointFactory, IPolicyForHTTPS
 from zope.interface import alsoProvides, implementer
 
+from chatgpt_source.client.tunnel import Tunnel
+from chatgpt_source.proxy import Proxies
+
 CONNECT_TIMEOUT = 10.0
 """Seconds that connecting may take, and that TLS may take after it."""
 MOST_HEAD = 128 * 2**10
@@ -68,7 +71,7 @@ def limited(step: Deferred[T], seconds: float, clock: IReactorTime) -> Deferred[
 
 
 class LivePool(HTTPConnectionPool):
-    """A pool that does not hand out a connection that its peer has closed meanwhile.
+    """A pool that does not hand out a connection that its peer has closed meanwhile, or will.
 
     Twisted learns of that when it next reads; a request that is written before is lost, and looks
     as if it might have been answered.
@@ -81,6 +84,12 @@ class LivePool(HTTPConnectionPool):
                 self._timeouts[connection].cancel()
                 self._removeConnection(key, connection)
         return super().getConnection(key, endpoint)
+
+    def _putConnection(self, key: Any, connection: Any) -> None:
+        if connection.closes:
+            connection.transport.loseConnection()
+        else:
+            super()._putConnection(key, connection)
 
 
 def _is_quiet(connection: Any) -> bool:
@@ -106,20 +115,30 @@ class Endpoints:
     Args:
         reactor: Which connects.
         policy: Which certificates are trusted.
+        proxies: Through which a TLS connection is made.
     """
 
-    def __init__(self, reactor: Any, policy: IPolicyForHTTPS) -> None:
+    def __init__(self, reactor: Any, policy: IPolicyForHTTPS, proxies: Proxies) -> None:
         self._reactor = reactor
         self._policy = policy
+        self._proxies = proxies
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
         """Where to connect for a URI."""
         host = uri.host.decode("ascii")
-        endpoint = HostnameEndpoint(self._reactor, host, uri.port, timeout=CONNECT_TIMEOUT)
         if uri.scheme != b"https":
-            return _Guarded(endpoint)
+            return Guarded(self._direct(host, uri.port))
+        proxy = self._proxies.of("https", host, uri.port)
+        way = (
+            Tunnel(self._reactor, proxy, host, uri.port, CONNECT_TIMEOUT)
+            if proxy
+            else self._direct(host, uri.port)
+        )
         creator = self._policy.creatorForNetloc(uri.host, uri.port)
-        return _Guarded(_Handshaken(wrapClientTLS(creator, endpoint), self._reactor))
+        return Guarded(_Handshaken(wrapClientTLS(creator, way), self._reactor))
+
+    def _direct(self, host: str, port: int) -> HostnameEndpoint:
+        return HostnameEndpoint(self._reactor, host, port, timeout=CONNECT_TIMEOUT)
 
 
 @implementer(IStreamClientEndpoint)
@@ -173,13 +192,14 @@ class _WaitForHandshake(WrappingFactory):
 
 
 @implementer(IStreamClientEndpoint)
-class _Guarded:
+class Guarded:
     """An endpoint whose connections end when a response's head is over `MOST_HEAD` bytes."""
 
     def __init__(self, endpoint: IStreamClientEndpoint) -> None:
         self._endpoint = endpoint
 
     def connect(self, protocolFactory: Any) -> Deferred[Any]:  # noqa: N803
+        """Connect."""
         return self._endpoint.connect(_GuardingFactory(protocolFactory))
 
 
@@ -193,13 +213,18 @@ class _GuardingFactory(WrappingFactory):
 
 
 class _HeadGuard:
-    """Counts what comes on a connection from each request until the final response's head ends."""
+    """Counts what comes on a connection from each request until the final response's head ends.
+
+    The protocol gets `closes`: whether its peer will close it, as one that speaks HTTP/1.0 does
+    (RFC 9112, section 9.3), which Twisted does not know.
+    """
 
     _INTERIM = re.compile(rb"\S+ 1\d\d")
     _END = re.compile(rb"\r?\n\r?\n")
 
     def __init__(self, protocol: Any) -> None:
         self._protocol = protocol
+        protocol.closes = False
         self._received, self._request = protocol.dataReceived, protocol.request
         self._lost = protocol.connectionLost
         protocol.dataReceived, protocol.request = self._data_received, self._new_request
@@ -223,6 +248,7 @@ class _HeadGuard:
                 if self._INTERIM.match(self._head):
                     del self._head[: end.end()]
                 else:
+                    self._protocol.closes = self._head.startswith(b"HTTP/1.0")
                     self._head = None
             if self._head is not None and self._count > MOST_HEAD:
                 self._protocol.transport.abortConnection()

@@ -1,0 +1,145 @@
+"""The operator's site, apart from the prompt port: metrics, the state of things, and a redrive.
+
+| path | what |
+| --- | --- |
+| `GET /` | the page |
+| `GET /metrics` | for Prometheus |
+| `GET /api/status`, `/api/prompts`, `/api/prompts/<id>` | the same as JSON |
+| `POST /api/prompts`, `/api/prompts/<id>/redrive` | try a prompt; take a failed one up again |
+"""
+
+import re
+from collections.abc import Sequence
+
+from attrs import define, field
+from twisted.internet.interfaces import IReactorTime
+
+from chatgpt_source.admin.api import Api
+from chatgpt_source.admin.guard import Admission
+from chatgpt_source.admin.lag import LagMeter
+from chatgpt_source.admin.metrics import Metrics, Sight
+from chatgpt_source.admin.status import Status
+from chatgpt_source.config import Config
+from chatgpt_source.health import Health
+from chatgpt_source.intake import Intake
+from chatgpt_source.journal import Journal
+from chatgpt_source.pipeline import Pipeline
+from chatgpt_source.quota import Calendar
+from chatgpt_source.watch import Watchers
+from chatgpt_source.web import BoundedRequest, Handler, Problem, too_large
+
+__all__ = ["Admin", "Admission"]
+
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+"""Of every answer; the page has a Content-Security-Policy of its own."""
+
+_READ, _WRITE = ("GET", "HEAD"), ("POST",)
+
+
+@define
+class Admin:
+    """The admin site, and what watches for it.
+
+    Args:
+        clock: The time.
+        config: The settings.
+        calendar: The day.
+        journal: The journal.
+        pipeline: The pipeline.
+        intake: Takes the prompts to try.
+        health: Says what is not well.
+        watchers: Gets ours.
+    """
+
+    _clock: IReactorTime
+    _config: Config
+    _calendar: Calendar
+    _journal: Journal
+    _pipeline: Pipeline
+    _intake: Intake
+    _health: Health
+    _watchers: Watchers
+    _metrics: Metrics = field(init=False, factory=Metrics)
+    _lag: LagMeter = field(init=False)
+    _status: Status = field(init=False)
+    _api: Api = field(init=False)
+    _routes: Sequence[tuple[str, Sequence[str], Handler]] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._watchers.add(self._metrics)
+        self._lag = LagMeter(self._clock, self._metrics.late)
+        self._status = Status(
+            self._clock, self._config, self._calendar, self._journal, self._pipeline, self._health
+        )
+        self._api = api = Api(
+            self._clock, self._journal, self._pipeline, self._intake, self._status, self._watchers
+        )
+        self._routes = (
+            ("/", _READ, self._page),
+            ("/metrics", _READ, self._scrape),
+            ("/api/status", _READ, api.status),
+            ("/api/prompts", _READ, api.prompts),
+            ("/api/prompts", _WRITE, api.accept),
+            ("/api/prompts/[^/]+", _READ, api.prompt),
+            ("/api/prompts/[^/]+/redrive", _WRITE, api.redrive),
+        )
+
+    def start(self) -> None:
+        """Begin to look how late the event loop is."""
+        self._lag.start()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._lag.stop()
+
+    async def answer(self, request: BoundedRequest) -> None:
+        """Answer a request of any kind, once it has passed Admission.
+
+        Raises:
+            Problem: If it is refused.
+        """
+        for name, value in _HEADERS.items():
+            request.setHeader(name, value)
+        handler = self._handler(request)
+        if request.oversized and handler != self._api.accept:
+            raise too_large(request.limit)  # the one left out says so itself, and is counted
+        await handler(request)
+
+    def _handler(self, request: BoundedRequest) -> Handler:
+        route, method = request.route(), request.method.decode("ascii", "replace")
+        found = [
+            (methods, handler)
+            for path, methods, handler in self._routes
+            if re.fullmatch(path, route)
+        ]
+        if not found:
+            raise Problem(404, "the page is at /, the metrics are at /metrics, JSON is below /api/")
+        for methods, handler in found:
+            if method in methods:
+                return handler
+        allowed = ", ".join(each for methods, _ in found for each in methods)
+        raise Problem(405, f"this can be had by {allowed}", {"Allow": allowed})
+
+    async def _page(self, request: BoundedRequest) -> None:
+        text = b"ChatGPT Source\n\nMetrics are at /metrics, JSON is below /api/: try /api/status.\n"
+        request.answer(200, text, media_type="text/plain; charset=utf-8")
+
+    async def _scrape(self, request: BoundedRequest) -> None:
+        tally, oldest = await self._status.counts()
+        sight = Sight(
+            self._status.gates,
+            self._clock.seconds(),
+            self._config.everyday_limit,
+            self._journal.fault is None,
+            tally,
+            oldest,
+        )
+        accept = ",".join(request.requestHeaders.getRawHeaders("accept", []))
+        body, media_type = self._metrics.text(sight, accept)
+        request.answer(200, body, media_type=media_type)

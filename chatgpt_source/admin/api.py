@@ -1,0 +1,142 @@
+"""The admin site's JSON: how it stands, the latest prompts, one of them, a redrive, one to try."""
+
+import re
+from math import ceil
+
+from attrs import frozen
+from twisted.internet.interfaces import IReactorTime
+
+from chatgpt_source.admin.status import Status
+from chatgpt_source.intake import Intake
+from chatgpt_source.journal import Journal
+from chatgpt_source.log import get_logger
+from chatgpt_source.pipeline import Pipeline
+from chatgpt_source.prompt import JournalUnavailable, NotRedriven, QuotaUsedUp, Refusal, State
+from chatgpt_source.watch import Watcher
+from chatgpt_source.web import BoundedRequest, Problem, to_json
+
+log = get_logger(__name__)
+
+PAGE = 50
+LONGEST_PAGE = 500
+"""Prompts a page of the list has, unless `limit` says otherwise, and at the most."""
+
+
+@frozen
+class Api:
+    """What the JSON is made from; each method answers a request, or raises Problem."""
+
+    clock: IReactorTime
+    journal: Journal
+    pipeline: Pipeline
+    intake: Intake
+    status_: Status
+    watcher: Watcher
+
+    async def status(self, request: BoundedRequest) -> None:
+        """Answer `GET /api/status`."""
+        request.answer(200, to_json(await self.status_.told()))
+
+    async def prompts(self, request: BoundedRequest) -> None:
+        """Answer `GET /api/prompts`: a page, the latest first, and where the next one begins."""
+        state = read_state(_argument(request, "state"))
+        limit = read_whole("limit", _argument(request, "limit"), LONGEST_PAGE) or PAGE
+        before = read_whole("before", _argument(request, "before"), 2**63 - 1)
+        try:
+            records = await self.journal.latest(state, before, limit)
+        except JournalUnavailable as refusal:
+            raise _unavailable(refusal) from None
+        more = records[-1].position if len(records) == limit else None
+        request.answer(
+            200, to_json({"prompts": [record.told() for record in records], "next": more})
+        )
+
+    async def prompt(self, request: BoundedRequest) -> None:
+        """Answer `GET /api/prompts/<id>`."""
+        try:
+            record = await self.journal.record(_id(request))
+        except JournalUnavailable as refusal:
+            raise _unavailable(refusal) from None
+        if record is None:
+            raise _unknown()
+        request.answer(200, to_json(record.told()))
+
+    async def redrive(self, request: BoundedRequest) -> None:
+        """Answer `POST /api/prompts/<id>/redrive`: take a failed prompt up again."""
+        prompt_id = _id(request)
+        now = self.clock.seconds()
+        try:
+            if await self.journal.record(prompt_id) is None:
+                raise _unknown()
+            state = await self.journal.redrive(prompt_id, now)
+        except QuotaUsedUp as refusal:
+            raise Problem(
+                429,
+                f"asking again takes a unit, and {refusal.reason}: try again after midnight",
+                _retry_after(refusal),
+            ) from None
+        except NotRedriven as error:
+            raise Problem(409, f"only a failed prompt can be redriven: {error}") from None
+        except JournalUnavailable as refusal:
+            raise _unavailable(refusal) from None
+        log.info("redriven: id={id}, it is {state} again", id=prompt_id, state=state.value)
+        self.watcher.redriven(prompt_id=prompt_id, state=state, now=now)
+        self.pipeline.redriven()
+        request.answer(200, to_json({"id": prompt_id, "state": state.value}))
+
+    async def accept(self, request: BoundedRequest) -> None:
+        """Answer `POST /api/prompts`: a prompt to try, taken as the door takes one."""
+        admitted, budget = await self.intake.accept(request)
+        request.answer(
+            202,
+            to_json({"id": admitted.id, "status": "accepted"}),
+            {"Location": f"/api/prompts/{admitted.id}", **budget},
+        )
+
+
+def read_state(value: str | None) -> State | None:
+    """A state to filter by.
+
+    Raises:
+        Problem: 400 if it is none.
+    """
+    try:
+        return State(value) if value is not None else None
+    except ValueError:
+        names = ", ".join(state.value for state in State)
+        raise Problem(400, f"`state` must be one of {names}") from None
+
+
+def read_whole(name: str, value: str | None, most: int) -> int | None:
+    """A number of a query.
+
+    Raises:
+        Problem: 400 if it is none, or out of its range.
+    """
+    if value is None:
+        return None
+    if not re.fullmatch("[0-9]{1,19}", value) or not 1 <= int(value) <= most:
+        raise Problem(400, f"`{name}` must be a whole number from 1 to {most}")
+    return int(value)
+
+
+def _argument(request: BoundedRequest, name: str) -> str | None:
+    values = request.args.get(name.encode("ascii"), [])
+    return values[-1].decode("utf-8", "replace") if values else None
+
+
+def _id(request: BoundedRequest) -> str:
+    return request.route().split("/")[3]
+
+
+def _retry_after(refusal: Refusal) -> dict[str, str]:
+    return {"Retry-After": str(max(1, ceil(refusal.retry_after)))}
+
+
+def _unknown() -> Problem:
+    return Problem(404, "no prompt has this id: it was never accepted, or its record has expired")
+
+
+def _unavailable(refusal: JournalUnavailable) -> Problem:
+    told = f"the journal can't be used: {refusal.reason}; try later"
+    return Problem(503, told, _retry_after(refusal))

@@ -1,0 +1,253 @@
+"""What happens, as numbers for Prometheus: its names, its buckets, and what they are read from.
+
+No id and no text ever gets in here, and each label has few values, all of which are there from the
+start: a series that appears only once something has happened can't be alerted on.
+"""
+
+import platform
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+import prometheus_client
+from attrs import frozen
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+from twisted.copyright import version as twisted_version
+
+from chatgpt_source import __version__
+from chatgpt_source.gate import Gate
+from chatgpt_source.journal import Tally
+from chatgpt_source.prompt import Answer, State
+from chatgpt_source.watch import Asked, Refused, Sent, Watcher
+
+PREFIX = "chatgpt_source"
+OPENMETRICS = "application/openmetrics-text"
+
+WAIT = (0.005, 0.025, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 21600, 86400)
+ASK = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300, 600)
+DELIVERY = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+WHOLE_WAY = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600, 21600, 86400)
+LAG = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+
+_TOKENS = {"prompt_tokens": "prompt", "completion_tokens": "completion"}
+"""Of what a provider counts (`usage`), the numbers that are neither sums nor parts of others."""
+_MOST_TOKENS = 10**9
+"""More in one answer is no count."""
+
+
+@frozen
+class Sight:
+    """What is true at the moment of a scrape.
+
+    Attributes:
+        gates: What is known of each peer.
+        now: When.
+        limit: Units the day has.
+        writable: Whether the journal can be written.
+        tally: The journal's counts; None if it can't be read.
+        oldest: When the oldest prompt that waits was accepted; None if none does.
+    """
+
+    gates: Mapping[str, Gate]
+    now: float
+    limit: int
+    writable: bool
+    tally: Tally | None
+    oldest: float | None
+
+
+class Metrics(Watcher):
+    """Counts what it is told, and shows it."""
+
+    def __init__(self) -> None:
+        # Each counter would bring a second series that tells when it was made.
+        prometheus_client.disable_created_metrics()
+        self._registry = CollectorRegistry()
+        self._sight: Sight | None = None
+        self._lag = 0.0
+        self._accepted = self._counter("prompts_accepted", "Prompts accepted, and on disk.")
+        self._repeated = self._counter(
+            "prompts_repeated", "Requests whose idempotency key had come before."
+        )
+        self._refused = self._counter(
+            "prompts_refused", "Prompts refused.", "reason", [each.value for each in Refused]
+        )
+        self._failed = self._counter("prompts_failed", "Prompts set aside as failed.")
+        self._asks = self._counter(
+            "asks",
+            "Calls to the model, by what they brought.",
+            "outcome",
+            [each.value for each in Asked],
+        )
+        self._deliveries = self._counter(
+            "deliveries",
+            "Calls to the target, by what they brought.",
+            "outcome",
+            [each.value for each in Sent],
+        )
+        self._letters = self._counter(
+            "dead_letters",
+            "Calls to the dead letters' receiver, by what they brought.",
+            "outcome",
+            [each.value for each in Sent],
+        )
+        self._tokens = self._counter(
+            "tokens", "Tokens of answers, as the provider counts them.", "kind", _TOKENS.values()
+        )
+        self._wait = self._histogram(
+            "wait_seconds", "From a prompt's acceptance to the start of its first ask.", WAIT
+        )
+        self._ask = self._histogram("ask_seconds", "How long calls to the model took.", ASK)
+        self._delivery = self._histogram(
+            "delivery_seconds", "How long calls to the target took.", DELIVERY
+        )
+        self._whole_way = self._histogram(
+            "accepted_to_delivered_seconds",
+            "From a prompt's acceptance to its event's delivery.",
+            WHOLE_WAY,
+        )
+        self._reactor_lag = self._histogram(
+            "reactor_lag_seconds", "How late the event loop was, looked at each second.", LAG
+        )
+        self._registry.register(_Gauges(self._gauges))
+        ProcessCollector(registry=self._registry)
+
+    # What a watcher is told.
+
+    def accepted(self, **_: object) -> None:
+        self._accepted.inc()
+
+    def repeated(self) -> None:
+        self._repeated.inc()
+
+    def refused(self, *, reason: Refused) -> None:
+        self._refused.labels(reason.value).inc()
+
+    def asked(
+        self,
+        *,
+        outcome: Asked,
+        seconds: float,
+        waited: float | None,
+        answer: Answer | None,
+        **_: object,
+    ) -> None:
+        self._asks.labels(outcome.value).inc()
+        self._ask.observe(seconds)
+        if waited is not None:
+            self._wait.observe(waited)
+        for name, count in ((answer and answer.usage) or {}).items():
+            if name in _TOKENS and type(count) is int and 0 < count < _MOST_TOKENS:
+                self._tokens.labels(_TOKENS[name]).inc(count)
+
+    def sent(self, *, outcome: Sent, seconds: float, **_: object) -> None:
+        self._deliveries.labels(outcome.value).inc()
+        self._delivery.observe(seconds)
+
+    def letter_sent(self, *, outcome: Sent, **_: object) -> None:
+        self._letters.labels(outcome.value).inc()
+
+    def moved(self, *, state: State, now: float, accepted: float, **_: object) -> None:
+        if state is State.FAILED:
+            self._failed.inc()
+        if state is State.DELIVERED:
+            self._whole_way.observe(now - accepted)
+
+    # The rest.
+
+    def late(self, seconds: float) -> None:
+        """Take note of how late the event loop was."""
+        self._lag = seconds
+        self._reactor_lag.observe(seconds)
+
+    def text(self, sight: Sight, accept: str) -> tuple[bytes, str]:
+        """All there is, and its media type: OpenMetrics if it is accepted, else Prometheus's own.
+
+        Args:
+            sight: What is true now.
+            accept: The request's Accept header.
+        """
+        # Not the header itself: it may name a version that there is not.
+        encode, media_type = choose_encoder(OPENMETRICS if OPENMETRICS in accept.lower() else "")
+        self._sight = sight
+        return encode(self._registry), media_type
+
+    def _gauges(self) -> Iterator[Metric]:
+        yield _gauge("reactor_lag_last_seconds", "How late the event loop was last.", self._lag)
+        yield _gauge(
+            "build_info",
+            "What runs.",
+            {(__version__, platform.python_version(), twisted_version): 1},
+            "version",
+            "python",
+            "twisted",
+        )
+        if self._sight is not None:
+            yield from _of_sight(self._sight)
+
+    def _counter(
+        self, name: str, told: str, label: str | None = None, values: Iterable[str] = ()
+    ) -> Counter:
+        counter = Counter(
+            name, told, [label] if label else [], namespace=PREFIX, registry=self._registry
+        )
+        for value in values:
+            counter.labels(value)
+        return counter
+
+    def _histogram(self, name: str, told: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(name, told, namespace=PREFIX, registry=self._registry, buckets=buckets)
+
+
+def _of_sight(sight: Sight) -> Iterator[Metric]:
+    gates = sight.gates.items()
+    yield _gauge(
+        "calls_under_way",
+        "Calls under way.",
+        {(peer,): gate.under_way for peer, gate in gates},
+        "peer",
+    )
+    yield _gauge(
+        "circuit_open",
+        "1 while a failure that is no prompt's fault holds all calls to the peer.",
+        {(peer,): gate.held for peer, gate in gates},
+        "peer",
+    )
+    yield _gauge(
+        "throttled",
+        "1 while calls are fewer than they might be, because the peer answered 429.",
+        {(peer,): gate.throttled(sight.now) for peer, gate in gates},
+        "peer",
+    )
+    yield _gauge("journal_writable", "1 while the journal can be written.", sight.writable)
+    yield _gauge("quota_limit", "Prompts that may be accepted a day.", sight.limit)
+    if sight.tally is None:
+        return
+    yield _gauge("quota_used", "Units of today's quota that are spent.", sight.tally.used)
+    yield _gauge(
+        "prompts",
+        "Prompts in the journal, by state.",
+        {(state.value,): sight.tally.prompts[state] for state in State},
+        "state",
+    )
+    yield _gauge("backlog", "Prompts that are neither delivered nor failed.", sight.tally.backlog)
+    yield _gauge(
+        "backlog_oldest_age_seconds",
+        "Since the acceptance of the oldest prompt of the backlog; 0 if there is none.",
+        0 if sight.oldest is None else max(0, sight.now - sight.oldest),
+    )
+
+
+def _gauge(
+    name: str, told: str, value: float | Mapping[tuple[str, ...], float], *labels: str
+) -> Metric:
+    family = GaugeMetricFamily(f"{PREFIX}_{name}", told, labels=labels)
+    for key, each in value.items() if isinstance(value, Mapping) else [((), value)]:
+        family.add_metric(key, float(each))
+    return family
+
+
+@frozen
+class _Gauges(Collector):
+    collect: Callable[[], Iterator[Metric]]

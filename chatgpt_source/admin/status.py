@@ -1,0 +1,122 @@
+"""How it stands, as JSON: what is well, what is not and since when, what is left of the day."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from math import ceil
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from attrs import frozen
+from twisted.internet.interfaces import IReactorTime
+
+from chatgpt_source import __version__
+from chatgpt_source.config import Config
+from chatgpt_source.gate import Gate
+from chatgpt_source.health import OK, Health
+from chatgpt_source.journal import Journal, Tally, rfc3339
+from chatgpt_source.pipeline import Pipeline
+from chatgpt_source.prompt import JournalUnavailable, State
+from chatgpt_source.quota import Calendar
+
+_HELD_BACK = {"model": "prompts", "target": "events", "dead_letter": "dead letters"}
+
+
+@frozen
+class Status:
+    """What the status is read from."""
+
+    clock: IReactorTime
+    config: Config
+    calendar: Calendar
+    journal: Journal
+    pipeline: Pipeline
+    health: Health
+
+    @property
+    def gates(self) -> dict[str, Gate]:
+        """What is known of each peer that is called."""
+        gates = {"model": self.pipeline.model, "target": self.pipeline.target}
+        if self.config.dead_letter is not None:
+            gates["dead_letter"] = self.pipeline.dead_letter
+        return gates
+
+    async def counts(self) -> tuple[Tally | None, float | None]:
+        """The journal's tally, and when the oldest prompt that waits was accepted.
+
+        The tally is None if the journal can't be read.
+        """
+        try:
+            tally = await self.journal.tally(self.calendar.day(self.clock.seconds()).date)
+            return tally, await self.journal.oldest()
+        except JournalUnavailable:
+            return None, None
+
+    async def told(self) -> dict[str, Any]:
+        """The status; what the journal would tell is null if it can't be read."""
+        _, ready = await self.health.ready()
+        tally, oldest = await self.counts()
+        now = self.clock.seconds()
+        day = self.calendar.day(now)
+        limit = self.config.everyday_limit
+        return {
+            "version": __version__,
+            "now": rfc3339(now),
+            **ready,
+            "quota": {
+                "limit": limit,
+                "used": tally and tally.used,
+                "left": tally and max(0, limit - tally.used),
+                "resets": rfc3339(day.end),
+                "seconds_left": max(0, ceil(day.end - now)),
+                "timezone": self.config.timezone.key,
+            },
+            "prompts": tally and {state.value: tally.prompts[state] for state in State},
+            "backlog": tally
+            and {
+                "count": tally.backlog,
+                "oldest_seconds": 0 if oldest is None else max(0, now - oldest),
+            },
+            "calls": {peer: _calls(gate, now) for peer, gate in self.gates.items()},
+            "troubles": self._troubles(ready["checks"], now),
+        }
+
+    def _troubles(self, checks: Mapping[str, str], now: float) -> list[str]:
+        troubles = [
+            f"The journal {checks['journal']}" if checks["journal"] != OK else "",
+            *(
+                trouble_in_words(gate, _HELD_BACK[peer], now, self.config.timezone)
+                for peer, gate in self.gates.items()
+            ),
+            *(checks[name] if checks[name] != OK else "" for name in ("quota", "backlog")),
+        ]
+        return [trouble[0].upper() + trouble[1:] for trouble in troubles if trouble]
+
+
+def _calls(gate: Gate, now: float) -> dict[str, Any]:
+    circuit = "throttled" if gate.throttled(now) else "closed"
+    return {
+        "under_way": gate.under_way,
+        "limit": gate.limit,
+        "circuit": "open" if gate.held else circuit,
+        "trouble": gate.trouble,
+        "since": rfc3339(gate.since),
+    }
+
+
+def trouble_in_words(gate: Gate, held_back: str, now: float, zone: ZoneInfo) -> str:
+    """What is not well with a peer, since when, and what waits for it; empty if all is well."""
+    if gate.trouble is None:
+        return ""
+    what, colon, advice = gate.trouble.partition(": ")
+    since = "" if gate.since is None else f" (since {clock_time(gate.since, now, zone)})"
+    told = f"{what}{since}{colon}{advice}"
+    if not gate.held:
+        return told
+    due = f"at {clock_time(gate.opens_at, now, zone)}" if gate.opens_at > now else "due"
+    return f"{told}. All {held_back} wait; the next try is {due}"
+
+
+def clock_time(instant: float, now: float, zone: ZoneInfo) -> str:
+    """An instant as people in a zone say it: the time, with the date unless it is today's."""
+    local, today = (datetime.fromtimestamp(each, zone) for each in (instant, now))
+    return local.strftime("%H:%M" if local.date() == today.date() else "%Y-%m-%d %H:%M")

@@ -1,0 +1,110 @@
+"""Endpoint strings in their parts, as Twisted parses them."""
+
+import os
+import re
+from pathlib import Path
+
+from attrs import frozen
+
+
+class PortUnavailable(Exception):
+    """What can't be listened on; the text is one line that says why and what to do.
+
+    Attributes:
+        taken: Whether it is because somebody else listens there.
+    """
+
+    def __init__(self, text: str, *, taken: bool = False) -> None:
+        super().__init__(text)
+        self.taken = taken
+
+
+EXPECTED = (
+    "must be an endpoint string of Twisted's, like tcp:8080:interface=127.0.0.1,"
+    " unix:/run/chatgpt-source/socket, ssl:8443:privateKey=/path/key.pem:certKey=/path/cert.pem or"
+    " systemd:domain=INET:index=0"
+)
+FILES = ("privateKey", "certKey", "extraCertChain", "dhParameters", "clientCA")
+"""Arguments of `ssl:` that are the paths of files."""
+_LONGEST_PATH = 100
+"""Bytes a UNIX socket's path may have, where the system allows least."""
+
+
+@frozen
+class Parsed:
+    """An endpoint string in its parts.
+
+    Attributes:
+        kind: What comes before the first colon.
+        positional: The arguments without a name.
+        named: The others.
+    """
+
+    kind: str
+    positional: tuple[str, ...]
+    named: dict[str, str]
+
+    def argument(self, name: str, place: int | None = None) -> str | None:
+        """An argument by its name or its place; None if it is not there."""
+        if place is not None and place < len(self.positional):
+            return self.positional[place]
+        return self.named.get(name)
+
+    @property
+    def port(self) -> str:
+        """The port, of kinds that have one."""
+        return self.argument("port", 0) or ""
+
+    @property
+    def interface(self) -> str:
+        """The interface, of kinds that have one."""
+        return self.argument("interface", 1 if self.kind == "tcp" else None) or (
+            "::" if self.kind == "tcp6" else ""
+        )
+
+
+def parse(string: str) -> Parsed:
+    """Twisted's syntax: arguments end at a colon, a name at `=`, a backslash quotes."""
+    kind, *arguments = _split(string, ":")
+    positional: list[str] = []
+    named: dict[str, str] = {}
+    for argument in arguments:
+        name, *value = _split(argument, "=")
+        if value:
+            named[_unquoted(name)] = _unquoted("=".join(value))
+        else:
+            positional.append(_unquoted(name))
+    return Parsed(_unquoted(kind), tuple(positional), named)
+
+
+def _split(text: str, separator: str) -> list[str]:
+    """Split where no backslash quotes the separator."""
+    pieces = [""]
+    for piece in re.findall(r"(?s)\\.|.", text):
+        if piece == separator:
+            pieces.append("")
+        else:
+            pieces[-1] += piece
+    return pieces
+
+
+def _unquoted(text: str) -> str:
+    return re.sub(r"(?s)\\(.)", r"\1", text)
+
+
+def check_arguments(parsed: Parsed) -> None:
+    """See to what Twisted's parsers would take, or take amiss.
+
+    Raises:
+        PortUnavailable: If it is wrong; the text goes on from the key's name.
+    """
+    if parsed.kind in {"tcp", "tcp6", "ssl"} and not re.fullmatch("[0-9]{1,5}", parsed.port):
+        raise PortUnavailable(EXPECTED)
+    if parsed.kind in {"tcp", "tcp6", "ssl"} and int(parsed.port) > 65535:
+        raise PortUnavailable("must have a port of at most 65535")
+    path = parsed.argument("address", 0) if parsed.kind == "unix" else "/"
+    for given in (path, *(parsed.named.get(name) for name in FILES)):
+        if given is not None and not Path(given).is_absolute():
+            raise PortUnavailable("must have absolute paths only")
+    if len(os.fsencode(path or "")) > _LONGEST_PATH:
+        raise PortUnavailable(f"must have a path of at most {_LONGEST_PATH} bytes")

@@ -1,0 +1,117 @@
+"""The admin site over a connection in memory, beside the door, on a real journal and pipeline."""
+
+from typing import Any, cast
+
+import attrs
+from prometheus_client.openmetrics import parser as openmetrics
+from prometheus_client.parser import text_string_to_metric_families
+
+from chatgpt_source.admin import Admin, Admission
+from chatgpt_source.pipeline import Pipeline
+from chatgpt_source.watch import Watchers
+from chatgpt_source.web import BoundedSite
+from tests.door import CONFIG, Answered, DoorTestCase
+from tests.test_pipeline import Peer
+
+PREFIX = "chatgpt_source_"
+OPENMETRICS = "application/openmetrics-text; version=1.0.0"
+OURS = {"X_Requested_With": "chatgpt-source"}
+
+
+class AdminTestCase(DoorTestCase):
+    config = attrs.evolve(
+        CONFIG, concurrency=2, dead_letter="http://letters", admin="tcp:9464:interface=127.0.0.1"
+    )
+    host = "localhost:9464"
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.model, self.target, self.letters = Peer(), Peer(), Peer()
+        self.watchers = Watchers()
+        self.pipeline = Pipeline(
+            cast(Any, self.clock),
+            self.journal,
+            self.config,
+            self.model.call,
+            self.target.call,
+            self.letters.call,
+            lambda: 1.0,
+            self.watchers,
+        )
+        health = attrs.evolve(self.intake.health, pipeline=self.pipeline)
+        self.intake = attrs.evolve(
+            self.intake, pipeline=self.pipeline, health=health, watcher=self.watchers
+        )
+        self.admin = Admin(
+            cast(Any, self.clock),
+            self.config,
+            self.intake.calendar,
+            self.journal,
+            self.pipeline,
+            self.intake,
+            health,
+            self.watchers,
+        )
+        self.door = BoundedSite(
+            cast(Any, self.clock),
+            self.intake.answer,
+            self.config.max_body_size,
+            refused=self.intake.refused,
+        )
+        self.back = BoundedSite(
+            cast(Any, self.clock),
+            self.admin.answer,
+            self.config.max_body_size,
+            Admission(self.config.admin_auth).refusal,
+        )
+        self.journal.recover(self.config.everyday_limit, "UTC")
+        self.pipeline.start()
+        self.admin.start()
+        self.addCleanup(self.end)
+
+    def end(self) -> None:
+        self.admin.stop()
+        for loop in (self.pipeline._asks, self.pipeline._deliveries, self.pipeline._letters):
+            loop.stop()
+            loop.cancel()
+
+    def ask(self, body: bytes = b"what is vanus", **headers: str | bytes) -> Answered:
+        """POST a prompt at the door."""
+        self.site = self.door
+        self.connect()
+        return self.post(body, **headers)
+
+    def get(self, path: str, **headers: str | bytes) -> Answered:
+        """GET a page of the admin site."""
+        self.site = self.back
+        self.connect()
+        return self.request("GET", path, **headers)
+
+    def send(self, path: str, body: bytes = b"", **headers: str | bytes) -> Answered:
+        """POST to the admin site, as its page does."""
+        self.site = self.back
+        self.connect()
+        return self.request("POST", path, body, **{**OURS, **headers})
+
+    def scrape(self) -> dict[str, float]:
+        """What a scrape tells: `name{label="value"}` -> value, without the prefix."""
+        plain, open_ = self.get("/metrics"), self.get("/metrics", Accept=OPENMETRICS)
+        self.assertEqual((plain.status, open_.status), (200, 200))
+        families = list(text_string_to_metric_families(plain.body.decode()))
+        found = samples(families)
+        also = samples(openmetrics.text_string_to_metric_families(open_.body.decode()))
+        self.assertEqual(set(found), set(also))
+        return found
+
+    def pass_time(self, seconds: float) -> None:
+        self.clock.pump([0.05] * round(seconds / 0.05))
+
+
+def samples(families: Any) -> dict[str, float]:
+    found = {}
+    for family in families:
+        for sample in family.samples:
+            labels = ",".join(f'{name}="{value}"' for name, value in sorted(sample.labels.items()))
+            name = sample.name.removeprefix(PREFIX)
+            found[f"{name}{{{labels}}}" if labels else name] = sample.value
+    return found

@@ -1,0 +1,277 @@
+"""The admin site's JSON."""
+
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from chatgpt_source.admin.status import clock_time
+from chatgpt_source.prompt import Again, Hold, Rejected
+from tests.admin.common import AdminTestCase
+from tests.journal.common import DAY, NOON
+from tests.test_watch import Recorder
+
+
+class StatusTests(AdminTestCase):
+    def status(self) -> Any:
+        answer = self.get("/api/status")
+        self.assertEqual(answer.status, 200)
+        return answer.json
+
+    def test_all_is_well(self) -> None:
+        told = self.status()
+        self.assertEqual(
+            set(told),
+            {
+                "version",
+                "now",
+                "status",
+                "checks",
+                "quota",
+                "prompts",
+                "backlog",
+                "calls",
+                "troubles",
+            },
+        )
+        self.assertEqual((told["status"], told["troubles"]), ("ready", []))
+        self.assertEqual(told["now"], "2027-01-15T12:00:00Z")
+        self.assertEqual(told["checks"], self.ready())
+        well = {"under_way": 0, "limit": 2, "circuit": "closed", "trouble": None, "since": None}
+        self.assertEqual(told["calls"], dict.fromkeys(("model", "target", "dead_letter"), well))
+
+    def ready(self) -> Any:
+        self.site = self.door
+        self.connect()
+        return self.request("GET", "/readyz").json["checks"]
+
+    def test_quota_and_backlog(self) -> None:
+        self.ask()
+        self.clock.advance(5)
+        told = self.status()
+        self.assertEqual(
+            told["quota"],
+            {
+                "limit": 3,
+                "used": 1,
+                "left": 2,
+                "resets": "2027-01-16T00:00:00Z",
+                "seconds_left": 12 * 3600 - 5,
+                "timezone": "UTC",
+            },
+        )
+        self.assertEqual(told["backlog"], {"count": 1, "oldest_seconds": 5})
+        self.assertEqual(
+            told["prompts"], {"accepted": 1, "answered": 0, "delivered": 0, "failed": 0}
+        )
+        self.assertEqual(told["calls"]["model"]["under_way"], 1)
+
+    def test_a_peer_that_holds_us_up(self) -> None:
+        self.ask()
+        self.clock.advance(240)
+        self.model.answer(Hold("the model answered 401: check `token`", status=401))
+        self.clock.advance(20)
+        told = self.status()
+        self.assertEqual(
+            " ".join(told["troubles"]),
+            "The model answered 401 (since 12:04): check `token`."
+            " All prompts wait; the next try is at 12:04",
+        )
+        model = told["calls"]["model"]
+        self.assertEqual((model["circuit"], model["since"]), ("open", "2027-01-15T12:04:00Z"))
+        self.assertEqual(model["trouble"], "the model answered 401: check `token`")
+        self.clock.advance(10)  # its probe is under way
+        self.assertIn("the next try is due", self.status()["troubles"][0])
+
+    def test_a_peer_that_throttles(self) -> None:
+        self.ask()
+        self.model.answer(Again("the model answered 429", status=429))
+        told = self.status()
+        self.assertEqual(told["calls"]["model"]["circuit"], "throttled")
+        self.assertEqual(told["troubles"], ["The model answered 429 (since 12:00)"])
+
+    def test_all_that_is_not_well_has_its_sentence(self) -> None:
+        for _ in range(3):
+            self.ask()
+        Deferred.fromCoroutine(self.pipeline.drain())
+        told = self.status()
+        self.assertEqual(
+            told["troubles"],
+            [
+                "All 3 prompts of the day are used up",
+                "Stopping: nothing more is accepted",
+            ],
+        )
+        self.opened.connection.close()
+        self.ask()
+        told = self.status()
+        self.assertRegex(told["troubles"][0], "^The journal can't be read: ")
+        self.assertEqual(
+            (told["quota"]["used"], told["prompts"], told["backlog"]), (None, None, None)
+        )
+        self.assertEqual(told["quota"]["limit"], 3)
+
+
+class ClockTimeTests(SynchronousTestCase):
+    def test_the_date_only_of_another_day(self) -> None:
+        utc, auckland = ZoneInfo("UTC"), ZoneInfo("Pacific/Auckland")
+        self.assertEqual(clock_time(NOON, NOON + 60, utc), "12:00")
+        self.assertEqual(clock_time(NOON, NOON + 60, auckland), "01:00")
+        self.assertEqual(clock_time(NOON, NOON + 86400, utc), "2027-01-15 12:00")
+
+
+class PromptsTests(AdminTestCase):
+    def ids(self, query: str = "") -> tuple[list[str], int | None]:
+        answer = self.get(f"/api/prompts{query}")
+        self.assertEqual(answer.status, 200, answer.body)
+        return [each["id"] for each in answer.json["prompts"]], answer.json["next"]
+
+    def asked(self) -> str:
+        return str(self.ask().json["id"])
+
+    def test_none(self) -> None:
+        self.assertEqual(self.ids(), ([], None))
+
+    def test_the_latest_first_in_pages(self) -> None:
+        first, second, third = self.asked(), self.asked(), self.asked()
+        self.assertEqual(self.ids(), ([third, second, first], None))
+        page, more = self.ids("?limit=2")
+        self.assertEqual(page, [third, second])
+        self.assertEqual(self.ids(f"?limit=2&before={more}"), ([first], None))
+
+    def test_by_state(self) -> None:
+        first, second = self.asked(), self.asked()
+        self.model.answer(Rejected("the model answered 400", status=400))
+        self.model.answer()
+        for state, expected in (
+            ("failed", [first]),
+            ("answered", [second]),
+            ("accepted", []),
+            ("delivered", []),
+        ):
+            self.assertEqual(self.ids(f"?state={state}"), (expected, None), state)
+
+    def test_what_is_told(self) -> None:
+        prompt_id = self.asked()
+        (listed,) = self.get("/api/prompts").json["prompts"]
+        self.assertEqual(listed, self.get(f"/api/prompts/{prompt_id}").json)
+        self.site = self.door
+        self.connect()
+        self.assertEqual(listed, self.request("GET", f"/prompts/{prompt_id}").json)
+
+    def test_mistakes(self) -> None:
+        for query in (
+            "state=lost",
+            "state=",
+            "limit=0",
+            "limit=501",
+            "limit=x",
+            "before=-1",
+            "before=0",
+            f"before={2**63}",
+            "before=%C2%B2",
+        ):
+            detail = self.assert_problem(self.get(f"/api/prompts?{query}"), 400)
+            self.assertIn(f"`{query.partition('=')[0]}` must be", detail)
+
+    def test_unknown(self) -> None:
+        self.assert_problem(self.get("/api/prompts/none"), 404)
+        self.assert_problem(self.get("/api/prompts/none/more/of/it"), 404)
+        self.assert_problem(self.get("/api/"), 404)
+        self.assert_problem(self.get("/elsewhere"), 404)
+
+    def test_other_methods(self) -> None:
+        for path, allowed in (
+            ("/api/status", "GET, HEAD"),
+            ("/metrics", "GET, HEAD"),
+        ):
+            answer = self.send(path)
+            self.assert_problem(answer, 405)
+            self.assertEqual(answer.headers["allow"], allowed)
+        answer = self.get("/api/prompts/x/redrive")
+        self.assert_problem(answer, 405)
+        self.assertEqual(answer.headers["allow"], "POST")
+
+    def test_a_journal_that_can_not_be_read(self) -> None:
+        self.opened.connection.close()
+        for path in ("/api/prompts", "/api/prompts/x"):
+            answer = self.get(path)
+            self.assert_problem(answer, 503)
+            self.assertIn("retry-after", answer.headers)
+
+
+class RedriveTests(AdminTestCase):
+    def failed(self) -> str:
+        prompt_id = str(self.ask().json["id"])
+        self.model.answer(Rejected("the model answered 400", status=400))
+        return prompt_id
+
+    def redrive(self, prompt_id: str) -> Any:
+        return self.send(f"/api/prompts/{prompt_id}/redrive")
+
+    def test_asks_at_once(self) -> None:
+        recorder = Recorder()
+        self.watchers.add(recorder)
+        prompt_id = self.failed()
+        self.assertEqual(self.model.under_way, [])
+        answer = self.redrive(prompt_id)
+        self.assertEqual(
+            (answer.status, answer.json), (200, {"id": prompt_id, "state": "accepted"})
+        )
+        self.assertEqual([each.id for each in self.model.under_way], [prompt_id])
+        self.assertEqual(
+            recorder.of("redriven"), [{"prompt_id": prompt_id, "state": "accepted", "now": NOON}]
+        )
+
+    def test_delivers_at_once(self) -> None:
+        prompt_id = str(self.ask().json["id"])
+        self.model.answer()
+        self.target.answer(Rejected("the target answered 400", status=400))
+        self.assertEqual(self.redrive(prompt_id).json["state"], "answered")
+        self.assertEqual([each.id for each in self.target.under_way], [prompt_id])
+
+    def test_of_what_has_not_failed(self) -> None:
+        prompt_id = str(self.ask().json["id"])
+        self.assert_problem(self.redrive(prompt_id), 409)
+        self.assert_problem(self.redrive("none"), 404)
+
+    def test_without_a_unit(self) -> None:
+        prompt_id = self.failed()
+        for _ in range(3):
+            self.ask()
+        answer = self.redrive(prompt_id)
+        self.assertIn("midnight", self.assert_problem(answer, 429))
+        self.assertEqual(answer.headers["retry-after"], str(12 * 3600))
+        self.assertEqual(self.record(prompt_id).state, "failed")
+
+    def test_a_journal_that_can_not_be_written(self) -> None:
+        prompt_id = self.failed()
+        self.opened.connection.close()
+        self.assert_problem(self.redrive(prompt_id), 503)
+
+
+class TryTests(AdminTestCase):
+    def test_is_taken_as_the_door_takes_it(self) -> None:
+        answer = self.send("/api/prompts", b"what is vanus", vanus_type="t")
+        prompt_id = answer.json["id"]
+        self.assertEqual((answer.status, answer.json["status"]), (202, "accepted"))
+        self.assertEqual(answer.headers["location"], f"/api/prompts/{prompt_id}")
+        self.assertEqual(answer.headers["ratelimit"], '"daily";r=2;t=43200')
+        (asked,) = self.model.under_way
+        self.assertEqual((asked.id, asked.text, asked.type), (prompt_id, "what is vanus", "t"))
+        self.assertEqual(self.used(DAY.date), 1)
+
+    def test_is_refused_as_the_door_refuses_it(self) -> None:
+        recorder = Recorder()
+        self.watchers.add(recorder)
+        self.assert_problem(self.send("/api/prompts", b" "), 400)
+        self.assert_problem(self.send("/api/prompts", b"x" * 1001), 413)
+        for _ in range(3):
+            self.send("/api/prompts", b"x")
+        self.assert_problem(self.send("/api/prompts", b"x"), 429)
+        self.assertEqual(recorder.refusals(), ["invalid", "too_large", "quota"])
+
+    def test_an_oversized_body_of_anything_else(self) -> None:
+        answer = self.send("/api/prompts/x/redrive", b"x" * 1001)
+        self.assert_problem(answer, 413)

@@ -1,0 +1,258 @@
+"""The scrape: it parses, all is there from the start, and each number moves with its thing."""
+
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
+from twisted.trial.unittest import SynchronousTestCase
+
+from chatgpt_source.admin.lag import EVERY, LagMeter
+from chatgpt_source.prompt import Again, Hold, MaybeBilled, Rejected
+from chatgpt_source.watch import Asked, Refused, Sent
+from tests.admin.common import OPENMETRICS, PREFIX, AdminTestCase
+from tests.journal.common import ANSWER
+
+HISTOGRAMS = (
+    "wait_seconds",
+    "ask_seconds",
+    "delivery_seconds",
+    "accepted_to_delivered_seconds",
+    "reactor_lag_seconds",
+)
+
+
+class MetricsTestCase(AdminTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.before = self.scrape()
+
+    def moved(self) -> dict[str, float]:
+        """What has changed since the last look, and by how much; without buckets and sums."""
+        now = self.scrape()
+        changed = {
+            name: value - self.before[name]
+            for name, value in now.items()
+            if value != self.before[name] and not name.startswith("process_")
+        }
+        self.before = now
+        endings = "_bucket", "_sum"
+        return {
+            name: by
+            for name, by in changed.items()
+            if not name.partition("{")[0].endswith(endings) and "lag" not in name
+        }
+
+
+class ScrapeTests(MetricsTestCase):
+    def test_media_types(self) -> None:
+        for accept, expected in (
+            ("", "text/plain; version=0.0.4"),
+            ("*/*", "text/plain; version=0.0.4"),
+            (OPENMETRICS, "application/openmetrics-text; version=1.0.0"),
+            ("application/openmetrics-text;version=banana\x7f,*/*", "application/openmetrics-text"),
+        ):
+            answer = self.get("/metrics", Accept=accept)
+            self.assertEqual(answer.status, 200)
+            self.assertTrue(answer.headers["content-type"].startswith(expected), accept)
+
+    def test_everything_is_there_from_the_start(self) -> None:
+        for name in (
+            "prompts_accepted_total",
+            "prompts_repeated_total",
+            "prompts_failed_total",
+            "backlog",
+            "backlog_oldest_age_seconds",
+            "quota_used",
+            "reactor_lag_last_seconds",
+            *(f'prompts_refused_total{{reason="{each.value}"}}' for each in Refused),
+            *(f'asks_total{{outcome="{each.value}"}}' for each in Asked),
+            *(f'deliveries_total{{outcome="{each.value}"}}' for each in Sent),
+            *(f'dead_letters_total{{outcome="{each.value}"}}' for each in Sent),
+            *(f'tokens_total{{kind="{kind}"}}' for kind in ("prompt", "completion")),
+            *(f"{name}_count" for name in HISTOGRAMS),
+            *(
+                f'{name}{{peer="{peer}"}}'
+                for name in ("calls_under_way", "circuit_open", "throttled")
+                for peer in ("model", "target", "dead_letter")
+            ),
+        ):
+            self.assertEqual(self.before[name], 0, name)
+        self.assertEqual((self.before["quota_limit"], self.before["journal_writable"]), (3, 1))
+        (build,) = [name for name in self.before if name.startswith("build_info")]
+        self.assertRegex(build, r'python="3\.\d+\.\d+.*",twisted="\d.*",version="\d.*"')
+        self.assertGreater(self.before["process_cpu_seconds_total"], 0)
+
+    def test_nothing_new_ever_appears(self) -> None:
+        self.ask(vanus_type="a.type.of.mine")
+        self.model.answer()
+        self.target.answer(Rejected("the target answered 400", status=400))
+        self.assertEqual(set(self.before), set(self.scrape()))
+        text = self.get("/metrics").body
+        for secret in (b"what is vanus", b"the answer", b"mine", b"req-1"):
+            self.assertNotIn(secret, text)
+
+    def test_all_ours_have_the_prefix(self) -> None:
+        for line in self.get("/metrics").body.decode().splitlines():
+            name = line.split()[2] if line.startswith("#") else line
+            self.assertTrue(name.startswith((PREFIX, "process_")), line)
+
+    def test_a_journal_that_can_not_be_read(self) -> None:
+        self.ask()
+        self.opened.connection.close()
+        self.ask()
+        now = self.scrape()
+        gone = {name.partition("{")[0] for name in set(self.before) - set(now)}
+        self.assertEqual(gone, {"prompts", "backlog", "backlog_oldest_age_seconds", "quota_used"})
+        self.assertEqual(now["journal_writable"], 0)
+        self.assertEqual(now["prompts_accepted_total"], 1)
+        self.assertEqual(now['prompts_refused_total{reason="journal"}'], 1)
+
+
+class CountTests(MetricsTestCase):
+    def test_the_way_of_a_prompt(self) -> None:
+        self.ask()
+        self.assertEqual(
+            self.moved(),
+            {
+                "prompts_accepted_total": 1,
+                'prompts{state="accepted"}': 1,
+                "backlog": 1,
+                "quota_used": 1,
+                'calls_under_way{peer="model"}': 1,
+            },
+        )
+        self.clock.advance(2)
+        usage = {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12, "x": {"y": 1}}
+        self.model.answer(attrs.evolve(ANSWER, usage=usage))
+        self.assertEqual(
+            self.moved(),
+            {
+                'asks_total{outcome="answered"}': 1,
+                "ask_seconds_count": 1,
+                "wait_seconds_count": 1,
+                'tokens_total{kind="prompt"}': 5,
+                'tokens_total{kind="completion"}': 7,
+                'prompts{state="accepted"}': -1,
+                'prompts{state="answered"}': 1,
+                'calls_under_way{peer="model"}': -1,
+                'calls_under_way{peer="target"}': 1,
+                "backlog_oldest_age_seconds": 2,
+            },
+        )
+        self.clock.advance(3)
+        self.target.answer()
+        self.assertEqual(
+            self.moved(),
+            {
+                'deliveries_total{outcome="delivered"}': 1,
+                "delivery_seconds_count": 1,
+                "accepted_to_delivered_seconds_count": 1,
+                'prompts{state="answered"}': -1,
+                'prompts{state="delivered"}': 1,
+                'calls_under_way{peer="target"}': -1,
+                "backlog": -1,
+                "backlog_oldest_age_seconds": -2,
+            },
+        )
+        now = self.scrape()
+        sums = [now[f"{name}_sum"] for name in HISTOGRAMS[:4]]
+        self.assertEqual(sums, [0, 2, 3, 5])
+        self.assertEqual(now['ask_seconds_bucket{le="1.0"}'], 0)
+        self.assertEqual(now['ask_seconds_bucket{le="2.0"}'], 1)
+
+    def test_refused_and_repeated(self) -> None:
+        self.ask(Idempotency_Key="k")
+        self.ask(Idempotency_Key="k")
+        self.ask(b"x" * 2000)
+        self.ask(b" ")
+        moved = self.moved()
+        self.assertEqual(moved["prompts_accepted_total"], 1)
+        self.assertEqual(moved["prompts_repeated_total"], 1)
+        self.assertEqual(moved['prompts_refused_total{reason="too_large"}'], 1)
+        self.assertEqual(moved['prompts_refused_total{reason="invalid"}'], 1)
+
+    def test_an_absurd_count_of_tokens_is_none(self) -> None:
+        with capturedLogs() as events:
+            for count in (-5, 10**400, 1.5, True, None, "7", 0):
+                self.ask()
+                self.clock.advance(86400)  # the quota
+                self.model.answer(attrs.evolve(ANSWER, usage={"prompt_tokens": count}))
+        self.assertEqual([event for event in events if "kind" in event], [])
+        self.assertNotIn('tokens_total{kind="prompt"}', self.moved())
+
+    def test_asks_that_fail(self) -> None:
+        self.ask()
+        for error in (Again("x", status=500), MaybeBilled("x"), Again("x", status=429)):
+            self.model.answer(error)
+            self.pass_time(0.1)
+            self.assertEqual(self.scrape()['throttled{peer="model"}'], error.status == 429)
+            self.pass_time(4)
+        self.model.answer(Hold("the model answered 401", status=401))
+        moved = self.moved()
+        for outcome, count in (("again", 2), ("maybe_billed", 1), ("hold", 1)):
+            self.assertEqual(moved[f'asks_total{{outcome="{outcome}"}}'], count)
+        self.assertEqual(moved['circuit_open{peer="model"}'], 1)
+        self.assertEqual((moved["ask_seconds_count"], moved["wait_seconds_count"]), (4, 1))
+        self.pass_time(31)
+        self.model.answer(Rejected("the model answered 400", status=400))
+        moved = self.moved()
+        self.assertEqual(moved['asks_total{outcome="failed"}'], 1)
+        self.assertEqual(moved["prompts_failed_total"], 1)
+        self.assertEqual(moved["quota_used"], -1)
+
+    def test_deliveries_and_dead_letters_that_fail(self) -> None:
+        self.ask()
+        self.model.answer()
+        self.target.answer(Again("the target answered 500", status=500))
+        self.pass_time(1)
+        self.target.answer(Rejected("the target answered 400", status=400))
+        self.letters.answer(Hold("it answered 401", status=401))
+        self.pass_time(31)
+        self.letters.answer()
+        moved = self.moved()
+        self.assertEqual(moved['deliveries_total{outcome="again"}'], 1)
+        self.assertEqual(moved['deliveries_total{outcome="failed"}'], 1)
+        self.assertEqual(moved['dead_letters_total{outcome="hold"}'], 1)
+        self.assertEqual(moved['dead_letters_total{outcome="delivered"}'], 1)
+        self.assertEqual(moved["prompts_failed_total"], 1)
+        self.assertNotIn("accepted_to_delivered_seconds_count", moved)
+
+    def test_every_reason(self) -> None:
+        for reason in Refused:
+            self.watchers.refused(reason=reason)
+            self.assertEqual(self.moved(), {f'prompts_refused_total{{reason="{reason.value}"}}': 1})
+
+    def test_while_draining(self) -> None:
+        self.ask()
+        Deferred.fromCoroutine(self.pipeline.drain())
+        self.ask()
+        self.assertEqual(self.moved()['prompts_refused_total{reason="draining"}'], 1)
+
+
+class LagTests(MetricsTestCase):
+    def test_shown(self) -> None:
+        self.clock.advance(EVERY)
+        self.clock.advance(EVERY + 0.3)
+        now = self.scrape()
+        self.assertEqual(now["reactor_lag_seconds_count"], 2)
+        self.assertAlmostEqual(now["reactor_lag_last_seconds"], 0.3)
+
+    def test_a_stopped_one_looks_no_more(self) -> None:
+        self.end()
+        self.clock.advance(5 * EVERY)
+        self.assertEqual(self.scrape()["reactor_lag_seconds_count"], 0)
+
+
+class LagMeterTests(SynchronousTestCase):
+    def test_how_late(self) -> None:
+        clock: Any = Clock()
+        late: list[float] = []
+        meter = LagMeter(clock, late.append)
+        meter.stop()  # before the start: nothing to stop
+        meter.start()
+        clock.pump([EVERY, EVERY + 0.25, EVERY])
+        self.assertEqual(late, [0.0, 0.25, 0.0])
+        meter.stop()
+        self.assertEqual(clock.getDelayedCalls(), [])

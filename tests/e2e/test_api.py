@@ -1,0 +1,165 @@
+"""What the daemon sends to the model: the settings on the wire, held to OpenAI's own types."""
+
+import json
+
+from tests.e2e.processes import Daemon, DaemonCase, throughout, until
+from tests.fakes.openai import MODEL, completion
+from tests.fakes.server import Fault, Reply
+from tests.openai_types import check_completion, check_models, check_request
+
+
+class SettingsTests(DaemonCase):
+    async def test_everything_that_can_be_set(self):
+        daemon = self.daemon(
+            model="some-model",
+            system_prompt="Be brief.",
+            max_tokens=50,
+            temperature=0.5,
+            top_p=0.9,
+            reasoning_effort="low",
+            organization="org-1",
+            project="proj_1",
+            headers={"X-Title": "a title", "X-Key": {"env": "OTHER_KEY"}},
+            body={"seed": 7, "stop": ["END"], "metadata": {"team": "a"}},
+        )
+        daemon.environ["OTHER_KEY"] = "k-1"
+        await daemon.start()
+        await daemon.reaches(await daemon.accepted("Grüße \U0001f600"), "delivered")
+        (ask,) = self.openai.asks
+        self.assertEqual(
+            ask.document,
+            {
+                "model": "some-model",
+                "messages": [
+                    {"role": "system", "content": "Be brief."},
+                    {"role": "user", "content": "Grüße \U0001f600"},
+                ],
+                "max_completion_tokens": 50,
+                "temperature": 0.5,
+                "top_p": 0.9,
+                "reasoning_effort": "low",
+                "seed": 7,
+                "stop": ["END"],
+                "metadata": {"team": "a"},
+            },
+        )
+        check_request(ask.document)
+        for name, value in (
+            ("openai-organization", "org-1"),
+            ("openai-project", "proj_1"),
+            ("x-title", "a title"),
+            ("x-key", "k-1"),
+            ("authorization", "Bearer sk-test"),
+        ):
+            self.assertEqual(ask.header(name), value)
+
+    async def test_nothing_set(self):
+        daemon = self.daemon()
+        await daemon.start()
+        await daemon.reaches(await daemon.accepted("text"), "delivered")
+        (ask,) = self.openai.asks
+        self.assertEqual(set(ask.document), {"model", "messages"})
+        check_request(ask.document)
+        usual = "host authorization content-type content-length accept accept-encoding user-agent"
+        sent = {name.decode().lower() for name, _ in ask.headers.getAllRawHeaders()}
+        self.assertEqual(sent - {*usual.split(), "connection"}, set())
+
+    async def test_the_fake_is_held_to_the_schema_as_well(self):
+        check_completion(json.loads(completion("x").body))
+        check_models(json.loads(self.openai.models.body))
+
+    async def test_azure(self):
+        self.openai.objection = lambda _: None
+        daemon = self.daemon(
+            base_url=f"{self.openai.origin}/openai/deployments/gpt", api_version="2024-10-21"
+        )
+        await daemon.start()
+        await daemon.reaches(await daemon.accepted("text"), "delivered")
+        (ask,) = [request for request in self.openai.requests if request.method == "POST"]
+        path = "/openai/deployments/gpt/chat/completions?api-version=2024-10-21"
+        self.assertEqual(ask.path, path)
+        self.assertEqual((ask.header("api-key"), ask.header("authorization")), ("sk-test", None))
+
+    async def test_a_key_in_a_file_is_rotated(self):
+        key = self.file("sk-first\n")
+        config = self.config(token_file=str(key))
+        del config["token"]
+        daemon = Daemon(self, config)
+        await daemon.start()
+        await daemon.reaches(await daemon.accepted("text"), "delivered")
+        key.with_suffix(".new").write_text("sk-second\n")
+        key.with_suffix(".new").replace(key)
+        await daemon.reaches(await daemon.accepted("text"), "delivered")
+        keys = [ask.header("authorization") for ask in self.openai.asks]
+        self.assertEqual(keys, ["Bearer sk-first", "Bearer sk-second"])
+
+    async def test_a_400_about_what_we_set_is_not_the_prompts_fault(self):
+        error = {"error": {"message": "x", "code": None, "param": "stop[0]"}}
+        self.openai.queue(Reply.of_json(error, 400))
+        daemon = self.daemon(body={"stop": ["END"]})
+        await daemon.start()
+        prompt_id = await daemon.accepted("text")
+        record = await daemon.reaches(prompt_id, lambda record: record["error"])
+        self.assertEqual(record["state"], "accepted")
+        self.assertIn("because of `stop`: check `body`", record["error"])
+
+
+class IncludeTests(DaemonCase):
+    async def test_everything(self):
+        names = ["prompt", "usage", "model", "finish_reason", "request_id"]
+        daemon = self.daemon(include=names)
+        await daemon.start()
+        await daemon.reaches(await daemon.accepted("what is vanus"), "delivered")
+        (event,) = self.target.events
+        self.assertEqual(
+            event["data"],
+            {
+                "content": "You asked: what is vanus",
+                "prompt": "what is vanus",
+                "usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7},
+                "model": MODEL,
+                "finish_reason": "stop",
+                "request_id": "req_fake",
+            },
+        )
+
+
+class ModelsTests(DaemonCase):
+    async def said(self, models: Reply, model: str = MODEL) -> str:
+        """What the log says of a list of models, once a prompt has been delivered as well."""
+        self.openai.models = models
+        daemon = self.daemon(model=model)
+        await daemon.start()
+        await daemon.reaches(await daemon.accepted("text"), "delivered")
+        asked = [r for r in self.openai.requests if r.path == "/v1/models"]
+        await until(lambda: asked[-1].reply, "the answer")
+        await daemon.stop()
+        return daemon.text
+
+    def listed(self, **members: object) -> Reply:
+        return Reply.of_json({"object": "list", "data": [{"id": MODEL, **members}]})
+
+    async def test_warnings(self):
+        self.assertNotIn(" warn ", await self.said(self.listed()))
+        self.assertIn("`model` gpt-9 is not among", await self.said(self.listed(), "gpt-9"))
+        text = await self.said(self.listed(shutdown_date="2027-01-14"))
+        self.assertIn("has a shutdown date (2027-01-14)", text)
+
+    async def test_servers_that_have_no_such_call(self):
+        for reply in (
+            Reply(404),
+            Reply(500),
+            Reply(200, b"<html>"),
+            Reply(fault=Fault.RESET),
+            Reply(200, b"{", fault=Fault.CUT),
+        ):
+            self.assertNotIn(" warn ", await self.said(reply))
+
+    async def test_a_start_does_not_wait_for_it(self):
+        self.openai.models = Reply(fault=Fault.HANG)
+        daemon = self.daemon()
+        await daemon.start()
+        await daemon.reaches(await daemon.accepted("text"), "delivered")
+        await throughout(0.2, lambda: daemon.process.status is None, "it ended")
+        await daemon.stop(timeout=5)
+        self.assertIn("stopped", daemon.text)

@@ -1,0 +1,62 @@
+-- The tables of a journal as chatgpt-source 0.1.0 made them; never to be changed.
+CREATE TABLE prompts (
+    seq INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    state TEXT NOT NULL CHECK (state IN ('accepted', 'answered', 'delivered', 'failed')),
+    due REAL,                             -- when the next attempt may start; NULL: nothing to do
+    day TEXT NOT NULL,                    -- whose unit it took
+    accepted REAL NOT NULL,
+    answered REAL,
+    ended REAL,                           -- delivered or failed
+    since REAL NOT NULL,                  -- from when `give_up_after` runs
+    tries INTEGER NOT NULL DEFAULT 0,     -- attempts of the call it waits for, since then
+    asks INTEGER NOT NULL DEFAULT 0,      -- attempts ever
+    deliveries INTEGER NOT NULL DEFAULT 0,
+    maybe_billed INTEGER NOT NULL DEFAULT 0,
+    held REAL,
+    answer TEXT,                          -- JSON: what the provider says of the call
+    error TEXT,
+    letter_due REAL,                      -- as `due`, for the dead letter
+    letters INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX work ON prompts (state, due, seq) WHERE due IS NOT NULL;
+CREATE INDEX letters ON prompts (letter_due) WHERE letter_due IS NOT NULL;
+CREATE INDEX ends ON prompts (ended) WHERE ended IS NOT NULL;
+
+CREATE TABLE texts (
+    seq INTEGER PRIMARY KEY REFERENCES prompts ON DELETE CASCADE,
+    prompt TEXT NOT NULL,
+    source TEXT NOT NULL,
+    type TEXT NOT NULL,
+    event BLOB,
+    letter BLOB                           -- the dead letter, an event too
+);
+
+CREATE TABLE keys (                       -- idempotency keys; digests, keyed with the secret
+    digest BLOB PRIMARY KEY,
+    fingerprint BLOB NOT NULL,
+    seq INTEGER NOT NULL REFERENCES prompts ON DELETE CASCADE
+) WITHOUT ROWID;
+CREATE INDEX keys_of ON keys (seq);
+
+CREATE TABLE secret (id INTEGER PRIMARY KEY CHECK (id = 1), value BLOB NOT NULL);
+CREATE TABLE terms (                      -- what a redrive has to know of the daemon's settings
+    id INTEGER PRIMARY KEY CHECK (id = 1), everyday_limit INTEGER NOT NULL, timezone TEXT NOT NULL
+);
+
+CREATE TABLE days (day TEXT PRIMARY KEY, used INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE probes (id INTEGER PRIMARY KEY CHECK (id = 1), count INTEGER NOT NULL);
+INSERT INTO probes VALUES (1, 0);
+
+CREATE TABLE counts (state TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;
+INSERT INTO counts VALUES ('accepted', 0), ('answered', 0), ('delivered', 0), ('failed', 0);
+CREATE TRIGGER count_new AFTER INSERT ON prompts BEGIN
+    UPDATE counts SET n = n + 1 WHERE state = NEW.state;
+END;
+CREATE TRIGGER count_moved AFTER UPDATE OF state ON prompts BEGIN
+    UPDATE counts SET n = n - 1 WHERE state = OLD.state;
+    UPDATE counts SET n = n + 1 WHERE state = NEW.state;
+END;
+CREATE TRIGGER count_gone AFTER DELETE ON prompts BEGIN
+    UPDATE counts SET n = n - 1 WHERE state = OLD.state;
+END;

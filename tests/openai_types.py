@@ -1,0 +1,29 @@
+"""OpenAI's API as their published OpenAPI schema has it: their SDK's types are made of it."""
+
+from typing import Any
+
+import pydantic
+from openai.types import Model
+from openai.types.chat import ChatCompletion
+from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
+
+_REQUEST = pydantic.TypeAdapter(CompletionCreateParamsNonStreaming)
+
+
+def check_request(document: dict[str, Any]) -> None:
+    """See that a body is a chat completion request, with no member the schema does not know."""
+    checked = _REQUEST.validate_python(document)
+    list(checked["messages"])  # they are checked as they are taken
+    unknown = set(document) - set(CompletionCreateParamsNonStreaming.__annotations__)
+    assert not unknown, f"not in the schema: {unknown}"
+
+
+def check_completion(document: dict[str, Any]) -> None:
+    """See that a body is a chat completion."""
+    ChatCompletion.model_validate(document, strict=True)
+
+
+def check_models(document: dict[str, Any]) -> None:
+    """See that a body lists models."""
+    for each in document["data"]:
+        Model.model_validate(each, strict=True)
