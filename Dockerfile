@@ -7,9 +7,13 @@ WORKDIR /build
 RUN python -m venv --without-pip /opt/venv && python -m pip install "setuptools>=70"
 # The dependencies first: their layer stays as long as setup.py does.
 COPY setup.py pyproject.toml ./
+# `--build-arg EXTRAS=otel` adds what tracing needs.
+ARG EXTRAS=""
 RUN touch README.md \
-    && python -c "import setuptools, distutils.core as core; \
-print(*core.run_setup('setup.py', stop_after='init').install_requires, sep='\n')" > requirements.txt \
+    && python -c "import setuptools, distutils.core as core, sys; \
+setup = core.run_setup('setup.py', stop_after='init'); \
+print(*setup.install_requires, *sum((setup.extras_require[each] for each in sys.argv[1].split()), []), sep='\n')" \
+    "$EXTRAS" > requirements.txt \
     && python -m pip --python /opt/venv install --requirement requirements.txt
 COPY README.md LICENSE* ./
 COPY chatgpt_source chatgpt_source

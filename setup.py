@@ -4,6 +4,8 @@ from pathlib import Path
 
 from setuptools import setup
 
+OTEL = ["opentelemetry-sdk>=1.30", "opentelemetry-exporter-otlp-proto-http>=1.30"]
+
 setup(
     name="chatgpt-source",
     version="0.1.0",
@@ -41,6 +43,7 @@ setup(
     },
     extras_require={
         "test": [
+            *OTEL,
             "hypothesis>=6.100",
             "kubernetes-validate>=1.31",
             # The types that OpenAI's own SDK makes of their published schema.
@@ -49,7 +52,9 @@ setup(
             "proxy.py>=2.4.10",
             "standardwebhooks>=1.0",
         ],
+        "otel": OTEL,
         "lint": [
+            *OTEL,
             "import-linter>=2.1",
             "mypy>=1.14",
             "mypy-zope>=1.0.9",

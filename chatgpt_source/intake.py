@@ -27,8 +27,10 @@ from chatgpt_source.prompt import (
     Prompt,
     QuotaUsedUp,
     Refusal,
+    Trace,
 )
 from chatgpt_source.quota import Calendar, Day
+from chatgpt_source.span import NO_SPANS, Spans
 from chatgpt_source.trace import read_trace
 from chatgpt_source.watch import NOBODY, Refused, Watcher
 from chatgpt_source.web import BoundedRequest, Handler, Problem, to_json, too_large
@@ -131,6 +133,12 @@ def read_key(request: BoundedRequest) -> str | None:
     return str(key.decode("ascii"))
 
 
+def _trace(request: BoundedRequest) -> Trace | None:
+    """The trace that a request is part of, if any."""
+    get = request.requestHeaders.getRawHeaders
+    return read_trace(get(b"traceparent", []), get(b"tracestate", []))
+
+
 @frozen
 class Intake:
     """What requests are answered from."""
@@ -142,6 +150,7 @@ class Intake:
     pipeline: Pipeline
     health: Health
     watcher: Watcher = NOBODY
+    spans: Spans = NO_SPANS
 
     async def prompt(self, request: BoundedRequest) -> None:
         """Answer `POST /`; the 202 leaves once the prompt is on disk."""
@@ -164,7 +173,8 @@ class Intake:
         try:
             if request.oversized:
                 raise too_large(request.limit)
-            return await self._accept(request)
+            with self.spans.accept(_trace(request)) as span:
+                return await self._accept(request, span.trace)
         except Problem as problem:
             if problem.status in _REFUSED_FOR_ITS_FORM:
                 self.watcher.refused(reason=_REFUSED_FOR_ITS_FORM[problem.status])
@@ -176,7 +186,9 @@ class Intake:
         if is_prompt and status in _REFUSED_EARLY:
             self.watcher.refused(reason=_REFUSED_EARLY[status])
 
-    async def _accept(self, request: BoundedRequest) -> tuple[Admitted, dict[str, str]]:
+    async def _accept(
+        self, request: BoundedRequest, trace: Trace | None
+    ) -> tuple[Admitted, dict[str, str]]:
         body = request.body()  # now: it is gone once the caller has hung up
         text = read_text(body, request.getHeader(b"content-type"))
         source = read_attribute(
@@ -192,12 +204,6 @@ class Intake:
         key = read_key(request)
         now = self.clock.seconds()
         day = self.calendar.day(now)
-        trace = read_trace(
-            *(
-                request.requestHeaders.getRawHeaders(name, [])
-                for name in (b"traceparent", b"tracestate")
-            )
-        )
         prompt = Prompt(str(uuid4()), text, source, type_, now, trace)
         terms = Terms(
             day, self.config.everyday_limit, self.config.max_backlog, self.pipeline.draining

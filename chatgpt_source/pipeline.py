@@ -6,8 +6,9 @@ is free again, however long the journal takes.
 
 from collections.abc import Awaitable, Callable
 from random import random as system_random
-from typing import Any
+from typing import Any, TypeVar
 
+import attrs
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
@@ -31,10 +32,12 @@ from chatgpt_source.prompt import (
     State,
 )
 from chatgpt_source.retry import MAYBE_BILLED_ATTEMPTS, backoff
+from chatgpt_source.span import NO_SPANS, Span, Spans
 from chatgpt_source.watch import NOBODY, Watcher, asked_outcome, sent_outcome
 
 log = get_logger(__name__)
 
+Traced = TypeVar("Traced", Prompt, Delivery)
 UNKNOWN = "-"
 """What the log says for a request id that is not known."""
 
@@ -51,6 +54,7 @@ class Pipeline:
         deliver_letter: Makes one call to `dead_letter`; None if failures are not sent anywhere.
         random: Numbers from 0 to 1, for the backoff's jitter.
         watcher: Is told how calls end, and which states prompts reach.
+        spans: Traces the calls.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class Pipeline:
         deliver_letter: Callable[[Delivery], Awaitable[None]] | None = None,
         random: Callable[[], float] = system_random,
         watcher: Watcher = NOBODY,
+        spans: Spans = NO_SPANS,
     ) -> None:
         self._clock = clock
         self._journal = journal
@@ -72,6 +77,7 @@ class Pipeline:
         self._call_dead_letter = deliver_letter
         self._random = random
         self._watcher = watcher
+        self._spans = spans
         self._draining_since: float | None = None
         self.model = Gate("the model", config.concurrency, random)
         self.target = Gate("the target", config.concurrency, random)
@@ -136,7 +142,10 @@ class Pipeline:
     async def _ask(self, ask: Ask, call: Call) -> None:
         started = self._clock.seconds()
         try:
-            answer = await _foreseen(self._call_model(ask.prompt), MaybeBilled)
+            with self._spans.chat(ask) as span:
+                prompt = _within(span, ask.prompt)
+                answer = await _foreseen(self._call_model(prompt), MaybeBilled)
+                span.answered(answer)
         except CallError as error:
             self._tell_asked(ask, started, None, error)
             await self._not_answered(ask, call, error)
@@ -240,7 +249,7 @@ class Pipeline:
     async def _deliver(self, delivery: Delivery, call: Call) -> None:
         started = self._clock.seconds()
         try:
-            await _foreseen(self._call_target(delivery), Again)
+            await self._call_receiver(self._call_target, delivery)
         except CallError as error:
             self._tell_sent(self._watcher.sent, delivery, started, error)
             await self._not_delivered(delivery, call, error)
@@ -292,7 +301,7 @@ class Pipeline:
         until = None
         started = self._clock.seconds()
         try:
-            await _foreseen(self._call_dead_letter(letter), Again)
+            await self._call_receiver(self._call_dead_letter, letter)
         except CallError as error:
             now = self._clock.seconds()
             self._tell_sent(self._watcher.letter_sent, letter, started, error)
@@ -310,6 +319,12 @@ class Pipeline:
         await self._written(lambda: self._journal.letter_ended(letter.id, letter.since, until))
 
     # What they share.
+
+    async def _call_receiver(
+        self, call: Callable[[Delivery], Awaitable[None]], delivery: Delivery
+    ) -> None:
+        with self._spans.deliver(delivery) as span:
+            await _foreseen(call(_within(span, delivery)), Again)
 
     async def _set_aside(
         self,
@@ -376,6 +391,11 @@ class Pipeline:
             request_id=error.request_id or UNKNOWN,
             wait=wait,
         )
+
+
+def _within(span: Span, work: Traced) -> Traced:
+    """Work that is part of a span."""
+    return work if span.trace is work.trace else attrs.evolve(work, trace=span.trace)
 
 
 async def _foreseen(call: Awaitable[Any], otherwise: type[Again]) -> Any:

@@ -45,6 +45,7 @@ from chatgpt_source.openai import Model
 from chatgpt_source.pipeline import Pipeline
 from chatgpt_source.prompt import JournalError, JournalUnavailable
 from chatgpt_source.quota import Calendar, Midnight
+from chatgpt_source.span import NO_SPANS, Spans, are_wanted
 from chatgpt_source.watch import Watchers
 from chatgpt_source.web import BoundedRequest, BoundedSite
 
@@ -250,9 +251,7 @@ class _Running:
     def __init__(self, reactor: Any, config: Config, journal: Path) -> None:
         self._reactor = reactor
         self._config = config
-        self._threads = ThreadPool(1, 1, "journal")
-        # So that a disk that hangs can't keep the process: it ends as in a crash, which is safe.
-        self._threads.threadFactory = partial(Thread, daemon=True)  # type: ignore[assignment]
+        self._threads = _thread("journal")
         self._journal = SqliteJournal(open_journal(journal), reactor, self._in_thread)
         self._journal.recover(config.everyday_limit, config.timezone.key)
         self._client, self._pool = make_client(
@@ -275,6 +274,7 @@ class _Running:
             Target(self._client, reactor, config.dead_letter, mode) if config.dead_letter else None
         )
         watchers = Watchers()
+        self._spans = _open_spans(config)
         self._pipeline = Pipeline(
             reactor,
             self._journal,
@@ -283,13 +283,21 @@ class _Running:
             target.deliver,
             letters.deliver if letters else None,
             watcher=watchers,
+            spans=self._spans,
         )
         self._doubts: Deferred[None] = succeed(None)
         calendar = Calendar(config.timezone)
         self._midnight = Midnight(reactor, calendar, self._prune)
         health = Health(reactor, config, calendar, self._journal, self._pipeline)
         self.intake = Intake(
-            reactor, config, calendar, self._journal, self._pipeline, health, watchers
+            reactor,
+            config,
+            calendar,
+            self._journal,
+            self._pipeline,
+            health,
+            watchers,
+            self._spans,
         )
         self.admin = None
         if config.admin is not None:
@@ -353,8 +361,17 @@ class _Running:
         else:
             log.warn("the journal does not close in time: ending without it")
         await _bounded(_closed(self._pool), self._reactor)
+        if self._spans is not NO_SPANS:
+            await self._export_spans()
         if self.admin is not None:
             self.admin.stop()
+
+    async def _export_spans(self) -> None:
+        thread = _thread("spans")
+        thread.start()
+        done = deferToThreadPool(self._reactor, thread, self._spans.close)
+        if await _bounded(done, self._reactor):
+            thread.stop()
 
     def _in_thread(self, run: Callable[[], None]) -> Deferred[None]:
         return deferToThreadPool(self._reactor, self._threads, run)
@@ -362,6 +379,25 @@ class _Running:
     def _prune(self) -> Deferred[None]:
         done = self._journal.prune(self._reactor.seconds() - self._config.keep)
         return done.addErrback(lambda failure: failure.trap(JournalUnavailable) and None)
+
+
+def _thread(name: str) -> ThreadPool:
+    """One thread, which can't keep the process: if it hangs, that ends as in a crash."""
+    pool = ThreadPool(1, 1, name)
+    pool.threadFactory = partial(Thread, daemon=True)  # type: ignore[assignment] # as callable
+    return pool
+
+
+def _open_spans(config: Config) -> Spans:
+    """Spans, if they are wanted and the extra for them is installed."""
+    if not are_wanted(os.environ):
+        return NO_SPANS
+    try:
+        from chatgpt_source.otel import open_spans  # noqa: PLC0415 - only its users pay for it
+    except ImportError:
+        log.warn("spans are wanted (OTEL_...), but the extra `otel` is not installed: tracing none")
+        return NO_SPANS
+    return open_spans(config, os.environ)
 
 
 async def _bounded(step: Deferred[Any] | None, clock: Any) -> bool:

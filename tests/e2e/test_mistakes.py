@@ -150,7 +150,8 @@ everyday_limits: 5
         process = await daemon.start()
         await daemon.reaches(await daemon.accepted("text"), "delivered")
         self.assertEqual(self.openai.asks[0].header("authorization"), f"Bearer {TOKEN}")
-        self.assertEqual(process.text, "")
+        (warning,) = process.text.splitlines()
+        self.assertIn("set `auth`", warning)
         await daemon.stop()
         daemon.environ["CONNECTOR_TARGET"] = "http://127.0.0.1:1"  # goes before K_SINK
         await daemon.start()
