@@ -39,6 +39,7 @@ class Refusal(Protocol):
 
     status: int
     headers: Mapping[str, Any]
+    word: str
 
     def body(self) -> bytes:
         """A document of type application/problem+json."""
@@ -197,6 +198,9 @@ class Channel(HTTPChannel):
         if self.stage is Stage.CLOSING:
             return
         body = refusal.body()
+        for request in self.requests[-1:]:
+            request.why = refusal.word
+            request.tell(refusal.status, len(body))
         fields = [("Content-Type", "application/problem+json"), ("Content-Length", len(body))]
         for name, value in refusal.headers.items():
             fields += [(name, each) for each in ([value] if isinstance(value, str) else value)]

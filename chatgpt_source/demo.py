@@ -201,6 +201,7 @@ def run(reactor: Any, environ: Mapping[str, str], wanted: Ports, say: Say) -> No
     ports = Ports(*(choose_port(port, say) for port in astuple(wanted)))
     config = make_config(endpoint, ports, environ.get("LOG_LEVEL") or "warn")
     log.set_level(config.log_level)
+    log.set_format("text")
     globalLogBeginner.beginLoggingTo([log.stdout()], redirectStandardIO=False)
     with TemporaryDirectory(prefix="chatgpt-source-demo-") as folder:
         journal = Path(folder, config.journal)

@@ -220,10 +220,18 @@ class Intake:
                 "this Idempotency-Key came before with another prompt, vanus-source or vanus-type:"
                 " use a new key for a new prompt",
             ) from None
+        request.about = admitted.id
         if admitted.repeated:
             self.watcher.repeated()
         else:
-            log.info("accepted: id={id} bytes={size}", id=prompt.id, size=len(body))
+            request.told = True
+            log.info(
+                "accepted: id={id} bytes={bytes} status={status} seconds={seconds:.3f}",
+                id=prompt.id,
+                bytes=len(body),
+                status=202,
+                seconds=self.clock.seconds() - request.began,
+            )
             self.watcher.accepted(prompt_id=prompt.id, now=now)
             self.pipeline.accepted()
         return admitted, self._rate_limit(day, admitted.left)
@@ -239,6 +247,7 @@ class Intake:
             raise Problem(
                 404, "no prompt has this id: it was never accepted, or its record has expired"
             )
+        request.about = record.id
         request.answer(200, to_json(record.told()))
 
     async def alive(self, request: BoundedRequest) -> None:
@@ -257,8 +266,10 @@ class Intake:
             detail = f"{refusal.reason}: send it again after midnight ({self.config.timezone.key})"
             return Problem(429, detail, headers | self._rate_limit(day, 0), QUOTA_EXCEEDED)
         if isinstance(refusal, JournalUnavailable):
-            return Problem(503, f"the journal can't be used: {refusal.reason}; try later", headers)
-        return Problem(503, f"{refusal.reason}: send it again later", headers)
+            detail = f"the journal can't be used: {refusal.reason}; try later"
+        else:
+            detail = f"{refusal.reason}: send it again later"
+        return Problem(503, detail, headers, word=_REFUSED[type(refusal)].value)
 
     def _rate_limit(self, day: Day, left: int) -> dict[str, str]:
         """The RateLimit header fields (draft-ietf-httpapi-ratelimit-headers-10)."""

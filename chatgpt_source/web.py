@@ -36,6 +36,24 @@ BODIES_AT_MOST = 64 * 2**20
 """Bytes that all larger bodies may have that are held at once, or two of the largest."""
 
 
+WORDS = {
+    400: "invalid",
+    401: "unauthorized",
+    404: "unknown",
+    405: "method",
+    408: "slow",
+    413: "too_large",
+    415: "charset",
+    417: "expectation",
+    422: "key_reused",
+    429: "quota",
+    431: "too_large",
+    500: "defect",
+    503: "busy",
+}
+"""Why a request is refused, in a word, unless its Problem knows better."""
+
+
 class Problem(Exception):
     """A refusal that becomes a response.
 
@@ -44,6 +62,7 @@ class Problem(Exception):
         detail: What is wrong and what to do about it; nothing of the request's own text.
         headers: Further headers of the response; one that comes several times is a tuple.
         type: The problem's type, a URI.
+        word: Why, in a word, for the log.
     """
 
     def __init__(
@@ -52,12 +71,14 @@ class Problem(Exception):
         detail: str,
         headers: Mapping[str, str | tuple[str, ...]] | None = None,
         type: str = "about:blank",  # noqa: A002 - RFC 9457's name
+        word: str = "",
     ) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
         self.headers = headers or {}
         self.type = type
+        self.word = word or WORDS.get(status, "")
 
     def body(self) -> bytes:
         """The problem as JSON (RFC 9457, section 3)."""
@@ -81,6 +102,10 @@ class BoundedRequest(Request):
     Attributes:
         refusal: Why the body is dropped, if it is.
         oversized: Whether that is for its size.
+        began: When it began to arrive.
+        about: The id of the prompt it is about, once known.
+        why: Why it is refused, in a word.
+        told: Whether the log has its line.
     """
 
     channel: Channel
@@ -91,6 +116,9 @@ class BoundedRequest(Request):
         self.oversized = False
         self.refusal: Problem | None = None
         self._site: BoundedSite = channel.site  # type: ignore[attr-defined]
+        self.began: float = self._site.reactor.seconds()
+        self.about = self.why = ""
+        self.told = False
         self._body = BytesIO()
         self._size = 0
         self._counted = 0
@@ -155,7 +183,10 @@ class BoundedRequest(Request):
         """Send a response, unless the caller has hung up."""
         self._release()
         if self._gone:
+            self.why = "hung_up"
+            self.tell(status, 0)
             return
+        self.tell(status, len(body))
         self.setResponseCode(status, HTTPStatus(status).phrase.encode("ascii"))
         self.setHeader("Content-Type", media_type)
         self.setHeader("Content-Length", str(len(body)))
@@ -168,6 +199,7 @@ class BoundedRequest(Request):
 
     def refuse(self, problem: Problem) -> None:
         """Send a problem."""
+        self.why = problem.word
         self.answer(problem.status, problem.body(), problem.headers, "application/problem+json")
 
     def begin(self, headers: Mapping[str, str], producer: IPushProducer) -> None:
@@ -212,6 +244,12 @@ class BoundedRequest(Request):
             self._site.refused(self, refusal.status)
         self.channel.refuse(refusal)
 
+    def tell(self, status: int, size: int) -> None:
+        """Have the answer's status, and its body's bytes, noted once."""
+        if not self.told:
+            self.told = True
+            self._site.access(self, status, size)
+
     def _count(self) -> bool:
         """Take note of what is held; whether it may be."""
         more = self._size - self._counted
@@ -230,6 +268,8 @@ Handler = Callable[[BoundedRequest], Coroutine[Deferred[Any], Any, None]]
 Admits = Callable[[BoundedRequest], Problem | None]
 """Says of a request whose head alone is there (`method`, `path`, headers) why it is refused."""
 Refused = Callable[[BoundedRequest, int], None]
+Access = Callable[[BoundedRequest, int, int], None]
+"""Takes note of a request, the status it is answered with, and the bytes of the answer's body."""
 
 
 class _Leaf(Resource):
@@ -260,7 +300,7 @@ class _Leaf(Resource):
 
 
 class BoundedSite(Site):
-    """An HTTP server that keeps no access log: it would cost a third of a small request.
+    """An HTTP server; Twisted's own access log would cost a third of a small request.
 
     Args:
         reactor: Times the connections out.
@@ -270,6 +310,7 @@ class BoundedSite(Site):
         admits: Says why a request is refused for its head alone; nothing of its body is held then.
         connections_at_most: How many connections there may be.
         refused: Told of a request that is refused without the handler, and with which status.
+        access: Told of each answer.
 
     Attributes:
         connections: The callers' connections.
@@ -286,6 +327,7 @@ class BoundedSite(Site):
         admits: Admits | None = None,
         connections_at_most: int = MOST_CONNECTIONS,
         refused: Refused = lambda *_: None,
+        access: Access = lambda *_: None,
     ) -> None:
         super().__init__(
             _Leaf(handler),
@@ -296,6 +338,7 @@ class BoundedSite(Site):
         )
         self.held = 0
         self.refused = refused
+        self.access = access
         self.connections = Connections(reactor, min(connections_at_most, MOST_CONNECTIONS))
         self.admits = admits or _all_welcome
         self.protocol = partial(  # type: ignore[assignment,method-assign]

@@ -7,6 +7,7 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
+from chatgpt_source.access import AccessLog
 from chatgpt_source.config import Config
 from chatgpt_source.health import Health
 from chatgpt_source.intake import Intake
@@ -45,7 +46,9 @@ class DoorTestCase(JournalTestCase):
         self.pipeline = Pipeline(clock, self.journal, self.config, cast(Any, None), cast(Any, None))
         health = Health(clock, self.config, calendar, self.journal, self.pipeline)
         self.intake = Intake(clock, self.config, calendar, self.journal, self.pipeline, health)
-        self.site = BoundedSite(clock, self.intake.answer, self.config.max_body_size)
+        self.site = BoundedSite(
+            clock, self.intake.answer, self.config.max_body_size, access=AccessLog(clock)
+        )
         self.connect()
 
     def connect(self) -> None:

@@ -68,6 +68,7 @@ DEFAULTS = {
     "keep": 604800.0,
     "drain_timeout": 8.0,
     "log_level": "info",
+    "log_format": "auto",
 }
 
 URL = "an http:// or https:// URL with a host and without user or password"
@@ -308,6 +309,7 @@ BAD: dict[str, tuple[str, tuple[str, ...]]] = {
     "keep": (SECONDS, NO_SECONDS),
     "drain_timeout": (SECONDS, NO_SECONDS),
     "log_config": (LEVEL, NO_LEVEL),
+    "log_format": ("one of auto, text, json", (*NO_TEXT, "JSON", "logfmt")),
 }
 
 NOT_GIVEN = {"extensions": {}, "authorities": (), "proxies": Proxies(), "warnings": ()}
@@ -399,6 +401,7 @@ class KeyTests(ConfigCase):
             "keep": 0,
             "drain_timeout": 0,
             "log_config": {"log_level": "WARN"},
+            "log_format": "json",
         }
         self.assertEqual(set(values), set(BAD) - {"port"})
         loaded = self.load(values, OTHER_KEY="k", OLD_SECRET="whsec_b2xk")

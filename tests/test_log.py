@@ -1,5 +1,6 @@
 """The log: what passes at which level, one line an event, and nothing of what a failure says."""
 
+import json
 import sys
 from collections.abc import Callable
 from io import BytesIO, StringIO, TextIOWrapper
@@ -12,7 +13,16 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from chatgpt_source.log import LEVELS, get_logger, log_unexpected, set_level, stdout
+from chatgpt_source.log import (
+    FORMATS,
+    LEVELS,
+    get_logger,
+    is_stdout_the_log,
+    log_unexpected,
+    set_format,
+    set_level,
+    stdout,
+)
 
 ORDER = (LogLevel.debug, LogLevel.info, LogLevel.warn, LogLevel.error, LogLevel.critical)
 
@@ -88,8 +98,12 @@ class UnexpectedTests(SynchronousTestCase):
         self.assertIn("ZeroDivisionError", self.logged(cleaned))
 
 
-class StdoutTests(SynchronousTestCase):
+class StdoutCase(SynchronousTestCase):
+    format = "auto"
+
     def setUp(self) -> None:
+        self.addCleanup(set_format, "auto")
+        set_format(self.format)
         self.out = StringIO()
         self.patch(sys, "stdout", self.out)
         self.observer = stdout()
@@ -102,6 +116,10 @@ class StdoutTests(SynchronousTestCase):
         self.assertEqual(len(text.splitlines()), 1, repr(text))
         self.assertTrue(text.endswith("\n"))
         return text[:-1]
+
+
+class TextTests(StdoutCase):
+    format = "text"
 
     def test_is_an_observer(self) -> None:
         verifyObject(ILogObserver, self.observer)
@@ -173,11 +191,141 @@ class StdoutTests(SynchronousTestCase):
         log.debug("x")
         log.info("x")
         self.assertEqual(self.out.getvalue(), "")
-        for level in ORDER[2:]:
+        for level, name in zip(ORDER[2:], ("warn", "error", "fatal"), strict=True):
             line = self.line(lambda log, level=level: log.emit(level, "x"), "twisted.web")
-            self.assertIn(f" {level.name:<8} x", line)
+            self.assertIn(f" {name:<8} x", line)
 
     def test_ours_is_heard_at_every_level(self) -> None:
         """What is below the configured level never comes this far."""
         for level in ORDER:
             self.line(lambda log, level=level: log.emit(level, "x"))
+
+
+class JsonTests(StdoutCase):
+    format = "json"
+
+    def told(self, log: Callable[[Logger], None], namespace: str = "chatgpt_source.x") -> Any:
+        line = self.line(log, namespace)
+        self.assertTrue(line.isascii())
+        return json.loads(line, parse_constant=self.fail)
+
+    def test_members(self) -> None:
+        self.observer(
+            {
+                "log_time": 1679994910.7049,
+                "log_level": LogLevel.warn,
+                "log_namespace": "chatgpt_source.x",
+                "log_format": "{reason}: id={id}, next attempt in {wait:.1f} s",
+                "reason": "größer",
+                "id": "p1",
+                "wait": 1.25,
+                "other": "unseen",
+            }
+        )
+        self.assertEqual(
+            json.loads(self.out.getvalue()),
+            {
+                "time": "2023-03-28T09:15:10.704Z",
+                "level": "warn",
+                "logger": "chatgpt_source.x",
+                "message": "größer: id=p1, next attempt in 1.2 s",
+                "reason": "größer",
+                "id": "p1",
+                "wait": 1.25,
+            },
+        )
+
+    def test_levels_are_the_go_connectors(self) -> None:
+        for level, name in zip(ORDER, ("debug", "info", "warn", "error", "fatal"), strict=True):
+            told = self.told(lambda log, level=level: log.emit(level, "x"))
+            self.assertEqual(told["level"], name)
+            self.assertIn(name, LEVELS)
+
+    def test_plain_values_alone(self) -> None:
+        for value, expected in (
+            ("a", "a"),
+            (True, True),
+            (7, 7),
+            (float("nan"), None),
+            (float("-inf"), None),
+            (None, None),
+            ({"MARKED": 1}, None),
+            (["MARKED"], None),
+            (b"MARKED", None),
+            (marked_failure(), None),
+        ):
+            told = self.told(lambda log, value=value: log.info("{x!s:.0}", x=value))
+            self.assertEqual(told["x"], expected)
+            self.assertNotIn("MARKED", str(told))
+
+    def test_no_field_takes_the_place_of_a_member(self) -> None:
+        told = self.told(lambda log: log.info("{time} {message}", time="a", message="b"))
+        self.assertNotEqual(told["time"], "a")
+        self.assertEqual(told["message"], "a b")
+
+    def test_nothing_of_an_objects_own(self) -> None:
+        told = self.told(lambda log: log.info("{x.name} {y[0]} {f()}", x=LogLevel.info, y=[1], f=1))
+        self.assertEqual(set(told), {"time", "level", "logger", "message"})
+
+    def test_what_is_no_format_string(self) -> None:
+        for text in ("{", "}", "{x", "{}", "{0}"):
+            told = self.told(lambda log, text=text: log.info(text, x="MARKED"))
+            self.assertEqual(set(told), {"time", "level", "logger", "message"})
+
+    def test_of_twisted_the_message_alone(self) -> None:
+        told = self.told(lambda log: log.warn("{x}", x="seen"), "twisted.web")
+        self.assertEqual((told["message"], told["logger"]), ("seen", "twisted.web"))
+        self.assertNotIn("x", told)
+
+    def test_failure_is_shown_without_its_text(self) -> None:
+        for namespace in ("chatgpt_source.x", "twisted.web"):
+            told = self.told(
+                lambda log: log.failure("while at it: {x}", marked_failure(), x="MARKED"), namespace
+            )
+            self.assertIn("ZeroDivisionError at ", told["message"])
+            self.assertEqual(told["level"], "fatal")
+            self.assertNotIn("MARKED", str(told))
+
+    @given(st.text())
+    def test_any_text(self, text: str) -> None:
+        told = self.told(lambda log: log.info("{text}", text=text))
+        self.assertEqual(told["message"], told["text"])
+
+    def test_controls_and_what_no_stream_can_encode(self) -> None:
+        told = self.told(lambda log: log.info("{text}", text="a\x1b\u2028\ud800b"))
+        self.assertEqual(told["text"], "a  ?b")
+
+    def test_unformattable(self) -> None:
+        class Sulky:
+            def __repr__(self) -> str:
+                raise ValueError("no")
+
+        self.told(lambda log: log.info("{x}", x=Sulky()))
+        self.assertIsNone(self.told(lambda log: log.info("{missing}"))["missing"])
+
+
+class FormatTests(SynchronousTestCase):
+    def written(self, *, terminal: bool, name: str) -> str:
+        self.addCleanup(set_format, "auto")
+        out = StringIO()
+        out.isatty = lambda: terminal  # type: ignore[method-assign]
+        self.patch(sys, "stdout", out)
+        observer = stdout()
+        set_format(name)  # after twistd has made the observer, or before: it follows
+        Logger("chatgpt_source.x", observer=observer).info("x")
+        return "json" if out.getvalue().startswith("{") else "text"
+
+    def test_auto_asks_the_stream(self) -> None:
+        self.assertEqual(self.written(terminal=True, name="auto"), "text")
+        self.assertEqual(self.written(terminal=False, name="auto"), "json")
+
+    def test_what_is_set_is_written(self) -> None:
+        for name in FORMATS[1:]:
+            for terminal in (True, False):
+                self.assertEqual(self.written(terminal=terminal, name=name), name)
+
+    def test_where_twistd_logs(self) -> None:
+        for twistd in ({}, {"logfile": None}, {"logfile": "-"}, {"logfile": ""}):
+            self.assertTrue(is_stdout_the_log({"nodaemon": True, **twistd}))
+        for twistd in ({"logfile": "x.log"}, {"syslog": True}, {"nodaemon": False}):
+            self.assertFalse(is_stdout_the_log({"nodaemon": True, **twistd}))

@@ -13,7 +13,7 @@ from twisted.plugin import getPlugins
 from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatgpt_source import service
+from chatgpt_source import check, service
 from chatgpt_source.config import Config
 from chatgpt_source.journal.sqlite import open_journal
 from chatgpt_source.prompt import JournalError
@@ -52,7 +52,7 @@ class MakeServiceTests(SynchronousTestCase):
         self.assertTrue(limit.startswith("`everyday_limit` must be"), limit)
 
     def test_concurrency_that_can_not_fit(self) -> None:
-        self.patch(service, "_hard_limit", lambda: 300)
+        self.patch(check, "hard_limit", lambda: 300)
         self.assertRegex(self.message(), r"\A`concurrency` must be at most 50 [^\n]+\Z")
 
     def test_a_busy_port(self) -> None:

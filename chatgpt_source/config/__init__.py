@@ -15,6 +15,7 @@ from chatgpt_source.config.credentials import Credentials, credentials
 from chatgpt_source.config.document import read_document
 from chatgpt_source.config.mistakes import ConfigError, objection
 from chatgpt_source.config.readers import Reader, Wrong
+from chatgpt_source.log import FORMATS
 from chatgpt_source.proxy import Proxies, ProxyMistake
 from chatgpt_source.secret import Secret
 
@@ -160,6 +161,7 @@ class Config:
         env=("LOG_LEVEL",),
         read_env=readers.log_level,
     )
+    log_format: str = _key(readers.one_of(*FORMATS), "auto")
     extensions: Mapping[str, str] = _platform(
         readers.extensions, attrs.Factory(dict), "K_CE_OVERRIDES"
     )

@@ -11,7 +11,7 @@ from twisted.python import usage
 
 from chatgpt_source.display.events import Refused, quoted, read_events, render_events
 from chatgpt_source.listen import PortUnavailable, listen, port_string, probe_port, taken
-from chatgpt_source.log import get_logger
+from chatgpt_source.log import get_logger, set_format
 from chatgpt_source.web import BoundedRequest, BoundedSite, Problem, too_large
 
 MAX_BODY = 16 * 2**20
@@ -163,5 +163,6 @@ def makeService(options: Options) -> IService:
         interface = probe_port(port)
     except PortUnavailable as error:
         raise SystemExit(str(error)) from None
+    set_format("text")  # among the events, which are for people too
     real: Any = reactor
     return DisplayService(real, port, interface, DisplaySite(sys.stdout, real))

@@ -5,6 +5,7 @@ The strings are Twisted's (`tcp:8080:interface=127.0.0.1`, `unix:/run/x.sock`,
 `ssl:` string may have a `clientCA` as well, whose certificates callers must have then.
 """
 
+import errno
 import os
 import socket
 from contextlib import suppress
@@ -30,7 +31,16 @@ from chatgpt_source.listen.probe import (
 )
 from chatgpt_source.listen.string import EXPECTED, Parsed, PortUnavailable, check_arguments, parse
 
-__all__ = ["PortUnavailable", "check", "is_exposed", "listen", "port_string", "probe_port", "taken"]
+__all__ = [
+    "PortUnavailable",
+    "check",
+    "is_exposed",
+    "listen",
+    "parse",
+    "port_string",
+    "probe_port",
+    "taken",
+]
 
 BACKLOG = 1024
 """Connections that may wait to be taken; Twisted's 50 is less than a burst."""
@@ -67,7 +77,9 @@ def check(string: str, key: str = "listen") -> None:
         reason = getattr(error, "strerror", None) or str(error)
         what = f"port {parsed.port}" if parsed.port.isdigit() else f"`{parsed.kind}:`"
         raise PortUnavailable(
-            f"`{key}`: {what} can't be listened on ({reason}): stop what uses it, or choose another"
+            f"`{key}`: {what} can't be listened on ({reason}): stop what uses it, or choose"
+            " another",
+            taken=getattr(error, "errno", None) == errno.EADDRINUSE,
         ) from None
 
 

@@ -26,7 +26,8 @@ def probe_port(port: int) -> str:
     except OSError as error:
         raise PortUnavailable(
             f"port {port} can't be listened on ({error.strerror}): stop what uses it, or choose"
-            " another port"
+            " another port",
+            taken=error.errno == errno.EADDRINUSE,
         ) from None
 
 

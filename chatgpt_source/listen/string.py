@@ -8,7 +8,15 @@ from attrs import frozen
 
 
 class PortUnavailable(Exception):
-    """What can't be listened on; the text is one line that says why and what to do."""
+    """What can't be listened on; the text is one line that says why and what to do.
+
+    Attributes:
+        taken: Whether it is because somebody else listens there.
+    """
+
+    def __init__(self, text: str, *, taken: bool = False) -> None:
+        super().__init__(text)
+        self.taken = taken
 
 
 EXPECTED = (

@@ -13,7 +13,7 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from inspect import isawaitable
 from pathlib import Path
@@ -285,6 +285,8 @@ class Daemon:
         self.output = bytearray()
         """All its processes said, on stdout and stderr."""
         self.process: Running | None = None
+        self.headers: Mapping[str, str] = {}
+        """What each GET carries, like credentials."""
         self.port = config.get("port", 8080) if isinstance(config, Mapping) else 8080
         self._case = case
         self._prelude = SHIFTED_CLOCK.format(path=str(clock.path)) if clock else ""
@@ -295,7 +297,7 @@ class Daemon:
             self.config_file.write_bytes(text if isinstance(text, bytes) else text.encode())
             self.environ.setdefault("CONNECTOR_CONFIG", str(self.config_file))
 
-    def launch(self, *options: str) -> Running:
+    def launch(self, *options: str, arguments: Sequence[str] = ("chatgpt-source",)) -> Running:
         """Start twistd with options, and do not wait for anything."""
         program = [str(TWISTD)]
         if self._prelude:
@@ -305,7 +307,7 @@ class Daemon:
         reactor.spawnProcess(
             self.process,
             program[0],
-            [*program, *options, "chatgpt-source"],
+            [*program, *options, *arguments],
             env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **self.environ},
             path=str(self.dir),
         )
@@ -376,7 +378,7 @@ class Daemon:
 
     async def get(self, path: str, method: str = "GET") -> Answer:
         """GET a page."""
-        return await call(method, f"http://127.0.0.1:{self.port}{path}")
+        return await call(method, f"http://127.0.0.1:{self.port}{path}", headers=self.headers)
 
     async def accepted(self, body: bytes | str, headers: Mapping[str, str] | None = None) -> str:
         """POST a prompt that must be accepted; returns its id."""

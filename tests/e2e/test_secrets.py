@@ -2,7 +2,7 @@
 
 import json
 
-from tests.e2e.processes import Daemon, DaemonCase, Wire, call, until
+from tests.e2e.processes import Daemon, DaemonCase, Wire, call, free_port, until
 from tests.fakes.openai import api_error, completion, prompt_of
 from tests.fakes.server import Fault, Reply
 
@@ -59,6 +59,7 @@ class SecretTests(DaemonCase):
     def setUp(self):
         super().setUp()
         self.answers = []
+        self.admin = None
 
     def script(self, request):
         name = prompt_of(request).partition(":")[0]
@@ -86,8 +87,11 @@ class SecretTests(DaemonCase):
             (MARK, CALLER, f"/{MARK}?{MARK}={MARK}", 404),
             (MARK, CALLER, f"/prompts/{MARK}", 405),
         ):
-            answer = await self.post(daemon, body, headers, path)
+            known = {"Authorization": CALLER["Authorization"], **headers}
+            answer = await self.post(daemon, body, known, path)
             self.assert_problem(answer, status)
+        for wrong in ({}, {"Authorization": f"Bearer {MARK}"}, {"Authorization": f"Basic {MARK}"}):
+            self.assert_problem(await self.post(daemon, MARK, wrong), 401)
         url = f"http://127.0.0.1:{daemon.port}/prompts/{MARK}"
         self.answers.append(await call("GET", url, headers=CALLER))
         for nonsense in (
@@ -111,6 +115,22 @@ class SecretTests(DaemonCase):
                 self.answers.append(await daemon.get(f"/prompts/{prompt_id}", method))
         for path in ("/readyz", "/healthz"):
             self.answers.append(await daemon.get(path))
+        await self.see_as_operator(ids)
+
+    async def see_as_operator(self, ids):
+        """Look at all there is for operators, if the daemon has it."""
+        pages = ["/", "/metrics", "/api/status", "/api/prompts", f"/api/prompts/{ids[0]}"]
+        pages += [f"/api/prompts?state={MARK}", f"/{MARK}", f"/api/prompts/{MARK}"]
+        for page in pages if self.admin else ():
+            url = f"http://127.0.0.1:{self.admin}{page}"
+            self.answers.append(await call("GET", url, headers={"X-Secret": MARK}))
+        for path in (f"/api/prompts/{MARK}/redrive", "/api/prompts") if self.admin else ():
+            for headers in (
+                {},
+                {"X-Requested-With": "chatgpt-source", "vanus-source": f"no {MARK}"},
+            ):
+                url = f"http://127.0.0.1:{self.admin}{path}"
+                self.answers.append(await call("POST", url, MARK, headers))
 
     def assert_discreet(self, daemon):
         self.assertNotIn(MARK, daemon.text)
@@ -120,19 +140,26 @@ class SecretTests(DaemonCase):
             self.assertNotIn(MARK.encode(), answer.body)
             self.assertNotIn(MARK, repr(list(answer.headers.getAllRawHeaders())))
 
-    async def through_everything(self, *options):
+    async def through_everything(self, *options, log_format="auto"):
         self.openai.script = self.script
+        self.admin = free_port()
         config = self.config(
             token=TOKEN,
+            auth={"bearer": [f"{MARK}-caller"]},
+            admin=f"tcp:{self.admin}:interface=127.0.0.1",
+            target_headers={"X-Target": f"{MARK}-header"},
+            headers={"X-Model": f"{MARK}-header"},
             target=f"{self.target.origin}/{MARK}?key={MARK}",
             base_url=f"{self.openai.origin}/{MARK}/v1",
             system_prompt=f"{MARK} system",
             log_config={"log_level": "debug"},
+            log_format=log_format,
             max_body_size=1000,
         )
         # The fake answers where it is told to, not where OpenAI's servers do.
         self.openai.objection = lambda _: None
         daemon = Daemon(self, config)
+        daemon.headers = {"Authorization": CALLER["Authorization"]}
         await daemon.start(*options)
         ids = await self.drive(daemon)
         for prompt_id in ids[: len(MODEL)]:
@@ -156,13 +183,31 @@ class SecretTests(DaemonCase):
         self.assertTrue(self.target.requests)
         self.assertIn(MARK, json.dumps(self.target.requests[0].document))
         self.assertIn("delivered: ", daemon.text)
+        self.assertIn("request: ", daemon.text)
         self.assert_discreet(daemon)
+        return daemon.text.splitlines()
 
-    async def test_our_log(self):
-        await self.through_everything()
+    async def test_json(self):
+        lines = list(map(json.loads, await self.through_everything()))
+        for start, members in (
+            ("accepted: ", {"id", "bytes", "status", "seconds"}),
+            ("request: ", {"method", "route", "status", "seconds", "bytes"}),
+            ("answered: ", {"id", "asks", "request_id"}),
+            ("delivered: ", {"id", "deliveries"}),
+            ("set aside: ", {"id", "reason"}),
+        ):
+            told = [line for line in lines if line["message"].startswith(start)]
+            self.assertTrue(told, start)
+            for line in told:
+                self.assertLessEqual(members, set(line))
 
-    async def test_default_log(self):
-        await self.through_everything("--no_save")
+    async def test_text(self):
+        for line in await self.through_everything(log_format="text"):
+            self.assertRegex(line, r"^20\d\d-\S+Z (debug|info|warn|error|fatal) +\S")
+
+    async def test_twistds_own_choice_of_log(self):
+        for line in await self.through_everything("--no_save"):
+            json.loads(line)
 
     async def test_target_that_holds(self):
         self.target.script = lambda _: Reply(403, MARK.encode(), TELLTALE)
@@ -201,6 +246,7 @@ class SecretTests(DaemonCase):
         await self.see(daemon, ids)
         log = (daemon.dir / "twistd.log").read_text()
         self.assertIn(f"accepted: id={ids[0]}", log)
+        self.assertIn("request: method=", log)
         self.assertNotIn(MARK, log)
         self.assert_discreet(daemon)
 

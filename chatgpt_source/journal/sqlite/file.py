@@ -39,7 +39,7 @@ def open_journal(path: Path) -> OpenJournal:
         JournalError: If it can't be written, is another daemon's, or is not ours to read.
     """
     path = path.resolve()  # so that a link does not admit a second daemon
-    with _in_words(path):
+    with in_words(path):
         lock = _lock(path)
         try:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
@@ -55,14 +55,15 @@ def open_beside(path: Path) -> OpenJournal:
     Raises:
         JournalError: If there is none, or it is not ours to read.
     """
-    with _in_words(path):
+    with in_words(path):
         if not path.exists():
             raise JournalError(f"there is no journal {path}: name the daemon's with --journal")
         return OpenJournal(path, _connect(path, make=False), None)
 
 
 @contextmanager
-def _in_words(path: Path) -> Iterator[None]:
+def in_words(path: Path) -> Iterator[None]:
+    """Say in words what the system or SQLite says of the journal at `path`."""
     try:
         yield
     except OSError as error:
@@ -100,7 +101,7 @@ def _connect(path: Path, *, make: bool = True) -> sqlite3.Connection:
         path, timeout=BUSY, isolation_level=None, check_same_thread=False, cached_statements=256
     )
     try:
-        _check(connection, path, make=make)
+        require_ours(connection, path, make=make)
         for file in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
             if make and file.exists():  # SQLite makes the other two with the first one's mode
                 file.chmod(0o600)
@@ -128,8 +129,12 @@ def _is_empty(connection: sqlite3.Connection) -> bool:
     return connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is None
 
 
-def _check(connection: sqlite3.Connection, path: Path, *, make: bool) -> None:
-    """See that the file is ours to use, before anything in it is touched."""
+def require_ours(connection: sqlite3.Connection, path: Path, *, make: bool) -> None:
+    """See that the file is ours to use, before anything in it is touched.
+
+    Raises:
+        JournalError: If it is not.
+    """
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if application != APPLICATION_ID and (application or not make or not _is_empty(connection)):

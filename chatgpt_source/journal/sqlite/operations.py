@@ -387,6 +387,15 @@ def units(db: sqlite3.Connection, day: str) -> int:
     return row[0] if row else 0
 
 
+def due(db: sqlite3.Connection, state: State, now: float) -> int:
+    """The prompts in a state that a daemon that starts now takes up at once."""
+    (count,) = db.execute(
+        "SELECT count(*) FROM prompts WHERE state = ? AND (due <= ? OR due = ?)",
+        (state.value, now, UNDER_WAY),
+    ).fetchone()
+    return int(count)
+
+
 def prune(db: sqlite3.Connection, before: float) -> int:
     """Forget some prompts that ended before an instant; returns how many."""
     old = "SELECT seq FROM prompts WHERE ended < ? AND letter_due IS NULL ORDER BY ended LIMIT ?"

@@ -1,0 +1,115 @@
+"""What is in a journal, found out without writing to it, beside a daemon or without one."""
+
+import errno
+import fcntl
+import os
+import sqlite3
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+
+from attrs import frozen
+
+from chatgpt_source.journal.sqlite import operations as do
+from chatgpt_source.journal.sqlite.file import in_words, require_ours
+from chatgpt_source.journal.sqlite.schema import APPLICATION_ID, VERSION
+from chatgpt_source.prompt import JournalError, State
+
+
+@frozen
+class Seen:
+    """A journal as it stands.
+
+    Attributes:
+        path: Where it lies.
+        in_use: Whether a daemon has it.
+        schema: The version of its tables; None if there are none yet.
+        current: The version that this program writes.
+        prompts: How many are in each state.
+        to_ask: Prompts that a start would ask first.
+        to_deliver: Prompts that a start would deliver first.
+        used: Units spent of the day.
+    """
+
+    path: Path
+    in_use: bool = False
+    schema: int | None = None
+    current: int = VERSION
+    prompts: Mapping[State, int] = dict.fromkeys(State, 0)
+    to_ask: int = 0
+    to_deliver: int = 0
+    used: int = 0
+
+
+def look(path: Path, day: str, now: float, *, as_writer: bool = True) -> Seen:
+    """See what is in the journal at `path`, and whether a daemon could use it.
+
+    Args:
+        path: Where it lies, or would be made.
+        day: Whose units are counted.
+        now: The time.
+        as_writer: Whether this process's user is the daemon's, who must be able to write it.
+
+    Raises:
+        JournalError: If a daemon could not use it.
+    """
+    path = path.resolve()
+    with in_words(path):
+        if as_writer:
+            _require_writable(path.parent)
+        if not path.exists():
+            os.stat(path.parent)  # noqa: PTH116 - raises what in_words explains
+            return Seen(path)
+        if as_writer:
+            _require_writable(path)
+        in_use = _is_locked(Path(f"{path}.lock"))
+        with closing(sqlite3.connect(_uri(path, in_use=in_use), uri=True)) as db:
+            return _seen(db, path, day, now, in_use=in_use)
+
+
+def _require_writable(path: Path) -> None:
+    mode = os.R_OK | os.W_OK | (os.X_OK if path.is_dir() else 0)
+    path.stat()
+    if not os.access(path, mode):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def _is_locked(lock: Path) -> bool:
+    """Whether a daemon holds the lock; it is taken for an instant to find out."""
+    try:
+        with lock.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _uri(path: Path, *, in_use: bool) -> str:
+    """How to open it so that nothing is made beside it; after a clean stop there is no log."""
+    wal = Path(f"{path}-wal")
+    still = not in_use and not (wal.exists() and wal.stat().st_size)
+    return f"{path.as_uri()}?mode=ro{'&immutable=1' if still else ''}"
+
+
+def _seen(db: sqlite3.Connection, path: Path, day: str, now: float, *, in_use: bool) -> Seen:
+    require_ours(db, path, make=True)
+    if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+        return Seen(path, in_use)  # an empty file
+    db.execute("BEGIN")  # all of one moment
+    (fault,) = db.execute("PRAGMA quick_check(1)").fetchone()
+    if fault != "ok":
+        raise JournalError(
+            f"journal {path} is damaged: restore it from a backup, or set `journal` to another path"
+        )
+    tally = do.tally(db, day)
+    return Seen(
+        path,
+        in_use,
+        schema=db.execute("PRAGMA user_version").fetchone()[0],
+        prompts=tally.prompts,
+        to_ask=do.due(db, State.ACCEPTED, now),
+        to_deliver=do.due(db, State.ANSWERED, now),
+        used=tally.used,
+    )

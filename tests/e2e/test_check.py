@@ -1,0 +1,74 @@
+"""`twistd chatgpt-source --check`, in the foreground and not, beside a daemon and without one."""
+
+from tests.e2e.processes import LOG_TO_STDOUT, Daemon, DaemonCase
+from tests.fakes.server import Reply
+
+PLAIN = ()
+FOREGROUND = ("--nodaemon", "--pidfile=", LOG_TO_STDOUT)
+
+
+class CheckTests(DaemonCase):
+    async def check(self, daemon, *options, status=0):
+        process = daemon.launch(
+            f"--rundir={daemon.dir}", *options, arguments=("chatgpt-source", "--check")
+        )
+        self.assertEqual(await process.end(), status, process.text)
+        self.assertNotIn("Traceback", process.text)
+        return process.text.splitlines()
+
+    async def test_before_the_first_start(self):
+        daemon = self.daemon()
+        for options in (PLAIN, FOREGROUND):
+            lines = await self.check(daemon, *options)
+            self.assertEqual(lines[0], "chatgpt-source would start")
+            self.assertIn(f"listens:  port {daemon.port}", lines)
+            self.assertIn(f"delivers: to {self.target.origin}", lines)
+            self.assertIn(f"journal:  {daemon.dir}/journal.sqlite (it would be made)", lines)
+        self.assertEqual(list(daemon.files()), ["config.yml"])
+
+    async def test_beside_a_daemon_and_after_it(self):
+        self.openai.script = lambda _: Reply(503)
+        daemon = self.daemon()
+        await daemon.start_daemonised()
+        waiting = await daemon.accepted("text")
+        await daemon.reaches(waiting, lambda record: record["error"])
+        for options in (PLAIN, (f"--pidfile={daemon.dir}/twistd.pid",), FOREGROUND):
+            lines = await self.check(daemon, *options)
+            self.assertIn("once the daemon that uses this journal has stopped", lines[0])
+            self.assertIn(f"listens:  port {daemon.port}, where a daemon listens now", lines)
+            self.assertIn("prompts:  1 accepted, 0 answered, 0 delivered, 0 failed", lines)
+            self.assertTrue(any(line.endswith("; 99 left today") for line in lines), lines)
+        self.openai.script = self.openai.default
+        await daemon.reaches(waiting, "delivered")
+
+    async def test_what_a_crash_left_is_told_and_then_taken_up(self):
+        self.target.script = lambda _: Reply(503)
+        daemon = self.daemon()
+        await daemon.start()
+        for _ in range(3):
+            prompt_id = await daemon.accepted("text")
+            await daemon.reaches(prompt_id, lambda record: record["deliveries"])
+        await daemon.kill()
+        before = daemon.files()
+        lines = await self.check(daemon)
+        self.assertIn("prompts:  0 accepted, 3 answered, 0 delivered, 0 failed", lines)
+        after = daemon.files()
+        for name in ("journal.sqlite", "journal.sqlite-wal"):
+            self.assertEqual(after[name], before[name], name)
+        self.target.script = self.target.default
+        await daemon.start()
+        await daemon.reaches(prompt_id, "delivered")
+
+    async def test_every_mistake(self):
+        for options in (PLAIN, FOREGROUND):
+            lines = await self.check(Daemon(self, "port: x\ntoken: [MARKED]\n"), *options, status=1)
+            self.assertEqual(len(lines), 3, lines)
+            for line, key in zip(lines, ("`target`", "`token`", "`port`"), strict=True):
+                self.assertTrue(line.startswith(key), line)
+                self.assertNotIn("MARKED", line)
+
+    async def test_a_port_that_another_program_has(self):
+        other = self.daemon()
+        await other.start()
+        (line,) = await self.check(self.daemon(port=other.port), status=1)
+        self.assertTrue(line.startswith(f"port {other.port} can't be listened on"), line)

@@ -1,0 +1,92 @@
+"""The systemd units: what systemd itself says of them, and that they go with the code."""
+
+import configparser
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from twisted.python.reflect import namedAny
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+from chatgpt_source.config import Config
+from chatgpt_source.listen import BACKLOG
+from chatgpt_source.secret import Secret
+
+FOLDER = Path(__file__).parent.parent / "deploy"
+SERVICE = FOLDER / "chatgpt-source.service"
+SOCKET = FOLDER / "chatgpt-source.socket"
+TWISTD = "/opt/chatgpt-source/bin/twistd"
+CONFIG = Config(target="http://x", token=Secret("t"))
+MOST_EXPOSED = 20
+"""Tenths, as `systemd-analyze security` counts: 0 is shut off from everything, 100 is root."""
+
+
+def unit(path: Path) -> configparser.ConfigParser:
+    parser = configparser.ConfigParser(strict=False, interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment, method-assign]
+    parser.read(path)
+    return parser
+
+
+class AnalyzeTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.command = shutil.which("systemd-analyze")
+        if self.command is None:
+            raise SkipTest("systemd-analyze is not installed")
+        self.folder = Path(self.mktemp()).absolute()
+        self.folder.mkdir()
+        # The program is looked for: this environment has it elsewhere.
+        twistd = str(Path(sys.executable).with_name("twistd"))
+        self.service = self.folder / SERVICE.name
+        self.service.write_text(SERVICE.read_text().replace(TWISTD, twistd))
+        self.socket = self.folder / SOCKET.name
+        self.socket.write_text(SOCKET.read_text())
+
+    def analyze(self, *arguments: str) -> None:
+        assert self.command
+        done = subprocess.run(
+            [self.command, *arguments], capture_output=True, text=True, check=False, timeout=60
+        )
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertNotIn(str(self.folder), done.stderr)
+
+    def test_verify(self) -> None:
+        self.analyze("verify", "--man=no", str(self.service), str(self.socket))
+
+    def test_security(self) -> None:
+        self.analyze("security", "--offline=true", f"--threshold={MOST_EXPOSED}", str(self.service))
+
+
+class UnitTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.service = unit(SERVICE)["Service"]
+
+    def test_the_command_is_the_images(self) -> None:
+        program, *options = self.service["ExecStart"].split()
+        self.assertEqual((program, options[-1]), (TWISTD, "chatgpt-source"))
+        self.assertIn("--nodaemon", options)
+        self.assertIn("--pidfile=", options)
+        self.assertIn(f"--rundir=%S/{self.service['StateDirectory']}", options)
+        (logger,) = [option for option in options if option.startswith("--logger=")]
+        self.assertTrue(callable(namedAny(logger.partition("=")[2])))
+
+    def test_a_stop_may_take_what_draining_takes(self) -> None:
+        self.assertGreater(int(self.service["TimeoutStopSec"]), CONFIG.drain_timeout + 5)
+
+    def test_files_for_the_default_concurrency(self) -> None:
+        self.assertGreater(int(self.service["LimitNOFILE"]), 10000)
+
+    def test_the_tokens_file_is_the_one_that_is_told(self) -> None:
+        text = SERVICE.read_text()
+        credentials = dict(re.findall(r"^LoadCredential=([\w.]+):(\S+)$", text, re.MULTILINE))
+        self.assertEqual(set(credentials), {"config.yml", "token"})
+        told = re.findall(r"token_file: (\S+)", text)
+        self.assertEqual(told, [f"/run/credentials/{SERVICE.name}/token"])
+        self.assertIn("CONNECTOR_CONFIG=%d/config.yml", self.service["Environment"])
+
+    def test_the_socket_is_like_the_daemons_own(self) -> None:
+        socket = unit(SOCKET)["Socket"]
+        self.assertEqual(socket["ListenStream"], f"[::]:{CONFIG.port}")
+        self.assertEqual(int(socket["Backlog"]), BACKLOG)
