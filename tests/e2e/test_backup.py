@@ -8,11 +8,10 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
-from tests.e2e.processes import ROOT, DaemonCase, alive, until
+from tests.e2e.processes import ROOT, DaemonCase, until
 from tests.fakes.server import Reply
 
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
@@ -49,7 +48,8 @@ class BackupTests(DaemonCase):
         self.assertEqual(backup.stat().st_mode & 0o077, 0)
         self.target.script = self.target.default
         second = self.daemon()
-        backup.rename(second.dir / "journal.sqlite")
+        backup.rename(second.dir / "backup.sqlite")
+        self.run_told("the copy in the journal's place, while no daemon runs", second.dir)
         process = second.launch(f"--rundir={second.dir}", arguments=("chatgpt-source", "--check"))
         self.assertEqual(await process.end(), 0, process.text)
         await second.start()
@@ -83,9 +83,11 @@ class BackupTests(DaemonCase):
         def copy(folder):
             place["backup"] = Path(folder) / "backup.sqlite"
             place["backup"].touch(0o600)
-            with closing(sqlite3.connect(folder / "journal.sqlite")) as source:
-                with closing(sqlite3.connect(place["backup"])) as backup:
-                    source.backup(backup)
+            with (
+                closing(sqlite3.connect(folder / "journal.sqlite")) as source,
+                closing(sqlite3.connect(place["backup"])) as backup,
+            ):
+                source.backup(backup)
 
         before, _ = await self.copy_under_load(copy)
         await self.restored(place["backup"], before)
@@ -99,7 +101,6 @@ class BackupTests(DaemonCase):
         self.run_told("a copy of the journal, while the daemon runs", daemon.dir)
         await daemon.reaches(prompt_id, "delivered")
         await daemon.kill()
-        self.target.queue(*[])
         backup = daemon.dir / "backup.sqlite"
         await self.restored(backup, [prompt_id])
         bodies = {request.body for request in self.target.requests}
