@@ -50,8 +50,8 @@ $(VENV)/.tested: $(VENV)/.installed tests/js/package.json
 	@$(MAKE) --no-print-directory $(VENV)/.model $(VENV)/.npm
 	@touch $@
 
-# What is not ours to write: a receiver of events on another SDK. Where there is no npm, its tests are
-# skipped.
+# What is not ours to write: a receiver of events on another SDK, and what finds fault with a page.
+# Where there is no npm, their tests are skipped.
 $(VENV)/.npm: tests/js/package.json
 	@if command -v npm >/dev/null; then npm install --prefix tests/js --no-package-lock --no-audit --no-fund \
 		>$(VENV)/npm.log 2>&1 && touch $@ || { cat $(VENV)/npm.log >&2; exit 1; }; fi

@@ -25,7 +25,10 @@ setup(
         "chatgpt_source.listen",
         "twisted.plugins",
     ],
-    package_data={"chatgpt_source": ["py.typed"]},
+    package_data={
+        "chatgpt_source": ["py.typed"],
+        "chatgpt_source.admin": ["page.css", "page.js", "page.xml"],
+    },
     python_requires=">=3.10",
     install_requires=[
         "attrs>=23.2",
@@ -50,6 +53,7 @@ setup(
             "openai>=2",
             # A real proxy.
             "proxy.py>=2.4.10",
+            "selenium>=4.20",
             "standardwebhooks>=1.0",
         ],
         "otel": OTEL,

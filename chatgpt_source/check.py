@@ -4,7 +4,6 @@ import resource
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from attrs import frozen
 
@@ -20,6 +19,7 @@ from chatgpt_source.listen import (
 )
 from chatgpt_source.prompt import JournalError, State
 from chatgpt_source.quota import day_at
+from chatgpt_source.web import origin_of
 
 UNGUARDED = (
     "anyone who reaches the prompt port can spend the day's prompts: set `auth`, or let `listen` be"
@@ -138,8 +138,8 @@ def tell(facts: Facts) -> Sequence[str]:
             (config.listen or f"port {config.port}") + ", where a daemon listens now" * facts.taken
         ),
         "admin": config.admin or "nowhere",
-        "asks": f"{config.model} at {host(config.base_url)}",
-        "delivers": f"to {host(config.target)}",
+        "asks": f"{config.model} at {origin_of(config.base_url)}",
+        "delivers": f"to {origin_of(config.target)}",
         "limit": (
             f"{config.everyday_limit} prompts a day ({config.timezone.key}); {left} left today"
         ),
@@ -172,12 +172,6 @@ def journal_path(config: Config, twistd: Mapping[str, Any]) -> Path:
 def changes_user(twistd: Mapping[str, Any]) -> bool:
     """Whether twistd is to become another user: what we may write says nothing then."""
     return bool(twistd.get("uid") or twistd.get("gid"))
-
-
-def host(url: str) -> str:
-    """A URL's scheme, host and port: the rest may hold a secret."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"
 
 
 def hard_limit() -> int:

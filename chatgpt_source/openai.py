@@ -166,17 +166,23 @@ def doubts(reply: Reply, model: str) -> str | None:
         return None
     if reply.status != 200 or reply.flaw or not models:
         return None
-    if model not in models:
+    listed = next((models[name] for name in (model, *_other_names(model)) if name in models), None)
+    if listed is None:
         return f"`model` {model} is not among the models that the server lists: check `model`"
-    date = models[model].get("shutdown_date")
+    date = listed.get("shutdown_date")
     if not date:
         return None
     return f"`model` {model} has a shutdown date{_shown(date)}: choose its successor in time"
 
 
+def _other_names(model: str) -> tuple[str, str]:
+    """The names under which Ollama and Gemini list a model that can be asked by this one."""
+    return f"{model}:latest", f"models/{model}"
+
+
 def _shown(date: Any) -> str:
     """A date in words: OpenAI's are ISO dates; its other instants are seconds since the epoch."""
-    if type(date) is int and 0 < date < 2**40:
+    if type(date) is int and 0 < date < 2**37:  # the year 6325
         date = datetime.fromtimestamp(date, timezone.utc).date().isoformat()
     known = isinstance(date, str) and re.fullmatch(r"(\d{4}-\d\d-\d\d)(T.*)?", date)
     return f" ({known[1]})" if known else ""

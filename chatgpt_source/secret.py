@@ -42,7 +42,9 @@ class Secret:
         Raises:
             SecretUnusable: If it can't be read, or is not what `check` takes.
         """
-        return cls(_read(file, check), file, check)
+        secret = cls("", file, check)  # which notes what file it is, before it is read
+        secret._value = _read(file, check)
+        return secret
 
     def read(self) -> str:
         """The secret as it is now."""

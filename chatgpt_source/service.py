@@ -47,7 +47,7 @@ from chatgpt_source.prompt import JournalError, JournalUnavailable
 from chatgpt_source.quota import Calendar, Midnight
 from chatgpt_source.span import NO_SPANS, Spans, are_wanted
 from chatgpt_source.watch import Watchers
-from chatgpt_source.web import BoundedRequest, BoundedSite
+from chatgpt_source.web import BoundedRequest, BoundedSite, origin_of
 
 log = get_logger(__name__)
 
@@ -328,8 +328,8 @@ class _Running:
             limit=config.everyday_limit,
             zone=config.timezone.key,
             model=config.model,
-            base=check.host(config.base_url),
-            target=check.host(config.target),
+            base=origin_of(config.base_url),
+            target=origin_of(config.target),
             origin=config.origin,
         )
         log.info("the journal is {path}", path=self._journal.location)

@@ -11,9 +11,10 @@ from functools import partial
 from http import HTTPStatus
 from io import BytesIO
 from typing import Any
+from urllib.parse import urlsplit
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IPushProducer, IReactorTime
 from twisted.python.failure import Failure
 from twisted.web.http import Request as BaseRequest
 from twisted.web.resource import Resource
@@ -201,6 +202,28 @@ class BoundedRequest(Request):
         self.why = problem.word
         self.answer(problem.status, problem.body(), problem.headers, "application/problem+json")
 
+    def begin(self, headers: Mapping[str, str], producer: IPushProducer) -> None:
+        """Begin a response that has no foreseeable end; `send` goes on with it.
+
+        Args:
+            headers: Its headers.
+            producer: Told to pause while what was sent is not read, and to resume.
+        """
+        self._release()
+        for name, value in headers.items():
+            self.setHeader(name, value)
+        self.registerProducer(producer, True)  # noqa: FBT003 - Twisted's own
+
+    def send(self, data: bytes) -> None:
+        """Send a piece, unless the caller has hung up."""
+        if not self._gone:
+            self.write(data)
+
+    def abort(self) -> None:
+        """Drop the connection at once, and what is still unsent."""
+        if not self._gone:
+            self.channel.abort()
+
     def _drop(self, refusal: Problem) -> None:
         self.refusal = refusal
         if not self.oversized:  # else the handler sees it, if it is not given up before
@@ -342,3 +365,9 @@ def too_large(limit: int) -> Problem:
 def to_json(value: Mapping[str, Any]) -> bytes:
     """A JSON object in ASCII."""
     return json.dumps(value).encode("ascii")
+
+
+def origin_of(url: str) -> str:
+    """A URL's scheme, host and port: the rest may hold a secret."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"

@@ -130,6 +130,7 @@ NO_URL = (
     "http://user:pass@target.example/",
     "http://@target.example/",
     "http://:@target.example/",
+    "http://target.example:/",
     "http://target.example:0/",
     "http://target.example:65536/",
     "http://target.example:-1/",
@@ -201,6 +202,7 @@ NO_HEADERS = (
     "{transfer-encoding: x}",
     "{Connection: x}",
     "{traceparent: x}",
+    "{Accept-Encoding: br}",
 )
 NO_BODY = (
     "42",
@@ -276,7 +278,7 @@ BAD: dict[str, tuple[str, tuple[str, ...]]] = {
     "everyday_limit": (POSITIVE, (*NO_COUNT, "0")),
     "timezone": (ZONE, NO_ZONE),
     "base_url": (URL, NO_URL),
-    "api_version": ("", NO_WORD),
+    "api_version": ("", (*NO_WORD, "2024-10-21", "a&b", "'a#b'", "'%zz'")),
     "organization": ("", NO_WORD),
     "project": ("", NO_WORD),
     "headers": (HEADERS, NO_HEADERS),

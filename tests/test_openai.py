@@ -651,12 +651,23 @@ class DoubtsTests(OpenAICase):
         assert doubt
         self.assertIn("`model` gpt-6-luna is not among the models", doubt)
 
+    def test_listed_by_another_name(self) -> None:
+        """Ollama adds the tag that is meant where none is given, Gemini the kind of thing."""
+        for id_ in ("llama3.2:latest", "models/llama3.2"):
+            self.assertIsNone(self.doubts({"id": id_}, model="llama3.2"))
+            listed = {"id": id_, "shutdown_date": "2027-01-14"}
+            self.assertIn("has a shutdown date", str(self.doubts(listed, model="llama3.2")))
+        for id_ in ("llama3.2:1b", "llama3.2-vision", "models/llama3.2:1b"):
+            self.assertIn("is not among", str(self.doubts({"id": id_}, model="llama3.2")))
+
     def test_to_be_shut_down(self) -> None:
         for date, shown in (
             ("2027-01-14", " (2027-01-14)"),
             ("2027-01-14T00:00:00Z", " (2027-01-14)"),
             (1800000000, " (2027-01-15)"),
             (10**30, ""),
+            (2**39, ""),
+            (1800000000000, ""),
             ("MODELMARK", ""),
             (["x"], ""),
         ):

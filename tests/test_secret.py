@@ -41,6 +41,30 @@ class SecretTests(SynchronousTestCase):
         self.put("second")
         self.assertEqual(secret.read(), "second")
 
+    def test_follows_a_file_that_changes_while_it_is_read(self) -> None:
+        self.put("first")
+
+        def check(text: str) -> str:
+            if text == "first":
+                self.put("second")
+            return text
+
+        self.assertEqual(Secret.of_file(self.file, check).read(), "second")
+
+    def test_follows_links(self) -> None:
+        """Kubernetes swaps a link to the folder that all files of a Secret are in."""
+        folder = self.file.parent / "mounted"
+        for name in ("1", "2"):
+            (folder / name).mkdir(parents=True)
+            (folder / name / "token").write_text(name)
+        (folder / "..data").symlink_to("1")
+        (folder / "token").symlink_to("..data/token")
+        secret = Secret.of_file(folder / "token", word)
+        self.assertEqual(secret.read(), "1")
+        (folder / "..new").symlink_to("2")
+        (folder / "..new").replace(folder / "..data")
+        self.assertEqual(secret.read(), "2")
+
     def test_stays_as_it_is_while_the_file_is_of_no_use(self) -> None:
         self.put("first")
         secret = Secret.of_file(self.file, word)

@@ -2,10 +2,11 @@
 
 | path | what |
 | --- | --- |
-| `GET /` | the page |
+| `GET /`, `/api/events` | the page, and the stream of what changes on it |
 | `GET /metrics` | for Prometheus |
 | `GET /api/status`, `/api/prompts`, `/api/prompts/<id>` | the same as JSON |
-| `POST /api/prompts`, `/api/prompts/<id>/redrive` | try a prompt; take a failed one up again |
+| `POST /api/prompts` | try a prompt |
+| `POST /api/prompts/<id>/redrive`, `/api/redrive` | take a failed one up again, or all |
 """
 
 import re
@@ -16,8 +17,11 @@ from twisted.internet.interfaces import IReactorTime
 
 from chatgpt_source.admin.api import Api
 from chatgpt_source.admin.guard import Admission
+from chatgpt_source.admin.history import History
 from chatgpt_source.admin.lag import LagMeter
+from chatgpt_source.admin.live import Live
 from chatgpt_source.admin.metrics import Metrics, Sight
+from chatgpt_source.admin.redrive import Redriver
 from chatgpt_source.admin.status import Status
 from chatgpt_source.config import Config
 from chatgpt_source.health import Health
@@ -69,6 +73,7 @@ class Admin:
     _lag: LagMeter = field(init=False)
     _status: Status = field(init=False)
     _api: Api = field(init=False)
+    _live: Live = field(init=False)
     _routes: Sequence[tuple[str, Sequence[str], Handler]] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -77,17 +82,22 @@ class Admin:
         self._status = Status(
             self._clock, self._config, self._calendar, self._journal, self._pipeline, self._health
         )
-        self._api = api = Api(
-            self._clock, self._journal, self._pipeline, self._intake, self._status, self._watchers
-        )
+        redriver = Redriver(self._clock, self._journal, self._pipeline, self._watchers)
+        self._api = api = Api(self._journal, self._intake, self._status, redriver)
+        history = History(self._clock)
+        self._live = live = Live(self._clock, self._status, history)
+        for watcher in (history, live):
+            self._watchers.add(watcher)
         self._routes = (
-            ("/", _READ, self._page),
+            ("/", _READ, live.page),
+            ("/api/events", _READ, live.events),
             ("/metrics", _READ, self._scrape),
             ("/api/status", _READ, api.status),
             ("/api/prompts", _READ, api.prompts),
             ("/api/prompts", _WRITE, api.accept),
             ("/api/prompts/[^/]+", _READ, api.prompt),
             ("/api/prompts/[^/]+/redrive", _WRITE, api.redrive),
+            ("/api/redrive", _WRITE, api.redrive_all),
         )
 
     def start(self) -> None:
@@ -95,8 +105,9 @@ class Admin:
         self._lag.start()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Look no more, and end the streams."""
         self._lag.stop()
+        self._live.stop()
 
     async def answer(self, request: BoundedRequest) -> None:
         """Answer a request of any kind, once it has passed Admission.
@@ -125,10 +136,6 @@ class Admin:
                 return handler
         allowed = ", ".join(each for methods, _ in found for each in methods)
         raise Problem(405, f"this can be had by {allowed}", {"Allow": allowed})
-
-    async def _page(self, request: BoundedRequest) -> None:
-        text = b"ChatGPT Source\n\nMetrics are at /metrics, JSON is below /api/: try /api/status.\n"
-        request.answer(200, text, media_type="text/plain; charset=utf-8")
 
     async def _scrape(self, request: BoundedRequest) -> None:
         tally, oldest = await self._status.counts()

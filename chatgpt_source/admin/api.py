@@ -4,18 +4,13 @@ import re
 from math import ceil
 
 from attrs import frozen
-from twisted.internet.interfaces import IReactorTime
 
+from chatgpt_source.admin.redrive import Redriver
 from chatgpt_source.admin.status import Status
 from chatgpt_source.intake import Intake
 from chatgpt_source.journal import Journal
-from chatgpt_source.log import get_logger
-from chatgpt_source.pipeline import Pipeline
 from chatgpt_source.prompt import JournalUnavailable, NotRedriven, QuotaUsedUp, Refusal, State
-from chatgpt_source.watch import Watcher
 from chatgpt_source.web import BoundedRequest, Problem, to_json
-
-log = get_logger(__name__)
 
 PAGE = 50
 LONGEST_PAGE = 500
@@ -26,12 +21,10 @@ LONGEST_PAGE = 500
 class Api:
     """What the JSON is made from; each method answers a request, or raises Problem."""
 
-    clock: IReactorTime
     journal: Journal
-    pipeline: Pipeline
     intake: Intake
     status_: Status
-    watcher: Watcher
+    redriver: Redriver
 
     async def status(self, request: BoundedRequest) -> None:
         """Answer `GET /api/status`."""
@@ -64,11 +57,10 @@ class Api:
     async def redrive(self, request: BoundedRequest) -> None:
         """Answer `POST /api/prompts/<id>/redrive`: take a failed prompt up again."""
         prompt_id = _id(request)
-        now = self.clock.seconds()
         try:
             if await self.journal.record(prompt_id) is None:
                 raise _unknown()
-            state = await self.journal.redrive(prompt_id, now)
+            state = await self.redriver.one(prompt_id)
         except QuotaUsedUp as refusal:
             raise Problem(
                 429,
@@ -79,10 +71,20 @@ class Api:
             raise Problem(409, f"only a failed prompt can be redriven: {error}") from None
         except JournalUnavailable as refusal:
             raise _unavailable(refusal) from None
-        log.info("redriven: id={id}, it is {state} again", id=prompt_id, state=state.value)
-        self.watcher.redriven(prompt_id=prompt_id, state=state, now=now)
-        self.pipeline.redriven()
         request.answer(200, to_json({"id": prompt_id, "state": state.value}))
+
+    async def redrive_all(self, request: BoundedRequest) -> None:
+        """Answer `POST /api/redrive`: take up again all that have failed."""
+        try:
+            done, refused = await self.redriver.all()
+        except NotRedriven as error:
+            raise Problem(409, f"{error}: wait for its end") from None
+        except JournalUnavailable as refusal:
+            raise _unavailable(refusal) from None
+        told = f"Taken up again: {done}."
+        if refused:
+            told += f" Left as they are, for asking takes a unit and the day has none: {refused}."
+        request.answer(200, to_json({"redriven": done, "refused": refused, "detail": told}))
 
     async def accept(self, request: BoundedRequest) -> None:
         """Answer `POST /api/prompts`: a prompt to try, taken as the door takes one."""

@@ -1,7 +1,6 @@
 """How it stands, as JSON: what is well, what is not and since when, what is left of the day."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from math import ceil
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -10,6 +9,7 @@ from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
 
 from chatgpt_source import __version__
+from chatgpt_source.admin.words import clock_time
 from chatgpt_source.config import Config
 from chatgpt_source.gate import Gate
 from chatgpt_source.health import OK, Health
@@ -77,10 +77,11 @@ class Status:
                 "oldest_seconds": 0 if oldest is None else max(0, now - oldest),
             },
             "calls": {peer: _calls(gate, now) for peer, gate in self.gates.items()},
-            "troubles": self._troubles(ready["checks"], now),
+            "troubles": self.troubles(ready["checks"], now),
         }
 
-    def _troubles(self, checks: Mapping[str, str], now: float) -> list[str]:
+    def troubles(self, checks: Mapping[str, str], now: float) -> list[str]:
+        """What is not well, in words, settings between backticks; from what /readyz checks."""
         troubles = [
             f"The journal {checks['journal']}" if checks["journal"] != OK else "",
             *(
@@ -114,9 +115,3 @@ def trouble_in_words(gate: Gate, held_back: str, now: float, zone: ZoneInfo) -> 
         return told
     due = f"at {clock_time(gate.opens_at, now, zone)}" if gate.opens_at > now else "due"
     return f"{told}. All {held_back} wait; the next try is {due}"
-
-
-def clock_time(instant: float, now: float, zone: ZoneInfo) -> str:
-    """An instant as people in a zone say it: the time, with the date unless it is today's."""
-    local, today = (datetime.fromtimestamp(each, zone) for each in (instant, now))
-    return local.strftime("%H:%M" if local.date() == today.date() else "%Y-%m-%d %H:%M")

@@ -101,7 +101,7 @@ class Client:
 
         Args:
             url: Where to.
-            headers: Those of the call; User-Agent is added.
+            headers: Those of the call; User-Agent is added if it is not among them.
             body: What to send.
             timeout: Seconds for everything, connecting and the answer's body included.
             most: Bytes of the answer's body to keep; a longer one is cut, and `flaw` says so.

@@ -242,9 +242,11 @@ class _HeadGuard:
 
     def _data_received(self, data: bytes) -> None:
         if self._head is not None:
+            seen = max(0, len(self._head) - 3)  # what is before that was searched already
             self._count += len(data)
             self._head += data
-            while self._head is not None and (end := self._END.search(self._head)):
+            while self._head is not None and (end := self._END.search(self._head, seen)):
+                seen = 0
                 if self._INTERIM.match(self._head):
                     del self._head[: end.end()]
                 else:

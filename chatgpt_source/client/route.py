@@ -11,6 +11,7 @@ from zope.interface import implementer
 from chatgpt_source import __version__
 from chatgpt_source.client.connect import CONNECT_TIMEOUT, Endpoints, Guarded
 from chatgpt_source.client.tunnel import ProxyEndpoint
+from chatgpt_source.client.unpack import unpacked
 from chatgpt_source.proxy import Proxies, Proxy
 
 _USER_AGENT = b"chatgpt-source/" + __version__.encode("ascii")
@@ -45,9 +46,10 @@ class Router:
         headers: Headers | None = None,
         bodyProducer: IBodyProducer | None = None,  # noqa: N803
     ) -> Deferred[IResponse]:
-        """Send a request; its headers, which treq has copied for us, get User-Agent."""
+        """Send a request; its headers, which treq has copied for us, get User-Agent if need be."""
         headers = headers or Headers()
-        headers.setRawHeaders(b"User-Agent", [_USER_AGENT])
+        if not headers.hasHeader(b"User-Agent"):
+            headers.setRawHeaders(b"User-Agent", [_USER_AGENT])
         agent = self._direct
         if self._proxies.http is not None and uri.startswith(b"http:"):
             parsed = URI.fromBytes(uri)
@@ -59,7 +61,7 @@ class Router:
                 if proxy.authorization is not None:
                     headers.setRawHeaders(b"Proxy-Authorization", [proxy.authorization])
         response: Deferred[IResponse] = agent.request(method, uri, headers, bodyProducer)
-        return response
+        return response.addCallback(unpacked)
 
     def _through(self, proxy: Proxy, peer: tuple[bytes, int]) -> Any:
         """The agent that asks a proxy for the pages of one peer.

@@ -5,9 +5,11 @@ from service_identity import VerificationError
 from twisted.internet import error as net
 from twisted.internet.defer import TimeoutError
 from twisted.web._newclient import ParseError
+from twisted.web.http import _MalformedChunkedDataError
 
 from chatgpt_source.client.connect import TooLongHead
 from chatgpt_source.client.tunnel import ProxyFailed
+from chatgpt_source.client.unpack import BadlyPacked
 
 _WORDS: dict[type[BaseException], str] = {
     TimeoutError: "no answer in time",
@@ -19,8 +21,10 @@ _WORDS: dict[type[BaseException], str] = {
     net.ConnectionDone: "the connection was closed",
     net.ConnectionLost: "the connection was lost",
     ParseError: "its answer is not valid HTTP",
+    _MalformedChunkedDataError: "its answer is not valid HTTP",
     ValueError: "its answer is not valid HTTP",
     KeyError: "its answer is not valid HTTP",
+    BadlyPacked: "it is not valid gzip",
     TooLongHead: "its answer's head is too long",
 }
 

@@ -53,6 +53,7 @@ _NO_MEMBERS = ("messages", "n", "stream", "stream_options")
 """Members that would make an answer something else than the one text that becomes the event."""
 _CALLS_OWN = (
     "host",
+    "accept-encoding",
     "connection",
     "content-*",
     "expect",
@@ -105,7 +106,8 @@ def _platform(read: Reader, default: Any, variable: str) -> Any:
 _UTC = ZoneInfo("UTC")
 _API_KEY = secrets.secret(secrets.api_key, secrets.API_KEY)
 _API_KEY_FILE = secrets.secret_file(secrets.api_key, secrets.API_KEY)
-_WORD = readers.visible("text without spaces, in ASCII")
+_WORD = readers.word("text without spaces, in ASCII")
+_VERSION = readers.word("a version like 2024-10-21 or preview", "0-9A-Za-z._-")
 
 
 @attrs.frozen
@@ -124,7 +126,7 @@ class Config:
     everyday_limit: int = _key(readers.whole(1, 10**12), 100)
     timezone: ZoneInfo = _key(readers.zone, _UTC)  # noqa: RUF009 - attrs, not dataclasses
     base_url: str = _key(readers.base_url, "https://api.openai.com/v1", env=("OPENAI_BASE_URL",))
-    api_version: str | None = _key(_WORD, None)
+    api_version: str | None = _key(_VERSION, None)
     organization: str | None = _key(_WORD, None, env=("OPENAI_ORG_ID",))
     project: str | None = _key(_WORD, None, env=("OPENAI_PROJECT_ID",))
     headers: Mapping[str, Secret] = _key(secrets.headers(*_CALLS_OWN), attrs.Factory(dict))

@@ -38,11 +38,11 @@ def text(value: Any, _: Environ) -> str:
     return value
 
 
-def visible(expected: str) -> Reader:
-    """Text of visible ASCII characters."""
+def word(expected: str, characters: str = r"\x21-\x7e") -> Reader:
+    """Text of characters that a regular expression's class names, else of all visible ASCII."""
 
     def read(value: Any, environ: Environ) -> str:
-        return _matching(r"[\x21-\x7e]+", text(value, environ).strip(), expected)
+        return _matching(f"[{characters}]+", text(value, environ).strip(), expected)
 
     return read
 
@@ -60,6 +60,7 @@ def url(value: Any, environ: Environ) -> str:
         given = text(value, environ).strip()
         if not given.isascii():
             given = hyperlink.URL.from_text(given).to_uri().to_text()
+        hyperlink.URL.from_text(given)  # what calls are made with takes less than urlsplit
         parts = urlsplit(given)
         host, port = parts.hostname or "", parts.port  # raises if it is not a port
         if ":" in host:

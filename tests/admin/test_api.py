@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatgpt_source.admin.status import clock_time
+from chatgpt_source.admin.words import clock_time
 from chatgpt_source.prompt import Again, Hold, Rejected
 from tests.admin.common import AdminTestCase
 from tests.journal.common import DAY, NOON

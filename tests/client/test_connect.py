@@ -1,11 +1,14 @@
 """Connections, over real sockets; and the limit of a step, by a clock."""
 
+from time import process_time
+from typing import Any
+
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.client import NoReply
-from chatgpt_source.client.connect import AFTER_STALL, MOST_HEAD, limited
+from chatgpt_source.client.connect import AFTER_STALL, MOST_HEAD, _HeadGuard, limited
 from tests.client.test_client import OK, ClientCase, Connection, Peer
 
 
@@ -36,6 +39,39 @@ class HeadTests(ClientCase):
         peer = Peer(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size)
         reply = await self.post(self.serve(peer), most=size)
         self.assertEqual((len(reply.body), reply.flaw), (size, None))
+
+
+class Guarded:
+    """A protocol under a guard, that takes what comes; its own transport."""
+
+    def __init__(self) -> None:
+        self.transport = self
+        self.ended = False
+        self.dataReceived = self.request = self.connectionLost = lambda _: None
+        _HeadGuard(self)
+
+    def abortConnection(self) -> None:
+        self.ended = True
+
+
+class GuardTests(SynchronousTestCase):
+    def test_in_pieces_of_any_size(self) -> None:
+        final = b"HTTP/1.0 200 OK\r\nX: y\r\n\r\n"
+        answer = b"HTTP/1.1 103 Early Hints\r\nX: y\r\n\r\n" + final
+        for size in range(1, len(answer) + 1):
+            guarded: Any = Guarded()
+            for start in range(0, len(answer), size):
+                self.assertFalse(guarded.closes)
+                guarded.dataReceived(answer[start : start + size])
+            self.assertTrue(guarded.closes, size)
+
+    def test_in_bytes(self) -> None:
+        """To search all of a head at each byte of it would take a minute."""
+        guarded: Any = Guarded()
+        started = process_time()
+        while not guarded.ended:
+            guarded.dataReceived(b"x")
+        self.assertLess(process_time() - started, 10)
 
 
 class ReuseTests(ClientCase):

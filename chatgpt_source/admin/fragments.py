@@ -1,0 +1,216 @@
+"""The parts of the page that change, each an element with an id: made here and nowhere else. Pure.
+
+The page holds them when it is loaded, the stream of events sends those that changed.
+"""
+
+from collections.abc import Mapping
+
+from twisted.web.template import Tag, tags
+
+from chatgpt_source.admin import charts
+from chatgpt_source.admin.markup import element
+from chatgpt_source.admin.prompts import listing, page_links, state_icon, state_links, way
+from chatgpt_source.admin.view import NEARLY, Picked, Shown
+from chatgpt_source.admin.words import (
+    age,
+    ago,
+    clock_time,
+    count,
+    moment,
+    sentence,
+    took,
+    with_code,
+)
+from chatgpt_source.prompt import State
+
+_MEANINGS = {
+    State.ACCEPTED: "to be asked",
+    State.ANSWERED: "to be delivered",
+    State.DELIVERED: "done",
+    State.FAILED: "set aside",
+}
+
+
+def shared(shown: Shown) -> Mapping[str, Tag]:
+    """The fragments that are the same for all, by their ids."""
+    return {
+        "health": health(shown),
+        "quota": quota(shown),
+        "states": states(shown),
+        "traffic": traffic(shown),
+        "latency": latency(shown),
+        "numbers": tags.div(charts.table(shown.minutes, _times(shown)), id="numbers"),
+        "cost": cost(shown),
+        "about": about(shown),
+    }
+
+
+def own(shown: Shown, picked: Picked) -> Mapping[str, Tag]:
+    """The fragments that depend on what a viewer looks at, by their ids."""
+    return {
+        "way": way(shown, picked),
+        "filter": state_links(shown, picked.query),
+        "redrive-all-place": _redrive_all(shown),
+        "listing": listing(shown, picked),
+        "pages": page_links(picked),
+    }
+
+
+def health(shown: Shown) -> Tag:
+    """What is not well, in words; or that all is."""
+    if not shown.troubles:
+        inner: list[Tag] = [tags.p(_mark("well"), tags.strong("All is well."))]
+        title = "ChatGPT Source"
+    else:
+        inner = [
+            tags.p(_mark("unwell"), tags.strong(*with_code(f"{trouble}.")))
+            for trouble in shown.troubles
+        ]
+        title = f"({len(shown.troubles)}) ChatGPT Source"
+    kind = "unwell" if shown.troubles else "well"
+    return element("div", *inner, id="health", class_=f"health {kind}", data_title=title)
+
+
+def _mark(kind: str) -> Tag:
+    path = "M4.5 10.5l3.5 3.5 7.5-8" if kind == "well" else "M10 4v7.5M10 15v.5"
+    mark = element("path", d=path)
+    return element("svg", mark, class_=f"mark {kind}", viewBox="0 0 20 20", aria_hidden="true")
+
+
+def quota(shown: Shown) -> Tag:
+    """The day's units: a gauge, and the time to midnight."""
+    share = shown.used / shown.limit
+    kind = "full" if not shown.left else "high" if share >= NEARLY else "fine"
+    words = {"full": "Used up", "high": "Nearly used up", "fine": ""}[kind]
+    told = f"{count(shown.used)} of {count(shown.limit)} prompts used today"
+    left = count(shown.left)
+    midnight = moment(shown.midnight, shown.zone, f"midnight in {shown.zone.key}")
+    return tags.div(
+        tags.div(
+            charts.gauge(share, kind, told),
+            tags.p(
+                tags.strong(left, class_="long" if len(left) > 6 else ""),
+                tags.span("left"),
+                class_="dial",
+            ),
+            class_="gauge-box",
+        ),
+        tags.p(told, class_="lead"),
+        tags.p(words, class_=f"word {kind}") if words else "",
+        tags.p("A new day begins in ", age(shown.midnight - shown.now), ", at ", midnight, "."),
+        id="quota",
+    )
+
+
+def states(shown: Shown) -> Tag:
+    """How many prompts are in each state, and how long the oldest waits."""
+    tiles = [
+        tags.li(
+            tags.span(state_icon(state), sentence(state.value), class_="name"),
+            tags.strong(count(shown.prompts[state])),
+            tags.span(_MEANINGS[state], class_="meaning"),
+            class_=f"tile {state.value}",
+        )
+        for state in State
+    ]
+    waiting: list[str | Tag] = ["Nothing waits."]
+    if shown.waiting:
+        waiting = [
+            tags.strong(count(shown.waiting, "prompt")),
+            " not finished",
+            *_oldest(shown),
+            ".",
+        ]
+    return tags.div(tags.ul(*tiles, class_="tiles"), tags.p(*waiting, class_="lead"), id="states")
+
+
+def _oldest(shown: Shown) -> tuple[str | Tag, ...]:
+    if shown.oldest is None:
+        return ()
+    words = ago(shown.now - shown.oldest)
+    return ("; the oldest was accepted ", moment(shown.oldest, shown.zone, words))
+
+
+def traffic(shown: Shown) -> Tag:
+    """What was accepted, delivered and failed in the last hour."""
+    highest = max(max(m.accepted, m.delivered, m.failed) for m in shown.minutes)
+    totals = [
+        (State.ACCEPTED, sum(m.accepted for m in shown.minutes)),
+        (State.DELIVERED, sum(m.delivered for m in shown.minutes)),
+        (State.FAILED, sum(m.failed for m in shown.minutes)),
+    ]
+    rows = [
+        tags.li(tags.span(state_icon(state), sentence(state.value)), tags.strong(count(total)))
+        for state, total in totals
+    ]
+    top = f"highest: {count(highest)} a minute" if highest else "nothing yet"
+    return _figure(
+        "traffic",
+        tags.ul(*rows),
+        charts.traffic(shown.minutes, _times(shown), _unknown(shown)),
+        top,
+    )
+
+
+def latency(shown: Shown) -> Tag:
+    """How long it took from accepted to delivered in the last hour."""
+    pair = charts.hour_latency(shown.minutes)
+    values = [took(value) for value in pair] if pair else ["–", "–"]
+    names = [("median", "Median"), ("p95", "95th percentile")]
+    rows = [
+        tags.li(tags.span(tags.span(class_=f"key {kind}"), name), tags.strong(value))
+        for (kind, name), value in zip(names, values, strict=True)
+    ]
+    highest = charts.highest_p95(shown.minutes)
+    top = f"highest: {took(highest)}" if highest else "nothing yet"
+    return _figure(
+        "latency",
+        tags.ul(*rows),
+        charts.latency(shown.minutes, _times(shown), _unknown(shown)),
+        top,
+    )
+
+
+def _figure(name: str, legend: Tag, chart: Tag, top: str) -> Tag:
+    plot = tags.div(
+        chart, tags.p(tags.span("1 h ago"), tags.span(top), tags.span("now"), class_="axis")
+    )
+    return tags.div(legend, plot, id=name, class_="figure")
+
+
+def _unknown(shown: Shown) -> int:
+    """How many of the minutes were over before the daemon was started."""
+    return sum(minute.start + 60 <= shown.started for minute in shown.minutes)
+
+
+def _times(shown: Shown) -> list[str]:
+    return [clock_time(minute.start, minute.start, shown.zone) for minute in shown.minutes]
+
+
+def cost(shown: Shown) -> Tag:
+    """What a try costs."""
+    return tags.p(
+        "It is asked and delivered like any other, and takes one of today’s ",
+        f"{count(shown.limit)} prompts; {count(shown.left)} are left.",
+        id="cost",
+        class_="note",
+    )
+
+
+def _redrive_all(shown: Shown) -> Tag:
+    failed = shown.prompts[State.FAILED]
+    button = element(
+        "button", "Redrive all failed", type="button", id="redrive-all", data_count=str(failed)
+    )
+    return tags.span(button if failed else "", id="redrive-all-place", class_="scripted")
+
+
+def about(shown: Shown) -> Tag:
+    """What runs here, and since when."""
+    started = moment(shown.started, shown.zone, clock_time(shown.started, shown.now, shown.zone))
+    return tags.p(
+        tags.span(f"ChatGPT Source {shown.version}"),
+        tags.span("up ", age(shown.now - shown.started), ", since ", started),
+        tags.span(f"times in {shown.zone.key}"),
+        id="about",
+    )

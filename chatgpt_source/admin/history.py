@@ -1,0 +1,126 @@
+"""The last hour, minute by minute: what was accepted, delivered and failed, and how long it took.
+
+It lives in memory and is bounded: 60 minutes, each with a histogram of at most `_BUCKETS` counts.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from math import floor, log
+
+from attrs import define, field
+from twisted.internet.interfaces import IReactorTime
+
+from chatgpt_source.prompt import State
+from chatgpt_source.watch import Watcher
+
+MINUTES = 60
+_GROWTH = 1.08
+"""How much larger a bucket is than the one before it: a quantile is off by 4 % at most."""
+_LEAST = 0.001
+_BUCKETS = 300
+"""Buckets of 1 ms to over a hundred days."""
+
+
+@define
+class Latencies:
+    """How long things took, as counts in buckets that grow with the duration."""
+
+    _counts: Counter[int] = field(factory=Counter)
+
+    def add(self, seconds: float) -> None:
+        """Count one duration."""
+        bucket = floor(log(max(seconds, _LEAST) / _LEAST) / log(_GROWTH))
+        self._counts[min(bucket, _BUCKETS - 1)] += 1
+
+    def quantile(self, share: float) -> float | None:
+        """The duration, in seconds, that `share` (0 to 1) of all did not exceed; None if none."""
+        rank = share * self._counts.total()
+        seen = 0
+        for bucket in sorted(self._counts):
+            seen += self._counts[bucket]
+            if seen >= rank:
+                return float(_LEAST * _GROWTH ** (bucket + 0.5))
+        return None
+
+    def __add__(self, other: "Latencies") -> "Latencies":
+        return Latencies(self._counts + other._counts)
+
+
+@define
+class Minute:
+    """What happened in a stretch of time: one minute, or some put together.
+
+    Attributes:
+        start: When it began.
+        latencies: From accepted to delivered.
+    """
+
+    start: float
+    accepted: int = 0
+    delivered: int = 0
+    failed: int = 0
+    latencies: Latencies = field(factory=Latencies)
+
+
+def together(minutes: Sequence[Minute]) -> Minute:
+    """Some minutes, one or more, as one stretch."""
+    whole = Minute(minutes[0].start)
+    for minute in minutes:
+        whole.accepted += minute.accepted
+        whole.delivered += minute.delivered
+        whole.failed += minute.failed
+        whole.latencies += minute.latencies
+    return whole
+
+
+class History(Watcher):
+    """Counts what happens, and forgets what is over an hour old.
+
+    Args:
+        clock: The time.
+    """
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._minutes: dict[int, Minute] = {}
+
+    def accepted(self, *, prompt_id: str, now: float) -> None:
+        """A prompt was accepted."""
+        self._now().accepted += 1
+
+    def moved(
+        self,
+        *,
+        prompt_id: str,
+        state: State,
+        now: float,
+        accepted: float,
+    ) -> None:
+        """A prompt was delivered or set aside."""
+        if state is State.DELIVERED:
+            minute = self._now()
+            minute.delivered += 1
+            minute.latencies.add(now - accepted)
+        elif state is State.FAILED:
+            self._now().failed += 1
+
+    def minutes(self) -> list[Minute]:
+        """The last 60 minutes, the oldest first; the last is the one under way."""
+        last = self._number()
+        return [
+            self._minutes.get(number) or Minute(number * 60.0)
+            for number in range(last - MINUTES + 1, last + 1)
+        ]
+
+    def _number(self) -> int:
+        return floor(self._clock.seconds() / 60)
+
+    def _now(self) -> Minute:
+        number = self._number()
+        minute = self._minutes.get(number)
+        if minute is None:
+            minute = self._minutes[number] = Minute(number * 60.0)
+            for other in [*self._minutes]:  # also those ahead of a clock that was put back
+                if not number - MINUTES < other <= number:
+                    del self._minutes[other]
+        return minute

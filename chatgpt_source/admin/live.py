@@ -1,0 +1,117 @@
+"""The page and its stream of events, as the admin site serves them."""
+
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.web.template import Tag
+
+from chatgpt_source.admin import fragments
+from chatgpt_source.admin.facts import Facts
+from chatgpt_source.admin.history import History
+from chatgpt_source.admin.page import HEADERS, MEDIA_TYPE, document, render
+from chatgpt_source.admin.status import Status
+from chatgpt_source.admin.stream import Fragments, Streams
+from chatgpt_source.admin.view import Query, read_query
+from chatgpt_source.prompt import Answer, CallError, State
+from chatgpt_source.watch import Asked, Sent, Watcher
+from chatgpt_source.web import BoundedRequest, Problem
+
+
+class Live(Watcher):
+    """Answers for the page; what it watches makes those who look at it see what is new.
+
+    Args:
+        clock: The time.
+        status: What is well and what is not.
+        history: The last hour.
+    """
+
+    def __init__(self, clock: IReactorTime, status: Status, history: History) -> None:
+        self._clock = clock
+        self._facts = Facts(status, history, clock.seconds())
+        self._streams = Streams(clock, self._render)
+
+    async def page(self, request: BoundedRequest) -> None:
+        """Answer `GET /`."""
+        query = read_query(request.args)
+        shown, picked = await self._facts.shown(), await self._facts.picked(query)
+        request.answer(200, await document(shown, picked), HEADERS, MEDIA_TYPE)
+
+    async def events(self, request: BoundedRequest) -> None:
+        """Answer `GET /api/events`: a stream that lasts.
+
+        Raises:
+            Problem: 503 if too many are open; 403 if another site's page would take one up.
+        """
+        if request.getHeader("sec-fetch-site") not in {None, "same-origin"}:
+            raise Problem(403, "another site's page must not open this")
+        self._streams.open(request, read_query(request.args))
+
+    def stop(self) -> None:
+        """End all streams at once."""
+        self._streams.close()
+
+    async def _render(self, queries: AbstractSet[Query]) -> Mapping[Query, Fragments]:
+        if not queries:
+            return {}
+        shown = await self._facts.shown()
+        shared = await _html(fragments.shared(shown))
+        rendered = {}
+        for query in queries:
+            await deferLater(self._clock, 0)  # many take a while: let others have their turn
+            picked = await self._facts.picked(query)
+            rendered[query] = {**shared, **await _html(fragments.own(shown, picked))}
+        return rendered
+
+    # What makes viewers see what is new.
+
+    def accepted(self, *, prompt_id: str, now: float) -> None:
+        """Touch."""
+        self._streams.touch()
+
+    def asked(
+        self,
+        *,
+        prompt_id: str,
+        attempt: int,
+        outcome: Asked,
+        seconds: float,
+        waited: float | None,
+        answer: Answer | None,
+        error: CallError | None,
+    ) -> None:
+        """Touch."""
+        self._streams.touch()
+
+    def sent(
+        self,
+        *,
+        prompt_id: str,
+        attempt: int,
+        outcome: Sent,
+        seconds: float,
+        error: CallError | None,
+    ) -> None:
+        """Touch."""
+        self._streams.touch()
+
+    def moved(
+        self,
+        *,
+        prompt_id: str,
+        state: State,
+        now: float,
+        accepted: float,
+    ) -> None:
+        """Touch."""
+        self._streams.touch()
+
+    def redriven(self, *, prompt_id: str, state: State, now: float) -> None:
+        """Touch."""
+        self._streams.touch()
+
+
+async def _html(parts: Mapping[str, Tag]) -> Fragments:
+    return {id_: await render(tag) for id_, tag in parts.items()}

@@ -1,0 +1,148 @@
+"use strict";
+document.documentElement.classList.add("js");
+const find = (id) => document.getElementById(id);
+const HERE = location.origin + location.pathname; // without the credentials an address may hold
+const QUIET = 15000; // ms without a word after which the connection counts as lost; it beats every 5 s
+let [source, heard, wasLive] = [null, 0, null];
+
+// Makes `old` what `fresh` is and touches only what differs: focus, scroll and selection stay.
+function morph(old, fresh) {
+  if (old.nodeName !== fresh.nodeName) return old.replaceWith(fresh);
+  if (old.nodeValue !== fresh.nodeValue) old.nodeValue = fresh.nodeValue;
+  if (old.nodeType !== Node.ELEMENT_NODE) return;
+  for (const name of old.getAttributeNames()) {
+    if (!fresh.hasAttribute(name)) old.removeAttribute(name);
+  }
+  for (const { name, value } of fresh.attributes) {
+    if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+  }
+  const wanted = new Set([...fresh.children].map((child) => child.id));
+  for (const child of [...old.children]) if (child.id && !wanted.has(child.id)) child.remove();
+  const known = new Map([...old.children].map((child) => [child.id, child]));
+  let at = old.firstChild;
+  for (const child of [...fresh.childNodes]) {
+    const same = child.id ? known.get(child.id) : at && !at.id && at;
+    if (same && same === at) at = at.nextSibling;
+    else old.insertBefore(same || child, at);
+    if (same) morph(same, child);
+  }
+  for (let next; at; at = next) {
+    next = at.nextSibling;
+    at.remove();
+  }
+}
+
+function swap(fragments) {
+  const focused = document.activeElement;
+  const section = focused.closest("section");
+  for (const [id, html] of Object.entries(fragments)) {
+    const template = document.createElement("template");
+    template.innerHTML = html;
+    if (find(id)) morph(find(id), template.content.firstElementChild);
+  }
+  if (!focused.isConnected && section) section.querySelector("h2").focus();
+  document.title = find("health").dataset.title;
+}
+
+function live(isLive) {
+  if (isLive === wasLive) return;
+  wasLive = isLive;
+  const time = new Date().toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  find("live").className = isLive ? "live" : "live off";
+  find("live-text").textContent = isLive ? "Live" : `Not live since ${time}; trying again`;
+}
+
+function connect() {
+  if (source) source.close();
+  heard = Date.now();
+  source = new EventSource(`${HERE}api/events${location.search}`);
+  source.onmessage = (event) => {
+    heard = Date.now();
+    live(true);
+    swap(JSON.parse(event.data));
+  };
+  source.onerror = () => live(false);
+}
+
+function go(address) {
+  history.pushState(null, "", address);
+  connect();
+}
+
+function say(id, textContent, good = true) {
+  Object.assign(find(id), { textContent, className: good ? "" : "bad" });
+}
+
+async function post(path, body, headers = {}) {
+  headers = { "X-Requested-With": "chatgpt-source", ...headers };
+  try {
+    const response = await fetch(HERE + path, { method: "POST", body, headers });
+    const told = await response.json().catch(() => ({}));
+    return { good: response.ok, told, detail: told.detail || `HTTP status ${response.status}` };
+  } catch {
+    return { good: false, told: {}, detail: "the daemon can’t be reached" };
+  }
+}
+
+// A button that is `aria-disabled` keeps the focus, as one that is `disabled` would not.
+async function busy(button, work) {
+  if (button.ariaDisabled === "true") return;
+  button.ariaDisabled = "true";
+  await work();
+  button.ariaDisabled = null;
+}
+
+async function redrive(id) {
+  const { good, detail } = await post(`api/prompts/${encodeURIComponent(id)}/redrive`);
+  const told = good ? "is taken up again" : `was not redriven: ${detail}`;
+  say("said", `Prompt ${id.slice(0, 8)} ${told}.`, good);
+}
+
+async function send() {
+  say("sent", "");
+  const type = { "Content-Type": "text/plain; charset=utf-8" };
+  const { good, told, detail } = await post("api/prompts", find("text").value, type);
+  if (!good) return say("sent", `Not accepted: ${detail}.`, false);
+  say("sent", `Accepted as ${told.id.slice(0, 8)}.`);
+  find("text").value = "";
+  const query = new URLSearchParams(location.search);
+  query.set("prompt", told.id);
+  go(`?${query}`);
+}
+
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a[data-live]");
+  if (link && wasLive && !(event.ctrlKey || event.metaKey || event.shiftKey)) {
+    event.preventDefault();
+    go(link.search || "?");
+    if (link.hash === "#try") find("try").scrollIntoView({ block: "nearest" });
+  }
+  const button = event.target.closest("button[data-redrive]");
+  if (button) busy(button, () => redrive(button.dataset.redrive));
+  if (event.target.id === "redrive-all") {
+    find("sure-count").textContent = event.target.dataset.count;
+    find("sure").returnValue = "no";
+    find("sure").showModal();
+  }
+});
+find("sure").addEventListener("close", async () => {
+  if (find("sure").returnValue !== "yes") return;
+  say("said", "Redriving …");
+  const { good, detail } = await post("api/redrive");
+  say("said", good ? detail : `Not redriven: ${detail}.`, good);
+});
+find("form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  busy(find("send"), send);
+});
+find("text").addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) find("form").requestSubmit();
+});
+addEventListener("popstate", connect);
+document.addEventListener("visibilitychange", () => (document.hidden ? source.close() : connect()));
+setInterval(() => {
+  const lost = source.readyState === EventSource.CLOSED || Date.now() - heard > QUIET;
+  if (!document.hidden && lost) connect(live(false));
+}, 3000);
+find("live-text").textContent = "Connecting …";
+connect();

@@ -1,0 +1,59 @@
+"""The status page: the template, the style, the script, and what a browser is told about them."""
+
+from base64 import b64encode
+from hashlib import sha256
+from pathlib import Path
+
+from twisted.web.template import Flattenable, Tag, XMLString, flattenString
+
+from chatgpt_source.admin import fragments
+from chatgpt_source.admin.view import Picked, Shown
+
+_FOLDER = Path(__file__).parent
+STYLE = (_FOLDER / "page.css").read_text(encoding="utf-8")
+SCRIPT = (_FOLDER / "page.js").read_text(encoding="utf-8")
+_TEMPLATE = XMLString((_FOLDER / "page.xml").read_text(encoding="utf-8")).load()
+
+
+def _hash(text: str) -> str:
+    """A source expression that allows this text alone (Content Security Policy 3, 2.3.1)."""
+    return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode('ascii')}'"
+
+
+HEADERS = {
+    "Content-Security-Policy": (
+        f"default-src 'none'; style-src {_hash(STYLE)}; script-src {_hash(SCRIPT)};"
+        " connect-src 'self'; img-src data:; form-action 'none'; frame-ancestors 'none';"
+        " base-uri 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+"""What keeps the page to itself, and everybody else out of it."""
+MEDIA_TYPE = "text/html; charset=utf-8"
+
+
+async def document(shown: Shown, picked: Picked) -> bytes:
+    """The whole page."""
+    parts: dict[str, Flattenable] = {
+        **fragments.shared(shown),
+        **fragments.own(shown, picked),
+        "model": shown.model,
+        "base": shown.base,
+        "target": shown.target,
+    }
+    html = await flattenString(None, Tag("")(*_TEMPLATE).fillSlots(**parts))
+    # Put in by hand: the template would escape what HTML reads verbatim.
+    head, _, rest = html.partition(b"<style></style>")
+    body, _, end = rest.rpartition(b"<script></script>")
+    style, script = (f"<{n}>{t}</{n}>" for n, t in (("style", STYLE), ("script", SCRIPT)))
+    return b"".join([b"<!DOCTYPE html>\n", head, style.encode(), body, script.encode(), end])
+
+
+async def render(tag: Tag) -> str:
+    """One fragment."""
+    return (await flattenString(None, tag)).decode("utf-8")

@@ -1,0 +1,97 @@
+"""Takes failed prompts up again, one or all."""
+
+from collections.abc import Sequence
+
+from attrs import define, field
+from twisted.internet.defer import Deferred, FirstError, gatherResults
+from twisted.internet.interfaces import IReactorTime
+
+from chatgpt_source.journal import Journal, Record
+from chatgpt_source.log import get_logger
+from chatgpt_source.pipeline import Pipeline
+from chatgpt_source.prompt import NotRedriven, QuotaUsedUp, State
+from chatgpt_source.watch import Watcher
+
+log = get_logger(__name__)
+
+STEP = 100
+"""Failed prompts that are looked at together: they share a commit."""
+
+
+@define
+class Redriver:
+    """Takes failed prompts up again, and tells whoever watches.
+
+    Args:
+        clock: The time.
+        journal: Where they are.
+        pipeline: Woken for them.
+        watcher: Told of each.
+    """
+
+    _clock: IReactorTime
+    _journal: Journal
+    _pipeline: Pipeline
+    _watcher: Watcher
+    _under_way: bool = field(init=False, default=False)
+
+    async def one(self, prompt_id: str) -> State:
+        """Take one up again; returns the state it is in now.
+
+        Raises:
+            NotRedriven: If it is no failed prompt.
+            QuotaUsedUp: If it is to be asked again and the day has no unit left.
+            JournalUnavailable: If the journal can't be written.
+        """
+        now = self._clock.seconds()
+        state = await self._journal.redrive(prompt_id, now)
+        log.info("redriven: id={id}, it is {state} again", id=prompt_id, state=state.value)
+        self._watcher.redriven(prompt_id=prompt_id, state=state, now=now)
+        self._pipeline.redriven()
+        return state
+
+    async def all(self) -> tuple[int, int]:
+        """Take up again all that have failed by now.
+
+        Returns:
+            How many were, and how many were not because the day has no unit left.
+
+        Raises:
+            NotRedriven: If this is under way already.
+            JournalUnavailable: If the journal can't be written.
+        """
+        if self._under_way:
+            raise NotRedriven("all failed prompts are being redriven already")
+        self._under_way = True
+        try:
+            return await self._all()
+        finally:
+            self._under_way = False
+
+    async def _all(self) -> tuple[int, int]:
+        done = refused = 0
+        before = None
+        while page := await self._journal.latest(State.FAILED, before, STEP):
+            before = page[-1].position
+            outcomes = await self._together(page)
+            done += outcomes.count(True)
+            refused += outcomes.count(False)
+        return done, refused
+
+    async def _together(self, page: Sequence[Record]) -> list[bool | None]:
+        tries = [Deferred.fromCoroutine(self._try(record.id)) for record in page]
+        try:
+            return await gatherResults(tries, consumeErrors=True)
+        except FirstError as error:
+            error.subFailure.raiseException()
+            raise
+
+    async def _try(self, prompt_id: str) -> bool | None:
+        """Whether it was taken up again; None if it no longer was a failed one."""
+        try:
+            await self.one(prompt_id)
+        except QuotaUsedUp:
+            return False
+        except NotRedriven:
+            return None
+        return True

@@ -1,0 +1,173 @@
+"""The live page's streams of server-sent events: few, of bounded memory, and never in the way.
+
+When something happened, what changed since a viewer's last event is rendered and sent to it; what
+happens meanwhile rides the next round. A viewer that does not read is skipped, then dropped.
+"""
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Set as AbstractSet
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
+from zope.interface import implementer
+
+from chatgpt_source.admin.view import Query
+from chatgpt_source.log import get_logger, log_unexpected
+from chatgpt_source.web import BoundedRequest, Problem
+
+log = get_logger(__name__)
+
+MOST = 32
+"""Streams that may be open at once."""
+SPACING = 0.4
+"""Seconds from the end of one round to the start of the next, at the least."""
+SHARE = 5
+"""Rounds may take one part in so many of the time: the longer one took, the later the next."""
+GATHER = 0.1
+"""Seconds from the first thing that happens to the round that shows it, at the least."""
+BEAT = 5.0
+"""Seconds between two rounds at the most: ages grow, and a viewer is to know that we live."""
+SLOW = 30.0
+"""Seconds that a viewer may leave what was sent unread."""
+
+HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", "X-Accel-Buffering": "no"}
+
+Fragments = Mapping[str, str]
+"""The HTML of each fragment, by its id."""
+Render = Callable[[AbstractSet[Query]], Awaitable[Mapping[Query, Fragments]]]
+"""Renders what each query shows."""
+
+
+@implementer(IPushProducer)
+@define(eq=False)
+class Stream:
+    """One viewer's stream.
+
+    Attributes:
+        query: What it looks at.
+        paused: Since when it has not read what was sent; None if it has.
+    """
+
+    query: Query
+    _request: BoundedRequest
+    _clock: IReactorTime
+    _resumed: Callable[[], None]
+    paused: float | None = field(init=False, default=None)
+    _sent: Fragments = field(init=False, factory=dict)
+
+    def send(self, fragments: Fragments) -> None:
+        """Send what changed; an empty event, which is a sign of life, if nothing did."""
+        changed = {id_: html for id_, html in fragments.items() if self._sent.get(id_) != html}
+        self._sent = fragments
+        self._request.send(f"data: {json.dumps(changed)}\n\n".encode("ascii"))
+
+    def pauseProducing(self) -> None:
+        """Take note that what was sent is not read."""
+        self.paused = self._clock.seconds()
+
+    def resumeProducing(self) -> None:
+        """Take note that it is."""
+        self.paused = None
+        self._resumed()
+
+    def stopProducing(self) -> None:
+        """The connection is lost, which its request is told, too."""
+
+    def close(self) -> None:
+        """End at once, whatever is unread."""
+        self._request.abort()
+
+
+class Streams:
+    """All open streams, and when they are sent something.
+
+    Args:
+        clock: The time.
+        render: Renders what the streams show.
+    """
+
+    def __init__(self, clock: IReactorTime, render: Render) -> None:
+        self._clock = clock
+        self._render = render
+        self._open: set[Stream] = set()
+        self._next: IDelayedCall | None = None
+        self._rounding = False
+        self._touched = False
+        self._pause = SPACING
+        self._ended = float("-inf")
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def open(self, request: BoundedRequest, query: Query) -> None:
+        """Begin a stream, which lasts until one side ends it.
+
+        Raises:
+            Problem: 503 if too many are open.
+        """
+        if len(self._open) >= MOST:
+            told = (
+                f"{MOST} pages are live already: close one, or reload this one to see what is new"
+            )
+            raise Problem(503, told, {"Retry-After": "10"})
+        stream = Stream(query, request, self._clock, self.touch)
+        self._open.add(stream)
+        request.notifyFinish().addBoth(self._closed, stream)
+        request.begin(HEADERS, stream)
+        request.send(b"retry: 2000\n\n")
+        self.touch()
+
+    def touch(self) -> None:
+        """Something happened: whoever looks shall see it soon."""
+        self._touched = True
+        if self._open and not self._rounding:
+            self._round_in(max(GATHER, self._ended + self._pause - self._clock.seconds()))
+
+    def close(self) -> None:
+        """End all streams at once."""
+        for stream in [*self._open]:
+            stream.close()
+        self._open.clear()
+        self._cancel()
+
+    def _closed(self, _: object, stream: Stream) -> None:
+        self._open.discard(stream)
+        if not self._open:
+            self._cancel()
+
+    def _round_in(self, seconds: float) -> None:
+        at = self._clock.seconds() + seconds
+        if self._next is not None and self._next.active():
+            if self._next.getTime() > at:
+                self._next.reset(seconds)
+            return
+        self._next = self._clock.callLater(seconds, self._start)
+
+    def _cancel(self) -> None:
+        if self._next is not None and self._next.active():
+            self._next.cancel()
+
+    def _start(self) -> None:
+        Deferred.fromCoroutine(self._round()).addErrback(
+            lambda failure: log_unexpected(log, "a round of the live page", failure)
+        )
+
+    async def _round(self) -> None:
+        begun = self._clock.seconds()
+        for stream in [*self._open]:
+            if stream.paused is not None and begun - stream.paused > SLOW:
+                stream.close()
+        self._rounding, self._touched = True, False
+        try:
+            ready = {stream for stream in self._open if stream.paused is None}
+            rendered = await self._render({stream.query for stream in ready})
+            for stream in ready & self._open:
+                stream.send(rendered[stream.query])
+        finally:
+            self._rounding = False
+            self._ended = self._clock.seconds()
+            self._pause = max(SPACING, SHARE * (self._ended - begun))
+            if self._open:
+                self._round_in(self._pause if self._touched else max(BEAT, self._pause))

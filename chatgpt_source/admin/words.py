@@ -1,0 +1,70 @@
+"""How the page words instants, durations and counts. Pure."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from twisted.web.template import Tag, tags
+
+
+def count(number: int, one: str = "", many: str = "") -> str:
+    """A number with its digits in groups, and with the noun that goes with it, if one does."""
+    noun = one if number == 1 else many or f"{one}s"
+    return f"{number:,} {noun}" if one else f"{number:,}"
+
+
+def age(seconds: float) -> str:
+    """A duration as people say it: `0 s`, `12 s`, `3 min`, `2 h 5 min`, `4 d 1 h`."""
+    whole = max(0, int(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    minutes, hours, days = whole // 60, whole // 3600, whole // 86400
+    if hours < 1:
+        return f"{minutes} min"
+    if days < 1:
+        return _two(hours, "h", minutes % 60, "min")
+    return _two(days, "d", hours % 24, "h")
+
+
+def ago(seconds: float) -> str:
+    """How long something is past: `just now`, `12 s ago`."""
+    return f"{age(seconds)} ago" if seconds >= 1 else "just now"
+
+
+def _two(large: int, unit: str, small: int, subunit: str) -> str:
+    return f"{large} {unit} {small} {subunit}" if small else f"{large} {unit}"
+
+
+def took(seconds: float) -> str:
+    """A duration that was measured: `4 ms`, `0.42 s`, `3.1 s`, `12 s`, then as an age."""
+    if seconds < 0.1:
+        return f"{max(0, round(seconds * 1000))} ms"
+    if seconds < 0.995:
+        return f"{seconds:.2f} s"
+    return f"{seconds:.1f} s" if seconds < 10 else age(seconds)
+
+
+def clock_time(instant: float, now: float, zone: ZoneInfo, form: str = "%H:%M") -> str:
+    """An instant as people in a zone say it: the time, with the date unless it is today's."""
+    local, today = (datetime.fromtimestamp(each, zone) for each in (instant, now))
+    return local.strftime(form if local.date() == today.date() else f"%Y-%m-%d {form}")
+
+
+def moment(instant: float, zone: ZoneInfo, text: str) -> Tag:
+    """A `time` element: machines read the instant, people the text, and the second in its title."""
+    local = datetime.fromtimestamp(instant, zone)
+    return tags.time(
+        text, datetime=local.isoformat(timespec="seconds"), title=f"{local:%Y-%m-%d %H:%M:%S %Z}"
+    )
+
+
+def with_code(text: str) -> Iterator[str | Tag]:
+    """A text whose `settings` stand between backticks, with these as `code` elements."""
+    for number, part in enumerate(text.split("`")):
+        if part:
+            yield tags.code(part) if number % 2 else part
+
+
+def sentence(text: str) -> str:
+    """A reason as a sentence of its own, without the stop."""
+    return text[:1].upper() + text[1:]

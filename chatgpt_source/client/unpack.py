@@ -1,0 +1,61 @@
+"""Bodies that come packed with gzip, unpacked in bounded memory."""
+
+import zlib
+from typing import Any
+
+from twisted.internet.interfaces import IProtocol
+from twisted.internet.protocol import connectionDone
+from twisted.python.components import proxyForInterface
+from twisted.python.failure import Failure
+from twisted.web.client import ResponseFailed
+from twisted.web.iweb import UNKNOWN_LENGTH, IResponse
+
+PIECE = 64 * 2**10
+"""Bytes that are unpacked at a time."""
+
+
+class BadlyPacked(Exception):
+    """A body that is not what gzip makes (RFC 1952)."""
+
+
+def unpacked(response: Any) -> Any:
+    """A response whose body is not packed any more, if it was, once, with gzip.
+
+    treq would do it: but all that a piece holds at once, and as often as the peer says it packed
+    it, so that a few hundred bytes can take gigabytes. What is packed otherwise stays as it is.
+    """
+    codings = b",".join(response.headers.getRawHeaders(b"Content-Encoding", []))
+    response.headers.removeHeader(b"Content-Encoding")
+    return _Unpacked(response) if codings.strip().lower() in {b"gzip", b"x-gzip"} else response
+
+
+class _Unpacked(proxyForInterface(IResponse)):  # type: ignore[misc]
+    def __init__(self, response: Any) -> None:
+        self.original = response
+        self.length = UNKNOWN_LENGTH
+
+    def deliverBody(self, protocol: Any) -> None:
+        self.original.deliverBody(_Unpacking(protocol))
+
+
+class _Unpacking(proxyForInterface(IProtocol)):  # type: ignore[misc]
+    def __init__(self, protocol: Any) -> None:
+        self.original = protocol
+        self._inflate: Any = None
+
+    def dataReceived(self, data: bytes) -> None:
+        while data:
+            if self._inflate is None or self._inflate.eof:  # there may be several, one by one
+                self._inflate = zlib.decompressobj(16 + zlib.MAX_WBITS)
+            try:
+                piece = self._inflate.decompress(data, PIECE)
+            except zlib.error:
+                raise ResponseFailed([Failure(BadlyPacked())]) from None
+            data = self._inflate.unconsumed_tail or self._inflate.unused_data
+            if piece:
+                self.original.dataReceived(piece)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._inflate is not None and not self._inflate.eof:
+            reason = Failure(ResponseFailed([Failure(BadlyPacked()), reason]))
+        self.original.connectionLost(reason)

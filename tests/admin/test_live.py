@@ -1,0 +1,121 @@
+"""The page as the admin site serves it, and what reaches its stream."""
+
+import json
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred
+
+from chatgpt_source.admin import facts
+from chatgpt_source.admin.page import HEADERS
+from chatgpt_source.prompt import Hold, Rejected
+from tests.admin.common import AdminTestCase
+from tests.admin.test_page import Reader
+from tests.admin.test_stream import Viewer
+
+
+class LiveTestCase(AdminTestCase):
+    def page(self, query: str = "") -> str:
+        answer = self.get(f"/{query}")
+        self.assertEqual(answer.status, 200)
+        return Reader(answer.body.decode()).text
+
+    def view(self, query: bytes = b"") -> Viewer:
+        viewer = Viewer(self.back, query, b"localhost")
+        self.addCleanup(viewer.hang_up)
+        return viewer
+
+
+class PageTests(LiveTestCase):
+    def test_headers(self) -> None:
+        answer = self.get("/")
+        for name, value in HEADERS.items():
+            self.assertEqual(answer.headers[name.lower()], value)
+        self.assertEqual(answer.headers["content-type"], "text/html; charset=utf-8")
+        self.assertEqual(self.get("/?state=failed").status, 200)
+
+    def test_what_it_shows(self) -> None:
+        prompt_id = self.ask(b"a secret prompt").json["id"]
+        self.model.answer(Rejected("the model answered 400: it refuses this prompt", status=400))
+        text = self.page(f"?state=failed&prompt={prompt_id}")
+        self.assertIn("All is well.", text)
+        self.assertIn("the model answered 400: it refuses this prompt", text)
+        self.assertIn(f"The way of {prompt_id}", text)
+        self.assertNotIn("secret", text)
+        self.assertIn("No prompt is delivered.", self.page("?state=delivered"))
+
+    def test_a_trouble(self) -> None:
+        self.ask()
+        self.model.answer(Hold("the model answered 401: check `token`", status=401))
+        self.assertIn("The model answered 401 (since 12:00): check token", self.page())
+
+    def test_a_journal_that_can_not_be_read(self) -> None:
+        self.ask()
+        self.page()
+        self.opened.connection.close()
+        text = self.page("?prompt=x")
+        self.assertIn("The journal can't be read", text)
+        self.assertIn("1 of 3 prompts used today", text)  # as last known
+
+    def test_a_journal_that_does_not_answer(self) -> None:
+        self.patch(cast(Any, self.journal), "tally", lambda _: Deferred())
+        self.patch(cast(Any, self.journal), "latest", lambda *_: Deferred())
+        self.site = self.back
+        self.connect()
+        self.channel.dataReceived(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        for _ in range(2):
+            self.clock.advance(facts.PATIENCE)
+        body = self.transport.value().decode()
+        self.assertIn("The journal can't be read: it does not answer", body)
+        self.assertIn("The journal can't be read now.", body)
+
+
+class EventsTests(LiveTestCase):
+    def test_the_way_of_a_prompt_as_it_happens(self) -> None:
+        prompt_id = str(self.ask().json["id"])
+        viewer = self.view(f"?prompt={prompt_id}".encode())
+        self.pass_time(1)
+        self.assertIn("Asking the model", viewer.events[-1]["way"])
+        self.model.answer()
+        self.pass_time(1)
+        self.assertIn("Delivering the event", viewer.events[-1]["way"])
+        self.target.answer()
+        self.pass_time(1)
+        self.assertIn(f"Prompt {prompt_id[:8]} is delivered.", viewer.events[-1]["way"])
+        self.assertIn("Delivered", viewer.events[-1]["traffic"])
+
+    def test_everything_that_happens_is_shown_soon(self) -> None:
+        viewer = self.view()
+        self.pass_time(1)
+        steps = (
+            ("accepted", self.ask),
+            ("asked", lambda: self.model.answer(Hold("the model answered 401", status=401))),
+        )
+        for name, step in steps:
+            seen = len(viewer.events)
+            step()
+            self.pass_time(0.6)
+            self.assertGreater(len(viewer.events), seen, name)
+        self.assertIn("The model answered 401", viewer.events[-1]["health"])
+
+    def test_only_what_changed(self) -> None:
+        viewer = self.view()
+        self.pass_time(1)
+        self.assertNotIn("cost", viewer.events[-1] if len(viewer.events) > 1 else {})
+        seen = len(viewer.events)
+        self.pass_time(5)
+        self.assertEqual({*viewer.events[seen]}, {"about", "quota"} & {*viewer.events[seen]})
+
+    def test_a_stop_ends_it(self) -> None:
+        viewer = self.view()
+        self.pass_time(1)
+        self.admin.stop()
+        self.assertTrue(viewer.transport.aborted)
+
+    def test_needs_a_host_as_all_else_does(self) -> None:
+        viewer = Viewer(self.back, b"", b"evil.example")
+        self.addCleanup(viewer.hang_up)
+        self.assertEqual(viewer.status, 403)
+        self.assertNotIn("data:", json.dumps(viewer.transport.value().decode()))
+
+    def test_another_sites_page_takes_none_up(self) -> None:
+        self.assert_problem(self.get("/api/events", Sec_Fetch_Site="cross-site"), 403)

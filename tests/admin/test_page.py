@@ -1,0 +1,301 @@
+"""The page: its fragments, what hostile text becomes in them, and what a browser is told."""
+
+import re
+from base64 import b64encode
+from hashlib import sha256
+from html.parser import HTMLParser
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from chatgpt_source.admin import fragments
+from chatgpt_source.admin.history import Minute
+from chatgpt_source.admin.page import HEADERS, document, render
+from chatgpt_source.admin.view import PAGE, Picked, Query, Shown, read_query
+from chatgpt_source.journal import Record
+from chatgpt_source.prompt import State
+from tests.journal.common import NOON
+
+HOSTILE = "</script><img src=x onerror=alert(1)>\"'&`"
+SHOWN = Shown(
+    now=NOON,
+    started=NOON - 600,
+    zone=ZoneInfo("Europe/Berlin"),
+    version="1.2.3",
+    model="gpt",
+    base="https://model",
+    target="http://target",
+    used=20,
+    limit=100,
+    midnight=NOON + 11 * 3600,
+    prompts={State.ACCEPTED: 2, State.ANSWERED: 1, State.DELIVERED: 1234, State.FAILED: 3},
+    oldest=NOON - 125,
+    troubles=[],
+    minutes=[Minute(NOON - 3540 + 60 * number) for number in range(60)],
+)
+VOID = {"meta", "link", "img", "br", "input"}
+
+
+def record(name: str, state: State, **known: Any) -> Record:
+    parts: dict[str, Any] = {
+        "accepted": NOON - 60,
+        "answered": None,
+        "delivered": None,
+        "asks": 1,
+        "deliveries": 0,
+        "error": None,
+    }
+    return Record(name, state, **{**parts, **known})
+
+
+DELIVERED = record("d" * 36, State.DELIVERED, answered=NOON - 58, delivered=NOON - 57, deliveries=1)
+FAILED = record("f" * 36, State.FAILED, error="the model answered 400: check `model`", position=7)
+PICKED = Picked(Query(), [DELIVERED, FAILED], more=False)
+
+
+class Reader(HTMLParser):
+    """The elements of a document, and its text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attributes: Any) -> None:
+        self.elements.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not {"script", "style"} & {*self.open}:
+            self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+class PageTestCase(SynchronousTestCase):
+    def page(self, shown: Shown = SHOWN, picked: Picked = PICKED) -> str:
+        made = Deferred.fromCoroutine(document(shown, picked))
+        return self.successResultOf(made).decode()
+
+    def read(self, tag: Any) -> Reader:
+        return Reader(self.successResultOf(Deferred.fromCoroutine(render(tag))))
+
+    def text(self, tag: Any) -> str:
+        return " ".join(self.read(tag).text.split())
+
+
+class DocumentTests(PageTestCase):
+    def test_one_document_that_is_whole(self) -> None:
+        page = Reader(self.page())
+        self.assertEqual(page.open, [])
+        ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+        self.assertEqual(len(ids), len(set(ids)))
+        for each in (*fragments.shared(SHOWN), *fragments.own(SHOWN, PICKED)):
+            self.assertIn(each, ids)
+
+    def test_the_policy_allows_what_is_in_it_and_nothing_else(self) -> None:
+        page = self.page()
+        policy = dict(
+            part.strip().split(" ", 1) for part in HEADERS["Content-Security-Policy"].split(";")
+        )
+        for name in ("style", "script"):
+            found = re.findall(f"<{name}>(.*?)</{name}>", page, re.DOTALL)
+            self.assertEqual(len(found), 1)
+            self.assertGreater(len(found[0]), 1000)
+            digest = b64encode(sha256(found[0].encode()).digest()).decode()
+            self.assertEqual(policy[f"{name}-src"], f"'sha256-{digest}'")
+        self.assertEqual(policy["default-src"], "'none'")
+        self.assertEqual(policy["connect-src"], "'self'")
+        for name in ("form-action", "frame-ancestors", "base-uri"):
+            self.assertEqual(policy[name], "'none'")
+
+    def test_nothing_the_policy_forbids(self) -> None:
+        for _, attributes in Reader(self.page()).elements:
+            self.assertNotIn("style", attributes)
+            self.assertNotIn("src", attributes)
+            self.assertEqual([name for name in attributes if name.startswith("on")], [])
+
+    def test_hostile_texts_are_texts(self) -> None:
+        bad = record(HOSTILE, State.FAILED, error=HOSTILE)
+        shown = attrs.evolve(
+            SHOWN, troubles=[HOSTILE], model=HOSTILE, target=HOSTILE, version=HOSTILE
+        )
+        query = Query(State.FAILED, 9, HOSTILE)
+        page = self.page(shown, Picked(query, [bad], more=True, prompt=bad))
+        read = Reader(page)
+        self.assertEqual(read.open, [])
+        self.assertEqual(read.all("img"), [])
+        self.assertEqual(len(read.all("script")), 1)
+        for _, attributes in read.elements:
+            self.assertNotIn("onerror", attributes)
+        self.assertIn(HOSTILE.replace("`", ""), read.text)
+
+    def test_without_the_script(self) -> None:
+        read = Reader(self.page(picked=attrs.evolve(PICKED, more=True)))
+        links = {a.get("id"): a["href"] for a in read.all("a")}
+        self.assertEqual(links["filter-failed"], "?state=failed#prompts")
+        self.assertEqual(links["older"], "?before=7#prompts")
+        self.assertEqual(links[f"show-{FAILED.id}"], f"?prompt={FAILED.id}#try")
+
+
+class QueryTests(SynchronousTestCase):
+    def test_read(self) -> None:
+        query = read_query({b"state": [b"failed"], b"before": [b"12"], b"prompt": [b"an-id"]})
+        self.assertEqual(query, Query(State.FAILED, 12, "an-id"))
+
+    def test_what_makes_no_sense_is_left_out(self) -> None:
+        for bad in (b"", b"\xff", b"-1", "²".encode(), b"9" * 30):
+            query = read_query({b"state": [bad], b"before": [bad], b"prompt": [b""]})
+            self.assertEqual(query, Query())
+
+    def test_a_long_id_is_cut(self) -> None:
+        self.assertEqual(len(read_query({b"prompt": [b"x" * 9999]}).prompt or ""), 100)
+
+    def test_links(self) -> None:
+        query = Query(State.FAILED, 12, "a&b")
+        self.assertEqual(query.link(), "?state=failed&before=12&prompt=a%26b")
+        self.assertEqual(query.link(state=None, before=None), "?prompt=a%26b")
+        self.assertEqual(Query().link(), "?")
+
+
+class HealthTests(PageTestCase):
+    def test_all_is_well(self) -> None:
+        read = self.read(fragments.health(SHOWN))
+        self.assertEqual(read.text, "All is well.")
+        self.assertEqual(read.all("div")[0]["data-title"], "ChatGPT Source")
+
+    def test_troubles_in_words(self) -> None:
+        troubles = ["The model answered 401 (since 12:04): check `token`", "The backlog is full"]
+        read = self.read(fragments.health(attrs.evolve(SHOWN, troubles=troubles)))
+        self.assertIn("401 (since 12:04): check token.", read.text)
+        self.assertEqual(len(read.all("code")), 1)
+        self.assertEqual(len(read.all("p")), 2)
+        self.assertEqual(read.all("div")[0]["data-title"], "(2) ChatGPT Source")
+
+
+class QuotaTests(PageTestCase):
+    def told(self, used: int) -> str:
+        return self.text(fragments.quota(attrs.evolve(SHOWN, used=used)))
+
+    def test_used_left_and_midnight(self) -> None:
+        self.assertEqual(
+            self.told(20),
+            "80left20 of 100 prompts used today"
+            "A new day begins in 11 h, at midnight in Europe/Berlin.",
+        )
+
+    def test_in_words_when_little_is_left(self) -> None:
+        self.assertNotIn("Nearly used up", self.told(79))
+        self.assertIn("Nearly used up", self.told(80))
+        self.assertIn("0left100 of 100 prompts used todayUsed up", self.told(100))
+
+    def test_more_used_than_the_limit_that_was_lowered(self) -> None:
+        self.assertIn("0left150 of 100", self.told(150))
+
+
+class StatesTests(PageTestCase):
+    def test_counts_and_the_oldest(self) -> None:
+        told = self.text(fragments.states(SHOWN))
+        self.assertIn("Accepted2to be asked", told)
+        self.assertIn("Delivered1,234done", told)
+        self.assertIn("3 prompts not finished; the oldest was accepted 2 min ago.", told)
+
+    def test_nothing_waits(self) -> None:
+        shown = attrs.evolve(SHOWN, prompts=dict.fromkeys(State, 0), oldest=None)
+        self.assertIn("Nothing waits.", self.text(fragments.states(shown)))
+
+
+class ListingTests(PageTestCase):
+    def own(self, picked: Picked, name: str) -> Reader:
+        return self.read(fragments.own(SHOWN, picked)[name])
+
+    def test_rows(self) -> None:
+        read = self.own(PICKED, "listing")
+        self.assertEqual(len(read.all("tr")), 3)
+        self.assertIn("dddddddddelivered1 min agoin 3.0 s1 ask, 1 delivery", read.text)
+        self.assertIn("the model answered 400: check model", read.text)
+        self.assertEqual([b["data-redrive"] for b in read.all("button")], [FAILED.id])
+        self.assertIn(
+            {"title": FAILED.id}.items(), [{"title": a["title"]}.items() for a in read.all("a")]
+        )
+
+    def test_nothing(self) -> None:
+        def told(query: Query, **more: Any) -> str:
+            return self.own(Picked(query, [], more=False, **more), "listing").text
+
+        self.assertEqual(told(Query()), "No prompt has come yet.")
+        self.assertEqual(told(Query(State.FAILED)), "No prompt is failed.")
+        self.assertEqual(told(Query(before=3)), "There are no older prompts.")
+        self.assertEqual(told(Query(), readable=False), "The journal can't be read now.")
+
+    def test_the_filter_says_which(self) -> None:
+        links = self.own(Picked(Query(State.FAILED), [], more=False), "filter").all("a")
+        self.assertEqual([a["id"] for a in links if "aria-current" in a], ["filter-failed"])
+        links = self.own(Picked(Query(), [], more=False), "filter").all("a")
+        self.assertEqual([a["id"] for a in links if "aria-current" in a], ["filter-all"])
+
+    def test_pages(self) -> None:
+        def links(picked: Picked) -> list[str | None]:
+            return [a["id"] for a in self.own(picked, "pages").all("a")]
+
+        self.assertEqual(links(PICKED), [])
+        self.assertEqual(links(attrs.evolve(PICKED, more=True)), ["older"])
+        older = attrs.evolve(PICKED, query=Query(before=30))
+        self.assertEqual(links(older), ["latest"])
+        self.assertEqual(PAGE, 25)
+
+    def test_redrive_all_only_where_some_failed(self) -> None:
+        self.assertEqual(len(self.own(PICKED, "redrive-all-place").all("button")), 1)
+        shown = attrs.evolve(SHOWN, prompts=dict.fromkeys(State, 0))
+        read = self.read(fragments.own(shown, PICKED)["redrive-all-place"])
+        self.assertEqual(read.all("button"), [])
+
+
+class WayTests(PageTestCase):
+    def told(self, known: Record | None) -> str:
+        picked = Picked(Query(prompt="p" * 36), [], more=False, prompt=known)
+        return self.text(fragments.own(SHOWN, picked)["way"])
+
+    def test_asked(self) -> None:
+        told = self.told(record("p" * 36, State.ACCEPTED, asks=2, error="the model answered 500"))
+        self.assertIn("Accepted at 12:59:00", told)
+        self.assertIn("Asking the model for 1 min; 2 asks so far", told)
+        self.assertIn("The model answered 500", told)
+        self.assertIn("Delivered not yet", told)
+        self.assertIn("Prompt pppppppp is accepted.", told)
+
+    def test_answered(self) -> None:
+        told = self.told(record("p" * 36, State.ANSWERED, answered=NOON - 58, deliveries=1))
+        self.assertIn("Answered at 12:59:02, after 2.0 s and 1 ask", told)
+        self.assertIn("Delivering the event for 58 s; 1 delivery so far", told)
+
+    def test_delivered(self) -> None:
+        told = self.told(DELIVERED)
+        self.assertIn("Delivered at 12:59:03, after 3.0 s and 1 delivery", told)
+        self.assertNotIn("Redrive", told)
+
+    def test_failed_unanswered(self) -> None:
+        told = self.told(FAILED)
+        self.assertIn("Failed after 1 ask", told)
+        self.assertIn("The model answered 400: check model", told)
+        self.assertIn("Redrive", told)
+
+    def test_failed_undelivered(self) -> None:
+        known = record("p", State.FAILED, answered=NOON - 58, deliveries=3, error="the target")
+        self.assertIn("Failed after 3 deliveries", self.told(known))
+
+    def test_none_and_unknown(self) -> None:
+        self.assertIn("No prompt has this id", self.told(None))
+        told = self.text(fragments.own(SHOWN, PICKED)["way"])
+        self.assertIn("is shown here", told)

@@ -1,0 +1,311 @@
+"""The status page in a browser, beside a daemon at work."""
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
+
+from tests.e2e.browser import AXE, DESKTOP, ENTER, PHONE, SHIFT_TAB, TAB, browser, missing
+from tests.e2e.processes import Daemon, DaemonCase, free_port, until
+from tests.fakes.openai import answer_to, api_error, completion, prompt_of
+from tests.fakes.server import Received, Reply
+
+
+class BrowserCase(DaemonCase):
+    skip = missing()
+    timeout = 90
+    credentials = ""
+
+    async def with_page(self, **settings: Any) -> Daemon:
+        """A daemon that runs and has the page, and a browser that has seen nothing of it."""
+        self.admin = free_port()
+        daemon = self.daemon(admin=f"tcp:{self.admin}:interface=127.0.0.1", **settings)
+        await daemon.start()
+        await self.do("look", "about:blank")
+        await self.do("complaints")
+        return daemon
+
+    async def do(self, name: str, *arguments: Any, **options: Any) -> Any:
+        """Have the browser do something."""
+        return await deferToThread(lambda: getattr(browser(), name)(*arguments, **options))
+
+    async def look(self, path: str = "/", size: tuple[int, int] = DESKTOP, **how: Any) -> None:
+        await self.do("look", f"http://{self.credentials}127.0.0.1:{self.admin}{path}", size, **how)
+
+    async def shows(self, id_: str, *texts: str) -> str:
+        """Wait until an element shows some texts."""
+        seen = ""
+
+        async def there() -> bool:
+            nonlocal seen
+            seen = await self.do("text", id_)
+            return all(text in seen for text in texts)
+
+        try:
+            await until(there)
+        except AssertionError:
+            raise AssertionError(f"{texts} are not in {seen!r}") from None
+        return seen
+
+    async def live(self) -> None:
+        """Wait until the page is live; from then on it must not be loaded again."""
+        await self.shows("live-text", "Live")
+        await self.do("run", "window.loadedOnce = true")
+
+    async def assert_not_reloaded(self) -> None:
+        self.assertTrue(await self.do("run", "return window.loadedOnce === true"))
+
+    async def assert_no_complaints(self) -> None:
+        self.assertEqual(await self.do("complaints"), [])
+
+    async def failed_prompt(self, daemon: Daemon) -> str:
+        self.openai.queue(api_error(400))
+        prompt_id = await daemon.accepted("bad")
+        await daemon.reaches(prompt_id, "failed")
+        return prompt_id
+
+
+class PromptTests(BrowserCase):
+    async def test_a_prompt_is_seen_to_go_its_way(self) -> None:
+        asked, sent = Deferred(), Deferred()
+
+        async def answer(request: Received) -> Reply:
+            await asked
+            return completion(answer_to(prompt_of(request)))
+
+        async def take(_: Received) -> Reply:
+            await sent
+            return Reply(200)
+
+        self.openai.script, self.target.script = answer, take
+        await self.with_page()
+        await self.look()
+        await self.live()
+        await self.do("write", "text", "what is vanus\n<b>&amp;")
+        await self.do("click", "send")
+        await self.shows("sent", "Accepted as ")
+        await self.shows("way", "Asking the model")
+        await self.shows("quota", "1 of 100 prompts used today")
+        await self.do("write", "text", "half a thought")
+        asked.callback(None)
+        await self.shows("way", "Answered at", "Delivering the event")
+        sent.callback(None)
+        await self.shows("way", "Delivered at")
+        await self.shows("listing", "delivered", "1 ask, 1 delivery")
+        await self.shows("states", "Nothing waits.")
+        self.assertEqual([prompt_of(r) for r in self.openai.asks], ["what is vanus\n<b>&amp;"])
+        kept = "return [document.activeElement.id, document.getElementById('text').value]"
+        self.assertEqual(await self.do("run", kept), ["text", "half a thought"])
+        await self.assert_not_reloaded()
+        await self.assert_no_complaints()
+
+    async def test_one_that_fails_says_why_and_is_redriven(self) -> None:
+        self.openai.queue(api_error(400))
+        await self.with_page()
+        await self.look()
+        await self.live()
+        await self.do("write", "text", "what is vanus")
+        await self.do("click", "send")
+        await self.shows("way", "Failed", "The model answered 400: it refuses this prompt")
+        (prompt,) = self.openai.asks
+        self.assertEqual(prompt_of(prompt), "what is vanus")
+        button = "return document.querySelector('#way button').id"
+        await self.do("click", await self.do("run", button))
+        await self.shows("said", "is taken up again")
+        await self.shows("way", "Delivered at", "2 asks")
+        await self.assert_not_reloaded()
+        await self.assert_no_complaints()
+
+    async def test_one_that_is_refused_says_why(self) -> None:
+        daemon = await self.with_page(everyday_limit=1)
+        await daemon.accepted("first")
+        await self.look()
+        await self.live()
+        await self.shows("quota", "Used up")
+        await self.do("write", "text", "second")
+        await self.do("click", "send")
+        await self.shows("sent", "Not accepted: ", "midnight")
+        kept = "return document.getElementById('text').value"
+        self.assertEqual(await self.do("run", kept), "second")
+
+    async def test_behind_a_password(self) -> None:
+        self.credentials = "me:a-long-password@"
+        await self.with_page(admin_auth={"basic": {"me": "a-long-password"}})
+        await self.look()
+        await self.live()
+        await self.do("write", "text", "what is vanus")
+        await self.do("click", "send")
+        await self.shows("way", "Delivered at")
+        await self.assert_no_complaints()
+
+
+class ListTests(BrowserCase):
+    async def test_filter_and_history(self) -> None:
+        daemon = await self.with_page()
+        await daemon.reaches(await daemon.accepted("good"), "delivered")
+        failed = await self.failed_prompt(daemon)
+        await self.look()
+        await self.live()
+        await self.shows("listing", "delivered", "failed")
+        await self.do("click", "filter-failed")
+        await until(lambda: self.only("failed"), "the failed alone")
+        await self.do("click", f"show-{failed}")
+        await self.shows("way", failed, "Failed")
+        self.assertEqual(
+            await self.do("run", "return location.search"), f"?state=failed&prompt={failed}"
+        )
+        await self.do("run", "history.go(-2)")
+        await self.shows("listing", "delivered", "failed")
+        await self.assert_not_reloaded()
+        await self.look(f"/?state=failed&prompt={failed}")
+        self.assertTrue(await self.only("failed"))
+        await self.assert_no_complaints()
+
+    async def only(self, state: str) -> bool:
+        script = "return [...document.querySelectorAll('#listing .badge')].map(e => e.innerText)"
+        return set(await self.do("run", script)) == {state}
+
+    async def test_pages(self) -> None:
+        daemon = await self.with_page()
+        for number in range(27):
+            await daemon.accepted(f"{number}")
+        await self.look()
+        await self.live()
+        rows = "return document.querySelectorAll('#listing tbody tr').length"
+        self.assertEqual(await self.do("run", rows), 25)
+        await self.do("click", "older")
+        await self.shows("pages", "Latest")
+        self.assertEqual(await self.do("run", rows), 2)
+
+    async def test_without_the_script(self) -> None:
+        daemon = await self.with_page()
+        await self.failed_prompt(daemon)
+        await self.do("scripts", allowed=False)
+        try:
+            await self.look()
+            self.assertIn("needs JavaScript", await self.do("text", "try"))
+            self.assertFalse(await self.do("visible", "form"))
+            self.assertNotIn("Redrive", await self.do("text", "prompts"))
+            await self.do("click", "filter-delivered")
+            await self.shows("listing", "No prompt is delivered.")
+        finally:
+            await self.do("scripts", allowed=True)
+
+
+class KeyboardTests(BrowserCase):
+    async def tab_to(self, wanted: str) -> list[str]:
+        """Press Tab until an element has the focus; what had it on the way."""
+        passed = []
+        for _ in range(60):
+            await self.do("press", TAB)
+            name, outline = await self.do("focus")
+            self.assertEqual(outline == "none", name == "body", f"{name} shows no focus")
+            if name == wanted:
+                return passed
+            passed.append(name)
+        raise AssertionError(f"{wanted} can't be reached: {passed}")
+
+    async def test_all_by_keyboard(self) -> None:
+        daemon = await self.with_page()
+        failed = await self.failed_prompt(daemon)
+        await self.look()
+        await self.live()
+        self.assertEqual(await self.tab_to("text"), ["skip", "summary"])
+        await self.do("press", *"what is vanus")
+        self.assertEqual(await self.tab_to("send"), [])
+        await self.do("press", ENTER)
+        await self.shows("way", "Delivered at")
+        self.assertEqual((await self.do("focus"))[0], "send")
+        self.assertEqual(await self.tab_to("redrive-all"), ["close"])
+        await self.do("press", ENTER)
+        self.assertEqual((await self.do("focus"))[0], "sure-no")
+        await self.do("press", ENTER)  # no harm done by one key too many
+        self.assertEqual((await self.do("focus"))[0], "redrive-all")
+        self.assertEqual((await daemon.record(failed))["state"], "failed")
+        await self.do("press", ENTER)
+        await self.do("press", SHIFT_TAB)
+        self.assertEqual((await self.do("focus"))[0], "sure-yes")
+        await self.do("press", ENTER)
+        await self.shows("said", "Taken up again: 1.")
+        await daemon.reaches(failed, "delivered")
+        await self.assert_not_reloaded()
+        await self.assert_no_complaints()
+
+    async def test_a_focus_whose_place_is_gone(self) -> None:
+        daemon = await self.with_page()
+        failed = await self.failed_prompt(daemon)
+        await self.look("/?state=failed")
+        await self.live()
+        await self.tab_to(f"redrive-row-{failed}")
+        await self.do("press", ENTER)
+        await self.shows("listing", "No prompt is failed.")
+        self.assertEqual((await self.do("focus"))[0], "prompts-title")
+
+
+class LookTests(BrowserCase):
+    async def world(self) -> str:
+        """A daemon with everything to see."""
+        daemon = await self.with_page(everyday_limit=10)
+        await daemon.reaches(await daemon.accepted("good"), "delivered")
+        failed = await self.failed_prompt(daemon)
+        self.openai.script = lambda _: api_error(401)
+        held = await daemon.accepted("held")
+        await daemon.reaches(held, lambda record: record["error"])
+        return f"/?prompt={failed}"
+
+    async def test_both_themes_on_phone_and_desktop(self) -> None:
+        path = await self.world()
+        grounds = set()
+        for dark in (False, True):
+            for size in (PHONE, DESKTOP):
+                await self.look(path, size, dark=dark)
+                await self.live()
+                await self.do("run", "document.getElementById('table').open = true")
+                wide = "return document.documentElement.scrollWidth"
+                self.assertLessEqual(await self.do("run", wide), size[0], (size, dark))
+                ground = "return getComputedStyle(document.body).backgroundColor"
+                grounds.add((dark, await self.do("run", ground)))
+                await self.assert_no_complaints()
+        self.assertEqual(len(grounds), 2)
+        self.assertEqual(len({ground for _, ground in grounds}), 2)
+
+    async def test_accessible(self) -> None:
+        path = await self.world()
+        for size, dark in ((DESKTOP, False), (DESKTOP, True), (PHONE, False), (PHONE, True)):
+            await self.look(path, size, dark=dark)
+            await self.live()
+            await self.shows("health", "The model answered 401", "check token")
+            await self.do("run", "document.getElementById('table').open = true")
+            self.assertEqual(await self.do("violations"), [], (size, dark))
+        await self.do("click", "redrive-all")
+        self.assertEqual(await self.do("violations"), [])
+
+    async def test_accessible_when_empty(self) -> None:
+        await self.with_page()
+        for dark in (False, True):
+            await self.look("/", dark=dark)
+            await self.live()
+            await self.shows("health", "All is well.")
+            self.assertEqual(await self.do("violations"), [])
+
+    for each in (test_accessible, test_accessible_when_empty):
+        if not AXE.exists():
+            each.skip = "no axe-core: `make test` installs it where there is npm"  # type: ignore[attr-defined]
+
+
+class LiveTests(BrowserCase):
+    async def test_lost_and_found(self) -> None:
+        daemon = await self.with_page()
+        await self.look()
+        await self.live()
+        await self.do("write", "text", "half a thought")
+        await daemon.stop(timeout=5)  # an open stream does not hold it up
+        await self.shows("live-text", "Not live since")
+        await daemon.start()
+        await self.shows("live-text", "Live")
+        await daemon.accepted("after")
+        await self.shows("states", "Delivered\n1")
+        kept = "return document.getElementById('text').value"
+        self.assertEqual(await self.do("run", kept), "half a thought")
+        await self.assert_not_reloaded()
+        await self.do("complaints")  # the browser tells of connections that were refused
