@@ -209,12 +209,7 @@ class Channel(HTTPChannel):
         lines += [f"{name}: {value}" for name, value in fields]
         head = "\r\n".join([*lines, "", ""]).encode("latin-1")
         self.transport.write(head + (b"" if self._asks_for_head() else body))  # type: ignore[union-attr]
-        self._enter(Stage.CLOSING, CLOSE_WITHIN)
-        self.clearLineBuffer()
-        self._networkProducer.unregisterProducer()  # type: ignore[attr-defined]
-        # Over TLS the closing of one direction is what loseConnection does.
-        half = None if self.isSecure() else getattr(self.transport, "loseWriteConnection", None)
-        (half or self.transport.loseConnection)()  # type: ignore[union-attr]
+        self.loseConnection()
 
     def _asks_for_head(self) -> bool:
         return getattr(self, "_command", b"") == b"HEAD"
@@ -224,10 +219,19 @@ class Channel(HTTPChannel):
         self._reject(400, "this is not a request in HTTP/1.1 as RFC 9112 has it")
 
     def loseConnection(self) -> None:
-        """Close, once what was written has left."""
-        if self.stage is not Stage.CLOSING:
-            self._enter(Stage.CLOSING, CLOSE_WITHIN)
-        super().loseConnection()
+        """Close, once what was written has left and the caller has closed as well.
+
+        Closed at once, with anything unread, the connection would be reset, and the answer lost.
+        """
+        if self.stage is Stage.CLOSING:
+            return
+        self._enter(Stage.CLOSING, CLOSE_WITHIN)
+        self.clearLineBuffer()
+        self._networkProducer.unregisterProducer()  # type: ignore[attr-defined]
+        self._networkProducer.resumeProducing()
+        # Over TLS the closing of one direction is what loseConnection does.
+        half = None if self.isSecure() else getattr(self.transport, "loseWriteConnection", None)
+        (half or self.transport.loseConnection)()  # type: ignore[union-attr]
 
     def abort(self) -> None:
         """Close at once."""

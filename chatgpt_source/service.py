@@ -1,4 +1,4 @@
-"""The daemon: its options, its parts, one ordered start and one ordered stop. Decides nothing."""
+"""The daemon: its options, one ordered start and one ordered stop. Decides nothing."""
 
 import os
 import resource
@@ -7,52 +7,36 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
-from threading import Thread
 from typing import Any, ClassVar, TypeVar
 
 from twisted.application.service import IService, Service
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import ILogObserver
 from twisted.python import usage
 from twisted.python.components import Componentized
-from twisted.python.failure import Failure
-from twisted.python.threadpool import ThreadPool
-from twisted.web.client import HTTPConnectionPool
 
-from chatgpt_source import __version__, check
+from chatgpt_source import check
 from chatgpt_source.access import AccessLog
 from chatgpt_source.auth import Guard
-from chatgpt_source.client import make_client
 from chatgpt_source.config import Config, ConfigError, files_for_callers, load, require_files
-from chatgpt_source.delivery import Target
-from chatgpt_source.health import Health
-from chatgpt_source.intake import OPEN_PATHS, Intake
-from chatgpt_source.journal.sqlite import SqliteJournal, check_journal, open_journal
+from chatgpt_source.intake import OPEN_PATHS
+from chatgpt_source.journal.sqlite import check_journal
 from chatgpt_source.listen import PortUnavailable, listen, taken
 from chatgpt_source.log import (
     get_logger,
     is_stdout_the_log,
-    log_unexpected,
     set_format,
     set_level,
     stdout,
 )
-from chatgpt_source.openai import Model
-from chatgpt_source.pipeline import Pipeline
-from chatgpt_source.prompt import JournalError, JournalUnavailable
-from chatgpt_source.quota import Calendar, Midnight
-from chatgpt_source.span import NO_SPANS, Spans, are_wanted
-from chatgpt_source.watch import Watchers
-from chatgpt_source.web import BoundedRequest, BoundedSite, origin_of
+from chatgpt_source.parts import Parts, bounded
+from chatgpt_source.prompt import JournalError
+from chatgpt_source.web import BoundedRequest, BoundedSite
 
 log = get_logger(__name__)
 
-CLOSE_TIMEOUT = 1.5
-"""Seconds that each of closing the port, the journal and the connections may take at a stop."""
 MOST_OPERATORS = 100
 """Connections that the admin site may have."""
 
@@ -153,7 +137,7 @@ class ChatGPTSource(Service):
         self._log_to_stdout = log_to_stdout
         self._port: IListeningPort | None = None
         self._admin_port: IListeningPort | None = None
-        self._running: _Running | None = None
+        self._running: Parts | None = None
 
     def setServiceParent(self, parent: Any) -> None:
         """Join an application; twistd asks it for an observer unless `--logger` names one."""
@@ -194,9 +178,7 @@ class ChatGPTSource(Service):
     def startService(self) -> None:
         """Open the journal, take up what is unfinished, and take what comes."""
         super().startService()
-        self._running = self._or_end(
-            lambda: _Running(self._reactor, self._config, self._journal_path)
-        )
+        self._running = self._or_end(lambda: Parts(self._reactor, self._config, self._journal_path))
         self._running.start()
         for warning in check.unguarded(self._config):
             log.warn("{warning}", warning=warning)
@@ -212,11 +194,11 @@ class ChatGPTSource(Service):
         super().stopService()
         _end_at_once_on_a_second_signal()
         if self._port is not None:
-            await _bounded(self._port.stopListening(), self._reactor)
+            await bounded(self._port.stopListening(), self._reactor)
         if self._running is not None:
             await self._running.stop()
         if self._admin_port is not None:
-            await _bounded(self._admin_port.stopListening(), self._reactor)
+            await bounded(self._admin_port.stopListening(), self._reactor)
         self._port = self._admin_port = None
         log.info("stopped")
 
@@ -239,180 +221,6 @@ class ChatGPTSource(Service):
             if self._foreground:
                 raise SystemExit(str(error)) from None
             raise
-
-
-class _Running:
-    """The parts of a started daemon, wired.
-
-    Raises:
-        JournalError: If the journal can't be used.
-    """
-
-    def __init__(self, reactor: Any, config: Config, journal: Path) -> None:
-        self._reactor = reactor
-        self._config = config
-        self._threads = _thread("journal")
-        self._journal = SqliteJournal(open_journal(journal), reactor, self._in_thread)
-        self._journal.recover(config.everyday_limit, config.timezone.key)
-        self._client, self._pool = make_client(
-            reactor,
-            config.concurrency,
-            proxies=config.proxies,
-            authorities=config.ca_file + config.authorities,
-        )
-        self._model = Model(self._client, reactor, config)
-        mode = config.content_mode
-        target = Target(
-            self._client,
-            reactor,
-            config.target,
-            mode,
-            config.target_headers,
-            config.signing_secret,
-        )
-        letters = (
-            Target(self._client, reactor, config.dead_letter, mode) if config.dead_letter else None
-        )
-        watchers = Watchers()
-        self._spans = _open_spans(config)
-        self._pipeline = Pipeline(
-            reactor,
-            self._journal,
-            config,
-            self._model.ask,
-            target.deliver,
-            letters.deliver if letters else None,
-            watcher=watchers,
-            spans=self._spans,
-        )
-        self._doubts: Deferred[None] = succeed(None)
-        calendar = Calendar(config.timezone)
-        self._midnight = Midnight(reactor, calendar, self._prune)
-        health = Health(reactor, config, calendar, self._journal, self._pipeline)
-        self.intake = Intake(
-            reactor,
-            config,
-            calendar,
-            self._journal,
-            self._pipeline,
-            health,
-            watchers,
-            self._spans,
-        )
-        self.admin = None
-        if config.admin is not None:
-            from chatgpt_source.admin import Admin  # noqa: PLC0415 - only its users pay for it
-
-            self.admin = Admin(
-                reactor,
-                config,
-                calendar,
-                self._journal,
-                self._pipeline,
-                self.intake,
-                health,
-                watchers,
-            )
-
-    def start(self) -> None:
-        """Begin; says in the log with what."""
-        config = self._config
-        self._threads.start()
-        for warning in config.warnings:
-            log.warn("{warning}", warning=warning)
-        log.info(
-            "chatgpt-source {version}: prompts at {where}, at most {limit} a day ({zone});"
-            " {model} at {base}; events to {target}; settings from {origin}",
-            version=__version__,
-            where=config.listen or f"port {config.port}",
-            limit=config.everyday_limit,
-            zone=config.timezone.key,
-            model=config.model,
-            base=origin_of(config.base_url),
-            target=origin_of(config.target),
-            origin=config.origin,
-        )
-        log.info("the journal is {path}", path=self._journal.location)
-        if self.admin is not None:
-            log.info("the admin site is at {endpoint}", endpoint=config.admin)
-            self.admin.start()
-        self._pipeline.start()
-        self._midnight.start()
-        self._doubts = Deferred.fromCoroutine(self._tell_doubts())
-
-    async def _tell_doubts(self) -> None:
-        try:
-            doubt = await self._model.doubts()
-        except CancelledError:
-            return
-        except Exception:  # noqa: BLE001 - whatever it was, prompts are asked all the same
-            log_unexpected(log, "asking which models there are", Failure())
-        else:
-            if doubt is not None:
-                log.warn("{doubt}", doubt=doubt)
-
-    async def stop(self) -> None:
-        """Drain, close the journal, then the connections."""
-        self._midnight.stop()
-        self._doubts.cancel()
-        await self._pipeline.drain()
-        if await _bounded(self._journal.close(), self._reactor):
-            self._threads.stop()
-        else:
-            log.warn("the journal does not close in time: ending without it")
-        await _bounded(_closed(self._pool), self._reactor)
-        if self._spans is not NO_SPANS:
-            await self._export_spans()
-        if self.admin is not None:
-            self.admin.stop()
-
-    async def _export_spans(self) -> None:
-        thread = _thread("spans")
-        thread.start()
-        done = deferToThreadPool(self._reactor, thread, self._spans.close)
-        if await _bounded(done, self._reactor):
-            thread.stop()
-
-    def _in_thread(self, run: Callable[[], None]) -> Deferred[None]:
-        return deferToThreadPool(self._reactor, self._threads, run)
-
-    def _prune(self) -> Deferred[None]:
-        done = self._journal.prune(self._reactor.seconds() - self._config.keep)
-        return done.addErrback(lambda failure: failure.trap(JournalUnavailable) and None)
-
-
-def _thread(name: str) -> ThreadPool:
-    """One thread, which can't keep the process: if it hangs, that ends as in a crash."""
-    pool = ThreadPool(1, 1, name)
-    pool.threadFactory = partial(Thread, daemon=True)  # type: ignore[assignment] # as callable
-    return pool
-
-
-def _open_spans(config: Config) -> Spans:
-    """Spans, if they are wanted and the extra for them is installed."""
-    if not are_wanted(os.environ):
-        return NO_SPANS
-    try:
-        from chatgpt_source.otel import open_spans  # noqa: PLC0415 - only its users pay for it
-    except ImportError:
-        log.warn("spans are wanted (OTEL_...), but the extra `otel` is not installed: tracing none")
-        return NO_SPANS
-    return open_spans(config, os.environ)
-
-
-async def _bounded(step: Deferred[Any] | None, clock: Any) -> bool:
-    """Wait for a step of the stop, but not for ever; whether it came to its end."""
-    try:
-        if step is not None:
-            await step.addTimeout(CLOSE_TIMEOUT, clock)
-    except TimeoutError:
-        return False
-    return True
-
-
-def _closed(pool: HTTPConnectionPool) -> Deferred[Any]:
-    done: Deferred[Any] = pool.closeCachedConnections()
-    return done
 
 
 def _end_at_once_on_a_second_signal() -> None:

@@ -196,7 +196,7 @@ class RequestTests(ChannelTestCase):
             answer = self.send(b"GET / HTTP/1.0\r\n" + connection + b"\r\n" + NEXT)
             self.assertEqual(answer.count(b"HTTP/1."), 1)
             self.assertTrue(answer.startswith(b"HTTP/1.0 200 OK"))
-            self.assertTrue(self.transport.disconnecting)
+            self.assertTrue(self.transport.half_closed)
 
     def test_asked_to_close(self) -> None:
         for value in (b"close", b"Close", b"TE, close", b"close,TE", b"x\r\nConnection: close"):
@@ -204,7 +204,7 @@ class RequestTests(ChannelTestCase):
             answer = self.send(POST + b"Connection: " + value + b"\r\n\r\n" + NEXT)
             self.assertEqual(answer.count(b"HTTP/1."), 1)
             self.assertIn(b"Connection: close", answer)
-            self.assertTrue(self.transport.disconnecting)
+            self.assertTrue(self.transport.half_closed)
 
     def test_chunks(self) -> None:
         chunks = b"1;a=b\r\nx\r\n2\r\nyz\r\n0\r\nTrailer: t\r\n\r\n"
@@ -222,9 +222,9 @@ class TimeTests(ChannelTestCase):
 
     def test_no_first_byte(self) -> None:
         self.wait(FIRST_WITHIN - 1)
-        self.assertFalse(self.transport.disconnecting)
+        self.assertFalse(self.transport.half_closed)
         self.wait(1)
-        self.assertTrue(self.transport.disconnecting)
+        self.assertTrue(self.transport.half_closed)
         self.assertEqual(self.transport.value(), b"")  # it would answer what comes next
 
     def test_a_head_that_dribbles_in(self) -> None:
@@ -268,7 +268,7 @@ class TimeTests(ChannelTestCase):
         self.connect()
         self.send(NEXT + b"GET")
         self.wait(1000)
-        self.assertFalse(self.transport.disconnecting)
+        self.assertFalse(self.transport.half_closed)
         asked[0].answer(200, b"{}")
         self.assertIn(b"200 OK", self.transport.value())
         self.transport.clear()
@@ -278,12 +278,12 @@ class TimeTests(ChannelTestCase):
     def test_idle(self) -> None:
         self.send(NEXT)
         self.wait(IDLE_FOR - 1)
-        self.assertFalse(self.transport.disconnecting)
+        self.assertFalse(self.transport.half_closed)
         self.send(NEXT)
         self.wait(IDLE_FOR - 1)
-        self.assertFalse(self.transport.disconnecting)
+        self.assertFalse(self.transport.half_closed)
         self.wait(1)
-        self.assertTrue(self.transport.disconnecting)
+        self.assertTrue(self.transport.half_closed)
 
     def test_a_connection_that_does_not_close(self) -> None:
         for raw in (b"GET / HTTP/1.0\r\n\r\n", b"nonsense\r\n"):

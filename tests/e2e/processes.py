@@ -26,6 +26,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.error import ProcessExitedAlready
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import ProcessProtocol, Protocol
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
@@ -52,6 +53,10 @@ time.time = lambda: _real() + struct.unpack("d", _offset)[0]
 FILE_LIMITS = """
 import resource
 resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
+"""
+ACTIVATED = """
+import os
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1", LISTEN_FDNAMES="prompts")
 """
 LOG_TO_STDOUT = "--logger=chatgpt_source.log.stdout"
 
@@ -161,9 +166,11 @@ class Wire(Protocol):
         self.closed = False
 
     @classmethod
-    async def connect(cls, port: int) -> "Wire":
-        """Connect to a port of this machine."""
-        return await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", port), cls())
+    async def connect(cls, where: int | IStreamClientEndpoint) -> "Wire":
+        """Connect to a port of this machine, or elsewhere."""
+        if isinstance(where, int):
+            where = TCP4ClientEndpoint(reactor, "127.0.0.1", where)
+        return await connectProtocol(where, cls())
 
     def dataReceived(self, data: bytes) -> None:
         self.received += data
@@ -266,6 +273,7 @@ class Daemon:
         config: The config file: a mapping, or the text itself; None for none.
         clock: Its time, if not everybody's.
         files: The soft and hard limit of open files it is started with.
+        inherits: A socket it is passed as systemd does.
         environ: What its environment has besides.
     """
 
@@ -276,6 +284,7 @@ class Daemon:
         *,
         clock: Clock | None = None,
         files: tuple[int, int] | None = None,
+        inherits: socket.socket | None = None,
         **environ: str,
     ) -> None:
         self.dir = Path(case.mktemp()).absolute()
@@ -292,6 +301,10 @@ class Daemon:
         self._prelude = SHIFTED_CLOCK.format(path=str(clock.path)) if clock else ""
         if files:
             self._prelude += FILE_LIMITS.format(soft=files[0], hard=files[1])
+        self._files = {0: "w", 1: "r", 2: "r"}
+        if inherits:
+            self._prelude += ACTIVATED
+            self._files[3] = inherits.fileno()
         if config is not None:
             text = yaml.safe_dump(dict(config)) if isinstance(config, Mapping) else config
             self.config_file.write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -310,6 +323,7 @@ class Daemon:
             [*program, *options, *arguments],
             env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **self.environ},
             path=str(self.dir),
+            childFDs=self._files,
         )
         return self.process
 
