@@ -160,7 +160,7 @@ def main() -> None:
                 f" {p99_:8.2f}   {rate / rate_:14.2f}",
                 flush=True,
             )
-        server.terminate()
+        server.kill()  # it has threads that would stay
 
 
 if __name__ == "__main__":

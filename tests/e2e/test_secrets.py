@@ -161,6 +161,8 @@ class SecretTests(DaemonCase):
         daemon = Daemon(self, config)
         daemon.headers = {"Authorization": CALLER["Authorization"]}
         await daemon.start(*options)
+        live = await Wire.connect(self.admin)
+        live.send(f"GET /api/events HTTP/1.1\r\nHost: 127.0.0.1:{self.admin}\r\n\r\n".encode())
         ids = await self.drive(daemon)
         for prompt_id in ids[: len(MODEL)]:
             name = list(MODEL)[ids.index(prompt_id)]
@@ -177,6 +179,8 @@ class SecretTests(DaemonCase):
         await daemon.reaches(held, lambda record: record["error"])
         await self.see(daemon, [*ids, held])
         self.assertEqual((await daemon.checks())[:2], (200, "degraded"))
+        await until(lambda: held.encode() in live.received, "the live page's latest prompt")
+        self.assertNotIn(MARK.encode(), live.received)
         await daemon.kill()
         await daemon.start(*options)
         await daemon.stop()

@@ -1,0 +1,108 @@
+"""A copy of the journal, taken while a daemon works on it, is a journal a daemon can start from."""
+
+import re
+import shlex
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
+
+from tests.e2e.processes import ROOT, DaemonCase, until
+from tests.fakes.server import Reply
+
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
+
+
+def told(purpose):
+    """A command of the docs, by the comment above it."""
+    return re.search(rf"^# {re.escape(purpose)}\n(.+)$", OPERATIONS, re.MULTILINE)[1]
+
+
+class BackupTests(DaemonCase):
+    async def busy(self, daemon, sent):
+        """Prompts without end, until `sent.stop` is there; some of them can't be delivered yet."""
+        while "stop" not in sent:
+            sent.append(await daemon.accepted(f"prompt {len(sent)}"))
+
+    async def copy_under_load(self, copy):
+        self.target.script = lambda _: Reply(503) if len(self.target.events) > 20 else Reply(204)
+        daemon = self.daemon(concurrency=8)
+        await daemon.start()
+        sent = []
+        sending = Deferred.fromCoroutine(self.busy(daemon, sent))
+        await until(lambda: len(sent) > 30, "some load")
+        before = list(sent)
+        await deferToThread(copy, daemon.dir)
+        after = len(sent)
+        await until(lambda: len(sent) > after, "more load")
+        sent.append("stop")
+        await sending
+        await daemon.kill()
+        return before, [prompt_id for prompt_id in sent if prompt_id != "stop"]
+
+    async def restored(self, backup, before):
+        self.assertEqual(backup.stat().st_mode & 0o077, 0)
+        self.target.script = self.target.default
+        second = self.daemon()
+        backup.rename(second.dir / "backup.sqlite")
+        self.run_told("the copy in the journal's place, while no daemon runs", second.dir)
+        process = second.launch(f"--rundir={second.dir}", arguments=("chatgpt-source", "--check"))
+        self.assertEqual(await process.end(), 0, process.text)
+        await second.start()
+        for prompt_id in before:
+            await second.reaches(prompt_id, "delivered")
+        events = [event["id"] for event in self.target.events]
+        self.assertLessEqual(set(before), set(events))
+        return second
+
+    def run_told(self, purpose, folder):
+        command = told(purpose).replace("/var/lib/chatgpt-source", str(folder))
+        command = re.sub(r"\bpython3\b", shlex.quote(sys.executable), command)
+        subprocess.run(["sh", "-c", command], check=True, timeout=30, cwd=folder)
+
+    async def test_as_the_docs_say(self):
+        place = {}
+
+        def copy(folder):
+            self.run_told("a copy of the journal, while the daemon runs", folder)
+            place["backup"] = folder / "backup.sqlite"
+
+        before, sent = await self.copy_under_load(copy)
+        second = await self.restored(place["backup"], before)
+        # What came after the copy is not in it: its prompts are not known any more.
+        answer = await second.get(f"/prompts/{sent[-1]}")
+        self.assertEqual(answer.status, 404)
+
+    async def test_sqlites_own_backup(self):
+        place = {}
+
+        def copy(folder):
+            place["backup"] = Path(folder) / "backup.sqlite"
+            place["backup"].touch(0o600)
+            with (
+                closing(sqlite3.connect(folder / "journal.sqlite")) as source,
+                closing(sqlite3.connect(place["backup"])) as backup,
+            ):
+                source.backup(backup)
+
+        before, _ = await self.copy_under_load(copy)
+        await self.restored(place["backup"], before)
+
+    async def test_an_event_delivered_again_is_the_same(self):
+        self.target.queue(Reply(503))
+        daemon = self.daemon()
+        await daemon.start()
+        prompt_id = await daemon.accepted("text")
+        await daemon.reaches(prompt_id, lambda record: record["state"] == "answered")
+        self.run_told("a copy of the journal, while the daemon runs", daemon.dir)
+        await daemon.reaches(prompt_id, "delivered")
+        await daemon.kill()
+        backup = daemon.dir / "backup.sqlite"
+        await self.restored(backup, [prompt_id])
+        bodies = {request.body for request in self.target.requests}
+        self.assertEqual(len(bodies), 1)
+        self.assertEqual(len(self.openai.asks), 1)
