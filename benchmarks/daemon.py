@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -43,9 +44,7 @@ def serve(ports: Any) -> None:
 
 def start(folder: Path, model: int, target: int) -> tuple[Any, int]:
     """A daemon in a process of its own; returns it and its port, once it is ready."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     folder.mkdir()
     config = {
         "target": f"http://127.0.0.1:{target}/",
@@ -66,6 +65,15 @@ def start(folder: Path, model: int, target: int) -> tuple[Any, int]:
     while not answers(port):
         time.sleep(0.05)
     return process, port
+
+
+def free_port() -> int:
+    """A port nobody listens on, below those that the kernel hands out meanwhile."""
+    while True:
+        port = random.randrange(15000, 31000)
+        with socket.socket() as candidate:
+            if candidate.connect_ex(("127.0.0.1", port)) != 0:
+                return port
 
 
 def answers(port: int) -> bool:

@@ -1,7 +1,7 @@
 """The callers' connections: how many there are, and which must go.
 
-A sweep each second ends those whose time is up: with a timer for each, ten thousand idle callers
-would slow the reactor for all.
+A sweep that never ends, in small steps, ends those whose time is up: a timer for each, or ten
+thousand of them ended at once, would slow the reactor for all.
 """
 
 from enum import Enum
@@ -18,6 +18,10 @@ log = get_logger(__name__)
 
 MOST_CONNECTIONS = 20_000
 """However many files may be open: each costs some KiB."""
+STEP = 0.05
+"""Seconds between two steps of the sweep; a whole sweep has 20 of them."""
+LOOKED_AT = 25
+"""Connections that a step looks at, at the least, and may end."""
 TELL_EVERY = 60.0
 """Seconds between two log lines that say that the door is full."""
 
@@ -30,6 +34,9 @@ class Stage(Enum):
     HEAD = "head"
     BODY = "body"
     ANSWERING = "answering"
+
+
+_EXPIRING = (Stage.CLOSING, Stage.IDLE, Stage.HEAD, Stage.BODY)
 
 
 class Connection(Protocol):
@@ -65,6 +72,7 @@ class Connections:
         self._stages: dict[Stage, dict[Connection, None]] = {stage: {} for stage in Stage}
         self._sweeping = LoopingCall(self._sweep)
         self._sweeping.clock = clock
+        self._unswept: list[Connection] = []
         self._told = float("-inf")
 
     def __len__(self) -> int:
@@ -80,7 +88,7 @@ class Connections:
         if room:
             self._stages[channel.stage][channel] = None
             if not self._sweeping.running:
-                self._sweeping.start(1.0, now=False).addErrback(self._broken)
+                self._sweeping.start(STEP, now=False).addErrback(self._broken)
         return room
 
     def move(self, channel: Connection, stage: Stage) -> None:
@@ -98,7 +106,7 @@ class Connections:
 
     def _shed(self) -> bool:
         self._tell()
-        for stage in (Stage.CLOSING, Stage.IDLE, Stage.HEAD, Stage.BODY):
+        for stage in _EXPIRING:
             for channel in self._stages[stage]:
                 channel.abort()
                 return True
@@ -114,12 +122,21 @@ class Connections:
             )
 
     def _sweep(self) -> None:
-        now = self.now()
-        for stage in (Stage.CLOSING, Stage.IDLE, Stage.HEAD, Stage.BODY):
-            for channel in [each for each in self._stages[stage] if each.deadline <= now]:
+        """Take one step: look at a part of the connections, and end a few of them."""
+        now, number = self.now(), len(self)
+        if not self._unswept:
+            self._unswept = [each for stage in _EXPIRING for each in self._stages[stage]]
+        may_end = max(LOOKED_AT, number // 200)
+        for _ in range(max(LOOKED_AT, number // 20)):
+            if not self._unswept or not may_end:
+                break
+            channel = self._unswept.pop()
+            waits = channel.stage in _EXPIRING and channel in self._stages[channel.stage]
+            if waits and channel.deadline <= now:
+                may_end -= 1
                 channel.expire(now)
 
     def _broken(self, failure: Failure) -> None:
         log_unexpected(log, "ending connections whose time is up", failure)
-        again: Deferred[Any] = self._sweeping.start(1.0, now=False)
+        again: Deferred[Any] = self._sweeping.start(STEP, now=False)
         again.addErrback(self._broken)
