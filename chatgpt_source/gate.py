@@ -66,6 +66,10 @@ class Gate:
     def __attrs_post_init__(self) -> None:
         self._window = self.limit
 
+    def resume_gradually(self) -> None:
+        """Begin with one call at once: the last ones, of an earlier process, failed."""
+        self._window = 1
+
     @property
     def trouble(self) -> str | None:
         """What is not well with the peer, in words; None once a call succeeded."""
@@ -77,7 +81,7 @@ class Gate:
         return self._held is not None
 
     def throttled(self, now: float) -> bool:
-        """Whether calls are fewer than they might be, because the peer said they were too many."""
+        """Whether calls are fewer than they might be: earlier ones were too many, or failed."""
         return now < self._closed_until or self._window < self.limit
 
     @property

@@ -47,7 +47,7 @@ class Parts:
         self._config = config
         self._threads = _thread("journal")
         self._journal = SqliteJournal(open_journal(journal), reactor, self._in_thread)
-        self._journal.recover(config.everyday_limit, config.timezone.key)
+        self._failing = self._journal.recover(config.everyday_limit, config.timezone.key)
         self._client, self._pool = make_client(
             reactor,
             config.concurrency,
@@ -130,7 +130,7 @@ class Parts:
         if self.admin is not None:
             log.info("the admin site is at {endpoint}", endpoint=config.admin)
             self.admin.start()
-        self._pipeline.start()
+        self._pipeline.start(self._failing)
         self._midnight.start()
         self._doubts = Deferred.fromCoroutine(self._tell_doubts())
 

@@ -4,7 +4,7 @@ Two bounded loops, and a third for dead letters. What a call brings is written d
 is free again, however long the journal takes.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from random import random as system_random
 from typing import Any, TypeVar
 
@@ -93,8 +93,17 @@ class Pipeline:
         """Whether a stop has begun."""
         return self._draining_since is not None
 
-    def start(self) -> None:
-        """Take up what is due, and whatever comes."""
+    def start(self, failing: Collection[State] = ()) -> None:
+        """Take up what is due, and whatever comes.
+
+        Args:
+            failing: The states that prompts wait in whose last attempt failed: their peers may
+                refuse us, or want fewer calls, which only an earlier process knew.
+        """
+        if State.ACCEPTED in failing:
+            self.model.resume_gradually()
+        if State.ANSWERED in failing:
+            self.target.resume_gradually()
         self._asks.start()
         self._deliveries.start()
         if self._call_dead_letter is not None:

@@ -249,6 +249,20 @@ class ModelTests(CallCase):
         self.assertGreaterEqual(starts[1] - starts[0], 0.3)
         self.assertGreaterEqual(starts[3] - starts[1], 0.3)
 
+    async def test_one_call_after_a_restart_with_a_refused_key(self):
+        self.openai.script = lambda _: api_error(401)
+        daemon = self.daemon()
+        await daemon.start()
+        first = await daemon.accepted("first")
+        await daemon.reaches(first, lambda record: record["error"])
+        for number in range(10):
+            await daemon.accepted(f"prompt {number}")
+        await daemon.kill()
+        before = len(self.openai.asks)
+        await daemon.start()
+        await until(lambda: len(self.openai.asks) > before, "a call")
+        await throughout(1, lambda: len(self.openai.asks) == before + 1, "it asked while held")
+
     async def test_not_found_while_others_are(self):
         self.plan(self.openai, prompt_of, {"odd": [api_error(404)] * 5})
         clock = self.clock(NOW)

@@ -556,6 +556,28 @@ class FileTests(JournalTestCase):
         self.assertEqual(open_files(), before)
 
 
+class FailingTests(JournalTestCase):
+    def failing(self) -> list[State]:
+        self.shut(self.opened)
+        self.journal = self.open()
+        return list(self.journal.recover(100, "UTC"))
+
+    def test_states_whose_last_attempt_failed(self) -> None:
+        self.accept(prompt())
+        self.assertEqual(self.failing(), [])
+        self.asks()
+        self.assertEqual(self.failing(), [])  # a crash is no failure of the model's
+        self.successResultOf(self.journal.postpone("p1", NOON + 9, "the model answered 429"))
+        self.assertEqual(self.failing(), [State.ACCEPTED])
+        self.answer()
+        self.assertEqual(self.failing(), [])
+        self.deliveries()
+        self.successResultOf(self.journal.postpone("p1", NOON + 9, "the target answered 410"))
+        self.assertEqual(self.failing(), [State.ANSWERED])
+        self.successResultOf(self.journal.failed("p1", NOON, "x", give_back=False))
+        self.assertEqual(self.failing(), [])
+
+
 class UpgradeTests(JournalTestCase):
     """A journal of an earlier version is made one of this, with all that is in it."""
 

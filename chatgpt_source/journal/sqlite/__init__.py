@@ -5,7 +5,7 @@ how the file is opened; here they are put together as a `Journal`.
 """
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
@@ -65,8 +65,11 @@ class SqliteJournal:
         """The file's path."""
         return str(self._opened.path)
 
-    def recover(self, everyday_limit: int, timezone: str) -> None:
+    def recover(self, everyday_limit: int, timezone: str) -> Collection[State]:
         """Begin a daemon's time: make what a crash left claimed due, note its terms, wipe soon.
+
+        Returns:
+            The states that prompts wait in whose last attempt failed.
 
         Raises:
             JournalError: If the journal can't be written.
@@ -76,10 +79,12 @@ class SqliteJournal:
             db.execute("BEGIN IMMEDIATE")
             do.recover(db)
             do.keep_terms(db, everyday_limit, timezone)
+            failing = do.failing(db)
             db.execute("COMMIT")
         except sqlite3.Error as error:
             raise JournalError(f"journal {self.location} can't be written: {error}") from error
         self._wipe_later(WIPE_RETRY)
+        return failing
 
     # What the rooms ask for; each method's meaning is `Journal`'s.
 

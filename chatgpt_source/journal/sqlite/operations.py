@@ -208,6 +208,18 @@ def recover(db: sqlite3.Connection) -> None:
     db.execute("UPDATE prompts SET letter_due = ended WHERE letter_due = ?", (UNDER_WAY,))
 
 
+def failing(db: sqlite3.Connection) -> list[State]:
+    """The states that prompts wait in whose last attempt failed."""
+    return [
+        state
+        for state in (State.ACCEPTED, State.ANSWERED)
+        if db.execute(
+            "SELECT 1 FROM prompts WHERE state = ? AND due IS NOT NULL AND error IS NOT NULL",
+            (state.value,),
+        ).fetchone()
+    ]
+
+
 def answered(
     db: sqlite3.Connection, prompt_id: str, answer: Answer, event: bytes, now: float, *, claim: bool
 ) -> None:
