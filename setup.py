@@ -23,6 +23,7 @@ setup(
         "chatgpt_source.journal",
         "chatgpt_source.journal.sqlite",
         "chatgpt_source.listen",
+        "chatgpt_source.web",
         "twisted.plugins",
     ],
     package_data={

@@ -6,7 +6,8 @@ from typing import Any, cast
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from chatgpt_source.channel import (
+from chatgpt_source.web import BoundedRequest
+from chatgpt_source.web.channel import (
     BODY_AT_MOST,
     BODY_RATE,
     BODY_WITHIN,
@@ -17,9 +18,8 @@ from chatgpt_source.channel import (
     MOST_HEADERS,
     Channel,
 )
-from chatgpt_source.connections import Stage
-from chatgpt_source.web import BoundedRequest
-from tests.test_web import SiteTestCase
+from chatgpt_source.web.connections import Stage
+from tests.web.test_web import SiteTestCase
 
 
 class HalfTransport(StringTransport):

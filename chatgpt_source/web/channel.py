@@ -14,7 +14,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 
-from chatgpt_source.connections import Connections, Stage
+from chatgpt_source.web.connections import Connections, Stage
 
 FIRST_WITHIN = 20.0
 """Seconds from connecting to the first byte of a request, TLS's handshake included."""

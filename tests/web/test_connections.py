@@ -5,8 +5,8 @@ from typing import Any, cast
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatgpt_source import connections
-from chatgpt_source.connections import Connections, Stage
+from chatgpt_source.web import connections
+from chatgpt_source.web.connections import Connections, Stage
 
 
 class Caller:

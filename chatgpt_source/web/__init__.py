@@ -4,7 +4,6 @@ A refusal is `application/problem+json` (RFC 9457). No prompt, no answer and no 
 ever appears in one.
 """
 
-import json
 import re
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
@@ -20,8 +19,19 @@ from twisted.web.http import Request as BaseRequest
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
-from chatgpt_source.channel import Channel
-from chatgpt_source.connections import MOST_CONNECTIONS, Connections
+from chatgpt_source.web.channel import Channel
+from chatgpt_source.web.connections import MOST_CONNECTIONS, Connections
+from chatgpt_source.web.problem import Problem, to_json, too_large
+
+__all__ = [
+    "BoundedRequest",
+    "BoundedSite",
+    "Handler",
+    "Problem",
+    "origin_of",
+    "to_json",
+    "too_large",
+]
 from chatgpt_source.log import get_logger, log_unexpected
 
 log = get_logger(__name__)
@@ -34,62 +44,6 @@ SMALL_BODY = 8 * 2**10
 """Bytes a body may have that are always held."""
 BODIES_AT_MOST = 64 * 2**20
 """Bytes that all larger bodies may have that are held at once, or two of the largest."""
-
-
-WORDS = {
-    400: "invalid",
-    401: "unauthorized",
-    404: "unknown",
-    405: "method",
-    408: "slow",
-    413: "too_large",
-    415: "charset",
-    417: "expectation",
-    422: "key_reused",
-    429: "quota",
-    431: "too_large",
-    500: "defect",
-    503: "busy",
-}
-"""Why a request is refused, in a word, unless its Problem knows better."""
-
-
-class Problem(Exception):
-    """A refusal that becomes a response.
-
-    Attributes:
-        status: The HTTP status.
-        detail: What is wrong and what to do about it; nothing of the request's own text.
-        headers: Further headers of the response; one that comes several times is a tuple.
-        type: The problem's type, a URI.
-        word: Why, in a word, for the log.
-    """
-
-    def __init__(
-        self,
-        status: int,
-        detail: str,
-        headers: Mapping[str, str | tuple[str, ...]] | None = None,
-        type: str = "about:blank",  # noqa: A002 - RFC 9457's name
-        word: str = "",
-    ) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.detail = detail
-        self.headers = headers or {}
-        self.type = type
-        self.word = word or WORDS.get(status, "")
-
-    def body(self) -> bytes:
-        """The problem as JSON (RFC 9457, section 3)."""
-        return to_json(
-            {
-                "type": self.type,
-                "title": HTTPStatus(self.status).phrase,
-                "status": self.status,
-                "detail": self.detail,
-            }
-        )
 
 
 class BoundedRequest(Request):
@@ -355,16 +309,6 @@ class BoundedSite(Site):
 
 def _all_welcome(_: BoundedRequest) -> Problem | None:
     return None
-
-
-def too_large(limit: int) -> Problem:
-    """The refusal of a body over its limit."""
-    return Problem(413, f"the body must have at most {limit} bytes")
-
-
-def to_json(value: Mapping[str, Any]) -> bytes:
-    """A JSON object in ASCII."""
-    return json.dumps(value).encode("ascii")
 
 
 def origin_of(url: str) -> str:
