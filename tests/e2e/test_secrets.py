@@ -14,6 +14,8 @@ CALLER = {
     "vanus-type": TYPE,
     "Authorization": f"Bearer {MARK}-caller",
     "Cookie": f"session={MARK}",
+    "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    "tracestate": f"marked={MARK}",
     "Content-Type": f"text/plain; x={MARK}",
     "X-Secret": MARK,
     "User-Agent": MARK,
@@ -149,6 +151,9 @@ class SecretTests(DaemonCase):
             admin=f"tcp:{self.admin}:interface=127.0.0.1",
             target_headers={"X-Target": f"{MARK}-header"},
             headers={"X-Model": f"{MARK}-header"},
+            body={"metadata": {MARK: MARK}},
+            signing_secret=f"whsec_{MARK}00",
+            include=["prompt", "usage", "model", "finish_reason", "request_id"],
             target=f"{self.target.origin}/{MARK}?key={MARK}",
             base_url=f"{self.openai.origin}/{MARK}/v1",
             system_prompt=f"{MARK} system",
@@ -158,7 +163,8 @@ class SecretTests(DaemonCase):
         )
         # The fake answers where it is told to, not where OpenAI's servers do.
         self.openai.objection = lambda _: None
-        daemon = Daemon(self, config)
+        overrides = json.dumps({"extensions": {"marked": MARK}})
+        daemon = Daemon(self, config, K_CE_OVERRIDES=overrides)
         daemon.headers = {"Authorization": CALLER["Authorization"]}
         await daemon.start(*options)
         live = await Wire.connect(self.admin)
