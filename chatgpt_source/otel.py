@@ -9,7 +9,7 @@ import json
 import logging
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from opentelemetry.context import Context
@@ -141,6 +141,9 @@ class OtelSpans(Spans):
 class _Work(Span):
     """A span that ends with the work."""
 
+    success: ClassVar[int | None] = None
+    """The status of work that ends well, if it has one worth telling."""
+
     def __init__(self, span: OtelSpan) -> None:
         carrier: dict[str, str] = {}
         _W3C.inject(carrier, set_span_in_context(span, Context()))
@@ -153,7 +156,7 @@ class _Work(Span):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        status = getattr(error, "status", None)
+        status = self.success if error is None else getattr(error, "status", None)
         if status is not None:
             self.span.set_attribute("http.response.status_code", status)
         if kind is not None and self.is_failure(status):
@@ -169,18 +172,10 @@ class _Work(Span):
 class _Accept(_Work):
     """A request's: that it was refused is no error of the server's."""
 
+    success = _ACCEPTED
+
     def is_failure(self, status: int | None) -> bool:
         return status is None or status >= _SERVERS_FAULT
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if kind is None:
-            self.span.set_attribute("http.response.status_code", _ACCEPTED)
-        super().__exit__(kind, error, traceback)
 
 
 class _Chat(_Work):

@@ -4,8 +4,8 @@ Told are ids, instants, durations and outcomes, never a prompt's text. Instants 
 the epoch, durations are seconds. Of a call that a stop abandons nothing is told.
 """
 
-from collections.abc import Callable
 from enum import Enum
+from typing import Any
 
 from twisted.python.failure import Failure
 
@@ -142,6 +142,19 @@ NOBODY = Watcher()
 """Watches nothing."""
 
 
+def _tell(name: str) -> Any:
+    """A method that calls the one of that name of each watcher."""
+
+    def tell(self: "Watchers", **what: object) -> None:
+        for watcher in self.watchers:
+            try:
+                getattr(watcher, name)(**what)
+            except Exception:  # noqa: BLE001, PERF203 - who only watches must not disturb
+                log_unexpected(log, "telling a watcher", Failure())
+
+    return tell
+
+
 class Watchers(Watcher):
     """Tells many; what one of them raises is logged, and reaches neither the others nor us.
 
@@ -150,93 +163,17 @@ class Watchers(Watcher):
     """
 
     def __init__(self, *watchers: Watcher) -> None:
-        self._watchers = watchers
+        self.watchers = watchers
 
     def add(self, watcher: Watcher) -> None:
         """Tell this one, too."""
-        self._watchers = (*self._watchers, watcher)
+        self.watchers = (*self.watchers, watcher)
 
-    def accepted(self, *, prompt_id: str, now: float) -> None:
-        self._tell(lambda each: each.accepted(prompt_id=prompt_id, now=now))
-
-    def repeated(self) -> None:
-        self._tell(lambda each: each.repeated())
-
-    def refused(self, *, reason: Refused) -> None:
-        self._tell(lambda each: each.refused(reason=reason))
-
-    def asked(
-        self,
-        *,
-        prompt_id: str,
-        attempt: int,
-        outcome: Asked,
-        seconds: float,
-        waited: float | None,
-        answer: Answer | None,
-        error: CallError | None,
-    ) -> None:
-        self._tell(
-            lambda each: each.asked(
-                prompt_id=prompt_id,
-                attempt=attempt,
-                outcome=outcome,
-                seconds=seconds,
-                waited=waited,
-                answer=answer,
-                error=error,
-            )
-        )
-
-    def sent(
-        self,
-        *,
-        prompt_id: str,
-        attempt: int,
-        outcome: Sent,
-        seconds: float,
-        error: CallError | None,
-    ) -> None:
-        self._tell(
-            lambda each: each.sent(
-                prompt_id=prompt_id,
-                attempt=attempt,
-                outcome=outcome,
-                seconds=seconds,
-                error=error,
-            )
-        )
-
-    def letter_sent(
-        self,
-        *,
-        prompt_id: str,
-        attempt: int,
-        outcome: Sent,
-        seconds: float,
-        error: CallError | None,
-    ) -> None:
-        self._tell(
-            lambda each: each.letter_sent(
-                prompt_id=prompt_id,
-                attempt=attempt,
-                outcome=outcome,
-                seconds=seconds,
-                error=error,
-            )
-        )
-
-    def moved(self, *, prompt_id: str, state: State, now: float, accepted: float) -> None:
-        self._tell(
-            lambda each: each.moved(prompt_id=prompt_id, state=state, now=now, accepted=accepted)
-        )
-
-    def redriven(self, *, prompt_id: str, state: State, now: float) -> None:
-        self._tell(lambda each: each.redriven(prompt_id=prompt_id, state=state, now=now))
-
-    def _tell(self, what: Callable[[Watcher], None]) -> None:
-        for watcher in self._watchers:
-            try:
-                what(watcher)
-            except Exception:  # noqa: BLE001, PERF203 - who only watches must not disturb
-                log_unexpected(log, "telling a watcher", Failure())
+    accepted = _tell("accepted")
+    repeated = _tell("repeated")
+    refused = _tell("refused")
+    asked = _tell("asked")
+    sent = _tell("sent")
+    letter_sent = _tell("letter_sent")
+    moved = _tell("moved")
+    redriven = _tell("redriven")
