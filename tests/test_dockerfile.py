@@ -11,6 +11,11 @@ import sys
 from pathlib import Path, PurePosixPath
 
 import attrs
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
 from twisted.application.service import IServiceMaker
 from twisted.logger import ILogObserver
 from twisted.plugin import getPlugins
@@ -18,13 +23,14 @@ from twisted.python.reflect import namedAny
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from chatgpt_source.config import Config
+from tests.certificates import issue
 
 ROOT = Path(__file__).parents[1]
 WHO_LISTENS = "/proc/[0-9]*/fd/*"
 """Where the health check looks for twistd: all processes, of which a container has few."""
 
 ANSWERING = """
-import http.server, socket, sys
+import http.server, socket, sys, threading
 
 class Door(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
@@ -37,7 +43,31 @@ class Door(http.server.BaseHTTPRequestHandler):
 class Server(http.server.HTTPServer):
     address_family = socket.AF_INET6 if ":" in sys.argv[2] else socket.AF_INET
 
+if len(sys.argv) > 3:  # a port beside the door, that says nothing of health
+    beside = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
+    threading.Thread(target=beside.serve_forever, daemon=True).start()
+    silent = socket.create_server(("127.0.0.1", 0))
 server = Server((sys.argv[2], 0), Door)
+print("listening", flush=True)
+server.serve_forever()
+"""
+
+
+TLS = """
+import http.server, ssl, sys
+
+class Door(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(sys.argv[1])
+server = http.server.HTTPServer(("127.0.0.1", 0), Door)
+server.socket = context.wrap_socket(server.socket, server_side=True)
 print("listening", flush=True)
 server.serve_forever()
 """
@@ -249,6 +279,22 @@ class HealthCheckTests(SynchronousTestCase):
 
     def test_well(self):
         self.assertEqual(self.check(self.start(ANSWERING, "200", "0.0.0.0")), 0)
+
+    def test_well_at_one_of_several_ports(self):
+        self.assertEqual(self.check(self.start(ANSWERING, "200", "0.0.0.0", "beside")), 0)
+        self.assertEqual(self.check(self.start(ANSWERING, "503", "0.0.0.0", "beside")), 1)
+
+    def test_well_over_tls(self):
+        daemon = self.start(TLS, self.certificate())
+        self.assertEqual(self.check(daemon), 0)
+
+    def certificate(self) -> str:
+        """A file with a key and a certificate that nobody has reason to trust."""
+        issued = issue("localhost")
+        key = issued.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        file = Path(self.mktemp())
+        file.write_bytes(issued.pem + key)
+        return str(file)
 
     def test_well_on_ipv6(self):
         try:
