@@ -28,7 +28,7 @@ RUN python -m pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
 FROM python:3.13-slim
 LABEL org.opencontainers.image.title="ChatGPT Source" \
       org.opencontainers.image.description="Takes prompts over HTTP, asks a chat model, delivers the answers as CloudEvents" \
-      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.version="0.2.0" \
       org.opencontainers.image.licenses="Apache-2.0"
 ENV PATH=/opt/venv/bin:$PATH \
     LANG=C.UTF-8 \

@@ -8,7 +8,7 @@ OTEL = ["opentelemetry-sdk>=1.30", "opentelemetry-exporter-otlp-proto-http>=1.30
 
 setup(
     name="chatgpt-source",
-    version="0.1.0",
+    version="0.2.0",
     description="Takes prompts over HTTP, asks a chat model, delivers the answers as CloudEvents",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",

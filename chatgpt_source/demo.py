@@ -99,6 +99,7 @@ def local_endpoint() -> Endpoint:
     key = secrets.token_hex()  # without one, any web page this machine opens could ask, too
     parameters = CommonParams()
     parameters.model.path = str(weights)
+    parameters.model_alias = {weights.stem}
     parameters.hostnames = [INTERFACE]
     parameters.port = 0
     parameters.api_keys = [key]
@@ -146,6 +147,7 @@ def make_config(endpoint: Endpoint, ports: Ports, log_level: str) -> Config:
     return evolve(
         config,
         port=ports.prompts,
+        listen=port_string(ports.prompts, INTERFACE),
         admin=f"tcp:{ports.admin}:interface={INTERFACE}",
         drain_timeout=2.0,
         origin="the demo",
@@ -205,7 +207,7 @@ def run(reactor: Any, environ: Mapping[str, str], wanted: Ports, say: Say) -> No
     globalLogBeginner.beginLoggingTo([log.stdout()], redirectStandardIO=False)
     with TemporaryDirectory(prefix="chatgpt-source-demo-") as folder:
         journal = Path(folder, config.journal)
-        where = port_string(config.port, INTERFACE)
+        where = port_string(ports.prompts, INTERFACE)
         source = ChatGPTSource(reactor, config, journal, where, foreground=True)
         site = DisplaySite(sys.stdout, reactor)
         display = DisplayService(reactor, ports.display, INTERFACE, site)

@@ -7,6 +7,7 @@ asks for it. This module alone imports the SDK, and is imported only to use it.
 
 import json
 import logging
+import sys
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, ClassVar
@@ -15,7 +16,7 @@ from urllib.parse import urlsplit
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import (
     BatchSpanProcessor,
     ConsoleSpanExporter,
@@ -51,7 +52,9 @@ def open_spans(config: Config, environ: Mapping[str, str]) -> "OtelSpans":
         resource=Resource.create({name: ours[name] for name in ours if name not in named})
     )
     if environ.get("OTEL_TRACES_EXPORTER", "").strip().lower() == "console":
-        provider.add_span_processor(SimpleSpanProcessor(ConsoleSpanExporter()))
+        # Not sys.stdout: twistd has put its log in that one's place.
+        console = ConsoleSpanExporter(out=sys.__stdout__ or sys.stdout, formatter=_one_line)
+        provider.add_span_processor(SimpleSpanProcessor(console))
     else:
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     sdk = logging.getLogger("opentelemetry")
@@ -59,6 +62,10 @@ def open_spans(config: Config, environ: Mapping[str, str]) -> "OtelSpans":
     sdk.handlers = [_ToOurLog()]
     capture = environ.get(CAPTURE, "").strip().lower() in _CAPTURING
     return OtelSpans(provider, config, capture=capture)
+
+
+def _one_line(span: ReadableSpan) -> str:
+    return f"{span.to_json(indent=None)}\n"
 
 
 class _ToOurLog(logging.Handler):

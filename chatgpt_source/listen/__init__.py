@@ -76,9 +76,9 @@ def check(string: str, key: str = "listen") -> None:
     except (OSError, ValueError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         what = f"port {parsed.port}" if parsed.port.isdigit() else f"`{parsed.kind}:`"
+        advice = "create its folder" if "folder" in reason else "stop what uses it"
         raise PortUnavailable(
-            f"`{key}`: {what} can't be listened on ({reason}): stop what uses it, or choose"
-            " another",
+            f"`{key}`: {what} can't be listened on ({reason}): {advice}, or choose another",
             taken=getattr(error, "errno", None) == errno.EADDRINUSE,
         ) from None
 

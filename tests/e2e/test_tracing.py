@@ -1,5 +1,7 @@
 """Spans of the real daemon, as a collector gets them (OTLP over HTTP)."""
 
+import json
+
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from twisted.internet import reactor
 
@@ -105,6 +107,16 @@ class TracingTests(DaemonCase):
         await daemon.stop(timeout=8)
         self.assertIn("stopped", daemon.text)
         self.assertNotIn("Traceback", daemon.text)
+        self.assertNotIn("MARKED", daemon.text)
+
+    async def test_on_the_console(self):
+        daemon = Daemon(self, self.config(), OTEL_TRACES_EXPORTER="console")
+        await daemon.start()
+        await daemon.reaches(await daemon.accepted("MARKED"), "delivered")
+        await daemon.stop()
+        lines = [json.loads(line) for line in daemon.text.splitlines()]  # the log is JSON, too
+        names = [line["name"] for line in lines if "name" in line]
+        self.assertEqual(names, ["POST /", "chat gpt-6-luna", "deliver"])
         self.assertNotIn("MARKED", daemon.text)
 
     async def test_not_wanted(self):
