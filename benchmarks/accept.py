@@ -10,7 +10,6 @@ what the promise costs.
 
 import argparse
 import multiprocessing
-import statistics
 import sys
 import tempfile
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from attrs import define, field
+from daemon import medians
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
@@ -150,11 +150,7 @@ def main() -> None:
                 )
                 for _ in range(given.rounds)
             ]
-            both = [
-                [statistics.median(column) for column in zip(*side, strict=True)]
-                for side in zip(*rows, strict=True)
-            ]
-            (rate, p50, p99), (rate_, p50_, p99_) = both
+            (rate, p50, p99), (rate_, p50_, p99_) = medians(rows)
             print(
                 f"{callers:7}   {rate:16.0f} {p50:8.2f} {p99:8.2f}   {rate_:16.0f} {p50_:8.2f}"
                 f" {p99_:8.2f}   {rate / rate_:14.2f}",

@@ -5,10 +5,12 @@ import json
 import os
 import random
 import socket
+import statistics
 import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,3 +115,11 @@ def percentiles(latencies: list[float]) -> tuple[float, float]:
     """Median and 99th percentile in ms."""
     ordered = sorted(latencies)
     return ordered[len(ordered) // 2] * 1e3, ordered[len(ordered) * 99 // 100] * 1e3
+
+
+def medians(rows: Sequence[Sequence[Sequence[float]]]) -> list[list[float]]:
+    """Of rounds, each with a row of figures a side: the median of each figure, side by side."""
+    return [
+        [statistics.median(column) for column in zip(*side, strict=True)]
+        for side in zip(*rows, strict=True)
+    ]

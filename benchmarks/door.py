@@ -11,12 +11,11 @@ import argparse
 import asyncio
 import multiprocessing
 import resource
-import statistics
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from daemon import load, percentiles, serve, start
+from daemon import load, medians, percentiles, serve, start
 
 SLOWLY = 5.0
 """Seconds between two bytes of a slow sender."""
@@ -112,11 +111,7 @@ def main() -> None:
             for process, _ in daemons:
                 process.kill()
                 process.wait()
-    medians = [
-        [statistics.median(column) for column in zip(*side, strict=True)]
-        for side in zip(*rows, strict=True)
-    ]
-    (free_50, free_99), (held_50, held_99) = medians
+    (free_50, free_99), (held_50, held_99) = medians(rows)
     print(f"at least {least} of {given.connections} connections were held at each look")
     print("         no others: p50 ms   p99 ms   with them: p50 ms   p99 ms   ratio of p99")
     print(

@@ -10,12 +10,11 @@ besides meets both; the last column is the ratio of the two.
 import argparse
 import asyncio
 import multiprocessing
-import statistics
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from daemon import load, percentiles, serve, start
+from daemon import load, medians, percentiles, serve, start
 
 
 def main() -> None:
@@ -44,11 +43,7 @@ def main() -> None:
             for process, _ in daemons:
                 process.kill()
                 process.wait()
-    medians = [
-        [statistics.median(column) for column in zip(*side, strict=True)]
-        for side in zip(*rows, strict=True)
-    ]
-    (well_50, well_99), (stuck_50, stuck_99) = medians
+    (well_50, well_99), (stuck_50, stuck_99) = medians(rows)
     print(
         "          target answers: p50 ms   p99 ms   target hangs: p50 ms   p99 ms   ratio of p99"
     )

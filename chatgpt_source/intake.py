@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 from chatgpt_source.config import Config
 from chatgpt_source.event import is_source, is_type
 from chatgpt_source.health import Health
-from chatgpt_source.journal import Admitted, Journal, Terms
+from chatgpt_source.journal import Admitted, Journal, Record, Terms
 from chatgpt_source.log import get_logger
 from chatgpt_source.pipeline import Pipeline
 from chatgpt_source.prompt import (
@@ -139,6 +139,17 @@ def _trace(request: BoundedRequest) -> Trace | None:
     return read_trace(get(b"traceparent", []), get(b"tracestate", []))
 
 
+def retry_after(refusal: Refusal) -> dict[str, str]:
+    """When another try may succeed, as a header field (RFC 9110, section 10.2.3)."""
+    return {"Retry-After": str(max(1, ceil(refusal.retry_after)))}
+
+
+def unavailable(refusal: JournalUnavailable) -> Problem:
+    """The problem of a journal that can't be used now."""
+    detail = f"the journal can't be used: {refusal.reason}; try later"
+    return Problem(503, detail, retry_after(refusal), word=Refused.JOURNAL.value)
+
+
 @frozen
 class Intake:
     """What requests are answered from."""
@@ -236,17 +247,25 @@ class Intake:
             self.pipeline.accepted()
         return admitted, self._rate_limit(day, admitted.left)
 
-    async def status(self, request: BoundedRequest) -> None:
-        """Answer `GET /prompts/<id>`."""
-        prompt_id = request.route().rpartition("/")[2]
+    async def record(self, prompt_id: str) -> Record:
+        """What is known of a prompt.
+
+        Raises:
+            Problem: 404 if there is none; 503 if the journal can't be read.
+        """
         try:
             record = await self.journal.record(prompt_id)
         except JournalUnavailable as refusal:
-            raise self._problem(refusal, None) from None
+            raise unavailable(refusal) from None
         if record is None:
             raise Problem(
                 404, "no prompt has this id: it was never accepted, or its record has expired"
             )
+        return record
+
+    async def status(self, request: BoundedRequest) -> None:
+        """Answer `GET /prompts/<id>`."""
+        record = await self.record(request.route().rpartition("/")[2])
         request.about = record.id
         request.answer(200, to_json(record.told()))
 
@@ -259,17 +278,15 @@ class Intake:
         status, body = await self.health.ready()
         request.answer(status, to_json(body))
 
-    def _problem(self, refusal: Refusal, day: Day | None) -> Problem:
-        headers = {"Retry-After": str(max(1, ceil(refusal.retry_after)))}
-        if isinstance(refusal, QuotaUsedUp) and day is not None:
-            headers["Retry-After"] = str(max(1, self._seconds_left(day)))
+    def _problem(self, refusal: Refusal, day: Day) -> Problem:
+        if isinstance(refusal, QuotaUsedUp):
+            headers = {"Retry-After": str(max(1, self._seconds_left(day)))}
             detail = f"{refusal.reason}: send it again after midnight ({self.config.timezone.key})"
             return Problem(429, detail, headers | self._rate_limit(day, 0), QUOTA_EXCEEDED)
         if isinstance(refusal, JournalUnavailable):
-            detail = f"the journal can't be used: {refusal.reason}; try later"
-        else:
-            detail = f"{refusal.reason}: send it again later"
-        return Problem(503, detail, headers, word=_REFUSED[type(refusal)].value)
+            return unavailable(refusal)
+        detail = f"{refusal.reason}: send it again later"
+        return Problem(503, detail, retry_after(refusal), word=_REFUSED[type(refusal)].value)
 
     def _rate_limit(self, day: Day, left: int) -> dict[str, str]:
         """The RateLimit header fields (draft-ietf-httpapi-ratelimit-headers-10)."""

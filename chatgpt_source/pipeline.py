@@ -210,7 +210,7 @@ class Pipeline:
 
     async def _not_answered(self, ask: Ask, call: Call, error: CallError) -> None:
         now = self._clock.seconds()
-        id_ = ask.prompt.id
+        prompt = ask.prompt
         last = _verdict(
             error,
             gave_up=now - ask.since >= self._config.give_up_after,
@@ -226,13 +226,13 @@ class Pipeline:
             # The model answered 200 and may have billed: then the unit is spent.
             give_back = error.status != 200
             await self._set_aside(
-                ask.prompt.id,
-                ask.prompt.accepted,
+                prompt.id,
+                prompt.accepted,
                 now,
                 error,
                 last,
                 lambda: event.encode_unanswered(
-                    ask.prompt, ask.total, error, now, self._config.extensions
+                    prompt, ask.total, error, now, self._config.extensions
                 ),
                 give_back=give_back,
             )
@@ -240,14 +240,14 @@ class Pipeline:
         until = self._next_try(error, ask.attempt, self.model, now)
         await self._written(
             lambda: self._journal.postpone(
-                id_,
+                prompt.id,
                 until,
                 error.reason,
                 maybe_billed=isinstance(error, MaybeBilled),
                 held=now if isinstance(error, Hold) else None,
             )
         )
-        self._log_postponed(id_, error, until - now)
+        self._log_postponed(prompt.id, error, until - now)
 
     # Delivering.
 
@@ -256,15 +256,12 @@ class Pipeline:
         return claims.claimed, None if self.draining else claims.next_due
 
     async def _deliver(self, delivery: Delivery, call: Call) -> None:
-        started = self._clock.seconds()
         try:
-            await self._call_receiver(self._call_target, delivery)
+            await self._call_receiver(self._call_target, delivery, self._watcher.sent)
         except CallError as error:
-            self._tell_sent(self._watcher.sent, delivery, started, error)
             await self._not_delivered(delivery, call, error)
         else:
             now = self._clock.seconds()
-            self._tell_sent(self._watcher.sent, delivery, started, None)
             self.target.succeeded(call)
             await self._written(lambda: self._journal.delivered(delivery.id, now))
             log.info(
@@ -308,12 +305,10 @@ class Pipeline:
     async def _deliver_letter(self, letter: Delivery, call: Call) -> None:
         assert self._call_dead_letter is not None  # noqa: S101 - else the loop is not started
         until = None
-        started = self._clock.seconds()
         try:
-            await self._call_receiver(self._call_dead_letter, letter)
+            await self._call_receiver(self._call_dead_letter, letter, self._watcher.letter_sent)
         except CallError as error:
             now = self._clock.seconds()
-            self._tell_sent(self._watcher.letter_sent, letter, started, error)
             self.dead_letter.failed(call, error, now, shared=False)
             gave_up = now - letter.since >= self._config.give_up_after
             last = _verdict(error, gave_up=gave_up, tried_out=False)
@@ -322,7 +317,6 @@ class Pipeline:
             else:
                 log.error("dead letter not delivered: id={id} {reason}", id=letter.id, reason=last)
         else:
-            self._tell_sent(self._watcher.letter_sent, letter, started, None)
             self.dead_letter.succeeded(call)
             log.info("dead letter delivered: id={id}", id=letter.id)
         await self._written(lambda: self._journal.letter_ended(letter.id, letter.since, until))
@@ -330,10 +324,30 @@ class Pipeline:
     # What they share.
 
     async def _call_receiver(
-        self, call: Callable[[Delivery], Awaitable[None]], delivery: Delivery
+        self,
+        call: Callable[[Delivery], Awaitable[None]],
+        delivery: Delivery,
+        tell: Callable[..., None],
     ) -> None:
-        with self._spans.deliver(delivery) as span:
-            await _foreseen(call(_within(span, delivery)), Again)
+        """Make one call, and tell how it ended unless a stop abandons it."""
+        started = self._clock.seconds()
+
+        def ended(error: CallError | None) -> None:
+            tell(
+                prompt_id=delivery.id,
+                attempt=delivery.attempt,
+                outcome=sent_outcome(error),
+                seconds=self._clock.seconds() - started,
+                error=error,
+            )
+
+        try:
+            with self._spans.deliver(delivery) as span:
+                await _foreseen(call(_within(span, delivery)), Again)
+        except CallError as error:
+            ended(error)
+            raise
+        ended(None)
 
     async def _set_aside(
         self,
@@ -358,21 +372,6 @@ class Pipeline:
         )
         self._tell_moved(prompt_id, State.FAILED, now, accepted)
         self._letters.wake()
-
-    def _tell_sent(
-        self,
-        tell: Callable[..., None],
-        delivery: Delivery,
-        started: float,
-        error: CallError | None,
-    ) -> None:
-        tell(
-            prompt_id=delivery.id,
-            attempt=delivery.attempt,
-            outcome=sent_outcome(error),
-            seconds=self._clock.seconds() - started,
-            error=error,
-        )
 
     def _tell_moved(self, prompt_id: str, state: State, now: float, accepted: float) -> None:
         self._watcher.moved(prompt_id=prompt_id, state=state, now=now, accepted=accepted)

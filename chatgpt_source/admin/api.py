@@ -1,15 +1,14 @@
 """The admin site's JSON: how it stands, the latest prompts, one of them, a redrive, one to try."""
 
 import re
-from math import ceil
 
 from attrs import frozen
 
 from chatgpt_source.admin.redrive import Redriver
 from chatgpt_source.admin.status import Status
-from chatgpt_source.intake import Intake
+from chatgpt_source.intake import Intake, retry_after, unavailable
 from chatgpt_source.journal import Journal
-from chatgpt_source.prompt import JournalUnavailable, NotRedriven, QuotaUsedUp, Refusal, State
+from chatgpt_source.prompt import JournalUnavailable, NotRedriven, QuotaUsedUp, State
 from chatgpt_source.web import BoundedRequest, Problem, to_json
 
 PAGE = 50
@@ -38,7 +37,7 @@ class Api:
         try:
             records = await self.journal.latest(state, before, limit)
         except JournalUnavailable as refusal:
-            raise _unavailable(refusal) from None
+            raise unavailable(refusal) from None
         more = records[-1].position if len(records) == limit else None
         request.answer(
             200, to_json({"prompts": [record.told() for record in records], "next": more})
@@ -46,31 +45,25 @@ class Api:
 
     async def prompt(self, request: BoundedRequest) -> None:
         """Answer `GET /api/prompts/<id>`."""
-        try:
-            record = await self.journal.record(_id(request))
-        except JournalUnavailable as refusal:
-            raise _unavailable(refusal) from None
-        if record is None:
-            raise _unknown()
+        record = await self.intake.record(_id(request))
         request.answer(200, to_json(record.told()))
 
     async def redrive(self, request: BoundedRequest) -> None:
         """Answer `POST /api/prompts/<id>/redrive`: take a failed prompt up again."""
         prompt_id = _id(request)
+        await self.intake.record(prompt_id)  # one that is not known is another problem
         try:
-            if await self.journal.record(prompt_id) is None:
-                raise _unknown()
             state = await self.redriver.one(prompt_id)
         except QuotaUsedUp as refusal:
             raise Problem(
                 429,
                 f"asking again takes a unit, and {refusal.reason}: try again after midnight",
-                _retry_after(refusal),
+                retry_after(refusal),
             ) from None
         except NotRedriven as error:
             raise Problem(409, f"only a failed prompt can be redriven: {error}") from None
         except JournalUnavailable as refusal:
-            raise _unavailable(refusal) from None
+            raise unavailable(refusal) from None
         request.answer(200, to_json({"id": prompt_id, "state": state.value}))
 
     async def redrive_all(self, request: BoundedRequest) -> None:
@@ -80,7 +73,7 @@ class Api:
         except NotRedriven as error:
             raise Problem(409, f"{error}: wait for its end") from None
         except JournalUnavailable as refusal:
-            raise _unavailable(refusal) from None
+            raise unavailable(refusal) from None
         told = f"Taken up again: {done}."
         if refused:
             told += f" Left as they are, for asking takes a unit and the day has none: {refused}."
@@ -129,16 +122,3 @@ def _argument(request: BoundedRequest, name: str) -> str | None:
 
 def _id(request: BoundedRequest) -> str:
     return request.route().split("/")[3]
-
-
-def _retry_after(refusal: Refusal) -> dict[str, str]:
-    return {"Retry-After": str(max(1, ceil(refusal.retry_after)))}
-
-
-def _unknown() -> Problem:
-    return Problem(404, "no prompt has this id: it was never accepted, or its record has expired")
-
-
-def _unavailable(refusal: JournalUnavailable) -> Problem:
-    told = f"the journal can't be used: {refusal.reason}; try later"
-    return Problem(503, told, _retry_after(refusal))

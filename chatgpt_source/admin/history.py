@@ -84,18 +84,11 @@ class History(Watcher):
         self._clock = clock
         self._minutes: dict[int, Minute] = {}
 
-    def accepted(self, *, prompt_id: str, now: float) -> None:
+    def accepted(self, **_: object) -> None:
         """A prompt was accepted."""
         self._now().accepted += 1
 
-    def moved(
-        self,
-        *,
-        prompt_id: str,
-        state: State,
-        now: float,
-        accepted: float,
-    ) -> None:
+    def moved(self, *, state: State, now: float, accepted: float, **_: object) -> None:
         """A prompt was delivered or set aside."""
         if state is State.DELIVERED:
             minute = self._now()

@@ -14,8 +14,7 @@ from chatgpt_source.admin.page import HEADERS, MEDIA_TYPE, document, render
 from chatgpt_source.admin.status import Status
 from chatgpt_source.admin.stream import Fragments, Streams
 from chatgpt_source.admin.view import Query, read_query
-from chatgpt_source.prompt import Answer, CallError, State
-from chatgpt_source.watch import Asked, Sent, Watcher
+from chatgpt_source.watch import Watcher
 from chatgpt_source.web import BoundedRequest, Problem
 
 
@@ -65,52 +64,11 @@ class Live(Watcher):
             rendered[query] = {**shared, **await _html(fragments.own(shown, picked))}
         return rendered
 
+    def _touch(self, **_: object) -> None:
+        self._streams.touch()
+
     # What makes viewers see what is new.
-
-    def accepted(self, *, prompt_id: str, now: float) -> None:
-        """Touch."""
-        self._streams.touch()
-
-    def asked(
-        self,
-        *,
-        prompt_id: str,
-        attempt: int,
-        outcome: Asked,
-        seconds: float,
-        waited: float | None,
-        answer: Answer | None,
-        error: CallError | None,
-    ) -> None:
-        """Touch."""
-        self._streams.touch()
-
-    def sent(
-        self,
-        *,
-        prompt_id: str,
-        attempt: int,
-        outcome: Sent,
-        seconds: float,
-        error: CallError | None,
-    ) -> None:
-        """Touch."""
-        self._streams.touch()
-
-    def moved(
-        self,
-        *,
-        prompt_id: str,
-        state: State,
-        now: float,
-        accepted: float,
-    ) -> None:
-        """Touch."""
-        self._streams.touch()
-
-    def redriven(self, *, prompt_id: str, state: State, now: float) -> None:
-        """Touch."""
-        self._streams.touch()
+    accepted = asked = sent = moved = redriven = _touch
 
 
 async def _html(parts: Mapping[str, Tag]) -> Fragments:
