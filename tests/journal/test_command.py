@@ -5,7 +5,7 @@ import sys
 from io import StringIO
 from typing import Any, cast
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from chatgpt_source.journal.command import Operator, parser
 from chatgpt_source.journal.sqlite import SqliteJournal, open_beside
@@ -16,6 +16,7 @@ from tests.journal.common import NOON, JournalTestCase, at_once, prompt
 class CommandTests(JournalTestCase):
     def setUp(self) -> None:
         super().setUp()
+        self.pauses: list[float] = []
         self.journal.recover(3, "UTC")
         for name, give_back in (("p1", True), ("p2", True), ("p3", False)):
             self.accept(prompt(name, "a secret"))
@@ -25,11 +26,15 @@ class CommandTests(JournalTestCase):
             self.successResultOf(self.journal.failed(name, NOON, "the reason", give_back=give_back))
         self.accept(prompt("p4"))
 
+    def pause(self, seconds: float) -> Deferred[None]:
+        self.pauses.append(seconds)
+        return succeed(None)
+
     def run_command(self, *argv: str) -> tuple[int, str]:
         options = parser().parse_args(argv)
         beside = SqliteJournal(open_beside(self.path), cast(Any, self.clock), at_once)
         out = StringIO()
-        operator = Operator(beside, cast(Any, self.clock), out, options.json)
+        operator = Operator(beside, cast(Any, self.clock), out, options.json, self.pause)
         status = self.successResultOf(Deferred.fromCoroutine(operator.do(options)))
         self.successResultOf(beside.close())
         self.assertNotIn("secret", out.getvalue())
