@@ -247,6 +247,7 @@ class DisturbedTests(JournalTestCase):
     MARK = "a marked secret"
 
     def test_purged_while_somebody_reads(self) -> None:
+        self.journal._transactor.monotonic = self.clock.seconds
         self.journal.recover(100, "UTC")
         self.accept(prompt(text=self.MARK))
         self.asks()

@@ -18,6 +18,8 @@ PATIENCE = 1.0
 PATIENCE_LEFT = 0.1
 """Seconds to wait once it has been waited for in vain, so that those who only read get on."""
 POLL = 0.002
+LOOK = 1.0
+"""Seconds between two looks for what another process has written."""
 
 Operations = Sequence[Operation[sqlite3.Connection]]
 
@@ -42,6 +44,7 @@ class Transactor:
     _waited_in_vain: bool = field(init=False, default=False)
     _half_written: bool = field(init=False, default=False)
     _version: int | None = field(init=False, default=None)
+    _looked: float = field(init=False, default=-LOOK)
     _disturbed: bool = field(init=False, default=False)
 
     def run(self, db: sqlite3.Connection, group: Operations) -> None:
@@ -130,6 +133,10 @@ class Transactor:
         return None
 
     def _look_for_others(self, db: sqlite3.Connection) -> None:
+        now = self.monotonic()
+        if now - self._looked < LOOK:
+            return
+        self._looked = now
         with suppress(sqlite3.Error):
             (version,) = db.execute("PRAGMA data_version").fetchone()
             self._disturbed |= self._version not in {None, version}
