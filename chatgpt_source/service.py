@@ -170,7 +170,7 @@ class ChatGPTSource(Service):
             self._reactor,
             self._answer_admin,
             self._config.max_body_size,
-            Admission(self._config.admin_auth).refusal,
+            Admission(self._config.admin_auth, where).refusal,
             MOST_OPERATORS,
         )
         return self._or_end(lambda: taken(listen(self._reactor, where, site, "admin")))

@@ -62,7 +62,7 @@ class AdminTestCase(DoorTestCase):
             cast(Any, self.clock),
             self.admin.answer,
             self.config.max_body_size,
-            Admission(self.config.admin_auth).refusal,
+            Admission(self.config.admin_auth, self.config.admin or "").refusal,
         )
         self.journal.recover(self.config.everyday_limit, "UTC")
         self.pipeline.start()
