@@ -9,6 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.http_headers import Headers
 
 from chatgpt_source.client import Client, FixedURL, NoReply, NotSent
+from chatgpt_source.clock import wall
 from chatgpt_source.event import CONTENT_TYPE, binary
 from chatgpt_source.journal import Delivery
 from chatgpt_source.prompt import Again
@@ -64,7 +65,7 @@ class Target:
         except NoReply as error:
             raise Again(f"the target did not answer: {error}") from None
         if not 200 <= reply.status < 300:
-            raise target_error(reply.status, retry_after(reply.header, self._clock.seconds()))
+            raise target_error(reply.status, retry_after(reply.header, wall(self._clock)))
 
     def _message(self, delivery: Delivery) -> tuple[Headers, bytes]:
         named, body = {"content-type": CONTENT_TYPE}, delivery.event
@@ -75,7 +76,7 @@ class Target:
         named |= {name: secret.read() for name, secret in self._settings.items()}
         if self._signing:
             secrets = [secret.read() for secret in self._signing]
-            named |= signature(secrets, delivery.id, int(self._clock.seconds()), body)
+            named |= signature(secrets, delivery.id, int(wall(self._clock)), body)
         return Headers({name: [value] for name, value in named.items()}), body
 
 

@@ -35,7 +35,7 @@ class Call:
 
 @define
 class Gate:
-    """The state of one peer; instants are seconds since the epoch.
+    """The state of one peer; instants are the steady clock's.
 
     Args:
         peer: Its name, for people: "the model" or "the target".

@@ -6,6 +6,7 @@ from typing import Any
 from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
 
+from chatgpt_source.clock import wall
 from chatgpt_source.config import Config
 from chatgpt_source.journal import Journal
 from chatgpt_source.pipeline import Pipeline
@@ -37,7 +38,7 @@ class Health:
         """
         journal, quota, backlog = self._journal_check(), OK, OK
         try:
-            tally = await self.journal.tally(self.calendar.day(self.clock.seconds()).date)
+            tally = await self.journal.tally(self.calendar.day(wall(self.clock)).date)
         except JournalUnavailable as error:
             journal = f"can't be read: {error.reason}"
         else:

@@ -15,6 +15,7 @@ from twisted.web.client import HTTPConnectionPool
 
 from chatgpt_source import __version__
 from chatgpt_source.client import make_client
+from chatgpt_source.clock import wall
 from chatgpt_source.config import Config
 from chatgpt_source.delivery import Target
 from chatgpt_source.health import Health
@@ -171,7 +172,9 @@ class Parts:
         return deferToThreadPool(self._reactor, self._threads, run)
 
     def _prune(self) -> Deferred[None]:
-        done = self._journal.prune(self._reactor.seconds() - self._config.keep)
+        # The earlier of the two, so that a clock that is ahead for a while forgets nothing.
+        now = min(wall(self._reactor), self._reactor.seconds())
+        done = self._journal.prune(now - self._config.keep)
         return done.addErrback(lambda failure: failure.trap(JournalUnavailable) and None)
 
 

@@ -15,6 +15,7 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from chatgpt_source import event
+from chatgpt_source.clock import wall
 from chatgpt_source.config import Config
 from chatgpt_source.gate import Call, Gate
 from chatgpt_source.journal import Ask, Delivery, Journal
@@ -170,7 +171,7 @@ class Pipeline:
             attempt=ask.total,
             outcome=asked_outcome(error),
             seconds=self._clock.seconds() - started,
-            waited=started - ask.prompt.accepted if ask.total == 1 else None,
+            waited=started - ask.since if ask.total == 1 else None,
             answer=answer,
             error=error,
         )
@@ -197,7 +198,7 @@ class Pipeline:
             asks=ask.total,
             request_id=answer.request_id or UNKNOWN,
         )
-        self._tell_moved(prompt.id, State.ANSWERED, now, prompt.accepted)
+        self._tell_moved(prompt.id, State.ANSWERED, prompt.accepted)
         if slot is not None:
             self._deliveries.launch(
                 Delivery(
@@ -232,7 +233,7 @@ class Pipeline:
                 error,
                 last,
                 lambda: event.encode_unanswered(
-                    prompt, ask.total, error, now, self._config.extensions
+                    prompt, ask.total, error, wall(self._clock), self._config.extensions
                 ),
                 give_back=give_back,
             )
@@ -261,16 +262,15 @@ class Pipeline:
         except CallError as error:
             await self._not_delivered(delivery, call, error)
         else:
-            now = self._clock.seconds()
             self.target.succeeded(call)
-            await self._written(lambda: self._journal.delivered(delivery.id, now))
+            await self._written(lambda: self._journal.delivered(delivery.id))
             log.info(
                 "delivered: id={id} deliveries={deliveries} request_id={request_id}",
                 id=delivery.id,
                 deliveries=delivery.attempt,
                 request_id=delivery.request_id or UNKNOWN,
             )
-            self._tell_moved(delivery.id, State.DELIVERED, now, delivery.accepted)
+            self._tell_moved(delivery.id, State.DELIVERED, delivery.accepted)
 
     async def _not_delivered(self, delivery: Delivery, call: Call, error: CallError) -> None:
         now = self._clock.seconds()
@@ -370,10 +370,11 @@ class Pipeline:
             request_id=error.request_id or UNKNOWN,
             reason=reason,
         )
-        self._tell_moved(prompt_id, State.FAILED, now, accepted)
+        self._tell_moved(prompt_id, State.FAILED, accepted)
         self._letters.wake()
 
-    def _tell_moved(self, prompt_id: str, state: State, now: float, accepted: float) -> None:
+    def _tell_moved(self, prompt_id: str, state: State, accepted: float) -> None:
+        now = max(accepted, wall(self._clock))  # however far back that was set meanwhile
         self._watcher.moved(prompt_id=prompt_id, state=state, now=now, accepted=accepted)
 
     def _next_try(self, error: CallError, attempt: int, gate: Gate, now: float) -> float:

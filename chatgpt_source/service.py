@@ -20,6 +20,7 @@ from twisted.python.components import Componentized
 from chatgpt_source import check
 from chatgpt_source.access import AccessLog
 from chatgpt_source.auth import Guard
+from chatgpt_source.clock import steady
 from chatgpt_source.config import Config, ConfigError, files_for_callers, load, require_files
 from chatgpt_source.intake import OPEN_PATHS
 from chatgpt_source.journal.sqlite import check_journal
@@ -148,6 +149,7 @@ class ChatGPTSource(Service):
     def privilegedStartService(self) -> None:
         """Take the ports, while those under 1024 are still allowed."""
         super().privilegedStartService()
+        steady(self._reactor)
         _raise_file_limit()
         guard = Guard(self._config.auth, OPEN_PATHS) if self._config.auth else None
         site = BoundedSite(

@@ -1,7 +1,7 @@
 """What happens, told to whoever watches: metrics, the live page, traces.
 
 Told are ids, instants, durations and outcomes, never a prompt's text. Instants are seconds since
-the epoch, durations are seconds. Of a call that a stop abandons nothing is told.
+the epoch by the wall clock, durations are seconds. Of a call that a stop abandons nothing is told.
 """
 
 from enum import Enum

@@ -93,6 +93,30 @@ class PipelineTestCase(JournalTestCase):
         self.clock.pump([0.05] * round(seconds / 0.05))
 
 
+class ClockTests(PipelineTestCase):
+    def test_give_up_after_is_not_shortened_by_a_clock_that_is_set(self) -> None:
+        self.begin(give_up_after=100.0)
+        self.post("p1")
+        self.clock.step(86400)
+        self.model.answer(Again("the model answered 500"))
+        self.assertEqual(self.states("p1"), ["accepted"])
+        self.clock.step(-2 * 86400)
+        self.clock.advance(100)
+        self.model.answer(Again("the model answered 500"))
+        self.assertEqual(self.states("p1"), ["failed"])
+
+    def test_a_drain_delivers_what_was_answered_though_the_clock_is_set_back(self) -> None:
+        self.post("p1", "p2", "p3", "p4")
+        draining = Deferred.fromCoroutine(self.pipeline.drain())
+        self.clock.step(-3600)
+        for _ in range(2):
+            self.model.answer()
+        for _ in range(2):
+            self.target.answer()
+        self.successResultOf(draining)
+        self.assertEqual(self.states("p1", "p2"), ["delivered"] * 2)
+
+
 class WayTests(PipelineTestCase):
     def test_from_accepted_to_delivered(self) -> None:
         self.post("p1")

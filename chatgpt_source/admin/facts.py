@@ -12,6 +12,7 @@ from chatgpt_source import __version__
 from chatgpt_source.admin.history import History
 from chatgpt_source.admin.status import Status
 from chatgpt_source.admin.view import PAGE, Picked, Query, Shown
+from chatgpt_source.clock import date_of, wall
 from chatgpt_source.journal import Record, Tally
 from chatgpt_source.prompt import JournalUnavailable, State
 from chatgpt_source.web import origin_of
@@ -32,7 +33,7 @@ class Facts:
     Args:
         status: What is well and what is not.
         history: The last hour.
-        started: When the daemon was started.
+        started: When the daemon was started, by the steady clock.
     """
 
     _status: Status
@@ -48,11 +49,11 @@ class Facts:
             told = await within(Deferred.fromCoroutine(self._read()), PATIENCE, clock)
         except JournalUnavailable as error:
             told = [f"The journal can't be read: {error.reason}"]
-        now = clock.seconds()
+        now = wall(clock)
         tally, oldest = self._known
         return Shown(
             now=now,
-            started=self._started,
+            started=date_of(self._started, clock),
             zone=config.timezone,
             version=__version__,
             model=config.model,
@@ -72,7 +73,7 @@ class Facts:
         tally, oldest = await self._status.counts()
         if tally is not None:
             self._known = tally, oldest
-        return self._status.troubles(ready["checks"], self._status.clock.seconds())
+        return self._status.troubles(ready["checks"])
 
     async def picked(self, query: Query) -> Picked:
         """What a query picks; nothing if the journal can't be read."""

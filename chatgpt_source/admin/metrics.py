@@ -42,11 +42,11 @@ class Sight:
 
     Attributes:
         gates: What is known of each peer.
-        now: When.
+        now: When, by the steady clock.
         limit: Units the day has.
         writable: Whether the journal can be written.
         tally: The journal's counts; None if it can't be read.
-        oldest: When the oldest prompt that waits was accepted; None if none does.
+        oldest: How long the oldest prompt that waits has done so; 0 if none does.
     """
 
     gates: Mapping[str, Gate]
@@ -54,7 +54,7 @@ class Sight:
     limit: int
     writable: bool
     tally: Tally | None
-    oldest: float | None
+    oldest: float
 
 
 class Metrics(Watcher):
@@ -235,7 +235,7 @@ def _of_sight(sight: Sight) -> Iterator[Metric]:
     yield _gauge(
         "backlog_oldest_age_seconds",
         "Since the acceptance of the oldest prompt of the backlog; 0 if there is none.",
-        0 if sight.oldest is None else max(0, sight.now - sight.oldest),
+        sight.oldest,
     )
 
 

@@ -3,6 +3,9 @@
 `Journal` is what the other rooms know; each module beside this one is an engine that keeps it.
 Every method that changes something returns once the change is committed to disk, and raises
 `JournalUnavailable`, having changed nothing, where it can't be written now.
+
+Each `now`, `until`, `since` and `held` is an instant of the steady clock, which what waits goes by.
+The dates of a record are the wall clock's, and the engine's to take.
 """
 
 from collections.abc import Mapping, Sequence
@@ -56,7 +59,7 @@ class Ask:
         prompt: What to ask.
         attempt: Which call this is since `since`, from 1.
         total: Which call this is at all, from 1.
-        since: From when the time that asking may take is counted.
+        since: From when the time that asking may take is counted, by the steady clock.
         maybe_billed: How many earlier calls may have been billed without an answer reaching us.
         held: When a call of it last met a hold, if one did.
     """
@@ -76,7 +79,7 @@ class Delivery:
     Attributes:
         id: The prompt's id.
         event: The event's bytes, in structured mode (CloudEvents JSON format).
-        since: From when the time that delivering may take is counted.
+        since: From when the time that delivering may take is counted, by the steady clock.
         attempt: Which call this is since then, from 1.
         accepted: When the prompt was accepted.
         trace: The prompt's.
@@ -197,7 +200,7 @@ class Journal(Protocol):
         Args:
             now: The time.
             most: How many.
-            untried_since: Take only what was answered since then and has never been tried.
+            untried_since: Take only what has been due since then at the earliest, and never tried.
         """
 
     def answered(
@@ -205,7 +208,7 @@ class Journal(Protocol):
     ) -> Deferred[None]:
         """Keep the answer and its event; `claim` it for its first delivery, or let it be due."""
 
-    def delivered(self, prompt_id: str, now: float) -> Deferred[None]:
+    def delivered(self, prompt_id: str) -> Deferred[None]:
         """End a prompt well, and forget its text and its answer's."""
 
     def claim_letters(self, now: float, most: int) -> Deferred[DeliveryClaims]:
@@ -239,8 +242,8 @@ class Journal(Protocol):
             until: When the next attempt is due.
         """
 
-    def redrive(self, prompt_id: str, now: float) -> Deferred[State]:
-        """Take up a failed prompt again; it is due at once.
+    def redrive(self, prompt_id: str) -> Deferred[State]:
+        """Take up a failed prompt again; it is due at once, whatever its daemon's clock says.
 
         Returns:
             ANSWERED if it is to be delivered again; ACCEPTED if it is to be asked again, which
@@ -291,7 +294,7 @@ class Journal(Protocol):
         """Count the prompts by state, and the units spent of `day`."""
 
     def prune(self, before: float) -> Deferred[None]:
-        """Forget the prompts that ended before an instant, a few at a time, and the days before."""
+        """Forget the prompts that ended before a date, a few at a time, and the days before it."""
 
     def probe(self) -> Deferred[None]:
         """Write something, so that a journal that healed is seen to have."""

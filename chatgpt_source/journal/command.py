@@ -69,13 +69,11 @@ class Operator:
 
     Attributes:
         journal: The journal.
-        clock: The time.
         out: Where to print.
         json: Whether to print JSON.
     """
 
     journal: Journal
-    clock: IReactorTime
     out: TextIO
     json: bool
 
@@ -116,7 +114,7 @@ class Operator:
 
     async def _redrive(self, prompt_id: str) -> bool:
         try:
-            state = await self.journal.redrive(prompt_id, self.clock.seconds())
+            state = await self.journal.redrive(prompt_id)
         except NotRedriven as error:
             self._tell(prompt_id, f"not redriven: {error}")
             return False
@@ -164,7 +162,7 @@ async def _run(reactor: IReactorTime, options: argparse.Namespace) -> None:
         raise SystemExit(str(error)) from None
     journal = SqliteJournal(opened, reactor, _at_once)
     try:
-        status = await Operator(journal, reactor, sys.stdout, options.json).do(options)
+        status = await Operator(journal, sys.stdout, options.json).do(options)
         sys.stdout.flush()
     except JournalUnavailable as error:
         raise SystemExit(f"journal {options.journal}: {error.reason}") from None

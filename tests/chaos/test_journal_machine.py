@@ -177,7 +177,7 @@ class JournalMachine(RuleBasedStateMachine):
         self.thread = Thread()
         self.journal = SqliteJournal(self.opened, self.clock, self.thread)
         self.journal.recover(LIMIT, "UTC")
-        self.before.recover()
+        self.before.recover(self.now)
 
     @property
     def now(self) -> float:
@@ -278,7 +278,7 @@ class JournalMachine(RuleBasedStateMachine):
     def delivered(self, id_: str) -> None:
         now = self.now
         self.after.delivered(id_, now)
-        self.ride(lambda journal: journal.delivered(id_, now))
+        self.ride(lambda journal: journal.delivered(id_))
 
     def failed(self, kind: str, id_: str, letter: bytes | None, *, give_back: bool) -> None:
         now = self.now
@@ -300,8 +300,8 @@ class JournalMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.has_failed())
     @rule(data=st.data())
     def redrive(self, data: Any) -> None:
-        id_, now = data.draw(self.mostly_failed()), self.now
-        self.ride(lambda journal: journal.redrive(id_, now), self.after.redrive(id_, now))
+        id_ = data.draw(self.mostly_failed())
+        self.ride(lambda journal: journal.redrive(id_), self.after.redrive(id_, self.now))
 
     @precondition(lambda self: self.has_failed())
     @rule(data=st.data())

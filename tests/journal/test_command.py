@@ -29,7 +29,7 @@ class CommandTests(JournalTestCase):
         options = parser().parse_args(argv)
         beside = SqliteJournal(open_beside(self.path), cast(Any, self.clock), at_once)
         out = StringIO()
-        operator = Operator(beside, cast(Any, self.clock), out, options.json)
+        operator = Operator(beside, out, options.json)
         status = self.successResultOf(Deferred.fromCoroutine(operator.do(options)))
         self.successResultOf(beside.close())
         self.assertNotIn("secret", out.getvalue())

@@ -73,7 +73,7 @@ class AcceptTests(JournalTestCase):
 
     def test_what_ended_is_no_backlog(self) -> None:
         self.accept(prompt("p1"), prompt("p2"))
-        self.successResultOf(self.journal.delivered("p1", NOON))
+        self.successResultOf(self.journal.delivered("p1"))
         self.successResultOf(self.journal.failed("p2", NOON, "why", give_back=False))
         self.accept(prompt("p3"), max_backlog=1)
 
@@ -179,7 +179,7 @@ class AnsweredTests(JournalTestCase):
         self.successResultOf(self.journal.postpone("p1", NOON, "an old error"))
         self.answer()
         self.clock.advance(3)
-        self.successResultOf(self.journal.delivered("p1", self.clock.seconds()))
+        self.successResultOf(self.journal.delivered("p1"))
         record = self.record()
         self.assertEqual((record.state, record.delivered), (State.DELIVERED, NOON + 3))
         self.assertIsNone(record.error)
@@ -214,7 +214,7 @@ class TallyTests(JournalTestCase):
         self.accept(*(prompt(f"p{n}") for n in range(5)))
         self.answer("p0")
         self.answer("p1")
-        self.successResultOf(self.journal.delivered("p1", NOON))
+        self.successResultOf(self.journal.delivered("p1"))
         self.successResultOf(self.journal.failed("p2", NOON, "why", give_back=True))
         tally = self.successResultOf(self.journal.tally(DAY.date))
         expected = {State.ACCEPTED: 2, State.ANSWERED: 1, State.DELIVERED: 1, State.FAILED: 1}
@@ -229,8 +229,9 @@ class PruneTests(JournalTestCase):
     def test_forgets_what_ended_long_ago(self) -> None:
         self.accept(*(prompt(f"p{n}") for n in range(4)))
         self.answer("p0")
-        self.successResultOf(self.journal.delivered("p0", NOON))
+        self.successResultOf(self.journal.delivered("p0"))
         self.successResultOf(self.journal.failed("p1", NOON, "why", give_back=False))
+        self.clock.advance(10)
         self.successResultOf(self.journal.failed("p2", NOON + 10, "why", give_back=False))
         self.successResultOf(self.journal.prune(NOON + 1))
         known = [self.record(f"p{n}") is not None for n in range(4)]
@@ -424,7 +425,7 @@ class PrivacyTests(JournalTestCase):
         self.asks()
         event = b"event: " + text.encode()
         self.successResultOf(self.journal.answered("p1", ANSWER, event, NOON, claim=True))
-        self.successResultOf(self.journal.delivered("p1", NOON))
+        self.successResultOf(self.journal.delivered("p1"))
 
     def test_files_are_the_owners_alone(self) -> None:
         self.accept(prompt())
@@ -465,7 +466,7 @@ class PrivacyTests(JournalTestCase):
                 event = b"ev " * 80 + texts[done].encode()
                 self.successResultOf(self.journal.answered(done, ANSWER, event, NOON, claim=True))
                 if chance.random() >= 0.06:
-                    self.successResultOf(self.journal.delivered(done, NOON))
+                    self.successResultOf(self.journal.delivered(done))
                     del texts[done]
                     texts[f"delivered {done}"] = event[240:].decode()
         self.successResultOf(self.journal.close())
@@ -615,7 +616,7 @@ class UpgradeTests(JournalTestCase):
         self.assertEqual((delivery.trace, delivery.request_id), (None, "req-1"))
         self.assertEqual(self.used(), 7)
         self.accept(prompt("new"))
-        self.successResultOf(self.journal.delivered("answered", NOON))
+        self.successResultOf(self.journal.delivered("answered"))
         self.clock.advance(60)  # the wipe writes the texts anew
         self.assertEqual(self.asks().claimed[0].prompt.id, "new")
 
@@ -650,7 +651,7 @@ class UpgradeTests(JournalTestCase):
         beside = SqliteJournal(open_beside(self.path), self.clock, at_once)
         records = self.successResultOf(beside.records(None, 0, 10))
         self.assertEqual([each.id for each in records], ["accepted", "answered", "failed"])
-        self.successResultOf(beside.redrive("failed", NOON))
+        self.successResultOf(beside.redrive("failed"))
         self.successResultOf(beside.close())
 
 

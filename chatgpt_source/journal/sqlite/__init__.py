@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
+from chatgpt_source.clock import wall
 from chatgpt_source.journal import Admitted, AskClaims, DeliveryClaims, Record, Tally, Terms
 from chatgpt_source.journal.group import GroupCommit
 from chatgpt_source.journal.sqlite import operations as do
@@ -45,7 +46,7 @@ class SqliteJournal:
 
     Args:
         opened: The file, open; closed by `close`.
-        clock: Says when to wipe.
+        clock: Says when to wipe, and the date.
         in_thread: Runs a function in the journal's own thread.
     """
 
@@ -77,7 +78,7 @@ class SqliteJournal:
         db = self._opened.connection
         try:
             db.execute("BEGIN IMMEDIATE")
-            do.recover(db)
+            do.recover(db, self._clock.seconds())
             do.keep_terms(db, everyday_limit, timezone)
             failing = do.failing(db)
             db.execute("COMMIT")
@@ -89,7 +90,8 @@ class SqliteJournal:
     # What the rooms ask for; each method's meaning is `Journal`'s.
 
     def accept(self, prompt: Prompt, terms: Terms, key: str | None = None) -> Deferred[Admitted]:
-        return self._write(lambda db: do.accept(db, prompt, terms, key))
+        now = self._clock.seconds()
+        return self._write(lambda db: do.accept(db, prompt, terms, key, now))
 
     def claim_asks(self, now: float, most: int) -> Deferred[AskClaims]:
         return self._write(lambda db: do.claim_asks(db, now, most))
@@ -105,10 +107,14 @@ class SqliteJournal:
     def answered(
         self, prompt_id: str, answer: Answer, event: bytes, now: float, *, claim: bool
     ) -> Deferred[None]:
-        return self._write(lambda db: do.answered(db, prompt_id, answer, event, now, claim=claim))
+        date = wall(self._clock)
+        return self._write(
+            lambda db: do.answered(db, prompt_id, answer, event, now, date, claim=claim)
+        )
 
-    def delivered(self, prompt_id: str, now: float) -> Deferred[None]:
-        return self._write(lambda db: do.delivered(db, prompt_id, now)).addCallback(self._wiping)
+    def delivered(self, prompt_id: str) -> Deferred[None]:
+        date = wall(self._clock)
+        return self._write(lambda db: do.delivered(db, prompt_id, date)).addCallback(self._wiping)
 
     def failed(
         self,
@@ -119,8 +125,11 @@ class SqliteJournal:
         give_back: bool,
         letter: bytes | None = None,
     ) -> Deferred[None]:
+        date = wall(self._clock)
         return self._write(
-            lambda db: do.failed(db, prompt_id, now, error, give_back=give_back, letter=letter)
+            lambda db: do.failed(
+                db, prompt_id, now, date, error, give_back=give_back, letter=letter
+            )
         )
 
     def postpone(
@@ -158,8 +167,9 @@ class SqliteJournal:
     def tally(self, day: str) -> Deferred[Tally]:
         return self._read(lambda db: do.tally(db, day))
 
-    def redrive(self, prompt_id: str, now: float) -> Deferred[State]:
-        return self._write(lambda db: do.redrive(db, prompt_id, now))
+    def redrive(self, prompt_id: str) -> Deferred[State]:
+        date = wall(self._clock)
+        return self._write(lambda db: do.redrive(db, prompt_id, date))
 
     def purge(self, prompt_id: str) -> Deferred[bool]:
         return self._write(lambda db: do.purge(db, prompt_id)).addCallback(self._wiping)

@@ -19,7 +19,7 @@ from chatgpt_source.journal import (
     Tally,
     Terms,
 )
-from chatgpt_source.journal.sqlite.schema import UNDER_WAY
+from chatgpt_source.journal.sqlite.schema import AT_ONCE, NOT_YET, UNDER_WAY
 from chatgpt_source.journal.sqlite.transact import RETRY_AFTER
 from chatgpt_source.prompt import (
     Answer,
@@ -33,6 +33,7 @@ from chatgpt_source.prompt import (
     Trace,
 )
 from chatgpt_source.quota import Day, day_at
+from chatgpt_source.retry import LONGEST_RETRY_AFTER
 
 PRUNE_STEP = 500
 """Records forgotten in one transaction, so that no commit waits long for the broom."""
@@ -47,8 +48,10 @@ _BEYOND = 2**63 - 1
 _OF_ID = "seq = (SELECT seq FROM prompts WHERE id = ?)"
 
 
-def accept(db: sqlite3.Connection, prompt: Prompt, terms: Terms, key: str | None) -> Admitted:
-    """Admit a prompt; see `Journal.accept`."""
+def accept(
+    db: sqlite3.Connection, prompt: Prompt, terms: Terms, key: str | None, now: float
+) -> Admitted:
+    """Admit a prompt, which is due from `now` on; see `Journal.accept`."""
     used = units(db, terms.day.date)
     if key is not None and (known := _known(db, prompt, key)) is not None:
         return Admitted(known, max(0, terms.limit - used), repeated=True)
@@ -60,7 +63,7 @@ def accept(db: sqlite3.Connection, prompt: Prompt, terms: Terms, key: str | None
     seq = db.execute(
         "INSERT INTO prompts (id, state, due, day, accepted, since)"
         " VALUES (?, 'accepted', ?, ?, ?, ?)",
-        (prompt.id, prompt.accepted, terms.day.date, prompt.accepted, prompt.accepted),
+        (prompt.id, now, terms.day.date, prompt.accepted, now),
     ).lastrowid
     db.execute(
         "INSERT INTO texts (seq, prompt, source, type, traceparent, tracestate)"
@@ -124,11 +127,11 @@ def claim_asks(db: sqlite3.Connection, now: float, most: int) -> AskClaims:
     """Claim accepted prompts; see `Journal.claim_asks`."""
     rows = db.execute(
         "SELECT seq, id, prompt, source, type, accepted, traceparent, tracestate, tries, asks,"
-        " since, maybe_billed, held FROM prompts JOIN texts USING (seq)"
+        " min(since, ?), maybe_billed, held FROM prompts JOIN texts USING (seq)"
         " WHERE state = 'accepted' AND due <= ? ORDER BY due, seq LIMIT ?",
-        (now, most),
+        (now, now, most),
     ).fetchall()
-    _claim(db, "due = ?, tries = tries + 1, asks = asks + 1", [seq for seq, *_ in rows])
+    _claim(db, now, "due = ?, tries = tries + 1, asks = asks + 1", [seq for seq, *_ in rows])
     claimed = [
         Ask(
             Prompt(id_, text, source, type_, accepted, _trace(parent, state)),
@@ -146,14 +149,15 @@ def claim_deliveries(
 ) -> DeliveryClaims:
     """Claim answered prompts; see `Journal.claim_deliveries`."""
     rows = db.execute(
-        "SELECT seq, id, event, since, tries, accepted, json_extract(answer, '$.request_id'),"
-        " traceparent, tracestate"
+        "SELECT seq, id, event, min(since, ?), tries, accepted,"
+        " json_extract(answer, '$.request_id'), traceparent, tracestate"
         " FROM prompts JOIN texts USING (seq)"
-        " WHERE state = 'answered' AND due <= ? AND (? IS NULL OR tries = 0 AND answered >= ?)"
+        " WHERE state = 'answered' AND due <= ? AND (? IS NULL OR deliveries = 0 AND since >= ?)"
         " ORDER BY due, seq LIMIT ?",
-        (now, untried_since, untried_since, most),
+        (now, now, untried_since, untried_since, most),
     ).fetchall()
-    _claim(db, "due = ?, tries = tries + 1, deliveries = deliveries + 1", [row[0] for row in rows])
+    change = "due = ?, tries = tries + 1, deliveries = deliveries + 1"
+    _claim(db, now, change, [row[0] for row in rows])
     return DeliveryClaims(
         [
             Delivery(id_, event, since, tries + 1, accepted, _trace(*trace), request_id)
@@ -166,26 +170,29 @@ def claim_deliveries(
 def claim_letters(db: sqlite3.Connection, now: float, most: int) -> DeliveryClaims:
     """Claim dead letters; see `Journal.claim_letters`."""
     rows = db.execute(
-        "SELECT seq, id, letter, ended, letters, accepted, traceparent, tracestate"
+        "SELECT seq, id, letter, min(since, ?), letters, accepted, traceparent, tracestate"
         " FROM prompts JOIN texts USING (seq)"
         " WHERE letter_due <= ? ORDER BY letter_due, seq LIMIT ?",
-        (now, most),
+        (now, now, most),
     ).fetchall()
-    _claim(db, "letter_due = ?, letters = letters + 1", [seq for seq, *_ in rows])
+    _claim(db, now, "letter_due = ?, letters = letters + 1", [seq for seq, *_ in rows])
     (due,) = db.execute(
         "SELECT min(letter_due) FROM prompts WHERE letter_due IS NOT NULL"
     ).fetchone()
     return DeliveryClaims(
         [
-            Delivery(id_, letter, ended, letters + 1, accepted, _trace(*trace))
-            for _, id_, letter, ended, letters, accepted, *trace in rows
+            Delivery(id_, letter, since, letters + 1, accepted, _trace(*trace))
+            for _, id_, letter, since, letters, accepted, *trace in rows
         ],
         _before_claimed(due),
     )
 
 
-def _claim(db: sqlite3.Connection, change: str, seqs: Sequence[int]) -> None:
-    db.executemany(f"UPDATE prompts SET {change} WHERE seq = ?", [(UNDER_WAY, seq) for seq in seqs])
+def _claim(db: sqlite3.Connection, now: float, change: str, seqs: Sequence[int]) -> None:
+    db.executemany(
+        f"UPDATE prompts SET {change}, since = min(since, ?) WHERE seq = ?",
+        [(UNDER_WAY, now, seq) for seq in seqs],
+    )
 
 
 def _next_due(db: sqlite3.Connection, state: State) -> float | None:
@@ -199,13 +206,20 @@ def _before_claimed(due: float | None) -> float | None:
     return None if due is None or due >= UNDER_WAY else due
 
 
-def recover(db: sqlite3.Connection) -> None:
-    """Make what a crash left claimed due again, in its old place."""
-    db.execute(
-        "UPDATE prompts SET due = since WHERE state IN ('accepted', 'answered') AND due = ?",
-        (UNDER_WAY,),
-    )
-    db.execute("UPDATE prompts SET letter_due = ended WHERE letter_due = ?", (UNDER_WAY,))
+def recover(db: sqlite3.Connection, now: float) -> None:
+    """Make what a crash left claimed due again, in its old place.
+
+    A daemon's steady clock begins with the wall clock's time: where that was set back since the
+    last one, instants lie in the future. None is left there, and nothing is due later than can be.
+    """
+    for due, states in (("due", "'accepted', 'answered'"), ("letter_due", "'failed'")):
+        db.execute(
+            f"UPDATE prompts SET {due} = CASE WHEN {due} = :under_way THEN min(since, :now)"
+            f" WHEN {due} > :latest THEN :now ELSE {due} END,"
+            f" since = min(since, :now), held = min(held, :now)"
+            f" WHERE state IN ({states}) AND {due} > :now",
+            {"under_way": UNDER_WAY, "now": now, "latest": now + LONGEST_RETRY_AFTER},
+        )
 
 
 def failing(db: sqlite3.Connection) -> list[State]:
@@ -221,9 +235,16 @@ def failing(db: sqlite3.Connection) -> list[State]:
 
 
 def answered(
-    db: sqlite3.Connection, prompt_id: str, answer: Answer, event: bytes, now: float, *, claim: bool
+    db: sqlite3.Connection,
+    prompt_id: str,
+    answer: Answer,
+    event: bytes,
+    now: float,
+    date: float,
+    *,
+    claim: bool,
 ) -> None:
-    """Keep an answer; see `Journal.answered`."""
+    """Keep an answer that came on a date; see `Journal.answered`."""
     told = {
         "model": answer.model,
         "finish_reason": answer.finish_reason,
@@ -233,16 +254,16 @@ def answered(
     db.execute(
         "UPDATE prompts SET state = 'answered', due = ?, answered = ?, since = ?, answer = ?,"
         " tries = ?, deliveries = deliveries + ?, error = NULL WHERE id = ?",
-        (UNDER_WAY if claim else now, now, now, json.dumps(told), claim, claim, prompt_id),
+        (UNDER_WAY if claim else now, date, now, json.dumps(told), claim, claim, prompt_id),
     )
     db.execute(f"UPDATE texts SET event = ? WHERE {_OF_ID}", (event, prompt_id))
 
 
-def delivered(db: sqlite3.Connection, prompt_id: str, now: float) -> None:
-    """End a prompt well; see `Journal.delivered`."""
+def delivered(db: sqlite3.Connection, prompt_id: str, date: float) -> None:
+    """End a prompt well on a date; see `Journal.delivered`."""
     db.execute(
         "UPDATE prompts SET state = 'delivered', due = NULL, ended = ?, error = NULL WHERE id = ?",
-        (now, prompt_id),
+        (date, prompt_id),
     )
     db.execute(f"DELETE FROM texts WHERE {_OF_ID}", (prompt_id,))
 
@@ -251,16 +272,17 @@ def failed(
     db: sqlite3.Connection,
     prompt_id: str,
     now: float,
+    date: float,
     error: str,
     *,
     give_back: bool,
     letter: bytes | None,
 ) -> None:
-    """Set a prompt aside; see `Journal.failed`."""
+    """Set a prompt aside on a date; see `Journal.failed`."""
     db.execute(
-        "UPDATE prompts SET state = 'failed', due = NULL, ended = ?, error = ?, letter_due = ?,"
-        " letters = 0 WHERE id = ?",
-        (now, error, None if letter is None else now, prompt_id),
+        "UPDATE prompts SET state = 'failed', due = NULL, ended = ?, since = ?, error = ?,"
+        " letter_due = ?, letters = 0 WHERE id = ?",
+        (date, now, error, None if letter is None else now, prompt_id),
     )
     db.execute(f"UPDATE texts SET letter = ? WHERE {_OF_ID}", (letter, prompt_id))
     if give_back:
@@ -291,15 +313,15 @@ def postpone(
 def letter_ended(db: sqlite3.Connection, prompt_id: str, since: float, until: float | None) -> None:
     """Let a dead letter wait, or be done with it; see `Journal.letter_ended`."""
     changed = db.execute(
-        "UPDATE prompts SET letter_due = ? WHERE id = ? AND letter_due = ? AND ended = ?",
+        "UPDATE prompts SET letter_due = ? WHERE id = ? AND letter_due = ? AND since = ?",
         (until, prompt_id, UNDER_WAY, since),
     )
     if until is None and changed.rowcount:
         db.execute(f"UPDATE texts SET letter = NULL WHERE {_OF_ID}", (prompt_id,))
 
 
-def redrive(db: sqlite3.Connection, prompt_id: str, now: float) -> State:
-    """Take a failed prompt up again; see `Journal.redrive`."""
+def redrive(db: sqlite3.Connection, prompt_id: str, date: float) -> State:
+    """Take a failed prompt up again, for a unit of the date's day; see `Journal.redrive`."""
     row = db.execute(
         "SELECT state, event IS NOT NULL FROM prompts JOIN texts USING (seq) WHERE id = ?",
         (prompt_id,),
@@ -311,13 +333,13 @@ def redrive(db: sqlite3.Connection, prompt_id: str, now: float) -> State:
         terms = db.execute("SELECT everyday_limit, timezone FROM terms").fetchone()
         if terms is None:
             raise NotRedriven("no daemon has used this journal yet")
-        day = day_at(now, ZoneInfo(terms[1]))
-        _take_unit(db, day, terms[0], now)
+        day = day_at(date, ZoneInfo(terms[1]))
+        _take_unit(db, day, terms[0], date)
         db.execute("UPDATE prompts SET day = ? WHERE id = ?", (day.date, prompt_id))
     db.execute(
         "UPDATE prompts SET state = ?, due = ?, since = ?, ended = NULL, tries = 0,"
         " maybe_billed = 0, held = NULL, letter_due = NULL WHERE id = ?",
-        (state.value, now, now, prompt_id),
+        (state.value, AT_ONCE, NOT_YET, prompt_id),
     )
     db.execute(f"UPDATE texts SET letter = NULL WHERE {_OF_ID}", (prompt_id,))
     return state
@@ -402,8 +424,8 @@ def units(db: sqlite3.Connection, day: str) -> int:
 def due(db: sqlite3.Connection, state: State, now: float) -> int:
     """The prompts in a state that a daemon that starts now takes up at once."""
     (count,) = db.execute(
-        "SELECT count(*) FROM prompts WHERE state = ? AND (due <= ? OR due = ?)",
-        (state.value, now, UNDER_WAY),
+        "SELECT count(*) FROM prompts WHERE state = ? AND (due <= ? OR due > ?)",
+        (state.value, now, now + LONGEST_RETRY_AFTER),  # what `recover` makes due
     ).fetchone()
     return int(count)
 

@@ -11,18 +11,22 @@ APPLICATION_ID = 0x63677073
 
 UNDER_WAY = 1e18
 """The `due` of a prompt that is claimed: beyond every instant."""
+AT_ONCE = 0.0
+"""The `due` of a prompt that was redriven: before every instant of any daemon's clock."""
+NOT_YET = UNDER_WAY
+"""The `since` of a prompt that was redriven: its time runs from the next claim on."""
 
 CREATE = """
 CREATE TABLE prompts (
     seq INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
     state TEXT NOT NULL CHECK (state IN ('accepted', 'answered', 'delivered', 'failed')),
-    due REAL,                             -- when the next attempt may start; NULL: nothing to do
+    due REAL,                             -- steady: when it may be tried; NULL: nothing to do
     day TEXT NOT NULL,                    -- whose unit it took
     accepted REAL NOT NULL,
-    answered REAL,
+    answered REAL,                        -- these three are dates, by the wall clock
     ended REAL,                           -- delivered or failed
-    since REAL NOT NULL,                  -- from when `give_up_after` runs
+    since REAL NOT NULL,                  -- steady: from when `give_up_after` runs
     tries INTEGER NOT NULL DEFAULT 0,     -- attempts of the call it waits for, since then
     asks INTEGER NOT NULL DEFAULT 0,      -- attempts ever
     deliveries INTEGER NOT NULL DEFAULT 0,
