@@ -23,7 +23,7 @@ from chatgpt_source.journal.sqlite import SqliteJournal, open_journal
 from chatgpt_source.log import get_logger, log_unexpected
 from chatgpt_source.openai import Model
 from chatgpt_source.pipeline import Pipeline
-from chatgpt_source.prompt import JournalUnavailable
+from chatgpt_source.prompt import DEAD_LETTER, JournalUnavailable
 from chatgpt_source.quota import Calendar, Midnight
 from chatgpt_source.span import NO_SPANS, Spans, are_wanted
 from chatgpt_source.watch import Watchers
@@ -65,7 +65,9 @@ class Parts:
             config.signing_secret,
         )
         letters = (
-            Target(self._client, reactor, config.dead_letter, mode) if config.dead_letter else None
+            Target(self._client, reactor, config.dead_letter, mode, receiver=DEAD_LETTER)
+            if config.dead_letter
+            else None
         )
         watchers = Watchers()
         self._spans = _open_spans(config)

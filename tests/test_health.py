@@ -44,8 +44,8 @@ class HealthTests(DoorTestCase):
         self.assertEqual(body["status"], "degraded")
         self.assertIn("check `token`", body["checks"]["openai"])
         self.assertIn("500", body["checks"]["target"])
-        model.succeeded(call)
-        target.succeeded(call)
+        model.succeeded(call, NOON)
+        target.succeeded(call, NOON)
         self.assertEqual(self.ready(200)["status"], "ready")
 
     def test_not_ready_while_the_journal_can_not_be_written(self) -> None:

@@ -138,8 +138,10 @@ class SqliteJournal:
             )
         )
 
-    def letter_ended(self, prompt_id: str, since: float, until: float | None) -> Deferred[None]:
-        return self._write(lambda db: do.letter_ended(db, prompt_id, since, until))
+    def letter_ended(
+        self, prompt_id: str, since: float, until: float | None, *, held: float | None = None
+    ) -> Deferred[None]:
+        return self._write(lambda db: do.letter_ended(db, prompt_id, since, until, held))
 
     def record(self, prompt_id: str) -> Deferred[Record | None]:
         return self._read(lambda db: do.record(db, prompt_id))

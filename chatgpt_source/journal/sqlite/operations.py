@@ -146,8 +146,8 @@ def claim_deliveries(
 ) -> DeliveryClaims:
     """Claim answered prompts; see `Journal.claim_deliveries`."""
     rows = db.execute(
-        "SELECT seq, id, event, since, tries, accepted, json_extract(answer, '$.request_id'),"
-        " traceparent, tracestate"
+        "SELECT seq, id, event, since, tries, accepted, traceparent, tracestate,"
+        " json_extract(answer, '$.request_id'), held"
         " FROM prompts JOIN texts USING (seq)"
         " WHERE state = 'answered' AND due <= ? AND (? IS NULL OR tries = 0 AND answered >= ?)"
         " ORDER BY due, seq LIMIT ?",
@@ -156,8 +156,8 @@ def claim_deliveries(
     _claim(db, "due = ?, tries = tries + 1, deliveries = deliveries + 1", [row[0] for row in rows])
     return DeliveryClaims(
         [
-            Delivery(id_, event, since, tries + 1, accepted, _trace(*trace), request_id)
-            for _, id_, event, since, tries, accepted, request_id, *trace in rows
+            Delivery(id_, event, since, tries + 1, accepted, _trace(parent, state), *others)
+            for _, id_, event, since, tries, accepted, parent, state, *others in rows
         ],
         _next_due(db, State.ANSWERED),
     )
@@ -166,7 +166,7 @@ def claim_deliveries(
 def claim_letters(db: sqlite3.Connection, now: float, most: int) -> DeliveryClaims:
     """Claim dead letters; see `Journal.claim_letters`."""
     rows = db.execute(
-        "SELECT seq, id, letter, ended, letters, accepted, traceparent, tracestate"
+        "SELECT seq, id, letter, ended, letters, accepted, traceparent, tracestate, held"
         " FROM prompts JOIN texts USING (seq)"
         " WHERE letter_due <= ? ORDER BY letter_due, seq LIMIT ?",
         (now, most),
@@ -177,8 +177,8 @@ def claim_letters(db: sqlite3.Connection, now: float, most: int) -> DeliveryClai
     ).fetchone()
     return DeliveryClaims(
         [
-            Delivery(id_, letter, ended, letters + 1, accepted, _trace(*trace))
-            for _, id_, letter, ended, letters, accepted, *trace in rows
+            Delivery(id_, letter, ended, letters + 1, accepted, _trace(parent, state), held=held)
+            for _, id_, letter, ended, letters, accepted, parent, state, held in rows
         ],
         _before_claimed(due),
     )
@@ -200,9 +200,10 @@ def _before_claimed(due: float | None) -> float | None:
 
 
 def recover(db: sqlite3.Connection) -> None:
-    """Make what a crash left claimed due again, in its old place."""
+    """Make what a crash left claimed due again, in its old place; its ask may have been billed."""
     db.execute(
-        "UPDATE prompts SET due = since WHERE state IN ('accepted', 'answered') AND due = ?",
+        "UPDATE prompts SET due = since, billed = billed OR state = 'accepted'"
+        " WHERE state IN ('accepted', 'answered') AND due = ?",
         (UNDER_WAY,),
     )
     db.execute("UPDATE prompts SET letter_due = ended WHERE letter_due = ?", (UNDER_WAY,))
@@ -232,7 +233,7 @@ def answered(
     }
     db.execute(
         "UPDATE prompts SET state = 'answered', due = ?, answered = ?, since = ?, answer = ?,"
-        " tries = ?, deliveries = deliveries + ?, error = NULL WHERE id = ?",
+        " tries = ?, deliveries = deliveries + ?, error = NULL, held = NULL WHERE id = ?",
         (UNDER_WAY if claim else now, now, now, json.dumps(told), claim, claim, prompt_id),
     )
     db.execute(f"UPDATE texts SET event = ? WHERE {_OF_ID}", (event, prompt_id))
@@ -259,14 +260,14 @@ def failed(
     """Set a prompt aside; see `Journal.failed`."""
     db.execute(
         "UPDATE prompts SET state = 'failed', due = NULL, ended = ?, error = ?, letter_due = ?,"
-        " letters = 0 WHERE id = ?",
+        " letters = 0, held = NULL WHERE id = ?",
         (now, error, None if letter is None else now, prompt_id),
     )
     db.execute(f"UPDATE texts SET letter = ? WHERE {_OF_ID}", (letter, prompt_id))
     if give_back:
         db.execute(
             "UPDATE days SET used = used - 1"
-            " WHERE day = (SELECT day FROM prompts WHERE id = ?) AND used > 0",
+            " WHERE day = (SELECT day FROM prompts WHERE id = ? AND NOT billed) AND used > 0",
             (prompt_id,),
         )
 
@@ -283,16 +284,19 @@ def postpone(
     """Let a claimed prompt wait; see `Journal.postpone`."""
     db.execute(
         "UPDATE prompts SET due = ?, error = ?, maybe_billed = maybe_billed + ?,"
-        " held = coalesce(?, held) WHERE id = ?",
-        (until, error, maybe_billed, held, prompt_id),
+        " billed = billed OR ?, held = coalesce(held, ?) WHERE id = ?",
+        (until, error, maybe_billed, maybe_billed, held, prompt_id),
     )
 
 
-def letter_ended(db: sqlite3.Connection, prompt_id: str, since: float, until: float | None) -> None:
+def letter_ended(
+    db: sqlite3.Connection, prompt_id: str, since: float, until: float | None, held: float | None
+) -> None:
     """Let a dead letter wait, or be done with it; see `Journal.letter_ended`."""
     changed = db.execute(
-        "UPDATE prompts SET letter_due = ? WHERE id = ? AND letter_due = ? AND ended = ?",
-        (until, prompt_id, UNDER_WAY, since),
+        "UPDATE prompts SET letter_due = ?, held = coalesce(held, ?)"
+        " WHERE id = ? AND letter_due = ? AND ended = ?",
+        (until, held, prompt_id, UNDER_WAY, since),
     )
     if until is None and changed.rowcount:
         db.execute(f"UPDATE texts SET letter = NULL WHERE {_OF_ID}", (prompt_id,))
@@ -313,7 +317,7 @@ def redrive(db: sqlite3.Connection, prompt_id: str, now: float) -> State:
             raise NotRedriven("no daemon has used this journal yet")
         day = day_at(now, ZoneInfo(terms[1]))
         _take_unit(db, day, terms[0], now)
-        db.execute("UPDATE prompts SET day = ? WHERE id = ?", (day.date, prompt_id))
+        db.execute("UPDATE prompts SET day = ?, billed = 0 WHERE id = ?", (day.date, prompt_id))
     db.execute(
         "UPDATE prompts SET state = ?, due = ?, since = ?, ended = NULL, tries = 0,"
         " maybe_billed = 0, held = NULL, letter_due = NULL WHERE id = ?",
