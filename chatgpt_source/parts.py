@@ -25,6 +25,7 @@ from chatgpt_source.openai import Model
 from chatgpt_source.pipeline import Pipeline
 from chatgpt_source.prompt import DEAD_LETTER, JournalUnavailable
 from chatgpt_source.quota import Calendar, Midnight
+from chatgpt_source.recent import MOST, WINDOW, Recent
 from chatgpt_source.span import NO_SPANS, Spans, are_wanted
 from chatgpt_source.watch import Watchers
 from chatgpt_source.web import origin_of
@@ -69,7 +70,8 @@ class Parts:
             if config.dead_letter
             else None
         )
-        watchers = Watchers()
+        self._recent = Recent()
+        watchers = Watchers(self._recent)
         self._spans = _open_spans(config)
         self._pipeline = Pipeline(
             reactor,
@@ -84,7 +86,7 @@ class Parts:
         self._doubts: Deferred[None] = succeed(None)
         calendar = Calendar(config.timezone)
         self._midnight = Midnight(reactor, calendar, self._prune)
-        health = Health(reactor, config, calendar, self._journal, self._pipeline)
+        health = Health(reactor, config, calendar, self._journal, self._pipeline, self._recent)
         self.intake = Intake(
             reactor,
             config,
@@ -132,9 +134,16 @@ class Parts:
         if self.admin is not None:
             log.info("the admin site is at {endpoint}", endpoint=config.admin)
             self.admin.start()
+        self._seed_recent()
         self._pipeline.start(self._failing)
         self._midnight.start()
         self._doubts = Deferred.fromCoroutine(self._tell_doubts())
+
+    def _seed_recent(self) -> None:
+        """Failures of an earlier process are not forgotten by a restart."""
+        ends = self._journal.ends(self._reactor.seconds() - WINDOW, MOST)
+        ends.addCallback(self._recent.seed)
+        ends.addErrback(lambda failure: failure.trap(JournalUnavailable) and None)
 
     async def _tell_doubts(self) -> None:
         try:

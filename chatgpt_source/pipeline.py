@@ -402,11 +402,15 @@ class Pipeline:
             request_id=error.request_id or UNKNOWN,
             reason=reason,
         )
-        self._tell_moved(prompt_id, State.FAILED, now, accepted)
+        self._tell_moved(prompt_id, State.FAILED, now, accepted, reason)
         self._letters.wake()
 
-    def _tell_moved(self, prompt_id: str, state: State, now: float, accepted: float) -> None:
-        self._watcher.moved(prompt_id=prompt_id, state=state, now=now, accepted=accepted)
+    def _tell_moved(
+        self, prompt_id: str, state: State, now: float, accepted: float, error: str | None = None
+    ) -> None:
+        self._watcher.moved(
+            prompt_id=prompt_id, state=state, now=now, accepted=accepted, error=error
+        )
 
     async def _written(self, write: Callable[[], Deferred[None]]) -> None:
         """Write what a call brought, as soon as the journal can be written."""

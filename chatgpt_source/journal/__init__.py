@@ -142,6 +142,16 @@ class Record:
         }
 
 
+@frozen
+class End:
+    """How a prompt ended: DELIVERED, or FAILED by an error; `at` is when."""
+
+    id: str
+    state: State
+    at: float
+    error: str | None = None
+
+
 def rfc3339(instant: float | None) -> str | None:
     """An instant as JSON can hold it: RFC 3339, in UTC."""
     if instant is None:
@@ -292,6 +302,9 @@ class Journal(Protocol):
 
     def oldest(self) -> Deferred[float | None]:
         """When the oldest of the prompts that wait was accepted; None if none waits."""
+
+    def ends(self, since: float, most: int) -> Deferred[Sequence[End]]:
+        """How the last prompts ended, `most` of them, the latest first, none before `since`."""
 
     def tally(self, day: str) -> Deferred[Tally]:
         """Count the prompts by state, and the units spent of `day`."""

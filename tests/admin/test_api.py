@@ -6,8 +6,8 @@ from zoneinfo import ZoneInfo
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatgpt_source.admin.words import clock_time
 from chatgpt_source.prompt import Again, Hold, Rejected
+from chatgpt_source.quota import clock_time
 from tests.admin.common import AdminTestCase
 from tests.journal.common import DAY, NOON
 from tests.test_watch import Recorder

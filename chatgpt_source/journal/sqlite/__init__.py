@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
-from chatgpt_source.journal import Admitted, AskClaims, DeliveryClaims, Record, Tally, Terms
+from chatgpt_source.journal import Admitted, AskClaims, DeliveryClaims, End, Record, Tally, Terms
 from chatgpt_source.journal.group import GroupCommit
 from chatgpt_source.journal.sqlite import operations as do
 from chatgpt_source.journal.sqlite.file import (
@@ -156,6 +156,9 @@ class SqliteJournal:
 
     def oldest(self) -> Deferred[float | None]:
         return self._read(do.oldest)
+
+    def ends(self, since: float, most: int) -> Deferred[Sequence[End]]:
+        return self._read(lambda db: do.ends(db, since, most))
 
     def tally(self, day: str) -> Deferred[Tally]:
         return self._read(lambda db: do.tally(db, day))

@@ -15,6 +15,7 @@ from chatgpt_source.journal import (
     AskClaims,
     Delivery,
     DeliveryClaims,
+    End,
     Record,
     Tally,
     Terms,
@@ -383,6 +384,15 @@ def oldest(db: sqlite3.Connection) -> float | None:
         " WHERE state IN ('accepted', 'answered') AND due IS NOT NULL)"
     ).fetchone()
     return row[0] if row else None
+
+
+def ends(db: sqlite3.Connection, since: float, most: int) -> list[End]:
+    """How the last prompts ended; see `Journal.ends`."""
+    rows = db.execute(
+        "SELECT id, state, ended, error FROM prompts WHERE ended >= ? ORDER BY ended DESC LIMIT ?",
+        (since, most),
+    )
+    return [End(id_, State(state), at, error) for id_, state, at, error in rows]
 
 
 def _record(row: tuple[Any, ...]) -> Record:
