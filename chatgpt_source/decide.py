@@ -13,8 +13,8 @@ from chatgpt_source.retry import backoff, probe_interval
 
 RECENT = 60.0
 """Seconds for which a success shows that a peer works."""
-MOST_IN_A_ROW = 50
-"""More refusals without a success between them than this are not the prompts' own."""
+FEW, MOST_IN_A_ROW = 10, 50
+"""So many refusals without a success between them are hardly, or not at all, the prompts' own."""
 
 _OWN = {400, 403, 404}
 """Statuses of a hold that may as well be one prompt's own."""
@@ -30,6 +30,7 @@ class Tried:
         gave_up: Whether `give_up_after` is over.
         tried_out: Whether it was the last of those allowed.
         held: When one of its calls first met a hold; None if none has before.
+        asked: Whether it was a call to the model.
     """
 
     attempt: int
@@ -37,6 +38,7 @@ class Tried:
     gave_up: bool = False
     tried_out: bool = False
     held: float | None = None
+    asked: bool = False
 
 
 @frozen
@@ -106,19 +108,21 @@ def _decide_hold(
 ) -> Decision:
     """Whose fault a hold is.
 
-    Calls that were started before a peer changed its mind succeed for a while: they prove nothing,
-    so a prompt that they alone speak against is tried once more before it is set aside.
+    Others that were called later and succeeded prove that it is this prompt's. Those called before
+    prove little: a peer that has changed its mind may still finish them. They count for the model
+    alone, and for a 400 at once: a 403 or 404 must come again, and not to many in a row.
     """
     recent = now - others.succeeded <= RECENT
-    since = tried.started if tried.held is None else tried.held
-    singled_out = recent and others.started > since
     own = error.status in _OWN
-    if singled_out and own:
+    if recent and others.started > (tried.started if tried.held is None else tried.held):
+        if own:
+            return Fail(f"{error.reason} (while others succeed)")
+        if tried.gave_up:
+            return Fail(f"{error.reason} (after `give_up_after`, while others succeed)")
+        if tried.held is not None:
+            return Retry(now + probe_interval(tried.attempt))
+    if not (recent and own and tried.asked) or others.held or others.refusals >= MOST_IN_A_ROW:
+        return HoldAll()
+    if error.status == 400 or (tried.held is not None and others.refusals < FEW):
         return Fail(f"{error.reason} (while others succeed)")
-    if singled_out and tried.gave_up:
-        return Fail(f"{error.reason} (after `give_up_after`, while others succeed)")
-    if singled_out and tried.held is not None:
-        return Retry(now + probe_interval(tried.attempt))
-    if recent and own and not others.held and others.refusals < MOST_IN_A_ROW:
-        return Retry(now + backoff(tried.attempt, random))
-    return HoldAll()
+    return Retry(now + backoff(tried.attempt, random))

@@ -220,6 +220,7 @@ class Pipeline:
             gave_up=now - ask.since >= self._config.give_up_after,
             tried_out=maybe_billed and ask.maybe_billed + 1 >= MAYBE_BILLED_ATTEMPTS,
             held=ask.held,
+            asked=True,
         )
         decision = self._decide(error, tried, self.model, call, now, shared=True)
         if isinstance(decision, Fail):

@@ -6,6 +6,7 @@ from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.decide import (
+    FEW,
     MOST_IN_A_ROW,
     RECENT,
     Fail,
@@ -19,7 +20,7 @@ from chatgpt_source.prompt import Again, CallError, Hold, MaybeBilled, Rejected
 
 NOW = 1000.0
 NEVER = float("-inf")
-FIRST = Tried(attempt=1, started=NOW - 1)
+FIRST = Tried(attempt=1, started=NOW - 1, asked=True)
 NOBODY = Others(NEVER, NEVER)
 BEFORE = Others(started=NOW - 30, succeeded=NOW - 5)
 """Others succeeded a moment ago, by calls that were started before this one."""
@@ -54,37 +55,47 @@ class AgainTests(SynchronousTestCase):
 
 class HoldTests(SynchronousTestCase):
     def test_table(self) -> None:
-        own, ours = (400, 403, 404), (302, 401, 402, 405, 410, 429)
+        changed, ours = (403, 404), (302, 401, 402, 405, 410, 429)
+        own = (400, *changed)
         soon, later = Retry(NOW + 0.5), Retry(NOW + 30.0)
-        since = {"held": NOW - 0.7}
-        old = {"gave_up": True}
+        before, old, event = {"held": NOW - 0.7}, {"gave_up": True}, {"asked": False}
+        many, too_many = evolve(BEFORE, refusals=FEW), evolve(BEFORE, refusals=MOST_IN_A_ROW)
         for statuses, others, tried, expected in (
             # Nothing shows that the peer works.
             (own + ours, NOBODY, {}, HoldAll),
-            (own + ours, NOBODY, since, HoldAll),
+            (own + ours, NOBODY, before, HoldAll),
             (own + ours, NOBODY, old, HoldAll),
-            (own + ours, evolve(SINCE, succeeded=NOW - RECENT - 1), since, HoldAll),
+            (own + ours, evolve(SINCE, succeeded=NOW - RECENT - 1), before, HoldAll),
             # It worked a moment ago, but that may be over.
-            (own, BEFORE, {}, soon),
-            (own, BEFORE, since, soon),
-            (own, BEFORE, old, soon),
-            (ours, BEFORE, {}, HoldAll),
+            ((400,), BEFORE, {}, Fail),
+            (changed, BEFORE, {}, soon),
+            (changed, BEFORE, old, soon),
+            (changed, BEFORE, before, Fail),
+            (changed, many, before, soon),
+            ((400,), many, {}, Fail),
+            (own, too_many, {}, HoldAll),
+            (own, too_many, before, HoldAll),
             (own, evolve(BEFORE, held=True), {}, HoldAll),
-            (own, evolve(BEFORE, refusals=MOST_IN_A_ROW), {}, HoldAll),
+            (ours, BEFORE, {}, HoldAll),
+            (ours, BEFORE, before, HoldAll),
+            (own + ours, BEFORE, event, HoldAll),
+            (own + ours, BEFORE, {**event, **before}, HoldAll),
             # It works: it is this prompt.
             (own, SINCE, {}, Fail),
-            (own, SINCE, since, Fail),
-            (own, evolve(SINCE, refusals=MOST_IN_A_ROW), since, Fail),
+            (own, SINCE, event, Fail),
+            (own, SINCE, before, Fail),
+            (own, evolve(SINCE, refusals=MOST_IN_A_ROW), before, Fail),
             (ours, SINCE, {}, HoldAll),
-            (ours, SINCE, since, later),
+            (ours, SINCE, before, later),
             (own + ours, SINCE, old, Fail),
         ):
             for status in statuses:
                 decision = after(held(status), others, **tried)
+                row = (status, others, tried)
                 if isinstance(expected, type):
-                    self.assertIsInstance(decision, expected, (status, others, tried))
+                    self.assertIsInstance(decision, expected, row)
                 else:
-                    self.assertEqual(decision, expected, (status, others, tried))
+                    self.assertEqual(decision, expected, row)
 
     def test_words(self) -> None:
         self.assertEqual(

@@ -35,30 +35,14 @@ class OneBadPromptTests(DaemonCase):
         for prompt_id in others:
             await daemon.reaches(prompt_id, "delivered")
         record = await daemon.reaches(bad, "failed")
+        self.assertEqual(record["asks"], 1)
         self.assertIn("`max_tokens`", record["error"])
         self.assertIn("while others succeed", record["error"])
         self.assertNotIn("holding all calls", daemon.text)
-        # Its unit comes back.
+        last = await daemon.accepted(TOO_LONG)  # and no other after it
+        await daemon.reaches(last, "failed")
+        # Their units come back.
         self.assertIn("r=38;", (await daemon.post("last")).header("ratelimit"))
-
-
-class BadEventTests(DaemonCase):
-    """A receiver that refuses one event with a 403, as a firewall before it does."""
-
-    async def test_delays_no_other(self):
-        def target(request: Received) -> Reply:
-            return Reply(403 if b"forbidden" in request.body else 200)
-
-        self.target.script = target
-        daemon = self.daemon()
-        await daemon.start()
-        await daemon.reaches(await daemon.accepted("first"), "delivered")
-        bad = await daemon.accepted("forbidden")
-        others = await together(*(daemon.accepted(f"other {n}") for n in range(20)))
-        for prompt_id in others:
-            await daemon.reaches(prompt_id, "delivered")
-        record = await daemon.reaches(bad, "failed")
-        self.assertIn("the target answered 403", record["error"])
 
 
 class UnitTests(DaemonCase):
