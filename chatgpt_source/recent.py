@@ -53,7 +53,8 @@ class Recent(Watcher):
         if state in {State.DELIVERED, State.FAILED}:
             self.tried = True
             self._ends.append(End(prompt_id, state, now, error))
-            self._failed(now)
+            if state is State.FAILED or self._since is not None:
+                self._failed(now)
 
     def redriven(self, *, prompt_id: str, **_: object) -> None:
         """A failed prompt was taken up again: how it ends is not known yet."""
