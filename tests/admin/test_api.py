@@ -67,6 +67,25 @@ class StatusTests(AdminTestCase):
         )
         self.assertEqual(told["calls"]["model"]["under_way"], 1)
 
+    def test_a_hold_that_outlasts_give_up_after(self) -> None:
+        self.ask()
+        self.model.answer(Hold("the model answered 401: check `token`", status=401))
+        self.clock.advance(self.config.give_up_after + 1)
+        (told,) = self.status()["troubles"]
+        self.assertIn("All prompts wait, by now for longer than `give_up_after`;", told)
+
+    def test_failures(self) -> None:
+        self.ask()
+        self.model.answer()
+        self.target.answer(Rejected("the target answered 400: it refuses this event", status=400))
+        told = self.status()
+        self.assertEqual(told["status"], "degraded")
+        self.assertEqual(
+            " ".join(told["troubles"]),
+            "The last prompt failed at 12:00 (the target answered 400):"
+            " see `chatgpt-source-journal list`",
+        )
+
     def test_a_peer_that_holds_us_up(self) -> None:
         self.ask()
         self.clock.advance(240)

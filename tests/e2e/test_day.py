@@ -139,7 +139,7 @@ class DayTests(DaemonCase):
         await daemon.start()
         for _ in range(3):
             await daemon.reaches(await daemon.accepted("refused"), "failed")
-        self.assertEqual((await daemon.checks())[1], "ready")
+        self.assertEqual((await daemon.checks())[2]["quota"], "ok")
         # A 200 may have been billed: its unit is spent.
         await daemon.reaches(await daemon.accepted("unreadable"), "failed")
         self.assert_used_up(await daemon.post("refused"))
