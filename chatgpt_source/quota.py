@@ -62,6 +62,12 @@ def _first_other_date(low: float, high: float, zone: ZoneInfo) -> float:
     return float(high)
 
 
+def clock_time(instant: float, now: float, zone: ZoneInfo, form: str = "%H:%M") -> str:
+    """An instant as people in a zone say it: the time, with the date unless it is today's."""
+    local, today = (datetime.fromtimestamp(each, zone) for each in (instant, now))
+    return local.strftime(form if local.date() == today.date() else f"%Y-%m-%d {form}")
+
+
 @define
 class Calendar:
     """Tells the day of an instant, working it out once a day."""

@@ -140,13 +140,15 @@ class Admin:
 
     async def _scrape(self, request: BoundedRequest) -> None:
         tally, oldest = await self._status.counts()
+        now = self._clock.seconds()
         sight = Sight(
             self._status.gates,
-            self._clock.seconds(),
+            now,
             self._config.everyday_limit,
             self._journal.fault is None,
             tally,
             0 if oldest is None else max(0, wall(self._clock) - oldest),
+            self._health.recent.ratio(),
         )
         accept = ",".join(request.requestHeaders.getRawHeaders("accept", []))
         body, media_type = self._metrics.text(sight, accept)

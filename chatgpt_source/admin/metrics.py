@@ -47,6 +47,7 @@ class Sight:
         writable: Whether the journal can be written.
         tally: The journal's counts; None if it can't be read.
         oldest: How long the oldest prompt that waits has done so; 0 if none does.
+        failure_ratio: The share of the prompts that ended lately which failed.
     """
 
     gates: Mapping[str, Gate]
@@ -55,6 +56,7 @@ class Sight:
     writable: bool
     tally: Tally | None
     oldest: float
+    failure_ratio: float
 
 
 class Metrics(Watcher):
@@ -219,6 +221,11 @@ def _of_sight(sight: Sight) -> Iterator[Metric]:
         "1 while calls are fewer than they might be, because the peer answered 429.",
         {(peer,): gate.throttled(sight.now) for peer, gate in gates},
         "peer",
+    )
+    yield _gauge(
+        "recent_failure_ratio",
+        "Of the last 100 prompts that ended in the last 15 min, the share that failed.",
+        sight.failure_ratio,
     )
     yield _gauge("journal_writable", "1 while the journal can be written.", sight.writable)
     yield _gauge("quota_limit", "Prompts that may be accepted a day.", sight.limit)

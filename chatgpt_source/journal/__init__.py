@@ -61,7 +61,7 @@ class Ask:
         total: Which call this is at all, from 1.
         since: From when the time that asking may take is counted, by the steady clock.
         maybe_billed: How many earlier calls may have been billed without an answer reaching us.
-        held: When a call of it last met a hold, if one did.
+        held: When a call of it first met a hold, if one did.
     """
 
     prompt: Prompt
@@ -84,6 +84,7 @@ class Delivery:
         accepted: When the prompt was accepted.
         trace: The prompt's.
         request_id: The provider's name for the call that brought the answer.
+        held: When a call of it first met a hold, if one did.
     """
 
     id: str
@@ -93,6 +94,7 @@ class Delivery:
     accepted: float
     trace: Trace | None = None
     request_id: str | None = None
+    held: float | None = None
 
 
 @frozen
@@ -141,6 +143,16 @@ class Record:
             "deliveries": self.deliveries,
             "error": self.error,
         }
+
+
+@frozen
+class End:
+    """How a prompt ended: DELIVERED, or FAILED by an error; `at` is when."""
+
+    id: str
+    state: State
+    at: float
+    error: str | None = None
 
 
 def rfc3339(instant: float | None) -> str | None:
@@ -229,17 +241,21 @@ class Journal(Protocol):
             prompt_id: Which.
             now: The time.
             error: The reason.
-            give_back: Give its unit back to the day it was taken from.
+            give_back: Give its unit back to the day it was taken from, unless an earlier call may
+                have been billed: one of `postpone`, or one that `recover` found under way.
             letter: The dead letter that is to be delivered, an event's bytes.
         """
 
-    def letter_ended(self, prompt_id: str, since: float, until: float | None) -> Deferred[None]:
+    def letter_ended(
+        self, prompt_id: str, since: float, until: float | None, *, held: float | None = None
+    ) -> Deferred[None]:
         """Let a dead letter that was claimed wait for its next attempt, or (None) be done with it.
 
         Args:
             prompt_id: Whose.
             since: The claim's; if the prompt has been redriven meanwhile, nothing is changed.
             until: When the next attempt is due.
+            held: When the attempt met a hold, if it did.
         """
 
     def redrive(self, prompt_id: str) -> Deferred[State]:
@@ -289,6 +305,9 @@ class Journal(Protocol):
 
     def oldest(self) -> Deferred[float | None]:
         """When the oldest of the prompts that wait was accepted; None if none waits."""
+
+    def ends(self, since: float, most: int) -> Deferred[Sequence[End]]:
+        """How the last prompts ended, `most` of them, the latest first, none before `since`."""
 
     def tally(self, day: str) -> Deferred[Tally]:
         """Count the prompts by state, and the units spent of `day`."""

@@ -39,6 +39,7 @@ class AdminTestCase(DoorTestCase):
             self.watchers,
         )
         health = attrs.evolve(self.intake.health, pipeline=self.pipeline)
+        self.watchers.add(health.recent)
         self.intake = attrs.evolve(
             self.intake, pipeline=self.pipeline, health=health, watcher=self.watchers
         )

@@ -41,6 +41,7 @@ class Entry:
     asks: int = 0
     deliveries: int = 0
     maybe_billed: int = 0
+    billed: int = 0
     held: float | None = None
     error: str | None = None
     letter_due: float | None = None
@@ -106,6 +107,7 @@ class Model:
                 due = getattr(entry, name)
                 if due is None or due <= now:
                     continue
+                entry.billed |= entry.state == "accepted" and due == CLAIMED
                 entry.since = min(entry.since, now)
                 entry.held = None if entry.held is None else min(entry.held, now)
                 if due > now + LONGEST_WAIT:
@@ -171,7 +173,7 @@ class Model:
 
     def answered(self, id_: str, event: bytes, now: float, *, claim: bool) -> None:
         entry = self._work("ask", id_)
-        entry.state, entry.event, entry.error = "answered", event, None
+        entry.state, entry.event, entry.error, entry.held = "answered", event, None, None
         entry.answered = entry.since = now
         entry.due = CLAIMED if claim else now
         entry.tries = int(claim)
@@ -189,9 +191,10 @@ class Model:
     ) -> None:
         entry = self._work(kind, id_)
         entry.state, entry.due, entry.ended, entry.error = "failed", None, now, error
-        entry.since, entry.letter, entry.letters = now, letter, 0
+        entry.since, entry.held = now, None
+        entry.letter, entry.letters = letter, 0
         entry.letter_due = None if letter is None else now
-        if give_back:
+        if give_back and not entry.billed:
             self.days[entry.day] -= 1
 
     def postpone(
@@ -207,14 +210,16 @@ class Model:
         entry = self._work(kind, id_)
         entry.due, entry.error = until, error
         entry.maybe_billed += maybe_billed
-        entry.held = entry.held if held is None else held
+        entry.billed |= maybe_billed
+        entry.held = held if entry.held is None else entry.held
 
-    def letter_ended(self, id_: str, until: float | None) -> float:
+    def letter_ended(self, id_: str, until: float | None, held: float | None) -> float:
         self.hand.remove(("letter", id_))
         since = self.since[id_].pop(0)
         entry = self.entries.get(id_)
         if entry is not None and (entry.letter_due, entry.since) == (CLAIMED, since):
             entry.letter_due = until
+            entry.held = held if entry.held is None else entry.held
             if until is None:
                 entry.letter = None
         return since
@@ -228,7 +233,7 @@ class Model:
             if self.days.get(date, 0) >= LIMIT:
                 return Refused(QuotaUsedUp)
             self.days[date] = self.days.get(date, 0) + 1
-            entry.day = date
+            entry.day, entry.billed = date, 0
         entry.state = "accepted" if entry.event is None else "answered"
         entry.due, entry.since = 0.0, CLAIMED
         entry.ended = entry.held = entry.letter_due = entry.letter = None

@@ -250,7 +250,8 @@ class JournalMachine(RuleBasedStateMachine):
             return
         kind, id_ = self.after.hand[which % len(self.after.hand)]
         if kind == "letter":
-            self.letter_ended(id_, None if how == "well" else self.now + wait)
+            until = None if how == "well" else self.now + wait
+            self.letter_ended(id_, until, self.now if which % 3 == 0 else None)
         elif how == "later":
             self.postpone(kind, id_, wait, maybe_billed=which % 2 == 0, held=which % 3 == 0)
         elif how != "well":
@@ -293,9 +294,9 @@ class JournalMachine(RuleBasedStateMachine):
         self.after.postpone(kind, id_, until, "for now", **how)
         self.ride(lambda journal: journal.postpone(id_, until, "for now", **how))
 
-    def letter_ended(self, id_: str, until: float | None) -> None:
-        since = self.after.letter_ended(id_, until)
-        self.ride(lambda journal: journal.letter_ended(id_, since, until))
+    def letter_ended(self, id_: str, until: float | None, held: float | None) -> None:
+        since = self.after.letter_ended(id_, until, held)
+        self.ride(lambda journal: journal.letter_ended(id_, since, until, held=held))
 
     @precondition(lambda self: self.has_failed())
     @rule(data=st.data())

@@ -53,10 +53,13 @@ class RedriveTests(FailedTestCase):
         self.asks()
         self.successResultOf(self.journal.postpone("p1", NOON, "why", maybe_billed=True, held=NOON))
         self.asks()
-        self.set_aside()
+        self.set_aside(give_back=True)
+        self.assertEqual(self.used(), 1)
         self.redrive()
         (ask,) = self.asks().claimed
         self.assertEqual((ask.maybe_billed, ask.held), (0, None))
+        self.set_aside(give_back=True)
+        self.assertEqual(self.used(), 1)  # the new one came back
 
     def test_refused_when_none_is_left(self) -> None:
         self.fail_asked()

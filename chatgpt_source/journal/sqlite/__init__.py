@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from chatgpt_source.clock import wall
-from chatgpt_source.journal import Admitted, AskClaims, DeliveryClaims, Record, Tally, Terms
+from chatgpt_source.journal import Admitted, AskClaims, DeliveryClaims, End, Record, Tally, Terms
 from chatgpt_source.journal.group import GroupCommit
 from chatgpt_source.journal.sqlite import operations as do
 from chatgpt_source.journal.sqlite.file import (
@@ -147,8 +147,10 @@ class SqliteJournal:
             )
         )
 
-    def letter_ended(self, prompt_id: str, since: float, until: float | None) -> Deferred[None]:
-        return self._write(lambda db: do.letter_ended(db, prompt_id, since, until))
+    def letter_ended(
+        self, prompt_id: str, since: float, until: float | None, *, held: float | None = None
+    ) -> Deferred[None]:
+        return self._write(lambda db: do.letter_ended(db, prompt_id, since, until, held))
 
     def record(self, prompt_id: str) -> Deferred[Record | None]:
         return self._read(lambda db: do.record(db, prompt_id))
@@ -163,6 +165,9 @@ class SqliteJournal:
 
     def oldest(self) -> Deferred[float | None]:
         return self._read(do.oldest)
+
+    def ends(self, since: float, most: int) -> Deferred[Sequence[End]]:
+        return self._read(lambda db: do.ends(db, since, most))
 
     def tally(self, day: str) -> Deferred[Tally]:
         return self._read(lambda db: do.tally(db, day))

@@ -15,6 +15,7 @@ from chatgpt_source.journal import (
     AskClaims,
     Delivery,
     DeliveryClaims,
+    End,
     Record,
     Tally,
     Terms,
@@ -149,8 +150,8 @@ def claim_deliveries(
 ) -> DeliveryClaims:
     """Claim answered prompts; see `Journal.claim_deliveries`."""
     rows = db.execute(
-        "SELECT seq, id, event, min(since, ?), tries, accepted,"
-        " json_extract(answer, '$.request_id'), traceparent, tracestate"
+        "SELECT seq, id, event, min(since, ?), tries, accepted, traceparent, tracestate,"
+        " json_extract(answer, '$.request_id'), held"
         " FROM prompts JOIN texts USING (seq)"
         " WHERE state = 'answered' AND due <= ? AND (? IS NULL OR deliveries = 0 AND since >= ?)"
         " ORDER BY due, seq LIMIT ?",
@@ -160,8 +161,8 @@ def claim_deliveries(
     _claim(db, now, change, [row[0] for row in rows])
     return DeliveryClaims(
         [
-            Delivery(id_, event, since, tries + 1, accepted, _trace(*trace), request_id)
-            for _, id_, event, since, tries, accepted, request_id, *trace in rows
+            Delivery(id_, event, since, tries + 1, accepted, _trace(parent, state), *others)
+            for _, id_, event, since, tries, accepted, parent, state, *others in rows
         ],
         _next_due(db, State.ANSWERED),
     )
@@ -170,7 +171,7 @@ def claim_deliveries(
 def claim_letters(db: sqlite3.Connection, now: float, most: int) -> DeliveryClaims:
     """Claim dead letters; see `Journal.claim_letters`."""
     rows = db.execute(
-        "SELECT seq, id, letter, min(since, ?), letters, accepted, traceparent, tracestate"
+        "SELECT seq, id, letter, min(since, ?), letters, accepted, traceparent, tracestate, held"
         " FROM prompts JOIN texts USING (seq)"
         " WHERE letter_due <= ? ORDER BY letter_due, seq LIMIT ?",
         (now, now, most),
@@ -181,8 +182,8 @@ def claim_letters(db: sqlite3.Connection, now: float, most: int) -> DeliveryClai
     ).fetchone()
     return DeliveryClaims(
         [
-            Delivery(id_, letter, since, letters + 1, accepted, _trace(*trace))
-            for _, id_, letter, since, letters, accepted, *trace in rows
+            Delivery(id_, letter, since, letters + 1, accepted, _trace(parent, state), held=held)
+            for _, id_, letter, since, letters, accepted, parent, state, held in rows
         ],
         _before_claimed(due),
     )
@@ -207,7 +208,7 @@ def _before_claimed(due: float | None) -> float | None:
 
 
 def recover(db: sqlite3.Connection, now: float) -> None:
-    """Make what a crash left claimed due again, in its old place.
+    """Make what a crash left claimed due again, in its old place; its ask may have been billed.
 
     A daemon's steady clock begins with the wall clock's time: where that was set back since the
     last one, instants lie in the future. None is left there, and nothing is due later than can be.
@@ -216,6 +217,7 @@ def recover(db: sqlite3.Connection, now: float) -> None:
         db.execute(
             f"UPDATE prompts SET {due} = CASE WHEN {due} = :under_way THEN min(since, :now)"
             f" WHEN {due} > :latest THEN :now ELSE {due} END,"
+            f" billed = billed OR state = 'accepted' AND {due} = :under_way,"
             f" since = min(since, :now), held = min(held, :now)"
             f" WHERE state IN ({states}) AND {due} > :now",
             {"under_way": UNDER_WAY, "now": now, "latest": now + LONGEST_RETRY_AFTER},
@@ -253,7 +255,7 @@ def answered(
     }
     db.execute(
         "UPDATE prompts SET state = 'answered', due = ?, answered = ?, since = ?, answer = ?,"
-        " tries = ?, deliveries = deliveries + ?, error = NULL WHERE id = ?",
+        " tries = ?, deliveries = deliveries + ?, error = NULL, held = NULL WHERE id = ?",
         (UNDER_WAY if claim else now, date, now, json.dumps(told), claim, claim, prompt_id),
     )
     db.execute(f"UPDATE texts SET event = ? WHERE {_OF_ID}", (event, prompt_id))
@@ -281,14 +283,14 @@ def failed(
     """Set a prompt aside on a date; see `Journal.failed`."""
     db.execute(
         "UPDATE prompts SET state = 'failed', due = NULL, ended = ?, since = ?, error = ?,"
-        " letter_due = ?, letters = 0 WHERE id = ?",
+        " letter_due = ?, letters = 0, held = NULL WHERE id = ?",
         (date, now, error, None if letter is None else now, prompt_id),
     )
     db.execute(f"UPDATE texts SET letter = ? WHERE {_OF_ID}", (letter, prompt_id))
     if give_back:
         db.execute(
             "UPDATE days SET used = used - 1"
-            " WHERE day = (SELECT day FROM prompts WHERE id = ?) AND used > 0",
+            " WHERE day = (SELECT day FROM prompts WHERE id = ? AND NOT billed) AND used > 0",
             (prompt_id,),
         )
 
@@ -305,16 +307,19 @@ def postpone(
     """Let a claimed prompt wait; see `Journal.postpone`."""
     db.execute(
         "UPDATE prompts SET due = ?, error = ?, maybe_billed = maybe_billed + ?,"
-        " held = coalesce(?, held) WHERE id = ?",
-        (until, error, maybe_billed, held, prompt_id),
+        " billed = billed OR ?, held = coalesce(held, ?) WHERE id = ?",
+        (until, error, maybe_billed, maybe_billed, held, prompt_id),
     )
 
 
-def letter_ended(db: sqlite3.Connection, prompt_id: str, since: float, until: float | None) -> None:
+def letter_ended(
+    db: sqlite3.Connection, prompt_id: str, since: float, until: float | None, held: float | None
+) -> None:
     """Let a dead letter wait, or be done with it; see `Journal.letter_ended`."""
     changed = db.execute(
-        "UPDATE prompts SET letter_due = ? WHERE id = ? AND letter_due = ? AND since = ?",
-        (until, prompt_id, UNDER_WAY, since),
+        "UPDATE prompts SET letter_due = ?, held = coalesce(held, ?)"
+        " WHERE id = ? AND letter_due = ? AND since = ?",
+        (until, held, prompt_id, UNDER_WAY, since),
     )
     if until is None and changed.rowcount:
         db.execute(f"UPDATE texts SET letter = NULL WHERE {_OF_ID}", (prompt_id,))
@@ -335,7 +340,7 @@ def redrive(db: sqlite3.Connection, prompt_id: str, date: float) -> State:
             raise NotRedriven("no daemon has used this journal yet")
         day = day_at(date, ZoneInfo(terms[1]))
         _take_unit(db, day, terms[0], date)
-        db.execute("UPDATE prompts SET day = ? WHERE id = ?", (day.date, prompt_id))
+        db.execute("UPDATE prompts SET day = ?, billed = 0 WHERE id = ?", (day.date, prompt_id))
     db.execute(
         "UPDATE prompts SET state = ?, due = ?, since = ?, ended = NULL, tries = 0,"
         " maybe_billed = 0, held = NULL, letter_due = NULL WHERE id = ?",
@@ -401,6 +406,15 @@ def oldest(db: sqlite3.Connection) -> float | None:
         " WHERE state IN ('accepted', 'answered') AND due IS NOT NULL)"
     ).fetchone()
     return row[0] if row else None
+
+
+def ends(db: sqlite3.Connection, since: float, most: int) -> list[End]:
+    """How the last prompts ended; see `Journal.ends`."""
+    rows = db.execute(
+        "SELECT id, state, ended, error FROM prompts WHERE ended >= ? ORDER BY ended DESC LIMIT ?",
+        (since, most),
+    )
+    return [End(id_, State(state), at, error) for id_, state, at, error in rows]
 
 
 def _record(row: tuple[Any, ...]) -> Record:

@@ -5,7 +5,7 @@ delivery, so that no index and no small update ever copies it about. Triggers ke
 whoever writes, so that no admission has to count the backlog.
 """
 
-VERSION = 2
+VERSION = 3
 APPLICATION_ID = 0x63677073
 """Says in the file's header whose file it is ("cgps")."""
 
@@ -31,11 +31,12 @@ CREATE TABLE prompts (
     asks INTEGER NOT NULL DEFAULT 0,      -- attempts ever
     deliveries INTEGER NOT NULL DEFAULT 0,
     maybe_billed INTEGER NOT NULL DEFAULT 0,
-    held REAL,
+    held REAL,                            -- when the call it waits for first met a hold
     answer TEXT,                          -- JSON: what the provider says of the call
     error TEXT,
     letter_due REAL,                      -- as `due`, for the dead letter
-    letters INTEGER NOT NULL DEFAULT 0
+    letters INTEGER NOT NULL DEFAULT 0,
+    billed INTEGER NOT NULL DEFAULT 0     -- whether a call may have been, since it took its unit
 );
 CREATE INDEX work ON prompts (state, due, seq) WHERE due IS NOT NULL;
 CREATE INDEX letters ON prompts (letter_due) WHERE letter_due IS NOT NULL;
@@ -88,6 +89,11 @@ UPGRADES = {
 ALTER TABLE texts ADD COLUMN traceparent TEXT;
 ALTER TABLE texts ADD COLUMN tracestate TEXT;
 CREATE INDEX failures ON prompts (seq) WHERE state = 'failed';
-"""
+""",
+    2: """
+ALTER TABLE prompts ADD COLUMN billed INTEGER NOT NULL DEFAULT 0;
+UPDATE prompts SET billed = 1 WHERE maybe_billed > 0;
+UPDATE prompts SET held = NULL WHERE held IS NOT NULL AND state <> 'accepted';
+""",
 }
 """What makes of the tables of each earlier version those of the next."""
