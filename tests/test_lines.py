@@ -62,7 +62,7 @@ class LinesTests(SynchronousTestCase):
 
     def shut(self) -> None:
         os.close(self.read)
-        self.lines.flush(20)  # an error ends what still waits
+        wait_for(lambda: self.lines._put == self.lines._done)  # an error ends what still waits
         os.close(self.write)
 
     def read_lines(self, until: Callable[[list[bytes]], bool]) -> list[bytes]:
