@@ -24,6 +24,7 @@ from chatgpt_source.clock import steady
 from chatgpt_source.config import Config, ConfigError, files_for_callers, load, require_files
 from chatgpt_source.intake import OPEN_PATHS
 from chatgpt_source.journal.sqlite import check_journal
+from chatgpt_source.lines import flush
 from chatgpt_source.listen import PortUnavailable, listen, taken
 from chatgpt_source.log import (
     get_logger,
@@ -203,6 +204,7 @@ class ChatGPTSource(Service):
             await bounded(self._admin_port.stopListening(), self._reactor)
         self._port = self._admin_port = None
         log.info("stopped")
+        flush()  # twistd may end this process by a signal next
 
     async def _answer(self, request: BoundedRequest) -> None:
         if self._running is not None:  # no request is read before the start is complete
@@ -229,7 +231,12 @@ def _end_at_once_on_a_second_signal() -> None:
     """Whoever asks twice does not want to wait; what is under way is in the journal."""
     for number in (signal.SIGTERM, signal.SIGINT):
         with suppress(ValueError):  # not in the main thread: an embedding program's business
-            signal.signal(number, lambda number, _: os._exit(128 + number))
+            signal.signal(number, _end)
+
+
+def _end(number: int, _: object) -> None:
+    flush()
+    os._exit(128 + number)
 
 
 def _raise_file_limit() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import prometheus_client
 from attrs import frozen
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 from twisted.copyright import version as twisted_version
@@ -18,6 +18,7 @@ from twisted.copyright import version as twisted_version
 from chatgpt_source import __version__
 from chatgpt_source.gate import Gate
 from chatgpt_source.journal import Tally
+from chatgpt_source.lines import dropped
 from chatgpt_source.prompt import Answer, State
 from chatgpt_source.watch import Asked, Refused, Sent, Watcher
 
@@ -177,6 +178,11 @@ class Metrics(Watcher):
 
     def _gauges(self) -> Iterator[Metric]:
         yield _gauge("reactor_lag_last_seconds", "How late the event loop was last.", self._lag)
+        yield CounterMetricFamily(
+            f"{PREFIX}_log_lines_dropped",
+            "Log lines that were dropped because nobody read them.",
+            dropped(),
+        )
         yield _gauge(
             "build_info",
             "What runs.",

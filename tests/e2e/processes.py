@@ -292,6 +292,7 @@ class Daemon:
         clock: Its time, if not everybody's.
         files: The soft and hard limit of open files it is started with.
         inherits: A socket it is passed as systemd does.
+        stdout: What it has as standard output instead of our ear.
         environ: What its environment has besides.
     """
 
@@ -303,6 +304,7 @@ class Daemon:
         clock: Clock | None = None,
         files: tuple[int, int] | None = None,
         inherits: socket.socket | None = None,
+        stdout: int | None = None,
         **environ: str,
     ) -> None:
         self.dir = Path(case.mktemp()).absolute()
@@ -319,7 +321,7 @@ class Daemon:
         self._prelude = SHIFTED_CLOCK.format(path=str(clock.path)) if clock else ""
         if files:
             self._prelude += FILE_LIMITS.format(soft=files[0], hard=files[1])
-        self._files = {0: "w", 1: "r", 2: "r"}
+        self._files = {0: "w", 1: "r" if stdout is None else stdout, 2: "r"}
         if inherits:
             self._prelude += ACTIVATED
             self._files[3] = inherits.fileno()
