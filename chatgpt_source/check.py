@@ -25,10 +25,6 @@ UNGUARDED = (
     "anyone who reaches the prompt port can spend the day's prompts: set `auth`, or let `listen` be"
     " a place that only your callers reach"
 )
-UNGUARDED_ADMIN = (
-    "anyone who reaches the admin site can send prompts, too: set `admin_auth`, or let `admin` be a"
-    " place that only operators reach"
-)
 
 
 class Mistakes(Exception):
@@ -120,12 +116,7 @@ def check_admin(config: Config) -> None:
 def unguarded(config: Config) -> Sequence[str]:
     """What strangers can do, a line each."""
     prompts = config.listen or f"tcp:{config.port}"
-    lines = []
-    if config.auth is None and is_exposed(prompts):
-        lines.append(UNGUARDED)
-    if config.admin is not None and config.admin_auth is None and is_exposed(config.admin):
-        lines.append(UNGUARDED_ADMIN)
-    return lines
+    return [UNGUARDED] if config.auth is None and is_exposed(prompts) else []
 
 
 def tell(facts: Facts) -> Sequence[str]:
@@ -137,7 +128,7 @@ def tell(facts: Facts) -> Sequence[str]:
         "listens": (
             (config.listen or f"port {config.port}") + ", where a daemon listens now" * facts.taken
         ),
-        "admin": config.admin or "nowhere",
+        "admin": _admin(config),
         "asks": f"{config.model} at {origin_of(config.base_url)}",
         "delivers": f"to {origin_of(config.target)}",
         "limit": (
@@ -154,6 +145,13 @@ def tell(facts: Facts) -> Sequence[str]:
         *(f"{name + ':':<10}{value}" for name, value in lines.items()),
         *(f"warning:  {warning}" for warning in (*config.warnings, *unguarded(config))),
     ]
+
+
+def _admin(config: Config) -> str:
+    if config.admin is None:
+        return "nowhere"
+    open_to_all = config.admin_auth is None and is_exposed(config.admin)
+    return config.admin + "; from elsewhere, the metrics alone" * open_to_all
 
 
 def _schema(journal: Seen) -> str:

@@ -9,15 +9,16 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.http_headers import Headers
 
 from chatgpt_source.client import Client, FixedURL, NoReply, NotSent
+from chatgpt_source.clock import wall
 from chatgpt_source.event import CONTENT_TYPE, binary
 from chatgpt_source.journal import Delivery
-from chatgpt_source.prompt import Again
-from chatgpt_source.retry import retry_after, target_error
+from chatgpt_source.prompt import TARGET, Again, Receiver
+from chatgpt_source.retry import receiver_error, retry_after
 from chatgpt_source.secret import Secret
 
 TIMEOUT = 30.0
 MOST_BYTES = 64 * 2**10
-"""How much of the target's answer is read; nothing in it matters."""
+"""How much of a receiver's answer is read; nothing in it matters."""
 
 
 class Target:
@@ -30,6 +31,7 @@ class Target:
         mode: `structured` or `binary`.
         headers: Headers of each call.
         signing: The secrets it is signed with (Standard Webhooks); several while they are rotated.
+        receiver: Who it is: what a failure blames.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Target:
         mode: str = "structured",
         headers: Mapping[str, Secret] | None = None,
         signing: Sequence[Secret] = (),
+        receiver: Receiver = TARGET,
     ) -> None:
         self._client = client
         self._clock = clock
@@ -47,6 +50,7 @@ class Target:
         self._mode = mode
         self._settings = headers or {}
         self._signing = signing
+        self._receiver = receiver
 
     async def deliver(self, delivery: Delivery) -> None:
         """Deliver once.
@@ -60,11 +64,12 @@ class Target:
                 self._url, headers, body, timeout=TIMEOUT, most=MOST_BYTES
             )
         except NotSent as error:
-            raise Again(f"the target can't be reached: {error}") from None
+            raise Again(f"{self._receiver.name} can't be reached: {error}") from None
         except NoReply as error:
-            raise Again(f"the target did not answer: {error}") from None
+            raise Again(f"{self._receiver.name} did not answer: {error}") from None
         if not 200 <= reply.status < 300:
-            raise target_error(reply.status, retry_after(reply.header, self._clock.seconds()))
+            wait = retry_after(reply.header, wall(self._clock))
+            raise receiver_error(self._receiver, reply.status, wait)
 
     def _message(self, delivery: Delivery) -> tuple[Headers, bytes]:
         named, body = {"content-type": CONTENT_TYPE}, delivery.event
@@ -75,7 +80,7 @@ class Target:
         named |= {name: secret.read() for name, secret in self._settings.items()}
         if self._signing:
             secrets = [secret.read() for secret in self._signing]
-            named |= signature(secrets, delivery.id, int(self._clock.seconds()), body)
+            named |= signature(secrets, delivery.id, int(wall(self._clock)), body)
         return Headers({name: [value] for name, value in named.items()}), body
 
 

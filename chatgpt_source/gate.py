@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from attrs import define, field
 
+from chatgpt_source.decide import Others
 from chatgpt_source.log import get_logger
 from chatgpt_source.prompt import Again, CallError, Hold
 from chatgpt_source.retry import backoff, probe_interval
@@ -35,10 +36,10 @@ class Call:
 
 @define
 class Gate:
-    """The state of one peer; instants are seconds since the epoch.
+    """The state of one peer; instants are the steady clock's.
 
     Args:
-        peer: Its name, for people: "the model" or "the target".
+        peer: Its name, for people, like "the model".
         limit: How many calls may be under way at once.
         random: Numbers from 0 to 1, for the backoff's jitter.
     """
@@ -50,7 +51,11 @@ class Gate:
     since: float | None = field(init=False, default=None)
     """When `trouble` began; None while there is none."""
     paced: bool = field(init=False, default=True)
-    succeeded_start: float = field(init=False, default=NEVER)
+    tried: bool = field(init=False, default=False)
+    """Whether a call has ended, well or not."""
+    _succeeded: float = field(init=False, default=NEVER)
+    _succeeded_start: float = field(init=False, default=NEVER)
+    _refusals: int = field(init=False, default=0)
     _trouble: str | None = field(init=False, default=None)
     _held: str | None = field(init=False, default=None)
     _misses: int = field(init=False, default=0)
@@ -74,6 +79,11 @@ class Gate:
     def trouble(self) -> str | None:
         """What is not well with the peer, in words; None once a call succeeded."""
         return self._held or self._trouble
+
+    @property
+    def others(self) -> Others:
+        """How the calls go, to judge by why another one failed."""
+        return Others(self._succeeded_start, self._succeeded, self._refusals, self.held)
 
     @property
     def held(self) -> bool:
@@ -122,20 +132,21 @@ class Gate:
         if call is self._probe:
             self._probe = None
 
-    def succeeded(self, call: Call) -> None:
-        """Take note of a success: the circuit closes, and one more call may pass at once.
-
-        `succeeded_start` is when the youngest of the calls that succeeded was started.
-        """
+    def succeeded(self, call: Call, now: float) -> None:
+        """Take note of a success: the circuit closes, and one more call may pass at once."""
         if self._held:
             log.info("{peer} answers again: resuming", peer=self.peer)
         self._held = self._trouble = self._probe = self.since = None
-        self._misses = self._throttles = self._streak = 0
+        self._misses = self._throttles = self._streak = self._refusals = 0
         self._paced_until = NEVER
         self._window = min(self.limit, self._window + 1)
-        self.succeeded_start = max(self.succeeded_start, call.started)
+        self._succeeded = now
+        self._succeeded_start = max(self._succeeded_start, call.started)
+        self.tried = True
 
-    def failed(self, call: Call, error: CallError, now: float, *, shared: bool) -> None:
+    def failed(
+        self, call: Call, error: CallError, now: float, *, shared: bool, alone: bool = False
+    ) -> None:
         """Take note of a failure.
 
         Args:
@@ -143,16 +154,19 @@ class Gate:
             error: How.
             now: When.
             shared: Whether a 429 holds back all calls, not just this prompt's.
+            alone: Whether a hold concerns this prompt alone.
         """
-        if isinstance(error, Hold):
+        self.tried = True
+        if isinstance(error, Hold) and not alone:
             self._hold(call, error, now)
         elif isinstance(error, Again):
             self.since = now if self.since is None else self.since
             self._trouble = error.reason
             self._streak += 1
         elif error.status == 200:  # a refusal, say: the peer works, if not for this prompt
-            self.succeeded(call)
+            self.succeeded(call, now)
         else:
+            self._refusals += alone
             self._trouble = None
             self.since = self.since if self._held else None
             self._streak = 0

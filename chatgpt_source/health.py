@@ -3,27 +3,38 @@
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 from twisted.internet.interfaces import IReactorTime
 
+from chatgpt_source.clock import wall
 from chatgpt_source.config import Config
+from chatgpt_source.gate import Gate
 from chatgpt_source.journal import Journal
 from chatgpt_source.pipeline import Pipeline
 from chatgpt_source.prompt import JournalUnavailable
 from chatgpt_source.quota import Calendar
+from chatgpt_source.recent import Recent
 
 OK = "ok"
+UNKNOWN = "unknown"
+"""What a check says where nothing was tried yet."""
+WELL = {OK, UNKNOWN}
 
 
 @frozen
 class Health:
-    """What the health endpoints are answered from."""
+    """What the health endpoints are answered from; `recent` watches the pipeline."""
 
     clock: IReactorTime
     config: Config
     calendar: Calendar
     journal: Journal
     pipeline: Pipeline
+    recent: Recent = field()
+
+    @recent.default
+    def _untold(self) -> Recent:
+        return Recent(self.clock)
 
     def alive(self) -> Mapping[str, Any]:
         """The body of /healthz, whose status is always 200."""
@@ -37,7 +48,7 @@ class Health:
         """
         journal, quota, backlog = self._journal_check(), OK, OK
         try:
-            tally = await self.journal.tally(self.calendar.day(self.clock.seconds()).date)
+            tally = await self.journal.tally(self.calendar.day(wall(self.clock)).date)
         except JournalUnavailable as error:
             journal = f"can't be read: {error.reason}"
         else:
@@ -47,18 +58,27 @@ class Health:
                 backlog = f"{tally.backlog} prompts wait, as many as `max_backlog` allows"
         checks = {
             "journal": journal,
-            "openai": self.pipeline.model.trouble or OK,
-            "target": self.pipeline.target.trouble or OK,
+            "openai": _peer_check(self.pipeline.model),
+            "target": _peer_check(self.pipeline.target),
             "quota": quota,
             "backlog": backlog,
+            "failures": self._failures_check(),
         }
         if self.pipeline.draining:
             checks["backlog"] = "stopping: nothing more is accepted"
         if self.pipeline.draining or journal != OK:
             return 503, {"status": "not ready", "checks": checks}
-        well = all(check == OK for check in checks.values())
+        well = all(check in WELL for check in checks.values())
         return 200, {"status": "ready" if well else "degraded", "checks": checks}
 
     def _journal_check(self) -> str:
         fault = self.journal.fault
         return OK if fault is None else f"can't be written: {fault}"
+
+    def _failures_check(self) -> str:
+        trouble = self.recent.trouble(self.config.timezone)
+        return trouble or (OK if self.recent.tried else UNKNOWN)
+
+
+def _peer_check(gate: Gate) -> str:
+    return gate.trouble or (OK if gate.tried else UNKNOWN)

@@ -11,6 +11,7 @@ from uuid import uuid4
 from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
 
+from chatgpt_source.clock import wall
 from chatgpt_source.config import Config
 from chatgpt_source.event import is_source, is_type
 from chatgpt_source.health import Health
@@ -213,7 +214,7 @@ class Intake:
             request, "vanus-type", DEFAULT_TYPE, is_type, "text without control characters"
         )
         key = read_key(request)
-        now = self.clock.seconds()
+        now = wall(self.clock)
         day = self.calendar.day(now)
         prompt = Prompt(str(uuid4()), text, source, type_, now, trace)
         terms = Terms(
@@ -296,7 +297,7 @@ class Intake:
         }
 
     def _seconds_left(self, day: Day) -> int:
-        return max(0, ceil(day.end - self.clock.seconds()))
+        return max(0, ceil(day.end - wall(self.clock)))
 
     def _handler(self, request: BoundedRequest) -> Handler:
         """Who answers a request.

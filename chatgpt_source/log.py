@@ -7,6 +7,7 @@ by `log_unexpected`, which names the exception's type and the places it passed.
 
 import json
 import sys
+import time
 import traceback
 from collections.abc import Mapping
 from datetime import datetime, timezone
@@ -30,6 +31,8 @@ from twisted.logger import (
 )
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+from chatgpt_source.lines import Lines
 
 LEVELS = {
     "trace": LogLevel.debug,
@@ -89,13 +92,32 @@ def _places(failure: Failure) -> str:
 
 @implementer(ILogObserver)
 class _LineObserver:
-    """Writes one line an event: RFC 3339 time in UTC, level, text, and in JSON its fields."""
+    """Writes one line an event: RFC 3339 time in UTC, level, text, and in JSON its fields.
+
+    Where `out` is a file descriptor's, nobody waits for it, and what it does not take is dropped.
+    """
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
+        self._encoding = out.encoding or "utf-8"
         self._auto = "text" if out.isatty() else "json"
+        fd = _descriptor(out)
+        self._lines = None if fd is None else Lines(fd, self._lost)
 
     def __call__(self, event: LogEvent) -> None:
+        line = self._line(event)
+        if self._lines is not None:
+            self._lines.write(line)
+        else:
+            self._out.write(line.decode(self._encoding))
+            self._out.flush()
+
+    def _lost(self, lines: int) -> bytes:
+        told = "{lines} log lines were dropped: stdout was not read"
+        event = {"log_namespace": __name__, "log_level": LogLevel.warn, "log_time": time.time()}
+        return self._line({**event, "log_format": told, "lines": lines})
+
+    def _line(self, event: LogEvent) -> bytes:
         when = datetime.fromtimestamp(event["log_time"], timezone.utc)
         stamp = when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
         level = event["log_level"]
@@ -105,10 +127,15 @@ class _LineObserver:
             own = (stamp, name, str(event.get("log_namespace", "")), _text(event))
             line = json.dumps({**dict(zip(_OWN_MEMBERS, own, strict=True)), **_fields(event)})
         else:
-            encoding = self._out.encoding or "utf-8"
-            line = f"{stamp} {name:<8} {_text(event)}".encode(encoding, "replace").decode(encoding)
-        self._out.write(line + "\n")
-        self._out.flush()
+            line = f"{stamp} {name:<8} {_text(event)}"
+        return f"{line}\n".encode(self._encoding, "replace")
+
+
+def _descriptor(out: TextIO) -> int | None:
+    try:
+        return out.fileno()
+    except (AttributeError, OSError, ValueError):  # a stream in memory, which takes all
+        return None
 
 
 def _text(event: LogEvent) -> str:

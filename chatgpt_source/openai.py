@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.http_headers import Headers
 
 from chatgpt_source.client import Client, FixedURL, NoReply, NotSent, Reply
+from chatgpt_source.clock import wall
 from chatgpt_source.config import Config
 from chatgpt_source.prompt import Again, Answer, CallError, MaybeBilled, Prompt, Rejected, Trace
 from chatgpt_source.retry import Answered, model_error, retry_after, should_retry
@@ -60,7 +61,7 @@ class Model:
             raise MaybeBilled(f"the model did not answer: {error}") from None
         try:
             if not 200 <= reply.status < 300:
-                raise refusal(reply, self._clock.seconds(), self._settings_sent)
+                raise refusal(reply, wall(self._clock), self._settings_sent)
             return read_answer(reply)
         except CallError as error:
             error.request_id = request_id(reply)

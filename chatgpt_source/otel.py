@@ -101,7 +101,8 @@ class OtelSpans(Spans):
                 **_server(config.base_url),
             }
         )
-        self._target = {"http.request.method": "POST", **_server(config.target)}
+        self._target = _server(config.target)
+        self._dead_letter = {} if config.dead_letter is None else _server(config.dead_letter)
 
     def accept(self, trace: Trace | None) -> Span:
         """The span of a request; those of the prompt's further way are its children."""
@@ -123,16 +124,24 @@ class OtelSpans(Spans):
 
     def deliver(self, delivery: Delivery) -> Span:
         """The span of a call to the target."""
+        return self._deliver("deliver", self._target, delivery)
+
+    def deliver_letter(self, letter: Delivery) -> Span:
+        """The span of a call to the dead letters' receiver."""
+        return self._deliver("deliver dead letter", self._dead_letter, letter)
+
+    def _deliver(self, name: str, server: Mapping[str, Any], delivery: Delivery) -> Span:
         event = json.loads(delivery.event)
         attributes = {
-            **self._target,
+            "http.request.method": "POST",
+            **server,
             "cloudevents.event_id": event["id"],
             "cloudevents.event_source": event["source"],
             "cloudevents.event_spec_version": event["specversion"],
             "cloudevents.event_type": event["type"],
             "chatgpt_source.attempt": delivery.attempt,
         }
-        return _Work(self._start("deliver", delivery.trace, SpanKind.PRODUCER, attributes))
+        return _Work(self._start(name, delivery.trace, SpanKind.PRODUCER, attributes))
 
     def close(self) -> None:
         """Export what has not been yet."""

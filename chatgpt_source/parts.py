@@ -15,6 +15,7 @@ from twisted.web.client import HTTPConnectionPool
 
 from chatgpt_source import __version__
 from chatgpt_source.client import make_client
+from chatgpt_source.clock import wall
 from chatgpt_source.config import Config
 from chatgpt_source.delivery import Target
 from chatgpt_source.health import Health
@@ -23,8 +24,9 @@ from chatgpt_source.journal.sqlite import SqliteJournal, open_journal
 from chatgpt_source.log import get_logger, log_unexpected
 from chatgpt_source.openai import Model
 from chatgpt_source.pipeline import Pipeline
-from chatgpt_source.prompt import JournalUnavailable
+from chatgpt_source.prompt import DEAD_LETTER, JournalUnavailable
 from chatgpt_source.quota import Calendar, Midnight
+from chatgpt_source.recent import MOST, WINDOW, Recent
 from chatgpt_source.span import NO_SPANS, Spans, are_wanted
 from chatgpt_source.watch import Watchers
 from chatgpt_source.web import origin_of
@@ -65,9 +67,12 @@ class Parts:
             config.signing_secret,
         )
         letters = (
-            Target(self._client, reactor, config.dead_letter, mode) if config.dead_letter else None
+            Target(self._client, reactor, config.dead_letter, mode, receiver=DEAD_LETTER)
+            if config.dead_letter
+            else None
         )
-        watchers = Watchers()
+        self._recent = Recent(reactor)
+        watchers = Watchers(self._recent)
         self._spans = _open_spans(config)
         self._pipeline = Pipeline(
             reactor,
@@ -82,7 +87,7 @@ class Parts:
         self._doubts: Deferred[None] = succeed(None)
         calendar = Calendar(config.timezone)
         self._midnight = Midnight(reactor, calendar, self._prune)
-        health = Health(reactor, config, calendar, self._journal, self._pipeline)
+        health = Health(reactor, config, calendar, self._journal, self._pipeline, self._recent)
         self.intake = Intake(
             reactor,
             config,
@@ -130,9 +135,16 @@ class Parts:
         if self.admin is not None:
             log.info("the admin site is at {endpoint}", endpoint=config.admin)
             self.admin.start()
+        self._seed_recent()
         self._pipeline.start(self._failing)
         self._midnight.start()
         self._doubts = Deferred.fromCoroutine(self._tell_doubts())
+
+    def _seed_recent(self) -> None:
+        """Failures of an earlier process are not forgotten by a restart."""
+        ends = self._journal.ends(self._reactor.seconds() - WINDOW, MOST)
+        ends.addCallback(self._recent.seed)
+        ends.addErrback(lambda failure: failure.trap(JournalUnavailable) and None)
 
     async def _tell_doubts(self) -> None:
         try:
@@ -171,7 +183,9 @@ class Parts:
         return deferToThreadPool(self._reactor, self._threads, run)
 
     def _prune(self) -> Deferred[None]:
-        done = self._journal.prune(self._reactor.seconds() - self._config.keep)
+        # The earlier of the two, so that a clock that is ahead for a while forgets nothing.
+        now = min(wall(self._reactor), self._reactor.seconds())
+        done = self._journal.prune(now - self._config.keep)
         return done.addErrback(lambda failure: failure.trap(JournalUnavailable) and None)
 
 

@@ -15,12 +15,16 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from chatgpt_source import event
+from chatgpt_source.clock import wall
 from chatgpt_source.config import Config
+from chatgpt_source.decide import Decision, Fail, HoldAll, Retry, Tried, decide
 from chatgpt_source.gate import Call, Gate
 from chatgpt_source.journal import Ask, Delivery, Journal
 from chatgpt_source.log import get_logger, log_unexpected
 from chatgpt_source.loop import LOOK, Claimed, Loop
 from chatgpt_source.prompt import (
+    DEAD_LETTER,
+    TARGET,
     Again,
     Answer,
     CallError,
@@ -28,10 +32,9 @@ from chatgpt_source.prompt import (
     JournalUnavailable,
     MaybeBilled,
     Prompt,
-    Rejected,
     State,
 )
-from chatgpt_source.retry import MAYBE_BILLED_ATTEMPTS, backoff
+from chatgpt_source.retry import MAYBE_BILLED_ATTEMPTS
 from chatgpt_source.span import NO_SPANS, Span, Spans
 from chatgpt_source.watch import NOBODY, Watcher, asked_outcome, sent_outcome
 
@@ -80,8 +83,8 @@ class Pipeline:
         self._spans = spans
         self._draining_since: float | None = None
         self.model = Gate("the model", config.concurrency, random)
-        self.target = Gate("the target", config.concurrency, random)
-        self.dead_letter = Gate("the dead letter's receiver", config.concurrency, random)
+        self.target = Gate(TARGET.name, config.concurrency, random)
+        self.dead_letter = Gate(DEAD_LETTER.name, config.concurrency, random)
         self._asks = Loop(clock, journal, self.model, self._claim_asks, self._ask)
         self._deliveries = Loop(clock, journal, self.target, self._claim_deliveries, self._deliver)
         self._letters = Loop(
@@ -170,7 +173,7 @@ class Pipeline:
             attempt=ask.total,
             outcome=asked_outcome(error),
             seconds=self._clock.seconds() - started,
-            waited=started - ask.prompt.accepted if ask.total == 1 else None,
+            waited=started - ask.since if ask.total == 1 else None,
             answer=answer,
             error=error,
         )
@@ -178,7 +181,7 @@ class Pipeline:
     async def _answered(self, ask: Ask, call: Call, answer: Answer) -> None:
         prompt = ask.prompt
         now = self._clock.seconds()
-        self.model.succeeded(call)
+        self.model.succeeded(call, now)
         encoded = event.encode(prompt, answer, self._config.include, self._config.extensions)
         slot = self._deliveries.reserve()
         try:
@@ -197,7 +200,7 @@ class Pipeline:
             asks=ask.total,
             request_id=answer.request_id or UNKNOWN,
         )
-        self._tell_moved(prompt.id, State.ANSWERED, now, prompt.accepted)
+        self._tell_moved(prompt.id, State.ANSWERED, prompt.accepted)
         if slot is not None:
             self._deliveries.launch(
                 Delivery(
@@ -211,43 +214,37 @@ class Pipeline:
     async def _not_answered(self, ask: Ask, call: Call, error: CallError) -> None:
         now = self._clock.seconds()
         prompt = ask.prompt
-        last = _verdict(
-            error,
+        maybe_billed = isinstance(error, MaybeBilled)
+        tried = Tried(
+            ask.attempt,
+            call.started,
             gave_up=now - ask.since >= self._config.give_up_after,
-            tried_out=isinstance(error, MaybeBilled)
-            and ask.maybe_billed + 1 >= MAYBE_BILLED_ATTEMPTS,
-            singled_out=error.status in {403, 404}
-            and self.model.succeeded_start > (call.started if ask.held is None else ask.held),
+            tried_out=maybe_billed and ask.maybe_billed + 1 >= MAYBE_BILLED_ATTEMPTS,
+            held=ask.held,
+            asked=True,
         )
-        alone = last is not None and isinstance(error, Hold)
-        known = Rejected(error.reason, status=error.status) if alone else error
-        self.model.failed(call, known, now, shared=True)
-        if last is not None:
-            # The model answered 200 and may have billed: then the unit is spent.
-            give_back = error.status != 200
+        decision = self._decide(error, tried, self.model, call, now, shared=True)
+        if isinstance(decision, Fail):
             await self._set_aside(
                 prompt.id,
                 prompt.accepted,
                 now,
                 error,
-                last,
+                decision.reason,
                 lambda: event.encode_unanswered(
-                    prompt, ask.total, error, now, self._config.extensions
+                    prompt, ask.total, error, wall(self._clock), self._config.extensions
                 ),
-                give_back=give_back,
+                # A model that answered 200 has done its work.
+                give_back=not maybe_billed and error.status != 200,
             )
             return
-        until = self._next_try(error, ask.attempt, self.model, now)
+        until = _next_try(decision, self.model, now)
         await self._written(
             lambda: self._journal.postpone(
-                prompt.id,
-                until,
-                error.reason,
-                maybe_billed=isinstance(error, MaybeBilled),
-                held=now if isinstance(error, Hold) else None,
+                prompt.id, until, error.reason, maybe_billed=maybe_billed, held=_held(error, now)
             )
         )
-        self._log_postponed(prompt.id, error, until - now)
+        self._log_postponed(prompt.id, error, decision, until - now)
 
     # Delivering.
 
@@ -257,44 +254,49 @@ class Pipeline:
 
     async def _deliver(self, delivery: Delivery, call: Call) -> None:
         try:
-            await self._call_receiver(self._call_target, delivery, self._watcher.sent)
+            await self._call_receiver(
+                self._call_target, self._spans.deliver, delivery, self._watcher.sent
+            )
         except CallError as error:
             await self._not_delivered(delivery, call, error)
         else:
-            now = self._clock.seconds()
-            self.target.succeeded(call)
-            await self._written(lambda: self._journal.delivered(delivery.id, now))
+            self.target.succeeded(call, self._clock.seconds())
+            await self._written(lambda: self._journal.delivered(delivery.id))
             log.info(
                 "delivered: id={id} deliveries={deliveries} request_id={request_id}",
                 id=delivery.id,
                 deliveries=delivery.attempt,
                 request_id=delivery.request_id or UNKNOWN,
             )
-            self._tell_moved(delivery.id, State.DELIVERED, now, delivery.accepted)
+            self._tell_moved(delivery.id, State.DELIVERED, delivery.accepted)
 
     async def _not_delivered(self, delivery: Delivery, call: Call, error: CallError) -> None:
         now = self._clock.seconds()
         error.request_id = delivery.request_id
-        self.target.failed(call, error, now, shared=False)
-        last = _verdict(
-            error,
+        tried = Tried(
+            delivery.attempt,
+            call.started,
             gave_up=now - delivery.since >= self._config.give_up_after,
             tried_out=0 < self._config.send_event_attempts <= delivery.attempt,
+            held=delivery.held,
         )
-        if last is not None:
+        decision = self._decide(error, tried, self.target, call, now)
+        if isinstance(decision, Fail):
             await self._set_aside(
                 delivery.id,
                 delivery.accepted,
                 now,
                 error,
-                last,
+                decision.reason,
                 lambda: event.encode_undelivered(delivery.event, self._config.target, error),
                 give_back=False,
             )
             return
-        until = self._next_try(error, delivery.attempt, self.target, now)
-        await self._written(lambda: self._journal.postpone(delivery.id, until, error.reason))
-        self._log_postponed(delivery.id, error, until - now)
+        until = _next_try(decision, self.target, now)
+        await self._written(
+            lambda: self._journal.postpone(delivery.id, until, error.reason, held=_held(error, now))
+        )
+        self._log_postponed(delivery.id, error, decision, until - now)
 
     # Dead letters.
 
@@ -304,28 +306,59 @@ class Pipeline:
 
     async def _deliver_letter(self, letter: Delivery, call: Call) -> None:
         assert self._call_dead_letter is not None  # noqa: S101 - else the loop is not started
-        until = None
+        until = held = None
         try:
-            await self._call_receiver(self._call_dead_letter, letter, self._watcher.letter_sent)
+            await self._call_receiver(
+                self._call_dead_letter,
+                self._spans.deliver_letter,
+                letter,
+                self._watcher.letter_sent,
+            )
         except CallError as error:
             now = self._clock.seconds()
-            self.dead_letter.failed(call, error, now, shared=False)
-            gave_up = now - letter.since >= self._config.give_up_after
-            last = _verdict(error, gave_up=gave_up, tried_out=False)
-            if last is None:
-                until = self._next_try(error, letter.attempt, self.dead_letter, now)
+            tried = Tried(
+                letter.attempt,
+                call.started,
+                gave_up=now - letter.since >= self._config.give_up_after,
+                held=letter.held,
+            )
+            decision = self._decide(error, tried, self.dead_letter, call, now)
+            if isinstance(decision, Fail):
+                log.error(
+                    "dead letter not delivered: id={id} {reason}",
+                    id=letter.id,
+                    reason=decision.reason,
+                )
             else:
-                log.error("dead letter not delivered: id={id} {reason}", id=letter.id, reason=last)
+                until, held = _next_try(decision, self.dead_letter, now), _held(error, now)
         else:
-            self.dead_letter.succeeded(call)
+            self.dead_letter.succeeded(call, self._clock.seconds())
             log.info("dead letter delivered: id={id}", id=letter.id)
-        await self._written(lambda: self._journal.letter_ended(letter.id, letter.since, until))
+        await self._written(
+            lambda: self._journal.letter_ended(letter.id, letter.since, until, held=held)
+        )
 
     # What they share.
+
+    def _decide(
+        self,
+        error: CallError,
+        tried: Tried,
+        gate: Gate,
+        call: Call,
+        now: float,
+        *,
+        shared: bool = False,
+    ) -> Decision:
+        """What becomes of a prompt whose call failed; its peer's gate takes note."""
+        decision = decide(error, tried, gate.others, now, self._random)
+        gate.failed(call, error, now, shared=shared, alone=not isinstance(decision, HoldAll))
+        return decision
 
     async def _call_receiver(
         self,
         call: Callable[[Delivery], Awaitable[None]],
+        begin: Callable[[Delivery], Span],
         delivery: Delivery,
         tell: Callable[..., None],
     ) -> None:
@@ -342,7 +375,7 @@ class Pipeline:
             )
 
         try:
-            with self._spans.deliver(delivery) as span:
+            with begin(delivery) as span:
                 await _foreseen(call(_within(span, delivery)), Again)
         except CallError as error:
             ended(error)
@@ -370,17 +403,16 @@ class Pipeline:
             request_id=error.request_id or UNKNOWN,
             reason=reason,
         )
-        self._tell_moved(prompt_id, State.FAILED, now, accepted)
+        self._tell_moved(prompt_id, State.FAILED, accepted, reason)
         self._letters.wake()
 
-    def _tell_moved(self, prompt_id: str, state: State, now: float, accepted: float) -> None:
-        self._watcher.moved(prompt_id=prompt_id, state=state, now=now, accepted=accepted)
-
-    def _next_try(self, error: CallError, attempt: int, gate: Gate, now: float) -> float:
-        if isinstance(error, Hold):
-            # Behind those that waited before it, so that each probe takes a different one.
-            return max(now, gate.opens_at)
-        return max(now + (error.retry_after or backoff(attempt, self._random)), gate.opens_at)
+    def _tell_moved(
+        self, prompt_id: str, state: State, accepted: float, error: str | None = None
+    ) -> None:
+        now = max(accepted, wall(self._clock))  # however far back that was set meanwhile
+        self._watcher.moved(
+            prompt_id=prompt_id, state=state, now=now, accepted=accepted, error=error
+        )
 
     async def _written(self, write: Callable[[], Deferred[None]]) -> None:
         """Write what a call brought, as soon as the journal can be written."""
@@ -390,8 +422,10 @@ class Pipeline:
             except JournalUnavailable:  # noqa: PERF203 - waiting is the point
                 await deferLater(self._clock, LOOK)
 
-    def _log_postponed(self, prompt_id: str, error: CallError, wait: float) -> None:
-        level = log.debug if isinstance(error, Hold) else log.warn
+    def _log_postponed(
+        self, prompt_id: str, error: CallError, decision: Decision, wait: float
+    ) -> None:
+        level = log.debug if isinstance(decision, HoldAll) else log.warn
         level(
             "{reason}: id={id} request_id={request_id}, next attempt in {wait:.1f} s",
             reason=error.reason,
@@ -417,14 +451,11 @@ async def _foreseen(call: Awaitable[Any], otherwise: type[Again]) -> Any:
         raise otherwise("something nobody foresaw went wrong; the log says where") from None
 
 
-def _verdict(
-    error: CallError, *, gave_up: bool, tried_out: bool, singled_out: bool = False
-) -> str | None:
-    """Why a prompt is to be set aside after this failure; None if it is to be tried again."""
-    if isinstance(error, Hold):
-        return f"{error.reason} (while others succeed)" if singled_out else None
-    if isinstance(error, Rejected):
-        return error.reason
-    if tried_out:
-        return f"{error.reason} (the last attempt of those allowed)"
-    return f"{error.reason} (after `give_up_after`)" if gave_up else None
+def _next_try(decision: Retry | HoldAll, gate: Gate, now: float) -> float:
+    """When a prompt is tried again, not before its peer may be called."""
+    # One that is held is due behind those that waited before it: each probe takes a different one.
+    return max(decision.at if isinstance(decision, Retry) else now, gate.opens_at)
+
+
+def _held(error: CallError, now: float) -> float | None:
+    return now if isinstance(error, Hold) else None

@@ -72,6 +72,23 @@ class Answer:
     usage: Mapping[str, Any] | None = field(default=None, repr=False)
 
 
+@frozen
+class Receiver:
+    """One who gets events.
+
+    Attributes:
+        name: Its name, for people.
+        setting: The setting that says where it is.
+    """
+
+    name: str
+    setting: str
+
+
+TARGET = Receiver("the target", "target")
+DEAD_LETTER = Receiver("the dead letter's receiver", "dead_letter")
+
+
 class CallError(Exception):
     """A call to the model or the target that did not do its work.
 

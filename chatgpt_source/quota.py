@@ -10,12 +10,15 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 
+from chatgpt_source.clock import wall
 from chatgpt_source.log import get_logger, log_unexpected
 
 log = get_logger(__name__)
 
 TICK = 60.0
 """Seconds between two looks at the calendar."""
+STEP = 5.0
+"""Seconds the wall clock may gain or lose between two looks before that is worth a word."""
 
 
 @frozen
@@ -59,6 +62,12 @@ def _first_other_date(low: float, high: float, zone: ZoneInfo) -> float:
     return float(high)
 
 
+def clock_time(instant: float, now: float, zone: ZoneInfo, form: str = "%H:%M") -> str:
+    """An instant as people in a zone say it: the time, with the date unless it is today's."""
+    local, today = (datetime.fromtimestamp(each, zone) for each in (instant, now))
+    return local.strftime(form if local.date() == today.date() else f"%Y-%m-%d {form}")
+
+
 @define
 class Calendar:
     """Tells the day of an instant, working it out once a day."""
@@ -79,7 +88,7 @@ class Midnight:
     It decides nothing: each admission looks its own day up, so a late tick costs nothing.
 
     Args:
-        reactor: The clock.
+        reactor: The clocks.
         calendar: Whose midnight.
         keep_house: Called at each tick; its failure is logged and does not end the loop.
     """
@@ -94,6 +103,7 @@ class Midnight:
         self._calendar = calendar
         self._keep_house = keep_house
         self._date = ""
+        self._ahead: float | None = None
         self._loop = LoopingCall(self._tick)
         self._loop.clock = reactor
 
@@ -108,14 +118,26 @@ class Midnight:
 
     def _tick(self) -> Deferred[None]:
         try:
+            self._notice_step()
             self._turn()
             done = self._keep_house()
         except Exception:  # noqa: BLE001 - a function that raises would end the loop for good
             done = fail()
         return done.addErrback(lambda failure: log_unexpected(log, "the minute's work", failure))
 
+    def _notice_step(self) -> None:
+        ahead = wall(self._reactor) - self._reactor.seconds()
+        if self._ahead is not None and abs(ahead - self._ahead) > STEP:
+            log.warn(
+                "the clock was set {way} by {seconds:.0f} s: the day and all dates go by it, what"
+                " waits goes on as before",
+                way="back" if ahead < self._ahead else "forward",
+                seconds=abs(ahead - self._ahead),
+            )
+        self._ahead = ahead
+
     def _turn(self) -> None:
-        day = self._calendar.day(self._reactor.seconds())
+        day = self._calendar.day(wall(self._reactor))
         if day.date != self._date:
             if self._date:
                 log.info(

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from attrs import field, frozen
 
-from chatgpt_source.prompt import Again, CallError, Hold, Rejected
+from chatgpt_source.prompt import Again, CallError, Hold, Receiver, Rejected
 
 FIRST_BACKOFF = 0.5
 LONGEST_BACKOFF = 60.0
@@ -143,21 +143,23 @@ def _model_class(answered: Answered, ours: Mapping[str, str]) -> _Class:
     )
 
 
-def target_error(status: int, wait: float | None = None) -> CallError:
-    """What an answer of the target other than a 2xx means.
+def receiver_error(receiver: Receiver, status: int, wait: float | None = None) -> CallError:
+    """What an answer of a receiver of events other than a 2xx means.
 
     Args:
+        receiver: Who answered.
         status: The HTTP status.
         wait: What `retry_after` made of the headers.
     """
+    setting = f"check `{receiver.setting}`"
     kind, why = _first(
         (status in {404, 408, 409, 429} or status >= 500, Again, ""),
-        (status in {401, 403}, Hold, ": check what the target asks of its callers"),
-        (status == 410, Hold, ": the target asks us to stop: check `target`"),
-        (300 <= status < 400, Rejected, ", a redirect, which is not followed: check `target`"),
+        (status in {401, 403}, Hold, ": check what it asks of its callers"),
+        (status == 410, Hold, f": it asks us to stop: {setting}"),
+        (300 <= status < 400, Rejected, f", a redirect, which is not followed: {setting}"),
         (True, Rejected, ": it refuses this event"),
     )
-    return kind(f"the target answered {status}{why}", status=status, retry_after=wait)
+    return kind(f"{receiver.name} answered {status}{why}", status=status, retry_after=wait)
 
 
 def _first(*rows: tuple[bool, type[CallError], str]) -> _Class:

@@ -20,9 +20,11 @@ from twisted.python.components import Componentized
 from chatgpt_source import check
 from chatgpt_source.access import AccessLog
 from chatgpt_source.auth import Guard
+from chatgpt_source.clock import steady
 from chatgpt_source.config import Config, ConfigError, files_for_callers, load, require_files
 from chatgpt_source.intake import OPEN_PATHS
 from chatgpt_source.journal.sqlite import check_journal
+from chatgpt_source.lines import flush
 from chatgpt_source.listen import PortUnavailable, listen, taken
 from chatgpt_source.log import (
     get_logger,
@@ -148,6 +150,7 @@ class ChatGPTSource(Service):
     def privilegedStartService(self) -> None:
         """Take the ports, while those under 1024 are still allowed."""
         super().privilegedStartService()
+        steady(self._reactor)
         _raise_file_limit()
         guard = Guard(self._config.auth, OPEN_PATHS) if self._config.auth else None
         site = BoundedSite(
@@ -170,7 +173,7 @@ class ChatGPTSource(Service):
             self._reactor,
             self._answer_admin,
             self._config.max_body_size,
-            Admission(self._config.admin_auth).refusal,
+            Admission(self._config.admin_auth, where).refusal,
             MOST_OPERATORS,
         )
         return self._or_end(lambda: taken(listen(self._reactor, where, site, "admin")))
@@ -201,6 +204,7 @@ class ChatGPTSource(Service):
             await bounded(self._admin_port.stopListening(), self._reactor)
         self._port = self._admin_port = None
         log.info("stopped")
+        flush()  # twistd may end this process by a signal next
 
     async def _answer(self, request: BoundedRequest) -> None:
         if self._running is not None:  # no request is read before the start is complete
@@ -227,7 +231,12 @@ def _end_at_once_on_a_second_signal() -> None:
     """Whoever asks twice does not want to wait; what is under way is in the journal."""
     for number in (signal.SIGTERM, signal.SIGINT):
         with suppress(ValueError):  # not in the main thread: an embedding program's business
-            signal.signal(number, lambda number, _: os._exit(128 + number))
+            signal.signal(number, _end)
+
+
+def _end(number: int, _: object) -> None:
+    flush()
+    os._exit(128 + number)
 
 
 def _raise_file_limit() -> None:

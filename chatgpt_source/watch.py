@@ -1,7 +1,7 @@
 """What happens, told to whoever watches: metrics, the live page, traces.
 
 Told are ids, instants, durations and outcomes, never a prompt's text. Instants are seconds since
-the epoch, durations are seconds. Of a call that a stop abandons nothing is told.
+the epoch by the wall clock, durations are seconds. Of a call that a stop abandons nothing is told.
 """
 
 from enum import Enum
@@ -124,7 +124,15 @@ class Watcher:
     ) -> None:
         """A call that was to deliver a dead letter has ended; arguments as for `asked`."""
 
-    def moved(self, *, prompt_id: str, state: State, now: float, accepted: float) -> None:
+    def moved(
+        self,
+        *,
+        prompt_id: str,
+        state: State,
+        now: float,
+        accepted: float,
+        error: str | None = None,
+    ) -> None:
         """A prompt has reached a state after its acceptance, and it is on disk.
 
         Args:
@@ -132,6 +140,7 @@ class Watcher:
             state: ANSWERED, DELIVERED or FAILED.
             now: When.
             accepted: When it was accepted.
+            error: Why it failed, if it did.
         """
 
     def redriven(self, *, prompt_id: str, state: State, now: float) -> None:

@@ -3,6 +3,8 @@
 import json
 from typing import Any, cast
 
+from twisted.internet.address import IPv4Address
+from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Protocol
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
@@ -38,6 +40,8 @@ class Answered:
 class DoorTestCase(JournalTestCase):
     config = CONFIG
     host = "x"
+    address: IAddress = IPv4Address("TCP", "10.0.0.1", 8080)
+    """Where a caller's connection leads."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -52,7 +56,7 @@ class DoorTestCase(JournalTestCase):
         self.connect()
 
     def connect(self) -> None:
-        self.transport = StringTransport()
+        self.transport = StringTransport(self.address)
         self.channel = cast(Protocol, self.site.buildProtocol(None))
         self.channel.makeConnection(self.transport)
         self.addCleanup(self.channel.connectionLost, Failure(ConnectionResetError()))

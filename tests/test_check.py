@@ -133,11 +133,16 @@ class GatherTests(SynchronousTestCase):
 
     def test_strangers(self) -> None:
         prompts = f"'tcp:{self.port}:interface=127.0.0.1'"
-        said = tell(self.gather(admin=f"'tcp:{free_port()}'", listen=prompts))
-        self.assertEqual(
-            [line for line in said if line.startswith("warning")],
-            [f"warning:  {check.UNGUARDED_ADMIN}"],
-        )
+        own, others = f"tcp:{free_port()}:interface=127.0.0.1", f"tcp:{free_port()}"
+        auth = "{bearer: [secret]}"
+        for settings, end in (
+            ({"admin": f"'{others}'"}, f"{others}; from elsewhere, the metrics alone"),
+            ({"admin": f"'{others}'", "admin_auth": auth}, others),
+            ({"admin": f"'{own}'"}, own),
+        ):
+            said = tell(self.gather(listen=prompts, **settings))
+            self.assertIn(f"admin:    {end}", said)
+            self.assertEqual([line for line in said if line.startswith("warning")], [])
 
     def test_as_another_user(self) -> None:
         asked: list[bool] = []

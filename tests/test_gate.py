@@ -35,7 +35,7 @@ class GateCase(SynchronousTestCase):
         return self.gate.start(self.now)
 
     def succeed(self, call: Call) -> None:
-        self.gate.succeeded(call)
+        self.gate.succeeded(call, self.now)
         self.gate.end(call)
 
     def fail_(self, call: Call, error: CallError, *, shared: bool = True) -> None:
@@ -63,7 +63,7 @@ class RoomTests(GateCase):
         self.assertEqual(self.room(), self.limit)
         self.assertIsNone(self.gate.trouble)
         self.assertLess(self.gate.opens_at, self.now)
-        self.assertEqual(self.gate.succeeded_start, float("-inf"))
+        self.assertEqual(self.gate.others.started, float("-inf"))
 
     def test_counts(self) -> None:
         calls = []
@@ -89,7 +89,8 @@ class RoomTests(GateCase):
         self.one()
         self.now += 5
         self.succeed(old)
-        self.assertEqual(self.gate.succeeded_start, self.now - 5)
+        self.assertEqual(self.gate.others.started, self.now - 5)
+        self.assertEqual(self.gate.others.succeeded, self.now)
 
     def test_trouble_is_told_until_a_success(self) -> None:
         self.one(DOWN)
@@ -266,7 +267,7 @@ class HoldTests(GateCase):
             for error in (DOWN, REFUSED, throttled()):
                 call = self.gate.start(self.now)
                 self.fail_(call, error)
-            self.gate.succeeded(self.gate.start(self.now))
+            self.gate.succeeded(self.gate.start(self.now), self.now)
         self.assertEqual(logged, [])
 
 
@@ -453,7 +454,7 @@ class GateMachine(RuleBasedStateMachine):
     @rule(number=st.integers(0, 9))
     def succeed(self, number: int) -> None:
         if call := self.take(number):
-            self.gate.succeeded(call)
+            self.gate.succeeded(call, self.now)
             self.gate.end(call)
             self.held, self.probes = False, []
             assert self.gate.trouble is None

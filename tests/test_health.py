@@ -5,13 +5,14 @@ from typing import Any
 import attrs
 from twisted.internet.defer import Deferred
 
-from chatgpt_source.prompt import Again, Hold
+from chatgpt_source.prompt import Again, Hold, State
 from tests.door import CONFIG, DoorTestCase
 from tests.journal.common import NOON
 
 
 class HealthTests(DoorTestCase):
-    OK = dict.fromkeys(("journal", "openai", "target", "quota", "backlog"), "ok")
+    OK = dict.fromkeys(("journal", "quota", "backlog"), "ok")
+    UNTRIED = dict.fromkeys(("openai", "target", "failures"), "unknown")
 
     def ready(self, status: int) -> Any:
         answer = self.request("GET", "/readyz")
@@ -24,7 +25,29 @@ class HealthTests(DoorTestCase):
         self.assertEqual(self.request("GET", "/healthz").status, 200)
 
     def test_ready(self) -> None:
-        self.assertEqual(self.ready(200), {"status": "ready", "checks": self.OK})
+        checks = {**self.OK, **self.UNTRIED}
+        self.assertEqual(self.ready(200), {"status": "ready", "checks": checks})
+
+    def test_what_was_tried(self) -> None:
+        for name, gate in (("openai", self.pipeline.model), ("target", self.pipeline.target)):
+            gate.succeeded(gate.start(NOON), NOON)
+            self.assertEqual(self.ready(200)["checks"][name], "ok")
+        self.end(State.DELIVERED)
+        self.assertEqual(set(self.ready(200)["checks"].values()), {"ok"})
+
+    def end(self, state: State, error: str | None = None) -> None:
+        self.intake.health.recent.moved(prompt_id="x", state=state, now=NOON, error=error)
+
+    def test_degraded_by_failures(self) -> None:
+        for _ in range(3):
+            self.end(State.FAILED, "the target answered 400: it refuses this event")
+        body = self.ready(200)
+        self.assertEqual(body["status"], "degraded")
+        self.assertEqual(
+            body["checks"]["failures"],
+            "3 of the last 3 prompts failed since 12:00 (most often: the target answered 400):"
+            " see `chatgpt-source-journal list`",
+        )
 
     def test_degraded_by_the_quota(self) -> None:
         for _ in range(3):
@@ -44,8 +67,8 @@ class HealthTests(DoorTestCase):
         self.assertEqual(body["status"], "degraded")
         self.assertIn("check `token`", body["checks"]["openai"])
         self.assertIn("500", body["checks"]["target"])
-        model.succeeded(call)
-        target.succeeded(call)
+        model.succeeded(call, NOON)
+        target.succeeded(call, NOON)
         self.assertEqual(self.ready(200)["status"], "ready")
 
     def test_not_ready_while_the_journal_can_not_be_written(self) -> None:

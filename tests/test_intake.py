@@ -270,7 +270,7 @@ class StatusTests(DoorTestCase):
             "deliveries": 1,
         }
         self.assertEqual(self.status(prompt_id), expected)
-        self.successResultOf(self.journal.delivered(prompt_id, self.clock.seconds()))
+        self.successResultOf(self.journal.delivered(prompt_id))
         expected |= {"state": "delivered", "delivered": "2027-01-15T12:00:01.500000Z"}
         self.assertEqual(self.status(prompt_id), expected)
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from copy import deepcopy
@@ -19,7 +20,9 @@ from tests.test_dockerfile import ROOT, setup_argument, the_one
 
 SOURCE = (ROOT / "k8s/source-chatgpt.yaml").read_text(encoding="utf-8")
 NAMESPACE = (ROOT / "k8s/namespace.yaml").read_text(encoding="utf-8")
-KNATIVE = (ROOT / "k8s/knative.yaml").read_text(encoding="utf-8")
+JOURNAL = (ROOT / "k8s/journal.yaml").read_text(encoding="utf-8")
+POLICY = (ROOT / "k8s/networkpolicy.yaml").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 IMAGE = f"chatgpt-source:{setup_argument('version')}"
 VERSIONS = sorted(set(all_versions()))
 """Of Kubernetes: all whose schemas kubernetes-validate brings."""
@@ -121,9 +124,14 @@ class SchemaTests(SynchronousTestCase):
         self.assertEqual(list(documents(SOURCE)), kinds)
         self.assert_valid(SOURCE)
 
-    def test_namespace(self):
-        self.assertEqual(list(documents(NAMESPACE)), ["Namespace"])
-        self.assert_valid(NAMESPACE)
+    def test_the_others(self):
+        for text, kind in (
+            (NAMESPACE, "Namespace"),
+            (JOURNAL, "PersistentVolumeClaim"),
+            (POLICY, "NetworkPolicy"),
+        ):
+            self.assertEqual(list(documents(text)), [kind])
+            self.assert_valid(text)
 
     def test_manifest_of_the_go_connector(self):
         self.assert_valid(ORIGINAL)
@@ -193,6 +201,8 @@ class NamesTests(SynchronousTestCase):
             mounted = [mount["name"] for mount in container_of(text)["volumeMounts"]]
             self.assertEqual(mounted, [volume["name"] for volume in pod_of(text)["volumes"]])
             for volume in pod_of(text)["volumes"]:
+                if "secret" in volume:
+                    continue  # it is made apart
                 kind, name = (
                     ("ConfigMap", volume["configMap"]["name"])
                     if "configMap" in volume
@@ -228,76 +238,51 @@ class ConfigTests(SynchronousTestCase):
 
     def test_ours_holds_the_target_and_the_secret_the_token(self):
         path = self.config_file(SOURCE)
-        keys = list(yaml.safe_load(path.read_text(encoding="utf-8")))
-        self.assertEqual(keys, ["target", "admin"])
-        (env,) = container_of(SOURCE)["env"]
-        config = load({env["name"]: "made-up"}, path)
-        self.assertEqual(config.target, "http://vanus-gateway.vanus:8080/gateway/quick-start")
-        self.assertEqual((config.token.read(), config.warnings), ("made-up", ()))
+        text = path.read_text(encoding="utf-8")
+        document = yaml.safe_load(text)
+        self.assertEqual(list(document), ["target", "token_file", "admin"])
+        folder = self.mount("token")["mountPath"]
+        self.assertEqual(document["token_file"], f"{folder}/token")
         with self.assertRaises(ConfigError) as caught:
             load({}, path)
         (mistake,) = caught.exception.mistakes
-        self.assertIn("token", mistake)
+        self.assertRegex(mistake, rf"^`token_file` .*{folder}/token.*No such file")
+        there = Path(self.mktemp()).absolute()
+        there.write_text("made-up\n", encoding="utf-8")
+        path.write_text(text.replace(document["token_file"], str(there)), encoding="utf-8")
+        config = load({"OPENAI_API_KEY": "of a manifest before"}, path)
+        self.assertEqual(config.target, "http://vanus-gateway.vanus:8080/gateway/quick-start")
+        self.assertEqual((config.token.read(), config.warnings), ("made-up", ()))
 
     def test_that_of_the_go_connector(self):
         config = load({}, self.config_file(ORIGINAL))
         self.assertEqual(config.target, "http://localhost:18080")
         self.assertEqual((config.token.read(), config.warnings), ("sk-made-up", ()))
 
+    def mount(self, name: str) -> Document:
+        (mount,) = [m for m in container_of(SOURCE)["volumeMounts"] if m["name"] == name]
+        return mount
+
     def test_the_secret_is_made_apart_and_the_file_says_how(self):
-        (env,) = container_of(SOURCE)["env"]
-        self.assertEqual(
-            env["valueFrom"], {"secretKeyRef": {"name": "source-chatgpt", "key": "token"}}
-        )
+        (volume,) = [v for v in pod_of(SOURCE)["volumes"] if v["name"] == "token"]
+        self.assertEqual(volume["secret"]["secretName"], "source-chatgpt")
         command = (
             "kubectl create secret generic source-chatgpt --namespace vanus --from-literal=token="
         )
         self.assertIn(f"#   {command}", SOURCE)
-        self.assertNotRegex(SOURCE + NAMESPACE, r"(?m)^kind: Secret|sk-|^ *token:")
+        self.assertIn(f"\n{command}", README)
+        self.assertNotRegex(SOURCE + NAMESPACE + JOURNAL, r"(?m)^kind: Secret|sk-|^ *token:")
 
+    def test_the_token_follows_the_secret(self):
+        self.assertNotIn("env", container_of(SOURCE))
+        mount = self.mount("token")
+        self.assertTrue(mount["readOnly"])
+        self.assertNotIn("subPath", mount)  # which is never brought up to date
 
-class KnativeTests(SynchronousTestCase):
-    """With Knative the target comes from the binding, whose variables the daemon reads."""
-
-    def test_binds_our_deployment(self):
-        deployment = documents(SOURCE)["Deployment"]
-        binding = documents(KNATIVE)["SinkBinding"]
-        self.assertEqual(binding["apiVersion"], "sources.knative.dev/v1")
-        self.assertEqual(
-            binding["spec"]["subject"],
-            {
-                "apiVersion": deployment["apiVersion"],
-                "kind": "Deployment",
-                "name": deployment["metadata"]["name"],
-            },
-        )
-        namespaces = {each["metadata"]["namespace"] for each in documents(KNATIVE).values()}
-        self.assertEqual(namespaces, {deployment["metadata"]["namespace"]})
-        self.assertEqual(set(binding["spec"]["sink"]["ref"]), {"apiVersion", "kind", "name"})
-
-    def test_config_differs_from_ours_by_the_target_alone(self):
-        ours, theirs = (documents(text)["ConfigMap"] for text in (SOURCE, KNATIVE))
-        self.assertEqual(ours["metadata"], theirs["metadata"])
-        config = yaml.safe_load(ours["data"]["config.yml"])
-        del config["target"]
-        other = yaml.safe_load(theirs["data"]["config.yml"])
-        self.assertEqual(config, other)
-        for version in VERSIONS:
-            validate(theirs, version, strict=True)
-
-    def test_what_the_binding_injects_is_read(self):
-        path = Path(self.mktemp())
-        path.write_text(documents(KNATIVE)["ConfigMap"]["data"]["config.yml"], encoding="utf-8")
-        sink = "http://broker-ingress.knative-eventing.svc.cluster.local/vanus/default"
-        config = load(
-            {
-                "OPENAI_API_KEY": "made-up",
-                "K_SINK": sink,
-                "K_CE_OVERRIDES": '{"extensions":{"cluster":"a"}}',
-            },
-            path,
-        )
-        self.assertEqual((config.target, config.extensions), (sink, {"cluster": "a"}))
+    def test_the_user_and_nobody_else_reads_the_token(self):
+        (volume,) = [v for v in pod_of(SOURCE)["volumes"] if v["name"] == "token"]
+        self.assertEqual(volume["secret"]["defaultMode"], 0o440)
+        self.assertIn("fsGroup", pod_of(SOURCE)["securityContext"])  # whose files are the group's
 
 
 class LifeTests(SynchronousTestCase):
@@ -323,6 +308,10 @@ class LifeTests(SynchronousTestCase):
             self.assertEqual(probe["path"], path, name)
             self.assertIn(probe["port"], ports, name)
 
+    def test_a_failed_start_is_told_in_the_pods_status(self):
+        policy = container_of(SOURCE)["terminationMessagePolicy"]
+        self.assertEqual(policy, "FallbackToLogsOnError")
+
     def test_journal_lies_on_the_claim(self):
         (mount,) = [m for m in container_of(SOURCE)["volumeMounts"] if m["name"] == "journal"]
         self.assertEqual(mount["mountPath"], the_one("VOLUME"))
@@ -341,7 +330,7 @@ class SecurityTests(SynchronousTestCase):
         self.assertFalse({"hostNetwork", "hostPID", "hostIPC"} & set(pod))
         self.assertFalse([port for port in container["ports"] if "hostPort" in port])
         kinds = {kind for volume in pod["volumes"] for kind in volume if kind != "name"}
-        self.assertEqual(kinds, {"configMap", "persistentVolumeClaim"})
+        self.assertEqual(kinds, {"configMap", "persistentVolumeClaim", "secret"})
 
     def test_user_is_that_of_the_image(self):
         context = pod_of(SOURCE)["securityContext"]
@@ -356,6 +345,51 @@ class SecurityTests(SynchronousTestCase):
 
     def test_no_key_to_the_cluster(self):
         self.assertFalse(pod_of(SOURCE)["automountServiceAccountToken"])
+
+
+class PolicyTests(SynchronousTestCase):
+    """The example of a NetworkPolicy."""
+
+    def test_the_pods_ports_each_from_its_namespaces(self):
+        spec = documents(POLICY)["NetworkPolicy"]["spec"]
+        labels = documents(SOURCE)["Deployment"]["spec"]["template"]["metadata"]["labels"]
+        self.assertEqual(spec["podSelector"]["matchLabels"], labels)
+        self.assertEqual(spec["policyTypes"], ["Ingress"])
+        ports = [port["port"] for rule in spec["ingress"] for port in rule["ports"]]
+        self.assertEqual(ports, [port["name"] for port in container_of(SOURCE)["ports"]])
+        for rule in spec["ingress"]:
+            (source,) = rule["from"]
+            self.assertEqual(list(source), ["namespaceSelector"])
+            self.assertIn("kubernetes.io/metadata.name", str(source))
+
+
+class MigrationTests(SynchronousTestCase):
+    """The README's way from a Deployment that was applied server-side, defaults and all."""
+
+    def test_patch(self):
+        kubectl = shutil.which("kubectl")
+        if kubectl is None:
+            raise SkipTest("no kubectl")
+        found = re.search(
+            r"(?ms)^kubectl (patch deployment source-chatgpt .*?\n {2}--patch '.*?')$", README
+        )
+        deployment = documents(ORIGINAL)["Deployment"]
+        surge = {"maxSurge": "25%", "maxUnavailable": "25%"}
+        deployment["spec"]["strategy"] = {"type": "RollingUpdate", "rollingUpdate": surge}
+        path = Path(self.mktemp())
+        path.write_text(yaml.safe_dump(deployment))
+        local = found[1].replace("\\\n", "")
+        local = local.replace("deployment source-chatgpt", f"--local --filename {path}")
+        ran = subprocess.run(
+            [kubectl, *shlex.split(local), "--output=yaml"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        self.assertEqual(ran.returncode, 0, ran.stderr)
+        patched = yaml.safe_load(ran.stdout)["spec"].pop("strategy")
+        self.assertEqual(patched, documents(SOURCE)["Deployment"]["spec"]["strategy"])
 
 
 class ClusterTests(SynchronousTestCase):
@@ -382,8 +416,9 @@ class ClusterTests(SynchronousTestCase):
     def test_source(self):
         self.assert_accepted(SOURCE)
 
-    def test_namespace(self):
-        self.assert_accepted(NAMESPACE)
+    def test_the_others(self):
+        for text in (NAMESPACE, JOURNAL, POLICY):
+            self.assert_accepted(text)
 
     def test_manifest_of_the_go_connector(self):
         self.assert_accepted(ORIGINAL)

@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import yaml
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
@@ -12,7 +13,8 @@ from tests.admin.common import PREFIX, AdminTestCase
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
-_PROMETHEUS_OWN = {"up"}
+RULES = ROOT / "deploy" / "alerts.yml"
+CASES = ROOT / "deploy" / "alerts_test.yml"
 _PARTS = ("_bucket", "_sum", "_count")
 
 
@@ -21,10 +23,14 @@ def rows() -> list[list[str]]:
     return [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| `")]
 
 
-def rules() -> list[dict[str, str]]:
-    blocks = re.findall(r"```yaml\n(groups:.*?)```", TEXT, re.DOTALL)
-    (document,) = map(yaml.safe_load, blocks)
+def rules() -> list[dict[str, Any]]:
+    document = yaml.safe_load(RULES.read_text(encoding="utf-8"))
     return [rule for group in document["groups"] for rule in group["rules"]]
+
+
+def cases() -> list[dict[str, Any]]:
+    tests: list[dict[str, Any]] = yaml.safe_load(CASES.read_text(encoding="utf-8"))["tests"]
+    return tests
 
 
 def names(expression: str) -> set[str]:
@@ -49,7 +55,8 @@ class MetricsTests(AdminTestCase):
         )
 
     def test_every_mention_is_of_one_that_exists(self) -> None:
-        self.assertLessEqual(names(TEXT.replace("chatgpt_source_seconds", "")), self.exposed())
+        told = TEXT + RULES.read_text(encoding="utf-8") + CASES.read_text(encoding="utf-8")
+        self.assertLessEqual(names(told), self.exposed())
 
     def test_labels_and_their_values_exist(self) -> None:
         text = self.get("/metrics").body.decode()
@@ -62,6 +69,15 @@ class MetricsTests(AdminTestCase):
                         series = rf'^{name}\{{[^}}]*\b{label}="{value}"'
                         self.assertTrue(re.search(series, text, re.MULTILINE), (rule, operator))
 
+    def test_every_quantile_can_exceed_its_threshold(self) -> None:
+        text = self.get("/metrics").body.decode()
+        quantile = r"histogram_quantile\(.*?(\w+_bucket).*> ([\d.]+)$"
+        found = [match for rule in rules() if (match := re.match(quantile, rule["expr"]))]
+        self.assertTrue(found)
+        for match in found:
+            bounds = map(float, re.findall(rf'^{match[1]}{{le="([\d.]+)"}}', text, re.MULTILINE))
+            self.assertGreater(max(bounds), float(match[2]), match[0])
+
 
 class AlertTests(SynchronousTestCase):
     def test_every_metric_has_the_alerts_that_its_row_names(self) -> None:
@@ -73,7 +89,7 @@ class AlertTests(SynchronousTestCase):
             for alert in re.findall(r"`(\w+)`", alerts):
                 named.add(alert)
                 self.assertTrue(names(metrics) & expressions[alert], alert)
-        self.assertEqual(named | {"Down"}, set(expressions))
+        self.assertEqual(named, set(expressions))
 
     def test_every_alert_says_what_to_do(self) -> None:
         for rule in rules():
@@ -82,20 +98,47 @@ class AlertTests(SynchronousTestCase):
             for section in re.findall(r"[Ss]ee `([A-Z][^`]+)`", rule["annotations"]["do"]):
                 self.assertIn(f"**{section}", TEXT)
 
-    def test_prometheus_takes_them(self) -> None:
+    def test_they_do_not_go_by_what_a_scrape_configuration_calls_us(self) -> None:
+        for rule in rules():
+            self.assertNotRegex(rule["expr"], r"\b(job|instance|pod|namespace)\s*(=|!)")
+            if re.search(r"\b(process_|up\b)", rule["expr"]):  # which every program has
+                self.assertRegex(
+                    rule["expr"], r"and on \(job, instance\).*chatgpt_source_build_info"
+                )
+
+    def test_of_each_there_is_when_it_fires_and_when_it_is_silent(self) -> None:
+        expressions = {rule["alert"]: rule["expr"] for rule in rules()}
+        seen = set()
+        for case in cases():
+            alert, ending = re.match(r"(\w+) (fires|is silent)\b", case["name"]).groups()  # type: ignore[union-attr]
+            (tried,) = case["promql_expr_test"]
+            self.assertEqual(
+                tried["expr"],
+                f'count by (alertname) (ALERTS{{alertname="{alert}", alertstate="firing"}})',
+            )
+            self.assertEqual(bool(tried["exp_samples"]), ending == "fires", case["name"])
+            if ending == "is silent":  # though there is what it looks at
+                given = {name for each in case["input_series"] for name in names(each["series"])}
+                self.assertLessEqual(names(expressions[alert]), given, case["name"])
+            seen.add((alert, ending))
+        self.assertEqual(
+            seen, {(alert, ending) for alert in expressions for ending in ("fires", "is silent")}
+        )
+
+    def promtool(self, *arguments: str) -> None:
         promtool = shutil.which("promtool")
         if promtool is None:
-            raise SkipTest("promtool is not installed")
-        path = Path(self.mktemp())
-        path.write_text(yaml.safe_dump({"groups": [{"name": "x", "rules": rules()}]}))
+            raise SkipTest("promtool is not installed (Debian's package prometheus has it)")
         done = subprocess.run(
-            [promtool, "check", "rules", path],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
+            [promtool, *arguments], capture_output=True, text=True, check=False, timeout=100
         )
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+    def test_prometheus_takes_them(self) -> None:
+        self.promtool("check", "rules", str(RULES))
+
+    def test_they_fire_and_are_silent(self) -> None:
+        self.promtool("test", "rules", str(CASES))
 
 
 class LinkTests(SynchronousTestCase):

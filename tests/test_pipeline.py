@@ -93,6 +93,30 @@ class PipelineTestCase(JournalTestCase):
         self.clock.pump([0.05] * round(seconds / 0.05))
 
 
+class ClockTests(PipelineTestCase):
+    def test_give_up_after_is_not_shortened_by_a_clock_that_is_set(self) -> None:
+        self.begin(give_up_after=100.0)
+        self.post("p1")
+        self.clock.step(86400)
+        self.model.answer(Again("the model answered 500"))
+        self.assertEqual(self.states("p1"), ["accepted"])
+        self.clock.step(-2 * 86400)
+        self.clock.advance(100)
+        self.model.answer(Again("the model answered 500"))
+        self.assertEqual(self.states("p1"), ["failed"])
+
+    def test_a_drain_delivers_what_was_answered_though_the_clock_is_set_back(self) -> None:
+        self.post("p1", "p2", "p3", "p4")
+        draining = Deferred.fromCoroutine(self.pipeline.drain())
+        self.clock.step(-3600)
+        for _ in range(2):
+            self.model.answer()
+        for _ in range(2):
+            self.target.answer()
+        self.successResultOf(draining)
+        self.assertEqual(self.states("p1", "p2"), ["delivered"] * 2)
+
+
 class WayTests(PipelineTestCase):
     def test_from_accepted_to_delivered(self) -> None:
         self.post("p1")
@@ -205,7 +229,15 @@ class NotAnsweredTests(PipelineTestCase):
             self.pass_time(2.1)
         self.fail(MaybeBilled("no answer in time"))
         self.assertEqual(self.states("p1"), ["failed"])
-        self.assertEqual(self.used(), 0)  # it ended without a 200
+        self.assertEqual(self.used(), 1)
+
+    def test_one_call_that_may_have_been_billed_keeps_the_unit(self) -> None:
+        self.post("p1", "p2")
+        self.fail(MaybeBilled("no answer in time"), Again("the model answered 500", status=500))
+        self.pass_time(0.6)
+        self.fail(*[Rejected("the model answered 400", status=400)] * 2)
+        self.assertEqual(self.states("p1", "p2"), ["failed"] * 2)
+        self.assertEqual(self.used(), 1)  # the first one's
 
     def test_a_200_keeps_its_unit(self) -> None:
         self.post("p1")
@@ -282,6 +314,87 @@ class HoldTests(PipelineTestCase):
         self.model.answer(Hold("the model answered 403", status=403))
         self.assertEqual(self.states("p1"), ["failed"])
         self.assertIsNone(self.pipeline.model.trouble)
+
+    def test_one_that_names_a_setting_of_ours_is_its_own(self) -> None:
+        too_long = Hold("the model answered 400 because of `max_tokens`", status=400)
+        self.post("p0")
+        self.model.answer()
+        self.post("bad", "p1", "p2", "p3")
+        self.model.answer(too_long)
+        self.assertEqual(self.states("bad"), ["failed"])
+        self.assertIn("while others succeed", self.record("bad").error)
+        self.assertEqual([each.id for each in self.model.under_way], ["p1", "p2"])  # no delay
+        self.assertIsNone(self.pipeline.model.trouble)
+        self.assertEqual(self.used(), 4)
+
+    def test_a_403_after_others_that_were_asked_before_is_asked_once_more(self) -> None:
+        forbidden = Hold("the model answered 403", status=403)
+        self.post("p0")
+        self.model.answer()
+        self.post("bad", "p1")
+        self.model.answer(forbidden)
+        self.assertEqual(self.states("bad"), ["accepted"])
+        self.model.answer()
+        self.pass_time(0.6)
+        self.model.answer(forbidden)
+        self.assertEqual(self.states("bad"), ["failed"])
+        self.assertFalse(self.pipeline.model.held)
+
+    def test_a_model_that_changed_its_mind_fails_few(self) -> None:
+        """A key that may no longer be used, say, a moment after the last success."""
+        forbidden = Hold("the model answered 403", status=403)
+        self.post("p0")
+        self.model.answer()
+        names = [f"p{n}" for n in range(1, 90)]
+        for name in names:
+            self.post(name)
+            self.pass_time(0.3)
+            while self.model.under_way:
+                self.model.answer(forbidden)
+        self.assertTrue(self.pipeline.model.held)
+        states = self.states(*names)
+        self.assertLessEqual(states.count("failed"), 6)
+        self.assertEqual(set(states), {"failed", "accepted"})
+
+    def test_the_first_of_all(self) -> None:
+        """Nothing shows yet that the model works: all are held, until a probe shows it."""
+        too_long = Hold("the model answered 400 because of `max_tokens`", status=400)
+        self.post("bad")
+        self.model.answer(too_long)
+        self.assertTrue(self.pipeline.model.held)
+        self.post(*(f"p{n}" for n in range(5)))
+        self.pass_time(30.1)
+        self.assertEqual([each.id for each in self.model.under_way], ["p0"])
+        self.model.answer()
+        for _ in range(5):
+            self.pass_time(0.6)
+            for each in list(self.model.under_way):
+                self.model.answer(too_long if each.id == "bad" else ANSWER)
+        self.assertEqual(self.states("bad", "p4"), ["failed", "answered"])
+        self.assertFalse(self.pipeline.model.held)
+        self.assertEqual(len([None for ask, _ in self.model.calls if ask.id == "bad"]), 2)
+
+    def test_one_that_is_held_ends_once_others_succeed(self) -> None:
+        """Also by a status that is never taken for its own fault; and it holds the others once."""
+        blocked = Hold("the model answered 405: check `base_url`", status=405)
+        self.end(self.pipeline)
+        self.begin(give_up_after=1000)
+        self.post("bad")
+        self.model.answer(blocked)
+        opened = 0
+        for n in range(95):
+            self.post(f"p{n}")
+            for _ in range(3):
+                self.pass_time(0.7)
+                for each in list(self.model.under_way):
+                    self.model.answer(blocked if each.id == "bad" else ANSWER)
+            opened += self.pipeline.model.held
+            self.clock.advance(18)
+            if self.states("bad") == ["failed"]:
+                break
+        self.assertIn("after `give_up_after`", self.record("bad").error)
+        self.assertGreater(n, 45)
+        self.assertLess(opened, 5)
 
     def test_calls_from_before_a_change_prove_nothing(self) -> None:
         """A model that is shut down answers 404 at once, and old calls well for a while."""
@@ -363,6 +476,23 @@ class NotDeliveredTests(PipelineTestCase):
         self.clock.advance(CONFIG.give_up_after)
         self.target.answer(Again("the target answered 500", status=500))
         self.assertEqual(self.states("p1"), ["failed"])
+
+    def test_an_event_is_singled_out_while_others_are_taken(self) -> None:
+        refused = Hold("the target answered 403", status=403)
+        self.target.answer()
+        self.post("bad")
+        self.model.answer()
+        self.target.answer(refused)
+        self.post("p2", "p3")
+        for _ in range(2):
+            self.model.answer()
+        self.pass_time(30.1)
+        self.target.answer()
+        self.pass_time(2.1)
+        for each in list(self.target.under_way):
+            self.target.answer(refused if b'"bad"' in each else None)
+        self.assertEqual(self.states("bad", "p2", "p3"), ["failed", "delivered", "delivered"])
+        self.assertFalse(self.pipeline.target.held)
 
     def test_hold_stops_deliveries_alone(self) -> None:
         self.target.answer(Hold("the target answered 410", status=410))

@@ -7,11 +7,11 @@ from zoneinfo import ZoneInfo
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.quota import TICK, Calendar, Day, Midnight, day_at
+from tests.clocks import Clocks
 
 HOUR = 3600.0
 
@@ -331,7 +331,7 @@ class CalendarTests(SynchronousTestCase):
 
 class MidnightTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.clock = Clock()
+        self.clock = Clocks()
         self.clock.advance(utc(2026, 11, 20, 23, 58, 30))
         self.result: Deferred[None] | BaseException | None = None
         self.runs: list[float] = []
@@ -373,6 +373,23 @@ class MidnightTests(SynchronousTestCase):
             ["a new day: 2026-11-21 in Europe/London, until 2026-11-22T00:00:00+00:00"],
         )
         self.assertEqual(self.advance(7200, 10), [])
+
+    def test_goes_by_the_wall_clock_and_says_when_that_is_set(self) -> None:
+        self.midnight.start()
+        self.assertEqual(self.advance(60), [])
+        self.clock.step(4.5)  # no more than a clock that is corrected
+        self.assertEqual(
+            self.advance(60),
+            ["a new day: 2026-11-21 in Europe/London, until 2026-11-22T00:00:00+00:00"],
+        )
+        self.clock.step(-HOUR)
+        told, turned = self.advance(60)
+        self.assertTrue(told.startswith("the clock was set back by 3600 s"), told)
+        self.assertIn("a new day: 2026-11-20", turned)
+        self.clock.step(HOUR + 7)
+        told, _ = self.advance(60)
+        self.assertTrue(told.startswith("the clock was set forward by 3607 s"), told)
+        self.assertEqual(self.advance(120), [])
 
     def test_late_tick(self) -> None:
         self.midnight.start()

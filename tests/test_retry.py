@@ -10,16 +10,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatgpt_source.prompt import Again, CallError, Hold, MaybeBilled, Rejected
+from chatgpt_source.prompt import DEAD_LETTER, TARGET, Again, CallError, Hold, MaybeBilled, Rejected
 from chatgpt_source.retry import (
     MAYBE_BILLED_ATTEMPTS,
     Answered,
     backoff,
     model_error,
     probe_interval,
+    receiver_error,
     retry_after,
     should_retry,
-    target_error,
 )
 
 NOW = datetime(2026, 11, 20, 12, 0, 0, tzinfo=timezone.utc).timestamp()
@@ -167,7 +167,7 @@ class ModelErrorTests(SynchronousTestCase):
 class TargetErrorTests(SynchronousTestCase):
     def test_every_status(self) -> None:
         for status in range(300, 600):
-            error = target_error(status)
+            error = receiver_error(TARGET, status)
             if status in TARGET_AGAIN or status >= 500:
                 expected: type = Again
             elif status in TARGET_HOLD:
@@ -180,13 +180,20 @@ class TargetErrorTests(SynchronousTestCase):
 
     def test_wait_is_carried(self) -> None:
         for status in (404, 408, 429, 503):
-            self.assertEqual(target_error(status, 7.5).retry_after, 7.5)
+            self.assertEqual(receiver_error(TARGET, status, 7.5).retry_after, 7.5)
 
     def test_gone_asks_us_to_stop(self) -> None:
-        self.assertIn("asks us to stop", target_error(410).reason)
+        self.assertIn("asks us to stop", receiver_error(TARGET, 410).reason)
+
+    def test_another_receiver_is_blamed_by_its_own_name(self) -> None:
+        for status in (302, 401, 403, 404, 410, 422, 503):
+            reason = receiver_error(DEAD_LETTER, status).reason
+            self.assertIn(f"the dead letter's receiver answered {status}", reason)
+            self.assertNotIn("target", reason)
+        self.assertIn("check `dead_letter`", receiver_error(DEAD_LETTER, 410).reason)
 
     def test_redirect_says_so(self) -> None:
-        self.assertIn("redirect", target_error(307).reason)
+        self.assertIn("redirect", receiver_error(TARGET, 307).reason)
 
 
 class BackoffTests(SynchronousTestCase):

@@ -23,6 +23,7 @@ from chatgpt_source.admin.live import Live
 from chatgpt_source.admin.metrics import Metrics, Sight
 from chatgpt_source.admin.redrive import Redriver
 from chatgpt_source.admin.status import Status
+from chatgpt_source.clock import wall
 from chatgpt_source.config import Config
 from chatgpt_source.health import Health
 from chatgpt_source.intake import Intake
@@ -139,13 +140,15 @@ class Admin:
 
     async def _scrape(self, request: BoundedRequest) -> None:
         tally, oldest = await self._status.counts()
+        now = self._clock.seconds()
         sight = Sight(
             self._status.gates,
-            self._clock.seconds(),
+            now,
             self._config.everyday_limit,
             self._journal.fault is None,
             tally,
-            oldest,
+            0 if oldest is None else max(0, wall(self._clock) - oldest),
+            self._health.recent.ratio(),
         )
         accept = ",".join(request.requestHeaders.getRawHeaders("accept", []))
         body, media_type = self._metrics.text(sight, accept)

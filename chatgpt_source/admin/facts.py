@@ -10,8 +10,9 @@ from twisted.python.failure import Failure
 
 from chatgpt_source import __version__
 from chatgpt_source.admin.history import History
-from chatgpt_source.admin.status import Status
+from chatgpt_source.admin.status import Status, untried
 from chatgpt_source.admin.view import PAGE, Picked, Query, Shown
+from chatgpt_source.clock import date_of, wall
 from chatgpt_source.journal import Record, Tally
 from chatgpt_source.prompt import JournalUnavailable, State
 from chatgpt_source.web import origin_of
@@ -32,7 +33,7 @@ class Facts:
     Args:
         status: What is well and what is not.
         history: The last hour.
-        started: When the daemon was started.
+        started: When the daemon was started, by the steady clock.
     """
 
     _status: Status
@@ -45,14 +46,14 @@ class Facts:
         status = self._status
         clock, config = status.clock, status.config
         try:
-            told = await within(Deferred.fromCoroutine(self._read()), PATIENCE, clock)
+            told, doubt = await within(Deferred.fromCoroutine(self._read()), PATIENCE, clock)
         except JournalUnavailable as error:
-            told = [f"The journal can't be read: {error.reason}"]
-        now = clock.seconds()
+            told, doubt = [f"The journal can't be read: {error.reason}"], None
+        now = wall(clock)
         tally, oldest = self._known
         return Shown(
             now=now,
-            started=self._started,
+            started=date_of(self._started, clock),
             zone=config.timezone,
             version=__version__,
             model=config.model,
@@ -65,14 +66,16 @@ class Facts:
             oldest=oldest,
             troubles=told,
             minutes=self._history.minutes(),
+            untried=doubt,
         )
 
-    async def _read(self) -> Sequence[str]:
+    async def _read(self) -> tuple[Sequence[str], str | None]:
         _, ready = await self._status.health.ready()
         tally, oldest = await self._status.counts()
         if tally is not None:
             self._known = tally, oldest
-        return self._status.troubles(ready["checks"], self._status.clock.seconds())
+        checks = ready["checks"]
+        return self._status.troubles(checks), untried(checks)
 
     async def picked(self, query: Query) -> Picked:
         """What a query picks; nothing if the journal can't be read."""

@@ -14,7 +14,6 @@ from chatgpt_source.admin.view import NEARLY, Picked, Shown
 from chatgpt_source.admin.words import (
     age,
     ago,
-    clock_time,
     count,
     moment,
     sentence,
@@ -22,6 +21,7 @@ from chatgpt_source.admin.words import (
     with_code,
 )
 from chatgpt_source.prompt import State
+from chatgpt_source.quota import clock_time
 
 _MEANINGS = {
     State.ACCEPTED: "to be asked",
@@ -57,23 +57,22 @@ def own(shown: Shown, picked: Picked) -> Mapping[str, Tag]:
 
 
 def health(shown: Shown) -> Tag:
-    """What is not well, in words; or that all is."""
-    if not shown.troubles:
-        inner: list[Tag] = [tags.p(_mark("well"), tags.strong("All is well."))]
-        title = "ChatGPT Source"
-    else:
-        inner = [
-            tags.p(_mark("unwell"), tags.strong(*with_code(f"{trouble}.")))
-            for trouble in shown.troubles
-        ]
-        title = f"({len(shown.troubles)}) ChatGPT Source"
-    kind = "unwell" if shown.troubles else "well"
+    """What is not well, in words; or that nothing was tried yet; or that all is well."""
+    kind, told = "well", ["All is well"]
+    if shown.troubles:
+        kind, told = "unwell", list(shown.troubles)
+    elif shown.untried is not None:
+        kind, told = "unknown", [shown.untried]
+    inner = [tags.p(_mark(kind), tags.strong(*with_code(f"{each}."))) for each in told]
+    title = f"({len(told)}) ChatGPT Source" if kind == "unwell" else "ChatGPT Source"
     return element("div", *inner, id="health", class_=f"health {kind}", data_title=title)
 
 
+_MARKS = {"well": "M4.5 10.5l3.5 3.5 7.5-8", "unwell": "M10 4v7.5M10 15v.5", "unknown": "M5 10h10"}
+
+
 def _mark(kind: str) -> Tag:
-    path = "M4.5 10.5l3.5 3.5 7.5-8" if kind == "well" else "M10 4v7.5M10 15v.5"
-    mark = element("path", d=path)
+    mark = element("path", d=_MARKS[kind])
     return element("svg", mark, class_=f"mark {kind}", viewBox="0 0 20 20", aria_hidden="true")
 
 

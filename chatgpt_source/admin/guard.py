@@ -1,6 +1,8 @@
-"""Who may talk to the admin site: no web page but its own, whatever a browser is made to send.
+"""Who may talk to the admin site: without credentials nobody but whoever is on this machine.
 
-Two attacks come by way of an operator's browser. A page whose name is made to resolve to this
+`kubectl port-forward` counts as being there, as it connects from inside the pod. The metrics alone
+are for all who reach the site. And no web page but its own may, whatever a browser is made to send:
+two attacks come by way of an operator's browser. A page whose name is made to resolve to this
 machine (DNS rebinding) counts as of one origin with us, but its requests carry that name as their
 Host. A page of any other origin can send a POST, but neither read an answer nor set a header of its
 own without being allowed to by CORS, of which we send nothing.
@@ -11,6 +13,7 @@ from ipaddress import ip_address
 
 from chatgpt_source.auth import Guard
 from chatgpt_source.config import Credentials
+from chatgpt_source.listen import is_exposed, is_over_loopback
 from chatgpt_source.web import BoundedRequest, Problem
 
 REQUESTED_WITH = "chatgpt-source"
@@ -18,27 +21,43 @@ REQUESTED_WITH = "chatgpt-source"
 
 
 class Admission:
-    """Says who may use the admin site, by the head of their request.
+    """Says who may use the admin site, by their connection and the head of their request.
 
     Args:
         credentials: What callers have to show, if anything.
+        where: The endpoint string of the site.
     """
 
-    def __init__(self, credentials: Credentials | None) -> None:
+    def __init__(self, credentials: Credentials | None, where: str) -> None:
         self._guard = Guard(credentials) if credentials is not None else None
+        self._where = where
+        self._exposed = is_exposed(where)
 
     def refusal(self, request: BoundedRequest) -> Problem | None:
         """Why a request is refused, if it is.
 
         With credentials any name will do: a browser gives none of those it keeps for us to a page
-        of another name. Of the metrics, which tell little, the name does not matter.
+        of another name. The metrics, which tell little, go to any address and by any name.
         """
         if self._guard is not None:
             refusal = self._guard.refusal(request)
+        elif request.route() == "/metrics":
+            refusal = None
         else:
-            refusal = None if request.route() == "/metrics" else _other_host(request)
+            refusal = self._from_elsewhere(request) or _other_host(request)
         reading = request.method in {b"GET", b"HEAD"}
         return refusal or (None if reading else _other_origin(request))
+
+    def _from_elsewhere(self, request: BoundedRequest) -> Problem | None:
+        """The refusal of whoever may be a stranger: addresses in headers are only said to be so."""
+        host = request.channel.getHost()  # type: ignore[no-untyped-call]
+        if not self._exposed or is_over_loopback(self._where, host):
+            return None
+        return Problem(
+            403,
+            "without credentials only the metrics can be had from elsewhere: come from this machine"
+            " as localhost (`kubectl port-forward` does), or set `admin_auth`",
+        )
 
 
 def _other_host(request: BoundedRequest) -> Problem | None:

@@ -10,6 +10,7 @@ from math import floor, log
 from attrs import define, field
 from twisted.internet.interfaces import IReactorTime
 
+from chatgpt_source.clock import wall
 from chatgpt_source.prompt import State
 from chatgpt_source.watch import Watcher
 
@@ -106,7 +107,7 @@ class History(Watcher):
         ]
 
     def _number(self) -> int:
-        return floor(self._clock.seconds() / 60)
+        return floor(wall(self._clock) / 60)
 
     def _now(self) -> Minute:
         number = self._number()

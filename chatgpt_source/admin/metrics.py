@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import prometheus_client
 from attrs import frozen
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 from twisted.copyright import version as twisted_version
@@ -18,6 +18,7 @@ from twisted.copyright import version as twisted_version
 from chatgpt_source import __version__
 from chatgpt_source.gate import Gate
 from chatgpt_source.journal import Tally
+from chatgpt_source.lines import dropped
 from chatgpt_source.prompt import Answer, State
 from chatgpt_source.watch import Asked, Refused, Sent, Watcher
 
@@ -42,11 +43,12 @@ class Sight:
 
     Attributes:
         gates: What is known of each peer.
-        now: When.
+        now: When, by the steady clock.
         limit: Units the day has.
         writable: Whether the journal can be written.
         tally: The journal's counts; None if it can't be read.
-        oldest: When the oldest prompt that waits was accepted; None if none does.
+        oldest: How long the oldest prompt that waits has done so; 0 if none does.
+        failure_ratio: The share of the prompts that ended lately which failed.
     """
 
     gates: Mapping[str, Gate]
@@ -54,7 +56,8 @@ class Sight:
     limit: int
     writable: bool
     tally: Tally | None
-    oldest: float | None
+    oldest: float
+    failure_ratio: float
 
 
 class Metrics(Watcher):
@@ -175,6 +178,11 @@ class Metrics(Watcher):
 
     def _gauges(self) -> Iterator[Metric]:
         yield _gauge("reactor_lag_last_seconds", "How late the event loop was last.", self._lag)
+        yield CounterMetricFamily(
+            f"{PREFIX}_log_lines_dropped",
+            "Log lines that were dropped because nobody read them.",
+            dropped(),
+        )
         yield _gauge(
             "build_info",
             "What runs.",
@@ -220,6 +228,11 @@ def _of_sight(sight: Sight) -> Iterator[Metric]:
         {(peer,): gate.throttled(sight.now) for peer, gate in gates},
         "peer",
     )
+    yield _gauge(
+        "recent_failure_ratio",
+        "Of the last 100 prompts that ended in the last 15 min, the share that failed.",
+        sight.failure_ratio,
+    )
     yield _gauge("journal_writable", "1 while the journal can be written.", sight.writable)
     yield _gauge("quota_limit", "Prompts that may be accepted a day.", sight.limit)
     if sight.tally is None:
@@ -235,7 +248,7 @@ def _of_sight(sight: Sight) -> Iterator[Metric]:
     yield _gauge(
         "backlog_oldest_age_seconds",
         "Since the acceptance of the oldest prompt of the backlog; 0 if there is none.",
-        0 if sight.oldest is None else max(0, sight.now - sight.oldest),
+        sight.oldest,
     )
 
 

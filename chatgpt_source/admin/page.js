@@ -2,8 +2,10 @@
 document.documentElement.classList.add("js");
 const find = (id) => document.getElementById(id);
 const HERE = location.origin + location.pathname; // without the credentials an address may hold
-const QUIET = 15000; // ms without a word after which the connection counts as lost; it beats every 5 s
-let [source, heard, wasLive] = [null, 0, null];
+const QUIET = 6000; // ms without a word after which the connection counts as lost; one comes every 2 s
+const PAUSE = 3000; // ms between two attempts to connect
+let [source, tried, wasLive] = [null, 0, null];
+let heard = { at: performance.now(), date: new Date() }; // by a clock that nobody sets, and for people
 
 // Makes `old` what `fresh` is and touches only what differs: focus, scroll and selection stay.
 function morph(old, fresh) {
@@ -47,17 +49,23 @@ function swap(fragments) {
 function live(isLive) {
   if (isLive === wasLive) return;
   wasLive = isLive;
-  const time = new Date().toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  const time = heard.date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
   find("live").className = isLive ? "live" : "live off";
   find("live-text").textContent = isLive ? "Live" : `Not live since ${time}; trying again`;
+  document.documentElement.classList.toggle("unheard", !isLive);
+  find("unheard").hidden = isLive;
+  find("unheard-text").textContent = isLive ? "" : `Unknown: last heard at ${time}.`;
+  // What was not well may still be so; that all was well is no news.
+  find("health").hidden = !isLive && !find("health").classList.contains("unwell");
+  if (!isLive) document.title = `(?) Unknown, last heard at ${time} – ChatGPT Source`;
 }
 
 function connect() {
   if (source) source.close();
-  heard = Date.now();
+  tried = performance.now();
   source = new EventSource(`${HERE}api/events${location.search}`);
   source.onmessage = (event) => {
-    heard = Date.now();
+    heard = { at: performance.now(), date: new Date() };
     live(true);
     swap(JSON.parse(event.data));
   };
@@ -141,8 +149,10 @@ find("text").addEventListener("keydown", (event) => {
 addEventListener("popstate", connect);
 document.addEventListener("visibilitychange", () => (document.hidden ? source.close() : connect()));
 setInterval(() => {
-  const lost = source.readyState === EventSource.CLOSED || Date.now() - heard > QUIET;
-  if (!document.hidden && lost) connect(live(false));
-}, 3000);
+  const [silent, waited] = [performance.now() - heard.at, performance.now() - tried];
+  if (silent > QUIET) live(false);
+  const lost = source.readyState === EventSource.CLOSED ? waited > PAUSE : Math.min(silent, waited) > QUIET;
+  if (!document.hidden && lost) connect();
+}, 1000);
 find("live-text").textContent = "Connecting …";
 connect();

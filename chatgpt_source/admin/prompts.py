@@ -9,7 +9,6 @@ from chatgpt_source.admin.view import Picked, Query, Shown
 from chatgpt_source.admin.words import (
     age,
     ago,
-    clock_time,
     count,
     moment,
     sentence,
@@ -18,6 +17,7 @@ from chatgpt_source.admin.words import (
 )
 from chatgpt_source.journal import Record
 from chatgpt_source.prompt import State
+from chatgpt_source.quota import clock_time
 
 SHORT = 8
 """Characters of an id that tell prompts apart for people."""

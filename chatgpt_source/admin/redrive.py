@@ -6,6 +6,7 @@ from attrs import define, field
 from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.internet.interfaces import IReactorTime
 
+from chatgpt_source.clock import wall
 from chatgpt_source.journal import Journal, Record
 from chatgpt_source.log import get_logger
 from chatgpt_source.pipeline import Pipeline
@@ -43,10 +44,9 @@ class Redriver:
             QuotaUsedUp: If it is to be asked again and the day has no unit left.
             JournalUnavailable: If the journal can't be written.
         """
-        now = self._clock.seconds()
-        state = await self._journal.redrive(prompt_id, now)
+        state = await self._journal.redrive(prompt_id)
         log.info("redriven: id={id}, it is {state} again", id=prompt_id, state=state.value)
-        self._watcher.redriven(prompt_id=prompt_id, state=state, now=now)
+        self._watcher.redriven(prompt_id=prompt_id, state=state, now=wall(self._clock))
         self._pipeline.redriven()
         return state
 

@@ -3,20 +3,19 @@
 from collections.abc import Mapping
 from math import ceil
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
 
 from chatgpt_source import __version__
-from chatgpt_source.admin.words import clock_time
+from chatgpt_source.clock import date_of, wall
 from chatgpt_source.config import Config
 from chatgpt_source.gate import Gate
-from chatgpt_source.health import OK, Health
+from chatgpt_source.health import UNKNOWN, WELL, Health
 from chatgpt_source.journal import Journal, Tally, rfc3339
 from chatgpt_source.pipeline import Pipeline
 from chatgpt_source.prompt import JournalUnavailable, State
-from chatgpt_source.quota import Calendar
+from chatgpt_source.quota import Calendar, clock_time
 
 _HELD_BACK = {"model": "prompts", "target": "events", "dead_letter": "dead letters"}
 
@@ -46,7 +45,7 @@ class Status:
         The tally is None if the journal can't be read.
         """
         try:
-            tally = await self.journal.tally(self.calendar.day(self.clock.seconds()).date)
+            tally = await self.journal.tally(self.calendar.day(wall(self.clock)).date)
             return tally, await self.journal.oldest()
         except JournalUnavailable:
             return None, None
@@ -55,7 +54,7 @@ class Status:
         """The status; what the journal would tell is null if it can't be read."""
         _, ready = await self.health.ready()
         tally, oldest = await self.counts()
-        now = self.clock.seconds()
+        now = wall(self.clock)
         day = self.calendar.day(now)
         limit = self.config.everyday_limit
         return {
@@ -76,42 +75,63 @@ class Status:
                 "count": tally.backlog,
                 "oldest_seconds": 0 if oldest is None else max(0, now - oldest),
             },
-            "calls": {peer: _calls(gate, now) for peer, gate in self.gates.items()},
-            "troubles": self.troubles(ready["checks"], now),
+            "calls": {peer: _calls(gate, self.clock) for peer, gate in self.gates.items()},
+            "troubles": self.troubles(ready["checks"]),
         }
 
-    def troubles(self, checks: Mapping[str, str], now: float) -> list[str]:
+    def troubles(self, checks: Mapping[str, str]) -> list[str]:
         """What is not well, in words, settings between backticks; from what /readyz checks."""
         troubles = [
-            f"The journal {checks['journal']}" if checks["journal"] != OK else "",
+            f"The journal {checks['journal']}" if checks["journal"] not in WELL else "",
             *(
-                trouble_in_words(gate, _HELD_BACK[peer], now, self.config.timezone)
+                trouble_in_words(gate, _HELD_BACK[peer], self.clock, self.config)
                 for peer, gate in self.gates.items()
             ),
-            *(checks[name] if checks[name] != OK else "" for name in ("quota", "backlog")),
+            *(
+                checks[name] if checks[name] not in WELL else ""
+                for name in ("failures", "quota", "backlog")
+            ),
         ]
         return [trouble[0].upper() + trouble[1:] for trouble in troubles if trouble]
 
 
-def _calls(gate: Gate, now: float) -> dict[str, Any]:
-    circuit = "throttled" if gate.throttled(now) else "closed"
+def untried(checks: Mapping[str, str]) -> str | None:
+    """What nobody can say is well, as it was not tried yet, in words; None if all was tried."""
+    model, target = (checks[name] == UNKNOWN for name in ("openai", "target"))
+    if model and target:
+        return "Nothing tried yet"
+    if model or target:
+        return f"The {'model' if model else 'target'} was not tried yet"
+    return None
+
+
+def _calls(gate: Gate, clock: IReactorTime) -> dict[str, Any]:
+    circuit = "throttled" if gate.throttled(clock.seconds()) else "closed"
     return {
         "under_way": gate.under_way,
         "limit": gate.limit,
         "circuit": "open" if gate.held else circuit,
         "trouble": gate.trouble,
-        "since": rfc3339(gate.since),
+        "since": None if gate.since is None else rfc3339(date_of(gate.since, clock)),
     }
 
 
-def trouble_in_words(gate: Gate, held_back: str, now: float, zone: ZoneInfo) -> str:
+def trouble_in_words(gate: Gate, held_back: str, clock: IReactorTime, config: Config) -> str:
     """What is not well with a peer, since when, and what waits for it; empty if all is well."""
     if gate.trouble is None:
         return ""
+    zone = config.timezone
     what, colon, advice = gate.trouble.partition(": ")
-    since = "" if gate.since is None else f" (since {clock_time(gate.since, now, zone)})"
+
+    def clock_says(instant: float) -> str:
+        return clock_time(date_of(instant, clock), wall(clock), zone)
+
+    since = "" if gate.since is None else f" (since {clock_says(gate.since)})"
     told = f"{what}{since}{colon}{advice}"
     if not gate.held:
         return told
-    due = f"at {clock_time(gate.opens_at, now, zone)}" if gate.opens_at > now else "due"
-    return f"{told}. All {held_back} wait; the next try is {due}"
+    now = clock.seconds()
+    due = f"at {clock_says(gate.opens_at)}" if gate.opens_at > now else "due"
+    long = gate.since is not None and now - gate.since > config.give_up_after
+    wait = "wait, by now for longer than `give_up_after`" if long else "wait"
+    return f"{told}. All {held_back} {wait}; the next try is {due}"

@@ -11,6 +11,7 @@ from collections.abc import Set as AbstractSet
 from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
+from twisted.internet.task import LoopingCall
 from zope.interface import implementer
 
 from chatgpt_source.admin.view import Query
@@ -28,7 +29,9 @@ SHARE = 5
 GATHER = 0.1
 """Seconds from the first thing that happens to the round that shows it, at the least."""
 BEAT = 5.0
-"""Seconds between two rounds at the most: ages grow, and a viewer is to know that we live."""
+"""Seconds between two rounds at the most: ages grow."""
+PULSE = 2.0
+"""Seconds between two signs of life at the most: a viewer is to know soon that there is none."""
 SLOW = 30.0
 """Seconds that a viewer may leave what was sent unread."""
 
@@ -58,10 +61,15 @@ class Stream:
     _sent: Fragments = field(init=False, factory=dict)
 
     def send(self, fragments: Fragments) -> None:
-        """Send what changed; an empty event, which is a sign of life, if nothing did."""
+        """Send what changed; a mere sign of life if nothing did."""
         changed = {id_: html for id_, html in fragments.items() if self._sent.get(id_) != html}
         self._sent = fragments
         self._request.send(f"data: {json.dumps(changed)}\n\n".encode("ascii"))
+
+    def pulse(self) -> None:
+        """Send a sign of life to one who reads, and has something that it may take for true."""
+        if self.paused is None and self._sent:
+            self._request.send(b"data: {}\n\n")
 
     def pauseProducing(self) -> None:
         """Take note that what was sent is not read."""
@@ -97,6 +105,9 @@ class Streams:
         self._touched = False
         self._pause = SPACING
         self._ended = float("-inf")
+        self._failed = False
+        self._pulse = LoopingCall(self._pulse_all)
+        self._pulse.clock = clock
 
     def __len__(self) -> int:
         return len(self._open)
@@ -117,6 +128,8 @@ class Streams:
         request.notifyFinish().addBoth(self._closed, stream)
         request.begin(HEADERS, stream)
         request.send(b"retry: 2000\n\n")
+        if not self._pulse.running:
+            self._pulse.start(PULSE, now=False)
         self.touch()
 
     def touch(self) -> None:
@@ -148,6 +161,14 @@ class Streams:
     def _cancel(self) -> None:
         if self._next is not None and self._next.active():
             self._next.cancel()
+        if self._pulse.running:
+            self._pulse.stop()
+
+    def _pulse_all(self) -> None:
+        """A page whose next round failed is not told that what it shows is true."""
+        if not self._failed:
+            for stream in [*self._open]:
+                stream.pulse()
 
     def _start(self) -> None:
         Deferred.fromCoroutine(self._round()).addErrback(
@@ -159,14 +180,15 @@ class Streams:
         for stream in [*self._open]:
             if stream.paused is not None and begun - stream.paused > SLOW:
                 stream.close()
-        self._rounding, self._touched = True, False
+        self._rounding, self._touched, failed = True, False, True
         try:
             ready = {stream for stream in self._open if stream.paused is None}
             rendered = await self._render({stream.query for stream in ready})
             for stream in ready & self._open:
                 stream.send(rendered[stream.query])
+            failed = False
         finally:
-            self._rounding = False
+            self._rounding, self._failed = False, failed
             self._ended = self._clock.seconds()
             self._pause = max(SPACING, SHARE * (self._ended - begun))
             if self._open:

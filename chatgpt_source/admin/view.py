@@ -70,6 +70,7 @@ class Shown:
         prompts: How many are in each state.
         oldest: When the oldest that is not finished was accepted.
         troubles: What is not well, in words, with the names of settings between backticks.
+        untried: What was not tried yet, in words; None if all was.
         minutes: The last hour.
     """
 
@@ -87,6 +88,7 @@ class Shown:
     oldest: float | None
     troubles: Sequence[str]
     minutes: Sequence[Minute]
+    untried: str | None = None
 
     @property
     def left(self) -> int:

@@ -44,12 +44,6 @@ def took(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 10 else age(seconds)
 
 
-def clock_time(instant: float, now: float, zone: ZoneInfo, form: str = "%H:%M") -> str:
-    """An instant as people in a zone say it: the time, with the date unless it is today's."""
-    local, today = (datetime.fromtimestamp(each, zone) for each in (instant, now))
-    return local.strftime(form if local.date() == today.date() else f"%Y-%m-%d {form}")
-
-
 def moment(instant: float, zone: ZoneInfo, text: str) -> Tag:
     """A `time` element: machines read the instant, people the text, and the second in its title."""
     local = datetime.fromtimestamp(instant, zone)

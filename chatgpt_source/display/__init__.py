@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IListeningPort, IReactorTCP, IReactorTime
 from twisted.python import usage
 
+from chatgpt_source.clock import steady
 from chatgpt_source.display.events import Refused, quoted, read_events, render_events
 from chatgpt_source.listen import PortUnavailable, listen, port_string, probe_port, taken
 from chatgpt_source.log import get_logger, set_format
@@ -120,6 +121,7 @@ class DisplayService(Service):
         Raises:
             PortUnavailable: If the port has been taken since `probe_port` found it free.
         """
+        steady(self._reactor)
         self._listening = taken(listen(self._reactor, self._where, self._site, "--port"))
 
     def stopService(self) -> Deferred[None]:

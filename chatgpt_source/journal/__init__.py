@@ -3,6 +3,9 @@
 `Journal` is what the other rooms know; each module beside this one is an engine that keeps it.
 Every method that changes something returns once the change is committed to disk, and raises
 `JournalUnavailable`, having changed nothing, where it can't be written now.
+
+Each `now`, `until`, `since` and `held` is an instant of the steady clock, which what waits goes by.
+The dates of a record are the wall clock's, and the engine's to take.
 """
 
 from collections.abc import Mapping, Sequence
@@ -56,9 +59,9 @@ class Ask:
         prompt: What to ask.
         attempt: Which call this is since `since`, from 1.
         total: Which call this is at all, from 1.
-        since: From when the time that asking may take is counted.
+        since: From when the time that asking may take is counted, by the steady clock.
         maybe_billed: How many earlier calls may have been billed without an answer reaching us.
-        held: When a call of it last met a hold, if one did.
+        held: When a call of it first met a hold, if one did.
     """
 
     prompt: Prompt
@@ -76,11 +79,12 @@ class Delivery:
     Attributes:
         id: The prompt's id.
         event: The event's bytes, in structured mode (CloudEvents JSON format).
-        since: From when the time that delivering may take is counted.
+        since: From when the time that delivering may take is counted, by the steady clock.
         attempt: Which call this is since then, from 1.
         accepted: When the prompt was accepted.
         trace: The prompt's.
         request_id: The provider's name for the call that brought the answer.
+        held: When a call of it first met a hold, if one did.
     """
 
     id: str
@@ -90,6 +94,7 @@ class Delivery:
     accepted: float
     trace: Trace | None = None
     request_id: str | None = None
+    held: float | None = None
 
 
 @frozen
@@ -138,6 +143,16 @@ class Record:
             "deliveries": self.deliveries,
             "error": self.error,
         }
+
+
+@frozen
+class End:
+    """How a prompt ended: DELIVERED, or FAILED by an error; `at` is when."""
+
+    id: str
+    state: State
+    at: float
+    error: str | None = None
 
 
 def rfc3339(instant: float | None) -> str | None:
@@ -200,7 +215,7 @@ class Journal(Protocol):
         Args:
             now: The time.
             most: How many.
-            untried_since: Take only what was answered since then and has never been tried.
+            untried_since: Take only what has been due since then at the earliest, and never tried.
         """
 
     def answered(
@@ -208,7 +223,7 @@ class Journal(Protocol):
     ) -> Deferred[None]:
         """Keep the answer and its event; `claim` it for its first delivery, or let it be due."""
 
-    def delivered(self, prompt_id: str, now: float) -> Deferred[None]:
+    def delivered(self, prompt_id: str) -> Deferred[None]:
         """End a prompt well, and forget its text and its answer's."""
 
     def claim_letters(self, now: float, most: int) -> Deferred[DeliveryClaims]:
@@ -229,21 +244,25 @@ class Journal(Protocol):
             prompt_id: Which.
             now: The time.
             error: The reason.
-            give_back: Give its unit back to the day it was taken from.
+            give_back: Give its unit back to the day it was taken from, unless an earlier call may
+                have been billed: one of `postpone`, or one that `recover` found under way.
             letter: The dead letter that is to be delivered, an event's bytes.
         """
 
-    def letter_ended(self, prompt_id: str, since: float, until: float | None) -> Deferred[None]:
+    def letter_ended(
+        self, prompt_id: str, since: float, until: float | None, *, held: float | None = None
+    ) -> Deferred[None]:
         """Let a dead letter that was claimed wait for its next attempt, or (None) be done with it.
 
         Args:
             prompt_id: Whose.
             since: The claim's; if the prompt has been redriven meanwhile, nothing is changed.
             until: When the next attempt is due.
+            held: When the attempt met a hold, if it did.
         """
 
-    def redrive(self, prompt_id: str, now: float) -> Deferred[State]:
-        """Take up a failed prompt again; it is due at once.
+    def redrive(self, prompt_id: str) -> Deferred[State]:
+        """Take up a failed prompt again; it is due at once, whatever its daemon's clock says.
 
         Returns:
             ANSWERED if it is to be delivered again; ACCEPTED if it is to be asked again, which
@@ -290,11 +309,14 @@ class Journal(Protocol):
     def oldest(self) -> Deferred[float | None]:
         """When the oldest of the prompts that wait was accepted; None if none waits."""
 
+    def ends(self, since: float, most: int) -> Deferred[Sequence[End]]:
+        """How the last prompts ended, `most` of them, the latest first, none before `since`."""
+
     def tally(self, day: str) -> Deferred[Tally]:
         """Count the prompts by state, and the units spent of `day`."""
 
     def prune(self, before: float) -> Deferred[None]:
-        """Forget the prompts that ended before an instant, a few at a time, and the days before."""
+        """Forget the prompts that ended before a date, a few at a time, and the days before it."""
 
     def probe(self) -> Deferred[None]:
         """Write something, so that a journal that healed is seen to have."""

@@ -147,7 +147,7 @@ class Operator:
 
     async def _redrive(self, prompt_id: str) -> bool:
         try:
-            state = await self.journal.redrive(prompt_id, self.clock.seconds())
+            state = await self.journal.redrive(prompt_id)
         except NotRedriven as error:
             self._tell(prompt_id, f"not redriven: {error}")
             return False

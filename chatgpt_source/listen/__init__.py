@@ -12,13 +12,19 @@ from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any, NoReturn
 
+from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.endpoints import (
     AdoptedStreamServerEndpoint,
     quoteStringArgument,
     serverFromString,
 )
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
+from twisted.internet.interfaces import (
+    IAddress,
+    IListeningPort,
+    IProtocolFactory,
+    IStreamServerEndpoint,
+)
 from twisted.python.failure import Failure
 
 from chatgpt_source.listen import tls
@@ -35,6 +41,7 @@ __all__ = [
     "PortUnavailable",
     "check",
     "is_exposed",
+    "is_over_loopback",
     "listen",
     "parse",
     "port_string",
@@ -44,6 +51,8 @@ __all__ = [
 
 BACKLOG = 1024
 """Connections that may wait to be taken; Twisted's 50 is less than a burst."""
+_OF_THE_KERNEL = ("tcp", "tcp6", "ssl", "unix", "systemd")
+"""Kinds whose connections have the kernel's word on their addresses, not a proxy's."""
 
 
 def port_string(port: int, interface: str) -> str:
@@ -145,6 +154,23 @@ def is_exposed(string: str) -> bool:
     with suppress(ValueError):
         return not ip_address(interface.partition("%")[0]).is_loopback
     return interface != "localhost"
+
+
+def is_over_loopback(string: str, host: IAddress) -> bool:
+    """Whether a connection can only have come from this machine.
+
+    Args:
+        string: Where it was listened for.
+        host: The connection's own end. No packet from elsewhere is let in with a loopback address.
+    """
+    if parse(string).kind not in _OF_THE_KERNEL:
+        return False
+    if isinstance(host, UNIXAddress):
+        return True
+    with suppress(ValueError):
+        address = ip_address(getattr(host, "host", "").partition("%")[0])
+        return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+    return False
 
 
 def _endpoint(reactor: Any, parsed: Parsed, string: str) -> IStreamServerEndpoint:

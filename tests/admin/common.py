@@ -39,6 +39,7 @@ class AdminTestCase(DoorTestCase):
             self.watchers,
         )
         health = attrs.evolve(self.intake.health, pipeline=self.pipeline)
+        self.watchers.add(health.recent)
         self.intake = attrs.evolve(
             self.intake, pipeline=self.pipeline, health=health, watcher=self.watchers
         )
@@ -62,7 +63,7 @@ class AdminTestCase(DoorTestCase):
             cast(Any, self.clock),
             self.admin.answer,
             self.config.max_body_size,
-            Admission(self.config.admin_auth).refusal,
+            Admission(self.config.admin_auth, self.config.admin or "").refusal,
         )
         self.journal.recover(self.config.everyday_limit, "UTC")
         self.pipeline.start()

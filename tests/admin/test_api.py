@@ -6,8 +6,8 @@ from zoneinfo import ZoneInfo
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatgpt_source.admin.words import clock_time
 from chatgpt_source.prompt import Again, Hold, Rejected
+from chatgpt_source.quota import clock_time
 from tests.admin.common import AdminTestCase
 from tests.journal.common import DAY, NOON
 from tests.test_watch import Recorder
@@ -66,6 +66,25 @@ class StatusTests(AdminTestCase):
             told["prompts"], {"accepted": 1, "answered": 0, "delivered": 0, "failed": 0}
         )
         self.assertEqual(told["calls"]["model"]["under_way"], 1)
+
+    def test_a_hold_that_outlasts_give_up_after(self) -> None:
+        self.ask()
+        self.model.answer(Hold("the model answered 401: check `token`", status=401))
+        self.clock.advance(self.config.give_up_after + 1)
+        (told,) = self.status()["troubles"]
+        self.assertIn("All prompts wait, by now for longer than `give_up_after`;", told)
+
+    def test_failures(self) -> None:
+        self.ask()
+        self.model.answer()
+        self.target.answer(Rejected("the target answered 400: it refuses this event", status=400))
+        told = self.status()
+        self.assertEqual(told["status"], "degraded")
+        self.assertEqual(
+            " ".join(told["troubles"]),
+            "The last prompt failed at 12:00 (the target answered 400):"
+            " see `chatgpt-source-journal list`",
+        )
 
     def test_a_peer_that_holds_us_up(self) -> None:
         self.ask()

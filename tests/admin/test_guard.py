@@ -3,9 +3,10 @@
 from base64 import b64encode
 
 import attrs
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatgpt_source.admin.guard import is_known_host
+from chatgpt_source.admin.guard import Admission, is_known_host
 from chatgpt_source.config import Credentials
 from chatgpt_source.secret import Secret
 from tests.admin.common import AdminTestCase
@@ -64,9 +65,76 @@ class RebindingTests(AdminTestCase):
             self.assertEqual(self.get("/").status, 200)
 
 
+class ElsewhereTests(AdminTestCase):
+    """A site that others reach, without credentials: the metrics, and nothing else, are theirs."""
+
+    config = attrs.evolve(AdminTestCase.config, admin="tcp:9464", everyday_limit=9)
+    host = "10.0.0.1:9464"
+    PAGES = ("/", "/api/events", "/api/status", "/api/prompts", "/api/prompts/x", "/nothing")
+
+    def test_only_the_metrics(self) -> None:
+        self.assertEqual(self.get("/metrics").status, 200)
+        for path in self.PAGES:
+            detail = self.assert_problem(self.get(path), 403)
+            self.assertIn("`admin_auth`", detail)
+            self.assertIn("localhost", detail)
+        for path in (ONE_OF_OURS, "/api/redrive", "/api/prompts/x/redrive"):
+            self.assert_problem(self.send(path, b"x"), 403)
+        self.assertEqual((self.model.calls, self.used()), ([], 0))
+
+    def test_whatever_they_say(self) -> None:
+        for self.host in ("localhost", "127.0.0.1:9464"):
+            for headers in ({}, {"X_Forwarded_For": "127.0.0.1", "Forwarded": "for=127.0.0.1"}):
+                self.assert_problem(self.send(ONE_OF_OURS, b"x", **headers), 403)
+        for path in ("http://localhost/api/status", "/metrics/../api/status", "//api/status"):
+            self.assertIn(self.get(path).status, {403, 404}, path)
+
+    def test_this_machine_has_all_of_it(self) -> None:
+        self.host = "localhost:9464"
+        for self.address in (
+            IPv4Address("TCP", "127.0.0.1", 9464),
+            IPv6Address("TCP", "::1", 9464),
+            IPv6Address("TCP", "::ffff:127.0.0.1", 9464),
+            UNIXAddress(b"/run/admin"),
+        ):
+            self.assertEqual(self.get("/api/status").status, 200, self.address)
+            self.assertEqual(self.send(ONE_OF_OURS, b"x").status, 202, self.address)
+            self.host = "evil.example"
+            self.assert_problem(self.get("/api/status"), 403)
+            self.host = "localhost:9464"
+
+    def test_no_other_address_is_this_machines(self) -> None:
+        for self.address in (
+            IPv4Address("TCP", "10.0.0.1", 9464),
+            IPv6Address("TCP", "fe80::1", 9464),
+            IPv6Address("TCP", "::ffff:10.0.0.1", 9464),
+            IPv4Address("TCP", "0.0.0.0", 9464),
+            IPv4Address("TCP", "", 9464),
+        ):
+            self.assert_problem(self.get("/api/status"), 403)
+
+    def test_kinds_of_endpoints_that_others_make_are_not_trusted_with_an_address(self) -> None:
+        self.address = IPv4Address("TCP", "127.0.0.1", 9464)  # as haproxy's header says
+        self.back.admits = Admission(None, "haproxy:tcp:9464").refusal
+        self.assert_problem(self.get("/api/status"), 403)
+        self.assertEqual(self.get("/metrics").status, 200)
+
+
+class CertificateTests(AdminTestCase):
+    """Whoever gets through has shown what they have to show."""
+
+    config = attrs.evolve(AdminTestCase.config, admin="ssl:9464:privateKey=/k:clientCA=/c")
+    host = "10.0.0.1:9464"
+
+    def test_they_have_all_of_it(self) -> None:
+        self.assertEqual(self.send(ONE_OF_OURS, b"x").status, 202)
+
+
 class CredentialsTests(AdminTestCase):
     config = attrs.evolve(
-        AdminTestCase.config, admin_auth=Credentials((), {"ann": Secret("secret")})
+        AdminTestCase.config,
+        admin="tcp:9464",
+        admin_auth=Credentials((), {"ann": Secret("secret")}),
     )
     KNOWN = "Basic " + b64encode(b"ann:secret").decode()
 

@@ -37,7 +37,7 @@ class PageTests(LiveTestCase):
         prompt_id = self.ask(b"a secret prompt").json["id"]
         self.model.answer(Rejected("the model answered 400: it refuses this prompt", status=400))
         text = self.page(f"?state=failed&prompt={prompt_id}")
-        self.assertIn("All is well.", text)
+        self.assertIn("The last prompt failed at 12:00 (the model answered 400)", text)
         self.assertIn("the model answered 400: it refuses this prompt", text)
         self.assertIn(f"The way of {prompt_id}", text)
         self.assertNotIn("secret", text)
@@ -74,14 +74,14 @@ class EventsTests(LiveTestCase):
         prompt_id = str(self.ask().json["id"])
         viewer = self.view(f"?prompt={prompt_id}".encode())
         self.pass_time(1)
-        self.assertIn("Asking the model", viewer.events[-1]["way"])
+        self.assertIn("Asking the model", viewer.changes[-1]["way"])
         self.model.answer()
         self.pass_time(1)
-        self.assertIn("Delivering the event", viewer.events[-1]["way"])
+        self.assertIn("Delivering the event", viewer.changes[-1]["way"])
         self.target.answer()
         self.pass_time(1)
-        self.assertIn(f"Prompt {prompt_id[:8]} is delivered.", viewer.events[-1]["way"])
-        self.assertIn("Delivered", viewer.events[-1]["traffic"])
+        self.assertIn(f"Prompt {prompt_id[:8]} is delivered.", viewer.changes[-1]["way"])
+        self.assertIn("Delivered", viewer.changes[-1]["traffic"])
 
     def test_everything_that_happens_is_shown_soon(self) -> None:
         viewer = self.view()
@@ -91,19 +91,19 @@ class EventsTests(LiveTestCase):
             ("asked", lambda: self.model.answer(Hold("the model answered 401", status=401))),
         )
         for name, step in steps:
-            seen = len(viewer.events)
+            seen = len(viewer.changes)
             step()
             self.pass_time(0.6)
-            self.assertGreater(len(viewer.events), seen, name)
-        self.assertIn("The model answered 401", viewer.events[-1]["health"])
+            self.assertGreater(len(viewer.changes), seen, name)
+        self.assertIn("The model answered 401", viewer.changes[-1]["health"])
 
     def test_only_what_changed(self) -> None:
         viewer = self.view()
         self.pass_time(1)
-        self.assertNotIn("cost", viewer.events[-1] if len(viewer.events) > 1 else {})
-        seen = len(viewer.events)
+        self.assertNotIn("cost", viewer.changes[-1] if len(viewer.changes) > 1 else {})
+        seen = len(viewer.changes)
         self.pass_time(5)
-        self.assertEqual({*viewer.events[seen]}, {"about", "quota"} & {*viewer.events[seen]})
+        self.assertEqual({*viewer.changes[seen]}, {"about", "quota"} & {*viewer.changes[seen]})
 
     def test_a_stop_ends_it(self) -> None:
         viewer = self.view()

@@ -175,6 +175,11 @@ class HealthTests(PageTestCase):
         self.assertEqual(read.text, "All is well.")
         self.assertEqual(read.all("div")[0]["data-title"], "ChatGPT Source")
 
+    def test_nothing_tried_yet(self) -> None:
+        read = self.read(fragments.health(attrs.evolve(SHOWN, untried="Nothing tried yet")))
+        self.assertEqual(read.text, "Nothing tried yet.")
+        self.assertEqual(read.all("div")[0]["class"], "health unknown")
+
     def test_troubles_in_words(self) -> None:
         troubles = ["The model answered 401 (since 12:04): check `token`", "The backlog is full"]
         read = self.read(fragments.health(attrs.evolve(SHOWN, troubles=troubles)))

@@ -21,6 +21,7 @@ MAX_BACKLOG = 6
 CLAIMED = 1e18
 """The `due` of what is under way."""
 KEPT_DAYS = 400
+LONGEST_WAIT = 3600
 UTC = ZoneInfo("UTC")
 
 
@@ -40,6 +41,7 @@ class Entry:
     asks: int = 0
     deliveries: int = 0
     maybe_billed: int = 0
+    billed: int = 0
     held: float | None = None
     error: str | None = None
     letter_due: float | None = None
@@ -97,13 +99,19 @@ class Model:
             counts[entry.state] += 1
         return [asdict(entry) for entry in self.entries.values()], self.days, counts
 
-    def recover(self) -> None:
+    def recover(self, now: float) -> None:
         self.hand, self.fresh, self.since = [], [], {}
         for entry in self.entries.values():
-            if entry.state in {"accepted", "answered"} and entry.due == CLAIMED:
-                entry.due = entry.since
-            if entry.letter_due == CLAIMED:
-                entry.letter_due = entry.ended
+            dues = ("letter_due",) if entry.state == "failed" else ("due",)
+            for name in dues:
+                due = getattr(entry, name)
+                if due is None or due <= now:
+                    continue
+                entry.billed |= entry.state == "accepted" and due == CLAIMED
+                entry.since = min(entry.since, now)
+                entry.held = None if entry.held is None else min(entry.held, now)
+                if due > now + LONGEST_WAIT:
+                    setattr(entry, name, entry.since if due == CLAIMED else now)
 
     def accept(self, prompt: Prompt, key: str | None, *, draining: bool) -> Any:
         now = prompt.accepted
@@ -135,11 +143,12 @@ class Model:
             for entry in self.entries.values()
             if entry.state == state
             and entry.due <= now
-            and (untried_since is None or (entry.tries == 0 and entry.answered >= untried_since))
+            and (untried_since is None or (entry.deliveries == 0 and entry.since >= untried_since))
         ]
         claimed = sorted(waiting, key=lambda entry: entry.due)[:most]
         for entry in claimed:
             entry.due = CLAIMED
+            entry.since = min(entry.since, now)
             entry.tries += 1
             if kind == "ask":
                 entry.asks += 1
@@ -157,14 +166,14 @@ class Model:
         for entry in claimed:
             entry.letter_due = CLAIMED
             entry.letters += 1
-            self.since.setdefault(entry.id, []).append(entry.ended)
+            self.since.setdefault(entry.id, []).append(entry.since)
         self.fresh += [("letter", entry.id) for entry in claimed]
         dues = [e.letter_due for e in waiting if e.letter_due < CLAIMED]
         return [(entry.id, entry.letters) for entry in claimed], min(dues, default=None)
 
     def answered(self, id_: str, event: bytes, now: float, *, claim: bool) -> None:
         entry = self._work("ask", id_)
-        entry.state, entry.event, entry.error = "answered", event, None
+        entry.state, entry.event, entry.error, entry.held = "answered", event, None, None
         entry.answered = entry.since = now
         entry.due = CLAIMED if claim else now
         entry.tries = int(claim)
@@ -182,9 +191,10 @@ class Model:
     ) -> None:
         entry = self._work(kind, id_)
         entry.state, entry.due, entry.ended, entry.error = "failed", None, now, error
+        entry.since, entry.held = now, None
         entry.letter, entry.letters = letter, 0
         entry.letter_due = None if letter is None else now
-        if give_back:
+        if give_back and not entry.billed:
             self.days[entry.day] -= 1
 
     def postpone(
@@ -200,14 +210,16 @@ class Model:
         entry = self._work(kind, id_)
         entry.due, entry.error = until, error
         entry.maybe_billed += maybe_billed
-        entry.held = entry.held if held is None else held
+        entry.billed |= maybe_billed
+        entry.held = held if entry.held is None else entry.held
 
-    def letter_ended(self, id_: str, until: float | None) -> float:
+    def letter_ended(self, id_: str, until: float | None, held: float | None) -> float:
         self.hand.remove(("letter", id_))
         since = self.since[id_].pop(0)
         entry = self.entries.get(id_)
-        if entry is not None and (entry.letter_due, entry.ended) == (CLAIMED, since):
+        if entry is not None and (entry.letter_due, entry.since) == (CLAIMED, since):
             entry.letter_due = until
+            entry.held = held if entry.held is None else entry.held
             if until is None:
                 entry.letter = None
         return since
@@ -221,9 +233,9 @@ class Model:
             if self.days.get(date, 0) >= LIMIT:
                 return Refused(QuotaUsedUp)
             self.days[date] = self.days.get(date, 0) + 1
-            entry.day = date
+            entry.day, entry.billed = date, 0
         entry.state = "accepted" if entry.event is None else "answered"
-        entry.due = entry.since = now
+        entry.due, entry.since = 0.0, CLAIMED
         entry.ended = entry.held = entry.letter_due = entry.letter = None
         entry.tries = entry.maybe_billed = 0
         return entry.state

@@ -10,7 +10,12 @@ from attrs import frozen
 
 from tests.chaos.world import CONCURRENCY, World, mark_in
 
-UNIT_IS_SPENT = ("the model's answer can't be read", "the answer is empty", "the model refused")
+UNIT_IS_SPENT = (
+    "the model's answer can't be read",
+    "the answer is empty",
+    "the model refused",
+    "the model did not answer",
+)
 READ_LATE = 0.2
 """Seconds: less than any start takes."""
 UNEXPECTED = ("Traceback", "nobody foresaw", "withheld", "Unhandled")
@@ -25,6 +30,7 @@ class Row:
     state: str
     day: str
     answered: float | None
+    billed: int
     error: str | None
     text: str | None
 
@@ -49,7 +55,7 @@ class Files:
         with closing(sqlite3.connect(world.journal)) as db:
             assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
             rows = db.execute(
-                "SELECT id, state, day, answered, error, prompt"
+                "SELECT id, state, day, answered, billed, error, prompt"
                 " FROM prompts LEFT JOIN texts USING (seq)"
             )
             return cls(
@@ -134,7 +140,7 @@ def _counted(world: World, files: Files) -> Iterator[str]:
 
 
 def _spent(row: Row) -> bool:
-    if row.state != "failed" or row.answered is not None:
+    if row.state != "failed" or row.answered is not None or row.billed:
         return True
     return (row.error or "").startswith(UNIT_IS_SPENT)
 

@@ -179,7 +179,7 @@ class JournalMachine(RuleBasedStateMachine):
         self.thread = Thread()
         self.journal = SqliteJournal(self.opened, self.clock, self.thread)
         self.journal.recover(LIMIT, "UTC")
-        self.before.recover()
+        self.before.recover(self.now)
 
     @property
     def now(self) -> float:
@@ -252,7 +252,8 @@ class JournalMachine(RuleBasedStateMachine):
             return
         kind, id_ = self.after.hand[which % len(self.after.hand)]
         if kind == "letter":
-            self.letter_ended(id_, None if how == "well" else self.now + wait)
+            until = None if how == "well" else self.now + wait
+            self.letter_ended(id_, until, self.now if which % 3 == 0 else None)
         elif how == "later":
             self.postpone(kind, id_, wait, maybe_billed=which % 2 == 0, held=which % 3 == 0)
         elif how != "well":
@@ -280,7 +281,7 @@ class JournalMachine(RuleBasedStateMachine):
     def delivered(self, id_: str) -> None:
         now = self.now
         self.after.delivered(id_, now)
-        self.ride(lambda journal: journal.delivered(id_, now))
+        self.ride(lambda journal: journal.delivered(id_))
 
     def failed(self, kind: str, id_: str, letter: bytes | None, *, give_back: bool) -> None:
         now = self.now
@@ -295,15 +296,15 @@ class JournalMachine(RuleBasedStateMachine):
         self.after.postpone(kind, id_, until, "for now", **how)
         self.ride(lambda journal: journal.postpone(id_, until, "for now", **how))
 
-    def letter_ended(self, id_: str, until: float | None) -> None:
-        since = self.after.letter_ended(id_, until)
-        self.ride(lambda journal: journal.letter_ended(id_, since, until))
+    def letter_ended(self, id_: str, until: float | None, held: float | None) -> None:
+        since = self.after.letter_ended(id_, until, held)
+        self.ride(lambda journal: journal.letter_ended(id_, since, until, held=held))
 
     @precondition(lambda self: self.has_failed())
     @rule(data=st.data())
     def redrive(self, data: Any) -> None:
-        id_, now = data.draw(self.mostly_failed()), self.now
-        self.ride(lambda journal: journal.redrive(id_, now), self.after.redrive(id_, now))
+        id_ = data.draw(self.mostly_failed())
+        self.ride(lambda journal: journal.redrive(id_), self.after.redrive(id_, self.now))
 
     @precondition(lambda self: self.has_failed())
     @rule(data=st.data())

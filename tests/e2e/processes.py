@@ -29,6 +29,7 @@ from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import ProcessProtocol, Protocol
 from twisted.internet.task import deferLater
+from twisted.internet.utils import getProcessOutputAndValue
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 from twisted.web.client import Agent, HTTPConnectionPool
@@ -46,9 +47,10 @@ POLL = 0.03
 RUN_TWISTD = "from twisted.scripts.twistd import run; run()"
 SHIFTED_CLOCK = """
 import mmap, os, struct, time
-_fd, _real = os.open({path!r}, os.O_RDWR), time.time
-_offset = mmap.mmap(_fd, 8)
-time.time = lambda: _real() + struct.unpack("d", _offset)[0]
+_fd, _time, _monotonic = os.open({path!r}, os.O_RDWR), time.time, time.monotonic
+_offsets = mmap.mmap(_fd, 16)
+time.time = lambda: _time() + struct.unpack_from("d", _offsets, 0)[0]
+time.monotonic = lambda: _monotonic() + struct.unpack_from("d", _offsets, 8)[0]
 """
 FILE_LIMITS = """
 import resource
@@ -58,6 +60,7 @@ ACTIVATED = """
 import os
 os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1", LISTEN_FDNAMES="prompts")
 """
+JOURNAL_COMMAND = "from chatgpt_source.journal.command import main; main()"
 LOG_TO_STDOUT = "--logger=chatgpt_source.log.stdout"
 
 _POOL = HTTPConnectionPool(reactor, persistent=False)
@@ -214,18 +217,33 @@ class Clock:
 
     def __init__(self, path: Path, instant: float) -> None:
         self.path = path
-        path.write_bytes(bytes(8))
+        path.write_bytes(bytes(16))
         with path.open("r+b") as file:
-            self._offset = mmap.mmap(file.fileno(), 8)
-        self.set(instant)
+            self._offsets = mmap.mmap(file.fileno(), 16)
+        self.step(instant - time.time())
 
     def set(self, instant: float) -> None:
-        """It is `instant` now; never set it back."""
-        struct.pack_into("d", self._offset, 0, instant - time.time())
+        """Let the time pass until `instant`."""
+        self.advance(instant - self.now())
+
+    def advance(self, seconds: float) -> None:
+        """Let so much time pass."""
+        self._add(8, seconds)
+        self.step(seconds)
+
+    def step(self, seconds: float) -> None:
+        """Set the wall clock forward, or back, while no time passes."""
+        self._add(0, seconds)
 
     def now(self) -> float:
-        """The time."""
-        return time.time() + struct.unpack("d", self._offset)[0]
+        """The wall clock's time."""
+        return time.time() + self._offset(0)
+
+    def _offset(self, at: int) -> float:
+        return struct.unpack_from("d", self._offsets, at)[0]
+
+    def _add(self, at: int, seconds: float) -> None:
+        struct.pack_into("d", self._offsets, at, self._offset(at) + seconds)
 
 
 class Running(ProcessProtocol):
@@ -274,6 +292,7 @@ class Daemon:
         clock: Its time, if not everybody's.
         files: The soft and hard limit of open files it is started with.
         inherits: A socket it is passed as systemd does.
+        stdout: What it has as standard output instead of our ear.
         environ: What its environment has besides.
     """
 
@@ -285,6 +304,7 @@ class Daemon:
         clock: Clock | None = None,
         files: tuple[int, int] | None = None,
         inherits: socket.socket | None = None,
+        stdout: int | None = None,
         **environ: str,
     ) -> None:
         self.dir = Path(case.mktemp()).absolute()
@@ -301,7 +321,7 @@ class Daemon:
         self._prelude = SHIFTED_CLOCK.format(path=str(clock.path)) if clock else ""
         if files:
             self._prelude += FILE_LIMITS.format(soft=files[0], hard=files[1])
-        self._files = {0: "w", 1: "r", 2: "r"}
+        self._files = {0: "w", 1: "r" if stdout is None else stdout, 2: "r"}
         if inherits:
             self._prelude += ACTIVATED
             self._files[3] = inherits.fileno()
@@ -423,6 +443,16 @@ class Daemon:
         except AssertionError:
             raise AssertionError(f"{record} is not {condition}; it said: {self.text}") from None
         return record
+
+    async def operate(self, *argv: str) -> tuple[int, str]:
+        """Run `chatgpt-source-journal` on its journal; its exit status and what it printed."""
+        out, err, status = await getProcessOutputAndValue(
+            sys.executable,
+            ["-c", JOURNAL_COMMAND, "--json", f"--journal={self.dir / 'journal.sqlite'}", *argv],
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+        )
+        assert err == b"", err
+        return status, out.decode()
 
     async def checks(self) -> tuple[int, str, dict[str, str]]:
         """What GET /readyz says: HTTP status, status, checks."""

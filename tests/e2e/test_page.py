@@ -1,14 +1,21 @@
 """The status page in a browser, beside a daemon at work."""
 
+import signal
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
 from tests.e2e.browser import AXE, DESKTOP, ENTER, PHONE, SHIFT_TAB, TAB, browser, missing
-from tests.e2e.processes import Daemon, DaemonCase, free_port, until
+from tests.e2e.processes import Daemon, DaemonCase, call, free_port, throughout, until
 from tests.fakes.openai import answer_to, api_error, completion, prompt_of
 from tests.fakes.server import Received, Reply
+
+WATCH_FOR_UNKNOWN = """
+window.wasUnknown = false;
+new MutationObserver(() => { window.wasUnknown ||= !document.getElementById("unheard").hidden; })
+  .observe(document.getElementById("unheard"), { attributes: true });
+"""
 
 
 class BrowserCase(DaemonCase):
@@ -285,7 +292,7 @@ class LookTests(BrowserCase):
         for dark in (False, True):
             await self.look("/", dark=dark)
             await self.live()
-            await self.shows("health", "All is well.")
+            await self.shows("health", "Nothing tried yet.")
             self.assertEqual(await self.do("violations"), [])
 
     for each in (test_accessible, test_accessible_when_empty):
@@ -294,6 +301,82 @@ class LookTests(BrowserCase):
 
 
 class LiveTests(BrowserCase):
+    async def well(self) -> Daemon:
+        """A daemon that has delivered an event, and a page that says that all is well."""
+        daemon = await self.with_page()
+        await daemon.reaches(await daemon.accepted("good"), "delivered")
+        await self.look()
+        await self.live()
+        await self.shows("health", "All is well.")
+        self.assertEqual(await self.title(), "ChatGPT Source")
+        return daemon
+
+    async def title(self) -> str:
+        return str(await self.do("run", "return document.title"))
+
+    async def assert_unknown(self) -> None:
+        await self.shows("unheard", "Unknown: last heard at ")
+        self.assertNotIn("All is well", await self.do("text", "main"))
+        self.assertIn("Unknown, last heard at ", await self.title())
+        self.assertIn("Delivered\n1", await self.do("text", "states"))  # as last known
+
+    async def assert_known_again(self) -> None:
+        await self.shows("health", "is well.")
+        self.assertFalse(await self.do("visible", "unheard"))
+        self.assertEqual(await self.title(), "ChatGPT Source")
+        await self.assert_not_reloaded()
+
+    async def test_a_daemon_that_is_killed_is_not_well(self) -> None:
+        daemon = await self.well()
+        await daemon.kill()
+        await until(lambda: self.do("visible", "unheard"), "another headline", timeout=5)
+        await self.assert_unknown()
+        if AXE.exists():
+            self.assertEqual(await self.do("violations"), [])
+        await daemon.start()
+        await self.shows("health", "Nothing tried yet.")
+        self.assertFalse(await self.do("visible", "unheard"))
+        await self.do("complaints")
+
+    async def test_a_daemon_that_hangs_is_not_well(self) -> None:
+        daemon = await self.well()
+        assert daemon.process is not None
+        daemon.process.signal(signal.SIGSTOP)
+        await until(lambda: self.do("visible", "unheard"), "another headline", timeout=12)
+        await self.assert_unknown()
+        daemon.process.signal(signal.SIGCONT)
+        await self.assert_known_again()
+        await self.do("complaints")
+
+    async def test_one_that_works_is_heard_all_the_time(self) -> None:
+        await self.well()
+        await self.do("run", WATCH_FOR_UNKNOWN)
+        await throughout(9, lambda: True, "")
+        self.assertFalse(await self.do("run", "return window.wasUnknown"))
+
+    async def test_failures_are_told(self) -> None:
+        self.target.script = lambda _: Reply(400)
+        daemon = await self.with_page()
+        await self.look()
+        await self.live()
+        for n in range(5):
+            await daemon.reaches(await daemon.accepted(f"{n}"), "failed")
+        told = await self.shows("health", "5 of the last 5 prompts failed since ")
+        self.assertIn("(most often: the target answered 400)", told)
+        self.assertEqual(await self.title(), "(1) ChatGPT Source")
+        status, word, checks = await daemon.checks()
+        self.assertEqual((status, word), (200, "degraded"))
+        self.assertIn("5 of the last 5 prompts failed", checks["failures"])
+        admin = f"http://127.0.0.1:{self.admin}"
+        self.assertIn(
+            "5 of the last 5", (await call("GET", f"{admin}/api/status")).json()["troubles"][0]
+        )
+        metrics = (await call("GET", f"{admin}/metrics")).body
+        self.assertIn(b"chatgpt_source_recent_failure_ratio 1.0", metrics)
+        await daemon.kill()
+        await daemon.start()
+        await self.shows("health", "5 of the last 5 prompts failed since ")  # it is not forgotten
+
     async def test_lost_and_found(self) -> None:
         daemon = await self.with_page()
         await self.look()

@@ -1,20 +1,16 @@
 """Repeats, second signals, dead letters, and an operator beside a running daemon."""
 
 import json
-import os
 import signal
 import sqlite3
-import sys
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.utils import getProcessOutputAndValue
 
-from tests.e2e.processes import ROOT, DaemonCase, together, until
+from tests.e2e.processes import DaemonCase, together, until
 from tests.fakes.server import Fault, Reply
 from tests.fakes.target import FakeTarget
 
-COMMAND = "from chatgpt_source.journal.command import main; main()"
 REFUSED = Reply.of_json({"error": {"message": "no"}}, 400)
 
 
@@ -116,13 +112,7 @@ class DeadLetterTests(DaemonCase):
 
 class OperatorTests(DaemonCase):
     async def operate(self, daemon: Any, *argv: str) -> tuple[int, str]:
-        out, err, status = await getProcessOutputAndValue(
-            sys.executable,
-            ["-c", COMMAND, "--json", f"--journal={daemon.dir / 'journal.sqlite'}", *argv],
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
-        )
-        self.assertEqual(err, b"")
-        return status, out.decode()
+        return await daemon.operate(*argv)
 
     async def test_redrives_while_the_daemon_runs(self):
         daemon = self.daemon(everyday_limit=3)

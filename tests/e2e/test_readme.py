@@ -1,14 +1,21 @@
 """The README's own commands, word for word but for the ports."""
 
+import json
 import os
+import re
+import shlex
+import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
+from twisted.internet import reactor
 from twisted.internet.threads import deferToThread
+from twisted.internet.utils import getProcessOutputAndValue
+from twisted.trial.unittest import SkipTest
 
 from tests.e2e.processes import ROOT, TWISTD, Daemon, DaemonCase, alive, kill, until
-from tests.test_readme import block
+from tests.test_readme import README, block
 
 
 class BackgroundTests(DaemonCase):
@@ -47,3 +54,20 @@ class BackgroundTests(DaemonCase):
         self.assertIn("the journal is", (state / "twistd.log").read_text())
         await bash(f"state=~/chatgpt-source-state; {stop}")
         await until(lambda: not alive(pid), "the end of it")
+
+
+class ForwardedTests(DaemonCase):
+    """The port that `kubectl port-forward` opens is not there at once."""
+
+    async def test_the_first_prompt_waits_for_the_port(self):
+        curl = shutil.which("curl")
+        if curl is None:
+            raise SkipTest("curl is not installed")
+        line = re.search(r"(?m)^kubectl port-forward .* 8080 &\n(curl .*) localhost:8080$", README)
+        daemon = Daemon(self, self.config())
+        arguments = [*shlex.split(line[1])[1:], "--silent", f"localhost:{daemon.port}"]
+        calling = getProcessOutputAndValue(curl, arguments, reactor=reactor)
+        await daemon.start()
+        said, _, status = await calling.addTimeout(30, reactor)
+        self.assertEqual(status, 0)
+        await daemon.reaches(json.loads(said)["id"], "delivered")

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.journal import Terms
 from chatgpt_source.journal.sqlite import SqliteJournal, open_journal
 from chatgpt_source.prompt import Answer, Prompt
 from chatgpt_source.quota import Day
+from tests.clocks import Clocks
 
 NOON = 1_800_014_400.0  # 2027-01-15T12:00:00Z
 DAY = Day("2027-01-15", NOON - 43200, NOON + 43200)
@@ -45,7 +45,7 @@ def prompt(name: str = "p1", text: str = "what is vanus", accepted: float = NOON
 
 class JournalTestCase(SynchronousTestCase):
     def setUp(self) -> None:
-        self.clock = Clock()
+        self.clock = Clocks()
         self.clock.advance(NOON)
         self.path = Path(self.mktemp())
         self.journal = self.open()

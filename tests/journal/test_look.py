@@ -25,7 +25,7 @@ class LookTests(JournalTestCase):
         self.assertEqual(len(claimed), 4)
         self.answer("p1")
         self.answer("p2", claim=True)
-        self.successResultOf(self.journal.delivered("p2", NOON))
+        self.successResultOf(self.journal.delivered("p2"))
         self.successResultOf(self.journal.failed("p3", NOON, "why", give_back=True))
         self.successResultOf(self.journal.postpone("p4", NOON + 60, "again"))
 

@@ -31,7 +31,7 @@ class FailedTestCase(JournalTestCase):
         )
 
     def redrive(self, name: str = "p1") -> State:
-        state: State = self.successResultOf(self.journal.redrive(name, self.clock.seconds()))
+        state: State = self.successResultOf(self.journal.redrive(name))
         return state
 
 
@@ -53,15 +53,18 @@ class RedriveTests(FailedTestCase):
         self.asks()
         self.successResultOf(self.journal.postpone("p1", NOON, "why", maybe_billed=True, held=NOON))
         self.asks()
-        self.set_aside()
+        self.set_aside(give_back=True)
+        self.assertEqual(self.used(), 1)
         self.redrive()
         (ask,) = self.asks().claimed
         self.assertEqual((ask.maybe_billed, ask.held), (0, None))
+        self.set_aside(give_back=True)
+        self.assertEqual(self.used(), 1)  # the new one came back
 
     def test_refused_when_none_is_left(self) -> None:
         self.fail_asked()
         self.accept(prompt("p2"), prompt("p3"))
-        self.failureResultOf(self.journal.redrive("p1", NOON), QuotaUsedUp)
+        self.failureResultOf(self.journal.redrive("p1"), QuotaUsedUp)
         self.assertEqual(self.record().state, State.FAILED)
         self.assertEqual(self.used(), 2)
 
@@ -79,8 +82,8 @@ class RedriveTests(FailedTestCase):
 
     def test_only_what_failed(self) -> None:
         self.accept(prompt())
-        self.failureResultOf(self.journal.redrive("p1", NOON), NotRedriven)
-        self.failureResultOf(self.journal.redrive("nobody", NOON), NotRedriven)
+        self.failureResultOf(self.journal.redrive("p1"), NotRedriven)
+        self.failureResultOf(self.journal.redrive("nobody"), NotRedriven)
 
     def test_is_a_backlog_again_and_not_pruned(self) -> None:
         self.fail_answered()
@@ -91,7 +94,7 @@ class RedriveTests(FailedTestCase):
     def test_a_journal_no_daemon_has_used(self) -> None:
         self.fail_asked()
         self.opened.connection.execute("DELETE FROM terms")
-        self.failureResultOf(self.journal.redrive("p1", NOON), NotRedriven)
+        self.failureResultOf(self.journal.redrive("p1"), NotRedriven)
 
 
 class PurgeTests(FailedTestCase):
@@ -149,7 +152,7 @@ class LatestTests(FailedTestCase):
         self.accept(*(prompt(f"p{n}") for n in range(4)))
         self.asks(1)
         self.answer("p0")
-        self.successResultOf(self.journal.delivered("p1", NOON))
+        self.successResultOf(self.journal.delivered("p1"))
         self.fail_asked("p9")
         for state, expected in (
             (State.ANSWERED, ["p0"]),
@@ -184,7 +187,7 @@ class OldestTests(FailedTestCase):
         self.assertEqual(self.oldest(), NOON + 1)
         self.answer("p1")
         self.assertEqual(self.oldest(), NOON + 1)
-        self.successResultOf(self.journal.delivered("p1", NOON + 5))
+        self.successResultOf(self.journal.delivered("p1"))
         self.assertEqual(self.oldest(), NOON + 2)
 
 
@@ -276,14 +279,14 @@ class KeyTests(JournalTestCase):
 
     def test_kept_as_long_as_the_record(self) -> None:
         self.admit_with("k", "p1")
-        self.successResultOf(self.journal.delivered("p1", NOON))
+        self.successResultOf(self.journal.delivered("p1"))
         self.assertEqual(self.admit_with("k", "p2")[0], "p1")
         self.successResultOf(self.journal.prune(NOON + 1))
         self.assertEqual(self.admit_with("k", "p3")[0], "p3")
 
     def test_neither_key_nor_text_can_be_read_or_guessed_from_the_file(self) -> None:
         self.admit_with("a-secret-key", "p1", "a secret text")
-        self.successResultOf(self.journal.delivered("p1", NOON))
+        self.successResultOf(self.journal.delivered("p1"))
         self.successResultOf(self.journal.close())
         content = self.path.read_bytes()
         self.assertNotIn(b"secret-key", content)

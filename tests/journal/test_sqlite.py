@@ -70,7 +70,7 @@ class AcceptTests(JournalTestCase):
 
     def test_what_ended_is_no_backlog(self) -> None:
         self.accept(prompt("p1"), prompt("p2"))
-        self.successResultOf(self.journal.delivered("p1", NOON))
+        self.successResultOf(self.journal.delivered("p1"))
         self.successResultOf(self.journal.failed("p2", NOON, "why", give_back=False))
         self.accept(prompt("p3"), max_backlog=1)
 
@@ -184,7 +184,7 @@ class AnsweredTests(JournalTestCase):
         self.successResultOf(self.journal.postpone("p1", NOON, "an old error"))
         self.answer()
         self.clock.advance(3)
-        self.successResultOf(self.journal.delivered("p1", self.clock.seconds()))
+        self.successResultOf(self.journal.delivered("p1"))
         record = self.record()
         self.assertEqual((record.state, record.delivered), (State.DELIVERED, NOON + 3))
         self.assertIsNone(record.error)
@@ -219,7 +219,7 @@ class TallyTests(JournalTestCase):
         self.accept(*(prompt(f"p{n}") for n in range(5)))
         self.answer("p0")
         self.answer("p1")
-        self.successResultOf(self.journal.delivered("p1", NOON))
+        self.successResultOf(self.journal.delivered("p1"))
         self.successResultOf(self.journal.failed("p2", NOON, "why", give_back=True))
         tally = self.successResultOf(self.journal.tally(DAY.date))
         expected = {State.ACCEPTED: 2, State.ANSWERED: 1, State.DELIVERED: 1, State.FAILED: 1}
@@ -234,8 +234,9 @@ class PruneTests(JournalTestCase):
     def test_forgets_what_ended_long_ago(self) -> None:
         self.accept(*(prompt(f"p{n}") for n in range(4)))
         self.answer("p0")
-        self.successResultOf(self.journal.delivered("p0", NOON))
+        self.successResultOf(self.journal.delivered("p0"))
         self.successResultOf(self.journal.failed("p1", NOON, "why", give_back=False))
+        self.clock.advance(10)
         self.successResultOf(self.journal.failed("p2", NOON + 10, "why", give_back=False))
         self.successResultOf(self.journal.prune(NOON + 1))
         known = [self.record(f"p{n}") is not None for n in range(4)]
@@ -563,6 +564,77 @@ class FailingTests(JournalTestCase):
         self.assertEqual(self.failing(), [State.ANSWERED])
         self.successResultOf(self.journal.failed("p1", NOON, "x", give_back=False))
         self.assertEqual(self.failing(), [])
+
+
+class BilledTests(JournalTestCase):
+    """A unit comes back only if no call of its prompt can have been billed."""
+
+    def end(self) -> int:
+        """Units spent once the prompt has failed for a reason that costs nothing."""
+        self.successResultOf(self.journal.failed("p1", NOON, "x", give_back=True))
+        return self.used()
+
+    def postpone(self, *, maybe_billed: bool) -> None:
+        self.successResultOf(self.journal.postpone("p1", NOON, "why", maybe_billed=maybe_billed))
+
+    def test_none(self) -> None:
+        self.accept(prompt())
+        for _ in range(2):
+            self.asks()
+            self.postpone(maybe_billed=False)
+        self.crash()  # while none is under way
+        self.asks()
+        self.assertEqual(self.end(), 0)
+
+    def test_one_among_others(self) -> None:
+        self.accept(prompt())
+        for maybe_billed in (False, True, False):
+            self.asks()
+            self.postpone(maybe_billed=maybe_billed)
+        self.crash()
+        self.asks()
+        self.assertEqual(self.end(), 1)
+
+    def test_one_that_was_under_way(self) -> None:
+        self.accept(prompt())
+        self.asks()
+        self.crash()
+        self.asks()
+        self.assertEqual(self.end(), 1)
+
+
+class HeldTests(JournalTestCase):
+    """When a call first met a hold: of the kind of call that a prompt waits for."""
+
+    def hold(self, at: float) -> None:
+        self.successResultOf(self.journal.postpone("p1", NOON, "why", held=at))
+
+    def test_the_first_counts(self) -> None:
+        self.accept(prompt())
+        for expected in (None, 1.0, 1.0):
+            (ask,) = self.asks().claimed
+            self.assertEqual(ask.held, expected)
+            self.hold(2.0 if expected else 1.0)
+
+    def test_asking_and_delivering_are_two_things(self) -> None:
+        self.accept(prompt())
+        self.asks()
+        self.hold(1.0)
+        self.answer()
+        for expected in (None, 2.0):
+            (delivery,) = self.deliveries().claimed
+            self.assertEqual(delivery.held, expected)
+            self.hold(2.0)
+
+    def test_so_is_the_dead_letter(self) -> None:
+        self.accept(prompt())
+        self.asks()
+        self.hold(1.0)
+        self.successResultOf(self.journal.failed("p1", NOON, "x", give_back=True, letter=b"l"))
+        for expected in (None, 2.0):
+            (letter,) = self.successResultOf(self.journal.claim_letters(NOON, 9)).claimed
+            self.assertEqual(letter.held, expected)
+            self.successResultOf(self.journal.letter_ended("p1", NOON, NOON, held=2.0))
 
 
 class TraceTests(JournalTestCase):

@@ -50,7 +50,7 @@ class UpgradeTests(JournalTestCase):
         self.assertEqual((delivery.trace, delivery.request_id), (None, "req-1"))
         self.assertEqual(self.used(), 7)
         self.accept(prompt("new"))
-        self.successResultOf(self.journal.delivered("answered", NOON))
+        self.successResultOf(self.journal.delivered("answered"))
         self.clock.advance(60)  # the wipe writes the texts anew
         self.assertEqual(self.asks().claimed[0].prompt.id, "new")
 
@@ -85,7 +85,7 @@ class UpgradeTests(JournalTestCase):
         beside = SqliteJournal(open_beside(self.path), self.clock, at_once)
         records = self.successResultOf(beside.records(None, 0, 10))
         self.assertEqual([each.id for each in records], ["accepted", "answered", "failed"])
-        self.successResultOf(beside.redrive("failed", NOON))
+        self.successResultOf(beside.redrive("failed"))
         self.successResultOf(beside.close())
 
     def test_an_operator_may_purge_in_an_old_one(self) -> None:
@@ -161,8 +161,8 @@ class FromVersion2Tests(JournalTestCase):
 
     def test_what_failed_can_be_taken_up_again(self) -> None:
         for name, state in (("failed", State.ACCEPTED), ("undelivered", State.ANSWERED)):
-            self.assertEqual(self.successResultOf(self.journal.redrive(name, NOON)), state)
-        (_, delivery) = self.deliveries().claimed
+            self.assertEqual(self.successResultOf(self.journal.redrive(name)), state)
+        (delivery, _) = self.deliveries().claimed
         self.assertEqual((delivery.event, delivery.request_id), (b"undelivered event", "req-1"))
 
     def test_sizes_are_in_bytes_and_long_texts_apart(self) -> None:

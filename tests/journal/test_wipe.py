@@ -27,7 +27,7 @@ class PrivacyTests(JournalTestCase):
         self.asks()
         event = b"event: " + text.encode()
         self.successResultOf(self.journal.answered("p1", ANSWER, event, NOON, claim=True))
-        self.successResultOf(self.journal.delivered("p1", NOON))
+        self.successResultOf(self.journal.delivered("p1"))
 
     def test_files_are_the_owners_alone(self) -> None:
         self.accept(prompt())
@@ -68,7 +68,7 @@ class PrivacyTests(JournalTestCase):
                 event = b"ev " * 80 + texts[done].encode()
                 self.successResultOf(self.journal.answered(done, ANSWER, event, NOON, claim=True))
                 if chance.random() >= 0.06:
-                    self.successResultOf(self.journal.delivered(done, NOON))
+                    self.successResultOf(self.journal.delivered(done))
                     del texts[done]
                     texts[f"delivered {done}"] = event[240:].decode()
         self.successResultOf(self.journal.close())
@@ -131,7 +131,7 @@ class ForgottenTests(JournalTestCase):
                 self.successResultOf(self.journal.answered("p1", answer, b"e", NOON, claim=False))
                 self.crash()
                 self.assertEqual(self.deliveries().claimed[0].request_id, said)
-                self.successResultOf(self.journal.delivered("p1", NOON))
+                self.successResultOf(self.journal.delivered("p1"))
                 self.assert_forgotten()
 
     def test_delivered(self) -> None:
@@ -143,7 +143,7 @@ class ForgottenTests(JournalTestCase):
                 event = text.encode()
                 self.successResultOf(self.journal.answered("p1", ANSWER, event, NOON, claim=False))
                 self.assertEqual(self.deliveries().claimed[0].event, event)
-                self.successResultOf(self.journal.delivered("p1", NOON))
+                self.successResultOf(self.journal.delivered("p1"))
                 self.assert_forgotten()
 
     def test_purged(self) -> None:
@@ -159,7 +159,7 @@ class ForgottenTests(JournalTestCase):
                 self.failed(size)
                 (letter,) = self.successResultOf(self.journal.claim_letters(NOON, 9)).claimed
                 self.successResultOf(self.journal.letter_ended(letter.id, letter.since, None))
-                self.successResultOf(self.journal.prune(NOON + 1))
+                self.successResultOf(self.journal.prune(self.clock.seconds() + 1))
                 self.assertIsNone(self.record())
                 self.assert_forgotten()
 
@@ -189,7 +189,7 @@ class ForgottenTests(JournalTestCase):
         self.assertEqual(len(self.asks(3).claimed), 3)
         for name in ("p1", "p3", "p2"):
             self.answer(name)
-            self.successResultOf(self.journal.delivered(name, NOON))
+            self.successResultOf(self.journal.delivered(name))
         self.assert_forgotten()
 
 

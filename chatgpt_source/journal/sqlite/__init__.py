@@ -13,7 +13,8 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from chatgpt_source.journal import Admitted, AskClaims, DeliveryClaims, Record, Tally, Terms
+from chatgpt_source.clock import wall
+from chatgpt_source.journal import Admitted, AskClaims, DeliveryClaims, End, Record, Tally, Terms
 from chatgpt_source.journal.group import GroupCommit
 from chatgpt_source.journal.sqlite import operations as do
 from chatgpt_source.journal.sqlite import records, upkeep, wipe
@@ -47,12 +48,13 @@ class SqliteJournal:
 
     Args:
         opened: The file, open; closed by `close`.
-        clock: Says when to wipe.
+        clock: Says when to wipe, and the date.
         in_thread: Runs a function in the journal's own thread.
     """
 
     def __init__(self, opened: OpenJournal, clock: IReactorTime, in_thread: InThread) -> None:
         self._opened = opened
+        self._clock = clock
         self._in_thread = in_thread
         opened.connection.execute(f"PRAGMA busy_timeout = {STATEMENT_PATIENCE_MS}")
         self._transactor = Transactor(PATIENCE if self._is_daemons else PATIENCE_BESIDE)
@@ -84,7 +86,7 @@ class SqliteJournal:
         db = self._opened.connection
         try:
             self._transactor.begin(db)
-            do.recover(db)
+            do.recover(db, self._clock.seconds())
             upkeep.keep_terms(db, everyday_limit, timezone)
             failing = do.failing(db)
             unsettled = wipe.unsettled(db)
@@ -99,7 +101,8 @@ class SqliteJournal:
     # What the rooms ask for; each method's meaning is `Journal`'s.
 
     def accept(self, prompt: Prompt, terms: Terms, key: str | None = None) -> Deferred[Admitted]:
-        return self._write(lambda db: do.accept(db, prompt, terms, key))
+        now = self._clock.seconds()
+        return self._write(lambda db: do.accept(db, prompt, terms, key, now))
 
     def claim_asks(self, now: float, most: int) -> Deferred[AskClaims]:
         return self._write(lambda db: do.claim_asks(db, now, most))
@@ -115,10 +118,14 @@ class SqliteJournal:
     def answered(
         self, prompt_id: str, answer: Answer, event: bytes, now: float, *, claim: bool
     ) -> Deferred[None]:
-        return self._write(lambda db: do.answered(db, prompt_id, answer, event, now, claim=claim))
+        date = wall(self._clock)
+        return self._write(
+            lambda db: do.answered(db, prompt_id, answer, event, now, date, claim=claim)
+        )
 
-    def delivered(self, prompt_id: str, now: float) -> Deferred[None]:
-        return self._write(lambda db: do.delivered(db, prompt_id, now)).addCallback(self._wiping)
+    def delivered(self, prompt_id: str) -> Deferred[None]:
+        date = wall(self._clock)
+        return self._write(lambda db: do.delivered(db, prompt_id, date)).addCallback(self._wiping)
 
     def failed(
         self,
@@ -129,8 +136,11 @@ class SqliteJournal:
         give_back: bool,
         letter: bytes | None = None,
     ) -> Deferred[None]:
+        date = wall(self._clock)
         return self._write(
-            lambda db: do.failed(db, prompt_id, now, error, give_back=give_back, letter=letter)
+            lambda db: do.failed(
+                db, prompt_id, now, date, error, give_back=give_back, letter=letter
+            )
         )
 
     def postpone(
@@ -148,8 +158,10 @@ class SqliteJournal:
             )
         )
 
-    def letter_ended(self, prompt_id: str, since: float, until: float | None) -> Deferred[None]:
-        return self._write(lambda db: do.letter_ended(db, prompt_id, since, until))
+    def letter_ended(
+        self, prompt_id: str, since: float, until: float | None, *, held: float | None = None
+    ) -> Deferred[None]:
+        return self._write(lambda db: do.letter_ended(db, prompt_id, since, until, held))
 
     def record(self, prompt_id: str) -> Deferred[Record | None]:
         return self._read(lambda db: records.record(db, prompt_id))
@@ -165,11 +177,15 @@ class SqliteJournal:
     def oldest(self) -> Deferred[float | None]:
         return self._read(records.oldest)
 
+    def ends(self, since: float, most: int) -> Deferred[Sequence[End]]:
+        return self._read(lambda db: records.ends(db, since, most))
+
     def tally(self, day: str) -> Deferred[Tally]:
         return self._read(lambda db: records.tally(db, day))
 
-    def redrive(self, prompt_id: str, now: float) -> Deferred[State]:
-        return self._write(lambda db: do.redrive(db, prompt_id, now))
+    def redrive(self, prompt_id: str) -> Deferred[State]:
+        date = wall(self._clock)
+        return self._write(lambda db: do.redrive(db, prompt_id, date))
 
     def purge(self, prompt_id: str) -> Deferred[bool]:
         return self._write(lambda db: do.purge(db, prompt_id)).addCallback(self._wiping)

@@ -15,7 +15,7 @@ from chatgpt_source.journal import (
     Terms,
 )
 from chatgpt_source.journal.sqlite import keys, records, texts
-from chatgpt_source.journal.sqlite.schema import UNDER_WAY
+from chatgpt_source.journal.sqlite.schema import AT_ONCE, NOT_YET, UNDER_WAY
 from chatgpt_source.journal.sqlite.texts import Part
 from chatgpt_source.journal.sqlite.transact import RETRY_AFTER
 from chatgpt_source.prompt import (
@@ -29,6 +29,7 @@ from chatgpt_source.prompt import (
     Trace,
 )
 from chatgpt_source.quota import Day, day_at
+from chatgpt_source.retry import LONGEST_RETRY_AFTER
 
 MOST_CLAIMED = 2 * 2**20
 """Bytes or characters of text after which a claim takes no more, so that no commit waits long."""
@@ -36,8 +37,10 @@ MOST_CLAIMED = 2 * 2**20
 _OF_ID = "seq = (SELECT seq FROM prompts WHERE id = ?)"
 
 
-def accept(db: sqlite3.Connection, prompt: Prompt, terms: Terms, key: str | None) -> Admitted:
-    """Admit a prompt; see `Journal.accept`."""
+def accept(
+    db: sqlite3.Connection, prompt: Prompt, terms: Terms, key: str | None, now: float
+) -> Admitted:
+    """Admit a prompt, which is due from `now` on; see `Journal.accept`."""
     used = records.units(db, terms.day.date)
     if key is not None and (known := keys.known(db, prompt, key)) is not None:
         return Admitted(known, max(0, terms.limit - used), repeated=True)
@@ -49,7 +52,7 @@ def accept(db: sqlite3.Connection, prompt: Prompt, terms: Terms, key: str | None
     seq = db.execute(
         "INSERT INTO prompts (id, state, due, day, accepted, since)"
         " VALUES (?, 'accepted', ?, ?, ?, ?)",
-        (prompt.id, prompt.accepted, terms.day.date, prompt.accepted, prompt.accepted),
+        (prompt.id, now, terms.day.date, prompt.accepted, now),
     ).lastrowid
     assert seq is not None  # noqa: S101 - a row was inserted
     texts.add(db, seq, prompt)
@@ -77,12 +80,12 @@ def claim_asks(db: sqlite3.Connection, now: float, most: int) -> AskClaims:
     """Claim accepted prompts; see `Journal.claim_asks`."""
     found = db.execute(
         f"SELECT seq, id, {Part.PROMPT.whole}, source, type, accepted, traceparent, tracestate,"
-        " tries, asks, since, maybe_billed, held FROM prompts JOIN texts USING (seq)"
+        " tries, asks, min(since, ?), maybe_billed, held FROM prompts JOIN texts USING (seq)"
         " WHERE state = 'accepted' AND due <= ? ORDER BY due, seq LIMIT ?",
-        (now, most),
+        (now, now, most),
     )
     rows = _some(found)
-    _claim(db, "due = ?, tries = tries + 1, asks = asks + 1", [seq for seq, *_ in rows])
+    _claim(db, now, "due = ?, tries = tries + 1, asks = asks + 1", [seq for seq, *_ in rows])
     claimed = [
         Ask(
             Prompt(id_, text, source, type_, accepted, _trace(parent, state)),
@@ -100,19 +103,29 @@ def claim_deliveries(
 ) -> DeliveryClaims:
     """Claim answered prompts; see `Journal.claim_deliveries`."""
     found = db.execute(
-        f"SELECT seq, id, {Part.EVENT.whole}, since, tries, accepted, {Part.ANSWER.whole},"
-        " traceparent, tracestate"
+        f"SELECT seq, id, {Part.EVENT.whole}, min(since, ?), tries, accepted,"
+        f" traceparent, tracestate, {Part.ANSWER.whole}, held"
         " FROM prompts JOIN texts USING (seq)"
-        " WHERE state = 'answered' AND due <= ? AND (? IS NULL OR tries = 0 AND answered >= ?)"
+        " WHERE state = 'answered' AND due <= ? AND (? IS NULL OR deliveries = 0 AND since >= ?)"
         " ORDER BY due, seq LIMIT ?",
-        (now, untried_since, untried_since, most),
+        (now, now, untried_since, untried_since, most),
     )
     rows = _some(found)
-    _claim(db, "due = ?, tries = tries + 1, deliveries = deliveries + 1", [row[0] for row in rows])
+    change = "due = ?, tries = tries + 1, deliveries = deliveries + 1"
+    _claim(db, now, change, [row[0] for row in rows])
     return DeliveryClaims(
         [
-            Delivery(id_, event, since, tries + 1, accepted, _trace(*trace), _request_id(answer))
-            for _, id_, event, since, tries, accepted, answer, *trace in rows
+            Delivery(
+                id_,
+                event,
+                since,
+                tries + 1,
+                accepted,
+                _trace(parent, state),
+                _request_id(answer),
+                held,
+            )
+            for _, id_, event, since, tries, accepted, parent, state, answer, held in rows
         ],
         _next_due(db, State.ANSWERED),
     )
@@ -121,20 +134,20 @@ def claim_deliveries(
 def claim_letters(db: sqlite3.Connection, now: float, most: int) -> DeliveryClaims:
     """Claim dead letters; see `Journal.claim_letters`."""
     found = db.execute(
-        f"SELECT seq, id, {Part.LETTER.whole}, ended, letters, accepted, traceparent, tracestate"
-        " FROM prompts JOIN texts USING (seq)"
+        f"SELECT seq, id, {Part.LETTER.whole}, min(since, ?), letters, accepted, traceparent,"
+        " tracestate, held FROM prompts JOIN texts USING (seq)"
         " WHERE letter_due <= ? ORDER BY letter_due, seq LIMIT ?",
-        (now, most),
+        (now, now, most),
     )
     rows = _some(found)
-    _claim(db, "letter_due = ?, letters = letters + 1", [seq for seq, *_ in rows])
+    _claim(db, now, "letter_due = ?, letters = letters + 1", [seq for seq, *_ in rows])
     (due,) = db.execute(
         "SELECT min(letter_due) FROM prompts WHERE letter_due IS NOT NULL"
     ).fetchone()
     return DeliveryClaims(
         [
-            Delivery(id_, letter, ended, letters + 1, accepted, _trace(*trace))
-            for _, id_, letter, ended, letters, accepted, *trace in rows
+            Delivery(id_, letter, since, letters + 1, accepted, _trace(parent, state), held=held)
+            for _, id_, letter, since, letters, accepted, parent, state, held in rows
         ],
         _before_claimed(due),
     )
@@ -152,8 +165,11 @@ def _some(found: sqlite3.Cursor) -> list[Any]:
     return rows
 
 
-def _claim(db: sqlite3.Connection, change: str, seqs: Sequence[int]) -> None:
-    db.executemany(f"UPDATE prompts SET {change} WHERE seq = ?", [(UNDER_WAY, seq) for seq in seqs])
+def _claim(db: sqlite3.Connection, now: float, change: str, seqs: Sequence[int]) -> None:
+    db.executemany(
+        f"UPDATE prompts SET {change}, since = min(since, ?) WHERE seq = ?",
+        [(UNDER_WAY, now, seq) for seq in seqs],
+    )
 
 
 def _request_id(answer: str | None) -> str | None:
@@ -172,13 +188,21 @@ def _before_claimed(due: float | None) -> float | None:
     return None if due is None or due >= UNDER_WAY else due
 
 
-def recover(db: sqlite3.Connection) -> None:
-    """Make what a crash left claimed due again, in its old place."""
-    db.execute(
-        "UPDATE prompts SET due = since WHERE state IN ('accepted', 'answered') AND due = ?",
-        (UNDER_WAY,),
-    )
-    db.execute("UPDATE prompts SET letter_due = ended WHERE letter_due = ?", (UNDER_WAY,))
+def recover(db: sqlite3.Connection, now: float) -> None:
+    """Make what a crash left claimed due again, in its old place; its ask may have been billed.
+
+    A daemon's steady clock begins with the wall clock's time: where that was set back since the
+    last one, instants lie in the future. None is left there, and nothing is due later than can be.
+    """
+    for due, states in (("due", "'accepted', 'answered'"), ("letter_due", "'failed'")):
+        db.execute(
+            f"UPDATE prompts SET {due} = CASE WHEN {due} = :under_way THEN min(since, :now)"
+            f" WHEN {due} > :latest THEN :now ELSE {due} END,"
+            f" billed = billed OR state = 'accepted' AND {due} = :under_way,"
+            f" since = min(since, :now), held = min(held, :now)"
+            f" WHERE state IN ({states}) AND {due} > :now",
+            {"under_way": UNDER_WAY, "now": now, "latest": now + LONGEST_RETRY_AFTER},
+        )
 
 
 def failing(db: sqlite3.Connection) -> list[State]:
@@ -194,9 +218,16 @@ def failing(db: sqlite3.Connection) -> list[State]:
 
 
 def answered(
-    db: sqlite3.Connection, prompt_id: str, answer: Answer, event: bytes, now: float, *, claim: bool
+    db: sqlite3.Connection,
+    prompt_id: str,
+    answer: Answer,
+    event: bytes,
+    now: float,
+    date: float,
+    *,
+    claim: bool,
 ) -> None:
-    """Keep an answer; see `Journal.answered`."""
+    """Keep an answer that came on a date; see `Journal.answered`."""
     told = {
         "model": answer.model,
         "finish_reason": answer.finish_reason,
@@ -205,8 +236,8 @@ def answered(
     }
     db.execute(
         "UPDATE prompts SET state = 'answered', due = ?, answered = ?, since = ?, tries = ?,"
-        " deliveries = deliveries + ?, error = NULL WHERE id = ?",
-        (UNDER_WAY if claim else now, now, now, claim, claim, prompt_id),
+        " deliveries = deliveries + ?, error = NULL, held = NULL WHERE id = ?",
+        (UNDER_WAY if claim else now, date, now, claim, claim, prompt_id),
     )
     if (seq := _seq(db, prompt_id)) is not None:
         texts.set_answer(db, seq, event, json.dumps(told))
@@ -217,11 +248,11 @@ def _seq(db: sqlite3.Connection, prompt_id: str) -> int | None:
     return row[0] if row else None
 
 
-def delivered(db: sqlite3.Connection, prompt_id: str, now: float) -> None:
-    """End a prompt well; see `Journal.delivered`."""
+def delivered(db: sqlite3.Connection, prompt_id: str, date: float) -> None:
+    """End a prompt well on a date; see `Journal.delivered`."""
     db.execute(
         "UPDATE prompts SET state = 'delivered', due = NULL, ended = ?, error = NULL WHERE id = ?",
-        (now, prompt_id),
+        (date, prompt_id),
     )
     db.execute(f"DELETE FROM texts WHERE {_OF_ID}", (prompt_id,))
 
@@ -230,23 +261,24 @@ def failed(
     db: sqlite3.Connection,
     prompt_id: str,
     now: float,
+    date: float,
     error: str,
     *,
     give_back: bool,
     letter: bytes | None,
 ) -> None:
-    """Set a prompt aside; see `Journal.failed`."""
+    """Set a prompt aside on a date; see `Journal.failed`."""
     db.execute(
-        "UPDATE prompts SET state = 'failed', due = NULL, ended = ?, error = ?, letter_due = ?,"
-        " letters = 0 WHERE id = ?",
-        (now, error, None if letter is None else now, prompt_id),
+        "UPDATE prompts SET state = 'failed', due = NULL, ended = ?, since = ?, error = ?,"
+        " letter_due = ?, letters = 0, held = NULL WHERE id = ?",
+        (date, now, error, None if letter is None else now, prompt_id),
     )
     if (seq := _seq(db, prompt_id)) is not None:
         texts.set_letter(db, seq, letter)
     if give_back:
         db.execute(
             "UPDATE days SET used = used - 1"
-            " WHERE day = (SELECT day FROM prompts WHERE id = ?) AND used > 0",
+            " WHERE day = (SELECT day FROM prompts WHERE id = ? AND NOT billed) AND used > 0",
             (prompt_id,),
         )
 
@@ -263,23 +295,26 @@ def postpone(
     """Let a claimed prompt wait; see `Journal.postpone`."""
     db.execute(
         "UPDATE prompts SET due = ?, error = ?, maybe_billed = maybe_billed + ?,"
-        " held = coalesce(?, held) WHERE id = ?",
-        (until, error, maybe_billed, held, prompt_id),
+        " billed = billed OR ?, held = coalesce(held, ?) WHERE id = ?",
+        (until, error, maybe_billed, maybe_billed, held, prompt_id),
     )
 
 
-def letter_ended(db: sqlite3.Connection, prompt_id: str, since: float, until: float | None) -> None:
+def letter_ended(
+    db: sqlite3.Connection, prompt_id: str, since: float, until: float | None, held: float | None
+) -> None:
     """Let a dead letter wait, or be done with it; see `Journal.letter_ended`."""
     changed = db.execute(
-        "UPDATE prompts SET letter_due = ? WHERE id = ? AND letter_due = ? AND ended = ?",
-        (until, prompt_id, UNDER_WAY, since),
+        "UPDATE prompts SET letter_due = ?, held = coalesce(held, ?)"
+        " WHERE id = ? AND letter_due = ? AND since = ?",
+        (until, held, prompt_id, UNDER_WAY, since),
     )
     if until is None and changed.rowcount:
         db.execute(f"UPDATE texts SET letter = NULL WHERE {_OF_ID}", (prompt_id,))
 
 
-def redrive(db: sqlite3.Connection, prompt_id: str, now: float) -> State:
-    """Take a failed prompt up again; see `Journal.redrive`."""
+def redrive(db: sqlite3.Connection, prompt_id: str, date: float) -> State:
+    """Take a failed prompt up again, for a unit of the date's day; see `Journal.redrive`."""
     row = db.execute(
         "SELECT state, event IS NOT NULL FROM prompts JOIN texts USING (seq) WHERE id = ?",
         (prompt_id,),
@@ -291,13 +326,13 @@ def redrive(db: sqlite3.Connection, prompt_id: str, now: float) -> State:
         terms = db.execute("SELECT everyday_limit, timezone FROM terms").fetchone()
         if terms is None:
             raise NotRedriven("no daemon has used this journal yet")
-        day = day_at(now, ZoneInfo(terms[1]))
-        _take_unit(db, day, terms[0], now)
-        db.execute("UPDATE prompts SET day = ? WHERE id = ?", (day.date, prompt_id))
+        day = day_at(date, ZoneInfo(terms[1]))
+        _take_unit(db, day, terms[0], date)
+        db.execute("UPDATE prompts SET day = ?, billed = 0 WHERE id = ?", (day.date, prompt_id))
     db.execute(
         "UPDATE prompts SET state = ?, due = ?, since = ?, ended = NULL, tries = 0,"
         " maybe_billed = 0, held = NULL, letter_due = NULL WHERE id = ?",
-        (state.value, now, now, prompt_id),
+        (state.value, AT_ONCE, NOT_YET, prompt_id),
     )
     db.execute(f"UPDATE texts SET letter = NULL WHERE {_OF_ID}", (prompt_id,))
     return state

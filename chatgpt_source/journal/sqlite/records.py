@@ -3,9 +3,9 @@
 import sqlite3
 from typing import Any
 
-from chatgpt_source.journal import Record, Tally
-from chatgpt_source.journal.sqlite.schema import UNDER_WAY
+from chatgpt_source.journal import End, Record, Tally
 from chatgpt_source.prompt import State
+from chatgpt_source.retry import LONGEST_RETRY_AFTER
 
 _BEYOND = 2**63 - 1
 """A `seq` that none has."""
@@ -52,6 +52,15 @@ def oldest(db: sqlite3.Connection) -> float | None:
     return row[0] if row else None
 
 
+def ends(db: sqlite3.Connection, since: float, most: int) -> list[End]:
+    """How the last prompts ended; see `Journal.ends`."""
+    rows = db.execute(
+        "SELECT id, state, ended, error FROM prompts WHERE ended >= ? ORDER BY ended DESC LIMIT ?",
+        (since, most),
+    )
+    return [End(id_, State(state), at, error) for id_, state, at, error in rows]
+
+
 def _record(row: tuple[Any, ...]) -> Record:
     seq, id_, state, accepted, answered_, ended, asks, deliveries, error = row
     delivered_ = ended if state == State.DELIVERED else None
@@ -73,7 +82,7 @@ def units(db: sqlite3.Connection, day: str) -> int:
 def due(db: sqlite3.Connection, state: State, now: float) -> int:
     """The prompts in a state that a daemon that starts now takes up at once."""
     (count,) = db.execute(
-        "SELECT count(*) FROM prompts WHERE state = ? AND (due <= ? OR due = ?)",
-        (state.value, now, UNDER_WAY),
+        "SELECT count(*) FROM prompts WHERE state = ? AND (due <= ? OR due > ?)",
+        (state.value, now, now + LONGEST_RETRY_AFTER),  # what `recover` makes due
     ).fetchone()
     return int(count)

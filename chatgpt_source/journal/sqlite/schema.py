@@ -12,26 +12,31 @@ APPLICATION_ID = 0x63677073
 
 UNDER_WAY = 1e18
 """The `due` of a prompt that is claimed: beyond every instant."""
+AT_ONCE = 0.0
+"""The `due` of a prompt that was redriven: before every instant of any daemon's clock."""
+NOT_YET = UNDER_WAY
+"""The `since` of a prompt that was redriven: its time runs from the next claim on."""
 
 CREATE = """
 CREATE TABLE prompts (
     seq INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
     state TEXT NOT NULL CHECK (state IN ('accepted', 'answered', 'delivered', 'failed')),
-    due REAL,                             -- when the next attempt may start; NULL: nothing to do
+    due REAL,                             -- steady: when it may be tried; NULL: nothing to do
     day TEXT NOT NULL,                    -- whose unit it took
     accepted REAL NOT NULL,
-    answered REAL,
+    answered REAL,                        -- these three are dates, by the wall clock
     ended REAL,                           -- delivered or failed
-    since REAL NOT NULL,                  -- from when `give_up_after` runs
+    since REAL NOT NULL,                  -- steady: from when `give_up_after` runs
     tries INTEGER NOT NULL DEFAULT 0,     -- attempts of the call it waits for, since then
     asks INTEGER NOT NULL DEFAULT 0,      -- attempts ever
     deliveries INTEGER NOT NULL DEFAULT 0,
     maybe_billed INTEGER NOT NULL DEFAULT 0,
-    held REAL,
+    held REAL,                            -- when the call it waits for first met a hold
     error TEXT,
     letter_due REAL,                      -- as `due`, for the dead letter
-    letters INTEGER NOT NULL DEFAULT 0
+    letters INTEGER NOT NULL DEFAULT 0,
+    billed INTEGER NOT NULL DEFAULT 0     -- whether a call may have been, since it took its unit
 );
 CREATE INDEX work ON prompts (state, due, seq) WHERE due IS NOT NULL;
 CREATE INDEX letters ON prompts (letter_due) WHERE letter_due IS NOT NULL;
@@ -140,10 +145,12 @@ CREATE TABLE prompts_3 (                  -- anew, so that no page keeps what `a
     held REAL,
     error TEXT,
     letter_due REAL,
-    letters INTEGER NOT NULL DEFAULT 0
+    letters INTEGER NOT NULL DEFAULT 0,
+    billed INTEGER NOT NULL DEFAULT 0
 );
 INSERT INTO prompts_3 SELECT seq, id, state, due, day, accepted, answered, ended, since, tries,
-    asks, deliveries, maybe_billed, held, error, letter_due, letters FROM prompts ORDER BY seq;
+    asks, deliveries, maybe_billed, CASE state WHEN 'accepted' THEN held END, error, letter_due,
+    letters, maybe_billed > 0 FROM prompts ORDER BY seq;
 DROP TABLE prompts;
 ALTER TABLE prompts_3 RENAME TO prompts;
 CREATE INDEX work ON prompts (state, due, seq) WHERE due IS NOT NULL;
