@@ -40,8 +40,12 @@ class Model:
         self._models_url = base.child("models")
         self._settings_sent = settings_sent(config)
 
-    async def ask(self, prompt: Prompt) -> Answer:
+    async def ask(self, prompt: Prompt, *, fresh: bool = False) -> Answer:
         """Ask once.
+
+        Args:
+            prompt: What to ask.
+            fresh: Whether to do so on a connection of its own, not a kept one.
 
         Raises:
             CallError: Of the class that says what to do with the prompt.
@@ -53,6 +57,7 @@ class Model:
                 request_body(prompt, self._config),
                 timeout=self._config.openai_timeout,
                 most=MOST_BYTES,
+                fresh=fresh,
             )
         except NotSent as error:
             raise Again(f"the model can't be reached: {error}") from None

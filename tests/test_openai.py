@@ -514,13 +514,22 @@ class FakePeer:
     def __init__(self, outcome: Reply | BaseException) -> None:
         self.outcome = outcome
         self.posted: list[tuple[str, Headers, bytes, float, int]] = []
+        self.fresh: list[bool] = []
 
     async def get(self, url: EncodedURL, headers: Headers, *, timeout: float, most: int) -> Reply:
         return await self.post(url, headers, b"", timeout=timeout, most=most)
 
     async def post(
-        self, url: EncodedURL, headers: Headers, body: bytes, *, timeout: float, most: int
+        self,
+        url: EncodedURL,
+        headers: Headers,
+        body: bytes,
+        *,
+        timeout: float,
+        most: int,
+        fresh: bool = False,
     ) -> Reply:
+        self.fresh.append(fresh)
         self.posted.append((url.to_text(), headers, body, timeout, most))
         if isinstance(self.outcome, BaseException):
             raise self.outcome
@@ -564,6 +573,13 @@ class ModelTests(OpenAICase):
     def test_timeout_is_the_configured_one(self) -> None:
         self.ask(reply(completion()), openai_timeout=3.5)
         self.assertEqual(self.peer.posted[0][3], 3.5)
+
+    def test_on_a_connection_of_its_own(self) -> None:
+        peer = FakePeer(reply(completion()))
+        model = Model(peer, Clock(), CONFIG)  # type: ignore[arg-type]
+        for fresh in (False, True):
+            self.successResultOf(Deferred.fromCoroutine(model.ask(PROMPT, fresh=fresh)))
+        self.assertEqual(peer.fresh, [False, True])
 
     def test_url(self) -> None:
         for base, url in {

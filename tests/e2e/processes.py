@@ -54,6 +54,16 @@ FILE_LIMITS = """
 import resource
 resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
 """
+SLOW_NAME = """
+import socket, time
+_find = socket.getaddrinfo
+def _find_slowly(name, *arguments, **options):
+    if name != {name!r}:
+        return _find(name, *arguments, **options)
+    time.sleep({seconds})
+    raise socket.gaierror(socket.EAI_AGAIN, "no name server answered")
+socket.getaddrinfo = _find_slowly
+"""
 ACTIVATED = """
 import os
 os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1", LISTEN_FDNAMES="prompts")
@@ -274,6 +284,7 @@ class Daemon:
         clock: Its time, if not everybody's.
         files: The soft and hard limit of open files it is started with.
         inherits: A socket it is passed as systemd does.
+        slow_name: A name that can't be resolved, and the seconds until that is found out.
         environ: What its environment has besides.
     """
 
@@ -285,6 +296,7 @@ class Daemon:
         clock: Clock | None = None,
         files: tuple[int, int] | None = None,
         inherits: socket.socket | None = None,
+        slow_name: tuple[str, float] | None = None,
         **environ: str,
     ) -> None:
         self.dir = Path(case.mktemp()).absolute()
@@ -301,6 +313,8 @@ class Daemon:
         self._prelude = SHIFTED_CLOCK.format(path=str(clock.path)) if clock else ""
         if files:
             self._prelude += FILE_LIMITS.format(soft=files[0], hard=files[1])
+        if slow_name:
+            self._prelude += SLOW_NAME.format(name=slow_name[0], seconds=slow_name[1])
         self._files = {0: "w", 1: "r", 2: "r"}
         if inherits:
             self._prelude += ACTIVATED
