@@ -10,6 +10,7 @@ from twisted.internet.protocol import Factory, Protocol
 
 from tests.e2e.processes import Daemon, DaemonCase, free_port, together, until
 from tests.fakes.openai import answer_to, completion, prompt_of
+from tests.fakes.server import Reply
 
 NAME = "target.test"
 PROMPT_SECONDS = 3.0
@@ -145,6 +146,30 @@ class FloodTests(DaemonCase):
         waited, taken = await self.flooded(answer, "too many chunks")
         self.assertLess(waited, 0.5)
         self.assertLess(taken, 100 * 2**20)
+
+    async def test_of_many_members(self):
+        body = b'{"choices": [' + b"[]," * 600_000 + b"[]]}"
+        answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        waited, taken = await self.flooded(answer, "too many members")
+        self.assertLess(waited, 0.5)
+        self.assertLess(taken, 64 * 6 * 2**20)
+
+
+class MetadataTests(DaemonCase):
+    async def test_what_a_provider_says_of_a_call_is_bounded(self):
+        """A model's name of a megabyte would stand in the journal as long as the prompt does."""
+        mark = b"ECHOMARK"
+        reply = completion("the answer").body.replace(b'"gpt-6-luna"', b'"%b"' % (mark * 10**5))
+        self.openai.script = lambda _: Reply(200, reply, {"Content-Type": "application/json"})
+        daemon = self.daemon(include=["model", "usage"])
+        await daemon.start()
+        prompt_id = await daemon.accepted("what is vanus")
+        await daemon.reaches(prompt_id, "delivered")
+        await daemon.stop()
+        for name, content in daemon.files().items():
+            self.assertNotIn(mark, content, name)
+        (event,) = self.target.events
+        self.assertEqual(event["data"]["usage"]["total_tokens"], 7)
 
 
 def peak(pid):
