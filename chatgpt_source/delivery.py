@@ -61,7 +61,12 @@ class Target:
         headers, body = self._message(delivery)
         try:
             reply = await self._client.post(
-                self._url, headers, body, timeout=TIMEOUT, most=MOST_BYTES
+                self._url,
+                headers,
+                body,
+                timeout=TIMEOUT,
+                most=MOST_BYTES,
+                fresh=delivery.attempt > 1,
             )
         except NotSent as error:
             raise Again(f"{self._receiver.name} can't be reached: {error}") from None

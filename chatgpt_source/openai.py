@@ -9,10 +9,12 @@ from typing import Any
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.http_headers import Headers
 
+from chatgpt_source import limited_json
 from chatgpt_source.client import Client, FixedURL, NoReply, NotSent, Reply
 from chatgpt_source.clock import wall
+from chatgpt_source.completion import read_answer, request_id
 from chatgpt_source.config import Config
-from chatgpt_source.prompt import Again, Answer, CallError, MaybeBilled, Prompt, Rejected, Trace
+from chatgpt_source.prompt import Again, Answer, CallError, MaybeBilled, Prompt, Trace
 from chatgpt_source.retry import Answered, model_error, retry_after, should_retry
 
 MOST_BYTES = 2 * 2**20
@@ -41,8 +43,12 @@ class Model:
         self._models_url = base.child("models")
         self._settings_sent = settings_sent(config)
 
-    async def ask(self, prompt: Prompt) -> Answer:
+    async def ask(self, prompt: Prompt, *, fresh: bool = False) -> Answer:
         """Ask once.
+
+        Args:
+            prompt: What to ask.
+            fresh: Whether to do so on a connection of its own, not a kept one.
 
         Raises:
             CallError: Of the class that says what to do with the prompt.
@@ -54,6 +60,7 @@ class Model:
                 request_body(prompt, self._config),
                 timeout=self._config.openai_timeout,
                 most=MOST_BYTES,
+                fresh=fresh,
             )
         except NotSent as error:
             raise Again(f"the model can't be reached: {error}") from None
@@ -144,7 +151,7 @@ def refusal(reply: Reply, now: float, ours: Mapping[str, str]) -> CallError:
         ours: What `settings_sent` says.
     """
     try:
-        error = json.loads(reply.body)["error"]
+        error = _json(reply.body)["error"]
         codes = [word for word in (error.get("code"), error.get("type")) if isinstance(word, str)]
         param = error.get("param")
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
@@ -162,7 +169,7 @@ def refusal(reply: Reply, now: float, ours: Mapping[str, str]) -> CallError:
 def doubts(reply: Reply, model: str) -> str | None:
     """What an answer to `GET /models` says against a model; None if nothing, or if it is none."""
     try:
-        models = {each["id"]: each for each in json.loads(reply.body)["data"]}
+        models = {each["id"]: each for each in _json(reply.body)["data"]}
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return None
     if reply.status != 200 or reply.flaw or not models:
@@ -189,89 +196,5 @@ def _shown(date: Any) -> str:
     return f" ({known[1]})" if known else ""
 
 
-def read_answer(reply: Reply) -> Answer:
-    """Read a success strictly; only a 200 can be one.
-
-    Raises:
-        MaybeBilled: If it is not a chat completion with a choice.
-        Rejected: If the model refused, or said nothing.
-    """
-    completion = _completion(reply)
-    try:
-        choice = completion["choices"][0]
-        message = choice["message"]
-        content, refused = message.get("content"), message.get("refusal")
-        finish_reason = choice.get("finish_reason")
-    except (TypeError, LookupError, AttributeError):
-        raise _unreadable("it has no choices") from None
-    if content is not None and not isinstance(content, str):
-        raise _unreadable("its content is not text")
-    if refused:
-        raise Rejected("the model refused this prompt", status=200)
-    if finish_reason == "content_filter":
-        raise Rejected("the answer was stopped by the provider's content filter", status=200)
-    if not content or not content.strip():
-        shown = finish_reason if finish_reason in ("stop", "length", "tool_calls") else "unknown"
-        raise Rejected(f"the answer is empty (finish_reason: {shown})", status=200)
-    return Answer(
-        content=_without_lone_surrogates(content),
-        model=_text_or_none(completion.get("model")),
-        finish_reason=_text_or_none(finish_reason),
-        request_id=request_id(reply),
-        usage=_counts(completion.get("usage")),
-    )
-
-
-def request_id(reply: Reply) -> str | None:
-    """The provider's name for the call, if it is one that can be shown."""
-    value = reply.header("x-request-id")
-    return value if value and re.fullmatch(r"[\w.:-]{1,100}", value, re.ASCII) else None
-
-
-def _completion(reply: Reply) -> dict[str, Any]:
-    if reply.status != 200:
-        raise MaybeBilled(
-            f"the model's answer can't be read: its status is {reply.status}", status=reply.status
-        )
-    if reply.flaw:
-        raise _unreadable(f"it {reply.flaw}")
-    try:
-        text = reply.body.decode("utf-8")
-    except ValueError:
-        raise _unreadable("it is not UTF-8") from None
-    if text.lstrip().startswith("<"):
-        raise _unreadable("it is HTML or XML, as from a proxy")
-    try:
-        completion = json.loads(text)
-    except json.JSONDecodeError as error:
-        cut = text.strip() and error.pos >= len(text.rstrip())
-        raise _unreadable("its JSON is cut short" if cut else "it is not JSON") from None
-    except (ValueError, RecursionError):
-        raise _unreadable("it is not JSON") from None
-    if not isinstance(completion, dict):
-        raise _unreadable("it is not a JSON object")
-    return completion
-
-
-def _unreadable(why: str) -> MaybeBilled:
-    return MaybeBilled(f"the model's answer can't be read: {why}", status=200)
-
-
-def _without_lone_surrogates(text: str) -> str:
-    """JSON can escape half a character, which no UTF-8 can carry."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _text_or_none(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _counts(value: Any, depth: int = 2) -> dict[str, Any] | None:
-    """The numbers of a `usage`, and of the details in it."""
-    if not isinstance(value, dict) or depth == 0:
-        return None
-    counts = {
-        key: _counts(count, depth - 1) if isinstance(count, dict) else count
-        for key, count in value.items()
-    }
-    return {key: count for key, count in counts.items() if type(count) in {int, dict}}
+def _json(body: bytes) -> Any:
+    return limited_json.read(body.decode("utf-8-sig"))

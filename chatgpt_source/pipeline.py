@@ -52,7 +52,7 @@ class Pipeline:
         clock: The time.
         journal: Where the prompts are.
         config: How long and how often to try.
-        ask: Makes one call to the model; raises CallError.
+        ask: Makes one call to the model, on a connection of its own if `fresh`; raises CallError.
         deliver: Makes one call to the target; raises CallError.
         deliver_letter: Makes one call to `dead_letter`; None if failures are not sent anywhere.
         random: Numbers from 0 to 1, for the backoff's jitter.
@@ -65,7 +65,7 @@ class Pipeline:
         clock: IReactorTime,
         journal: Journal,
         config: Config,
-        ask: Callable[[Prompt], Awaitable[Answer]],
+        ask: Callable[..., Awaitable[Answer]],
         deliver: Callable[[Delivery], Awaitable[None]],
         deliver_letter: Callable[[Delivery], Awaitable[None]] | None = None,
         random: Callable[[], float] = system_random,
@@ -156,7 +156,8 @@ class Pipeline:
         try:
             with self._spans.chat(ask) as span:
                 prompt = _within(span, ask.prompt)
-                answer = await _foreseen(self._call_model(prompt), MaybeBilled)
+                asking = self._call_model(prompt, fresh=ask.maybe_billed > 0)
+                answer = await _foreseen(asking, MaybeBilled)
                 span.answered(answer)
         except CallError as error:
             self._tell_asked(ask, started, None, error)

@@ -5,6 +5,7 @@ import json
 from datetime import datetime, tzinfo
 from typing import Any
 
+import attrs
 import standardwebhooks.webhooks
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 from treq.client import HTTPClient
@@ -105,6 +106,15 @@ class DeliveryTests(SynchronousTestCase):
         for _ in range(3):
             self.successResultOf(self.deliver())
         self.assertEqual({body for *_, body in self.receiver.got}, {EVENT})
+
+    def test_on_a_connection_of_its_own_from_the_second_attempt_on(self) -> None:
+        kept, fresh = Receiver(), Receiver()
+        agents = [HTTPClient(RequestTraversalAgent(receiver)) for receiver in (kept, fresh)]
+        client = Client(self.clock, agents[0], fresh=agents[1])
+        self.target = Target(client, self.clock, self.url)
+        for attempt, counts in ((1, (1, 0)), (2, (1, 1)), (3, (1, 2))):
+            self.deliver(attrs.evolve(DELIVERY, attempt=attempt))
+            self.assertEqual((len(kept.got), len(fresh.got)), counts)
 
     def again(self, **settings: Any) -> None:
         client = Client(self.clock, HTTPClient(self.agent))
@@ -214,7 +224,7 @@ class DeliveryTests(SynchronousTestCase):
         self.assertIs(type(error), Again)
         self.assertNotIsInstance(error, MaybeBilled)
         self.assertEqual(error.reason, "the target did not answer: no answer in time")
-        self.assertEqual(asked, [{"timeout": 30.0, "most": MOST_BYTES}])
+        self.assertEqual(asked, [{"timeout": 30.0, "most": MOST_BYTES, "fresh": False}])
         self.assertEqual(TIMEOUT, 30.0)
 
     def test_not_reached(self) -> None:

@@ -14,13 +14,14 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http_headers import Headers
 
 from chatgpt_source.client import Client, NoReply, NotSent, Reply
+from chatgpt_source.completion import MOST_COUNTS, MOST_WORDS, read_answer
 from chatgpt_source.config import Config
 from chatgpt_source.config.secrets import api_key
+from chatgpt_source.limited_json import MOST_MARKS
 from chatgpt_source.openai import (
     MOST_BYTES,
     Model,
     doubts,
-    read_answer,
     refusal,
     request_body,
     request_headers,
@@ -360,6 +361,46 @@ class ReadAnswerTests(OpenAICase):
         answer = read_answer(reply({**completion(), "usage": usage}))
         self.assertEqual(answer.usage, {"a": 1, "e": {"f": 1}, "h": 0})
 
+    def test_names_and_reasons_are_short_and_plain(self) -> None:
+        for good in ("", "gpt-6-luna", "accounts/x/models/a b (c)", "模型", "x" * MOST_WORDS):
+            self.assertEqual(self.told(model=good).model, good)
+            self.assertEqual(self.told(finish_reason=good).finish_reason, good)
+        for bad in ("x" * (MOST_WORDS + 1), "MODELMARK" * 10**5, "a\nb", "a\x00", "\ud800"):
+            self.assertIsNone(self.told(model=bad).model)
+            self.assertIsNone(self.told(finish_reason=bad).finish_reason)
+
+    def test_usage_holds_counts_by_plain_names(self) -> None:
+        for usage, kept in (
+            ({"a": 2**63 - 1, "b": -(2**63), "c": 2**63, "d": 10**30}, {"a", "b"}),
+            ({"x" * 64: 1, "x" * 65: 1, "MODELMARK " * 9: 1, "": 1, "é": 1}, {"x" * 64}),
+            ({"a b": {"c": 1}, "d": {"e f": 1}}, {"d"}),
+        ):
+            self.assertEqual(set(self.told(usage=usage).usage or {}), kept)
+        self.assertEqual(
+            self.told(usage={"a": {"b c": 1, "d": 1.5, "e": 2}}).usage, {"a": {"e": 2}}
+        )
+
+    def test_usage_has_few_members(self) -> None:
+        for usage in (
+            {f"a{n}": n for n in range(10**4)},
+            {"a": {f"a{n}": n for n in range(10**4)}, "b": 1},
+            {f"a{n}": {"b": 1} for n in range(10**4)},
+            {f"a{n}": {} for n in range(10**4)},
+        ):
+            kept = self.told(usage=usage).usage or {}
+            members = len(kept) + sum(len(v) for v in kept.values() if isinstance(v, dict))
+            self.assertEqual(members, MOST_COUNTS)
+
+    def told(self, *, finish_reason: Any = "stop", **others: Any) -> Answer:
+        document = {**completion(), **others}
+        document["choices"][0]["finish_reason"] = finish_reason
+        return read_answer(reply(document))
+
+    def test_too_many_members(self) -> None:
+        body = b'{"choices": [], "x": [' + b"{}," * MOST_MARKS + b"{}]}"
+        error = self.assertRaises(MaybeBilled, read_answer, reply(body))
+        self.assertIn("too many members", error.reason)
+
     def test_request_id(self) -> None:
         for good in ("req_0123abc", "a-b.c:d", "x" * 100):
             self.assertEqual(read_answer(reply(completion(), x_request_id=good)).request_id, good)
@@ -514,13 +555,22 @@ class FakePeer:
     def __init__(self, outcome: Reply | BaseException) -> None:
         self.outcome = outcome
         self.posted: list[tuple[str, Headers, bytes, float, int]] = []
+        self.fresh: list[bool] = []
 
     async def get(self, url: EncodedURL, headers: Headers, *, timeout: float, most: int) -> Reply:
         return await self.post(url, headers, b"", timeout=timeout, most=most)
 
     async def post(
-        self, url: EncodedURL, headers: Headers, body: bytes, *, timeout: float, most: int
+        self,
+        url: EncodedURL,
+        headers: Headers,
+        body: bytes,
+        *,
+        timeout: float,
+        most: int,
+        fresh: bool = False,
     ) -> Reply:
+        self.fresh.append(fresh)
         self.posted.append((url.to_text(), headers, body, timeout, most))
         if isinstance(self.outcome, BaseException):
             raise self.outcome
@@ -564,6 +614,13 @@ class ModelTests(OpenAICase):
     def test_timeout_is_the_configured_one(self) -> None:
         self.ask(reply(completion()), openai_timeout=3.5)
         self.assertEqual(self.peer.posted[0][3], 3.5)
+
+    def test_on_a_connection_of_its_own(self) -> None:
+        peer = FakePeer(reply(completion()))
+        model = Model(peer, Clock(), CONFIG)  # type: ignore[arg-type]
+        for fresh in (False, True):
+            self.successResultOf(Deferred.fromCoroutine(model.ask(PROMPT, fresh=fresh)))
+        self.assertEqual(peer.fresh, [False, True])
 
     def test_url(self) -> None:
         for base, url in {

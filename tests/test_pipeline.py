@@ -32,9 +32,11 @@ class Peer:
     def __init__(self) -> None:
         self.calls: list[tuple[Any, Deferred[Any]]] = []
         self.cancelled = 0
+        self.fresh: list[bool] = []
 
-    async def call(self, work: Any) -> Any:
+    async def call(self, work: Any, *, fresh: bool = False) -> Any:
         waiting: Deferred[Any] = Deferred(self._cancel)
+        self.fresh.append(fresh)
         self.calls.append((work, waiting))
         return await waiting
 
@@ -238,6 +240,13 @@ class NotAnsweredTests(PipelineTestCase):
         self.fail(*[Rejected("the model answered 400", status=400)] * 2)
         self.assertEqual(self.states("p1", "p2"), ["failed"] * 2)
         self.assertEqual(self.used(), 1)  # the first one's
+
+    def test_after_maybe_billed_it_has_a_connection_of_its_own(self) -> None:
+        self.post("p1")
+        for error in (Again("busy", status=503), MaybeBilled("reset"), Again("busy", status=503)):
+            self.fail(error)
+            self.pass_time(4.1)
+        self.assertEqual(self.model.fresh, [False, False, True, True])
 
     def test_a_200_keeps_its_unit(self) -> None:
         self.post("p1")

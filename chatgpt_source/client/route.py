@@ -9,8 +9,10 @@ from twisted.web.iweb import IAgent, IBodyProducer, IPolicyForHTTPS, IResponse
 from zope.interface import implementer
 
 from chatgpt_source import __version__
-from chatgpt_source.client.connect import CONNECT_TIMEOUT, Endpoints, Guarded
+from chatgpt_source.client.connect import CONNECT_TIMEOUT, Endpoints
+from chatgpt_source.client.guard import Guarded
 from chatgpt_source.client.tunnel import ProxyEndpoint
+from chatgpt_source.client.turns import Turns
 from chatgpt_source.client.unpack import unpacked
 from chatgpt_source.proxy import Proxies, Proxy
 
@@ -26,16 +28,23 @@ class Router:
         policy: Which certificates are trusted.
         pool: Keeps the connections.
         proxies: Those to go through.
+        turns: When what connections bring is read.
     """
 
     def __init__(
-        self, reactor: Any, policy: IPolicyForHTTPS, pool: HTTPConnectionPool, proxies: Proxies
+        self,
+        reactor: Any,
+        policy: IPolicyForHTTPS,
+        pool: HTTPConnectionPool,
+        proxies: Proxies,
+        turns: Turns,
     ) -> None:
         self._reactor = reactor
         self._pool = pool
         self._proxies = proxies
+        self._turns = turns
         self._direct: Any = Agent.usingEndpointFactory(
-            reactor, Endpoints(reactor, policy, proxies), pool
+            reactor, Endpoints(reactor, policy, proxies, turns), pool
         )
         self._proxied: dict[tuple[bytes, int], Any] = {}
 
@@ -71,7 +80,7 @@ class Router:
         are the proxy's alone, each request has.
         """
         if peer not in self._proxied:
-            endpoint = Guarded(ProxyEndpoint(self._reactor, proxy, CONNECT_TIMEOUT))
+            endpoint = Guarded(ProxyEndpoint(self._reactor, proxy, CONNECT_TIMEOUT), self._turns)
             pool = self._pool if proxy.authorization is None else None
             self._proxied[peer] = ProxyAgent(endpoint, self._reactor, pool)
         return self._proxied[peer]

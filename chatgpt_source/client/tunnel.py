@@ -131,9 +131,11 @@ class _Entrance(Protocol):
         if self._inner is not None:
             self._inner.dataReceived(data)
             return
+        seen = max(0, len(self._received) - 3)  # what is before that was searched already
         self._count += len(data)
         self._received += data
-        while not self.opened.called and (end := self._END.search(self._received)):
+        while not self.opened.called and (end := self._END.search(self._received, seen)):
+            seen = 0
             match = self._STATUS.match(self._received)
             status = int(match[1]) if match else None
             del self._received[: end.end()]

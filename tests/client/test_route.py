@@ -3,7 +3,7 @@
 from twisted.internet import reactor
 
 from chatgpt_source.client import FixedURL, NoReply, NotSent
-from chatgpt_source.client.connect import MOST_HEAD
+from chatgpt_source.client.guard import MOST_HEAD
 from chatgpt_source.proxy import Proxies, Proxy
 from tests.certificates import issue
 from tests.client.test_client import OK, ClientCase, Peer

@@ -10,7 +10,7 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.client import FixedURL, NoReply, NotSent
-from chatgpt_source.client.connect import MOST_HEAD
+from chatgpt_source.client.guard import MOST_HEAD
 from chatgpt_source.client.tunnel import MOST_ANSWER, ProxyFailed, Tunnel
 from chatgpt_source.proxy import Proxies, Proxy
 from tests.certificates import Issued, issue

@@ -7,7 +7,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.client import ResponseFailed
 
-from chatgpt_source.client.connect import TooLongHead
+from chatgpt_source.client.guard import TooLongHead
 from chatgpt_source.client.tunnel import ProxyFailed
 from chatgpt_source.client.words import describe
 

@@ -56,6 +56,16 @@ FILE_LIMITS = """
 import resource
 resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
 """
+SLOW_NAME = """
+import socket, time
+_find = socket.getaddrinfo
+def _find_slowly(name, *arguments, **options):
+    if name != {name!r}:
+        return _find(name, *arguments, **options)
+    time.sleep({seconds})
+    raise socket.gaierror(socket.EAI_AGAIN, "no name server answered")
+socket.getaddrinfo = _find_slowly
+"""
 ACTIVATED = """
 import os
 os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1", LISTEN_FDNAMES="prompts")
@@ -293,6 +303,7 @@ class Daemon:
         files: The soft and hard limit of open files it is started with.
         inherits: A socket it is passed as systemd does.
         stdout: What it has as standard output instead of our ear.
+        slow_name: A name that can't be resolved, and the seconds until that is found out.
         environ: What its environment has besides.
     """
 
@@ -305,6 +316,7 @@ class Daemon:
         files: tuple[int, int] | None = None,
         inherits: socket.socket | None = None,
         stdout: int | None = None,
+        slow_name: tuple[str, float] | None = None,
         **environ: str,
     ) -> None:
         self.dir = Path(case.mktemp()).absolute()
@@ -322,6 +334,8 @@ class Daemon:
         if files:
             self._prelude += FILE_LIMITS.format(soft=files[0], hard=files[1])
         self._files = {0: "w", 1: "r" if stdout is None else stdout, 2: "r"}
+        if slow_name:
+            self._prelude += SLOW_NAME.format(name=slow_name[0], seconds=slow_name[1])
         if inherits:
             self._prelude += ACTIVATED
             self._files[3] = inherits.fileno()

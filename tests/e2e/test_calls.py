@@ -48,7 +48,6 @@ class ModelTests(CallCase):
         again = {
             **{str(n): [api_error(n)] for n in (408, 409, 500, 502, 503, 504, 529)},
             "twice": [api_error(500), api_error(502)],
-            "reset": [Reply(fault=Fault.RESET)],
             "hang": [Reply(fault=Fault.HANG)],
             "endless": [completion("x", fault=Fault.ENDLESS)],
             "overrun": [completion("x", fault=Fault.OVERRUN)],
@@ -112,6 +111,28 @@ class ModelTests(CallCase):
         left = 100 - (len(plan) - len(rejected)) - 1
         self.assertIn(f"r={left};", (await daemon.post("plain")).header("ratelimit"))
         self.assert_fair()
+
+    async def test_reset(self):
+        """It may be billed, on a new connection: each further try has one of its own."""
+        self.openai.lingers = 0
+        self.plan(self.openai, prompt_of, {"text": [Reply(fault=Fault.RESET)] * 2})
+        daemon = self.daemon()
+        await daemon.start()
+        record = await daemon.reaches(await daemon.accepted("text"), "delivered")
+        asks = self.asks_of("text")
+        self.assertEqual((record["asks"], len(asks)), (3, 3))
+        self.assertGreaterEqual(self.gap(asks), FIRST_BACKOFF)
+        self.assertEqual([ask.header("connection") for ask in asks], [None, "close", "close"])
+
+    async def test_reset_on_a_kept_connection(self):
+        """It is the connection's fault: it is asked again at once, on a new one."""
+        self.plan(self.openai, prompt_of, {"second": [Reply(fault=Fault.RESET)]})
+        daemon = self.daemon()
+        await daemon.start()
+        for text, calls in (("first", 1), ("second", 2)):
+            record = await daemon.reaches(await daemon.accepted(text), "delivered")
+            self.assertEqual((record["asks"], len(self.asks_of(text))), (1, calls))
+        self.assertLess(self.gap(self.asks_of("second")), FIRST_BACKOFF)
 
     async def test_unreachable_is_tried_for_as_long_as_it_takes(self):
         clock = self.clock(NOW)
@@ -309,11 +330,27 @@ class ModelTests(CallCase):
 
 
 class TargetTests(CallCase):
+    async def test_reset(self):
+        self.target.lingers = 0
+        self.target.queue(*[Reply(fault=Fault.RESET)] * 2)
+        daemon = self.daemon()
+        await daemon.start()
+        record = await daemon.reaches(await daemon.accepted("text"), "delivered")
+        self.assertEqual((record["deliveries"], len(self.target.requests)), (3, 3))
+        self.assertGreaterEqual(self.gap(self.target.requests), FIRST_BACKOFF)
+
+    async def test_reset_on_a_kept_connection(self):
+        daemon = self.daemon()
+        await daemon.start()
+        await daemon.reaches(await daemon.accepted("first"), "delivered")
+        self.target.queue(Reply(fault=Fault.RESET))
+        record = await daemon.reaches(await daemon.accepted("second"), "delivered")
+        self.assertEqual((record["deliveries"], len(self.target.requests)), (1, 3))
+
     async def test_classes(self):
         elsewhere = {"Location": f"{self.target.origin}/elsewhere"}
         again = {str(n): [Reply(n)] for n in (404, 408, 409, 429, 500, 502, 503)}
         again["twice"] = [Reply(500), Reply(503)]
-        again["reset"] = [Reply(fault=Fault.RESET)]
         again["told when"] = [Reply(503, headers={"Retry-After": "1"})]
         failed = {str(n): [Reply(n, headers=elsewhere)] for n in (301, 302, 303, 307, 308)}
         failed |= {str(n): [Reply(n)] for n in (304, 400, 402, 405, 413, 415, 422)}

@@ -104,6 +104,7 @@ class ScriptedServer:
         complaints: What was wrong with the requests that were not what such a server expects.
         script: What is answered where the queue is empty.
         tls: What it needs to speak TLS, if it shall; told before it starts.
+        lingers: Seconds after which it closes a connection on which it has answered; None: never.
     """
 
     def __init__(self, reactor: Any) -> None:
@@ -117,6 +118,7 @@ class ScriptedServer:
         self._answering: set[Deferred[None]] = set()
         self.port = 0
         self.tls: CertificateOptions | None = None
+        self.lingers: float | None = None
 
     @property
     def origin(self) -> str:
@@ -184,6 +186,8 @@ class ScriptedServer:
             # A test that waits for an answer shall see why there was none.
             self.complaints.append(result.getTraceback())
             connection.reset()
+        elif self.lingers is not None:
+            self._reactor.callLater(self.lingers, connection.close)
 
     async def _answer(self, request: Request, connection: "_Connection") -> None:
         body = request.content.read()
@@ -265,6 +269,10 @@ class _Connection(ProtocolWrapper):
     def connectionLost(self, reason: Failure) -> None:
         self.connected = False
         super().connectionLost(reason)
+
+    def close(self) -> None:
+        if self.connected:
+            self.transport.loseConnection()
 
     def reset(self) -> None:
         if self.connected:

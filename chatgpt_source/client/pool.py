@@ -1,0 +1,96 @@
+"""Which connection a request goes out on: one that was kept, or a new one."""
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
+from twisted.python.failure import Failure
+from twisted.web.client import (
+    HTTPConnectionPool,
+    RequestTransmissionFailed,
+    ResponseNeverReceived,
+)
+
+AT_ONCE = 1.0
+"""Seconds from a request to its connection's end within which that is the connection's fault."""
+
+
+class LivePool(HTTPConnectionPool):
+    """A pool that hands out the connection used last, of those that its peer has not closed.
+
+    Twisted learns that a peer closed one when it next reads; a request that is written before is
+    lost, and looks as if it might have been answered. What a look at the connection can't show,
+    as its end is still on its way, `_Kept` mends.
+    """
+
+    def getConnection(self, key: Any, endpoint: IStreamClientEndpoint) -> Deferred[Any]:
+        """A live connection, kept or new."""
+        kept = self._connections.get(key)
+        while kept:
+            connection = kept.pop()
+            self._timeouts.pop(connection).cancel()
+            if connection.state == "QUIESCENT" and _is_quiet(connection):
+                return succeed(
+                    _Kept(connection, lambda: self._newConnection(key, endpoint), self._reactor)
+                )
+            connection.transport.loseConnection()
+        return self._newConnection(key, endpoint)
+
+    def _putConnection(self, key: Any, connection: Any) -> None:
+        if connection.guard.closes:
+            connection.transport.loseConnection()
+        else:
+            super()._putConnection(key, connection)
+
+
+class _Kept:
+    """A kept connection for one request, which goes out again on a new one if this one is dying.
+
+    Args:
+        connection: The connection.
+        renew: Makes a new one.
+        clock: Tells whether it ended at once.
+    """
+
+    def __init__(
+        self, connection: Any, renew: Callable[[], Deferred[Any]], clock: IReactorTime
+    ) -> None:
+        self._connection = connection
+        self._renew = renew
+        self._clock = clock
+
+    def request(self, request: Any) -> Deferred[Any]:
+        """Send a request."""
+        sent = self._clock.seconds()
+
+        def failed(failure: Failure) -> Any:
+            at_once = self._clock.seconds() - sent < AT_ONCE or request.bodyProducer is None
+            if not (at_once and _died_unanswered(failure.value)):
+                return failure
+            return self._renew().addCallback(lambda connection: connection.request(request))
+
+        response: Deferred[Any] = self._connection.request(request)
+        return response.addErrback(failed)
+
+
+def _died_unanswered(error: BaseException | None) -> bool:
+    """Whether a connection ended, by its peer, before one byte of an answer came."""
+    if not isinstance(error, (RequestTransmissionFailed, ResponseNeverReceived)):
+        return False
+    reasons = getattr(error, "reasons", [])
+    return not any(reason.check(CancelledError) for reason in reasons)
+
+
+def _is_quiet(connection: Any) -> bool:
+    """Whether nothing has come on an idle connection: not its end, nor bytes nobody asked for."""
+    transport = connection.transport
+    try:
+        handle = getattr(transport, "transport", transport).getHandle()  # under TLS, if any
+        handle.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return True
+    except (OSError, AttributeError):
+        return False
+    return False

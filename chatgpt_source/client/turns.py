@@ -1,0 +1,70 @@
+"""Shares the reactor's time among connections, so that no peer's answers hold up everybody else."""
+
+from collections import deque
+from collections.abc import Callable
+from time import perf_counter
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+SLOW = 0.001
+"""Seconds of work in one step from which on turns are counted."""
+TURN = 0.005
+"""Seconds of work that all connections together may take of a turn, but for its last step."""
+
+
+class Turns:
+    """Does steps at once while they are quick; else some in each turn of the reactor.
+
+    A step that takes `SLOW` starts the counting, and a turn without much work ends it: peers whose
+    answers are read quickly cost nothing but looking at a clock.
+
+    Args:
+        clock: Runs what is put off, in a later turn.
+        measure: A monotonic clock, in seconds.
+    """
+
+    def __init__(self, clock: IReactorTime, measure: Callable[[], float] = perf_counter) -> None:
+        self._clock = clock
+        self.measure = measure
+        self._put_off: deque[Callable[[], object]] = deque()
+        self._spent = 0.0
+        self._next: IDelayedCall | None = None
+
+    @property
+    def free(self) -> bool:
+        """Whether a step may be done in this turn."""
+        return self._next is None or (not self._put_off and self._spent < TURN)
+
+    def do(self, step: Callable[[], object]) -> None:
+        """Do a step in this turn."""
+        started = self.measure()
+        try:
+            step()
+        finally:
+            took = self.measure() - started
+            if self._next is not None:
+                self._spent += took
+            elif took >= SLOW:
+                self._spent = took
+                self._count()
+
+    def put_off(self, step: Callable[[], object]) -> None:
+        """Do a step in a later turn, after those that were put off before."""
+        self._put_off.append(step)
+        if self._next is None:
+            self._count()
+
+    def _count(self) -> None:
+        self._next = self._clock.callLater(0, self._turn)
+
+    def _turn(self) -> None:
+        busy = self._spent >= SLOW
+        self._spent = 0.0
+        self._count()
+        try:
+            while self._put_off and self._spent < TURN:
+                self.do(self._put_off.popleft())
+        finally:
+            if not (busy or self._put_off or self._spent >= SLOW) and self._next is not None:
+                self._next.cancel()
+                self._next = None
