@@ -178,5 +178,7 @@ class Loop(Generic[Work]):
             self.launch(work, self._gate.start(started))
         if next_due is not None and next_due > now:
             return next_due - now
+        if claimed and next_due is not None and self._gate.room(started) > 0:
+            return 0.0  # the journal gives long prompts a few at a time
         wait = self._gate.opens_at - started
         return wait if wait > 0 else LOOK  # else a call that ends makes room, and wakes

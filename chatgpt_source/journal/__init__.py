@@ -202,7 +202,10 @@ class Journal(Protocol):
         """
 
     def claim_asks(self, now: float, most: int) -> Deferred[AskClaims]:
-        """Take up to `most` accepted prompts that are due, longest due first, counting an ask."""
+        """Take up to `most` accepted prompts that are due, longest due first, counting an ask.
+
+        Fewer, but one at least, where their texts are long. So do the other claims.
+        """
 
     def claim_deliveries(
         self, now: float, most: int, *, untried_since: float | None

@@ -1,21 +1,22 @@
 """`chatgpt-source-journal`: see what is in a journal, take failed prompts up again, forget them.
 
 It works on the journal of a running or a stopped daemon: it takes no daemon's lock and writes in
-small transactions. A running daemon takes up what was redriven within 2 s.
+small transactions, with pauses in which the daemon writes. A running daemon takes up what was
+redriven within 2 s.
 """
 
 import argparse
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from attrs import frozen
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import react
+from twisted.internet.task import deferLater, react
 
 from chatgpt_source.journal import Journal, Record
 from chatgpt_source.journal.sqlite import SqliteJournal, open_beside
@@ -29,6 +30,13 @@ from chatgpt_source.prompt import (
 
 PAGE = 500
 """Records read at a time, so that a long journal needs little memory."""
+
+MOST_AT_ONCE = 50
+"""Prompts that are acted on in one transaction, while it is a quick one."""
+QUICK = 0.01
+"""Seconds that such a transaction may take; a slower one is followed by one of half as many."""
+PAUSE = 0.03
+"""Seconds between two of them at the least; a slow one is followed by four times what it took."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -69,13 +77,17 @@ class Operator:
 
     Attributes:
         journal: The journal.
+        clock: The time.
         out: Where to print.
         json: Whether to print JSON.
+        pause: Waits for some seconds.
     """
 
     journal: Journal
+    clock: IReactorTime
     out: TextIO
     json: bool
+    pause: Callable[[float], Awaitable[None]]
 
     async def do(self, options: argparse.Namespace) -> int:
         """Carry the call out; returns the exit status."""
@@ -90,8 +102,29 @@ class Operator:
         if options.all:
             ids = [record.id async for record in self._records(State.FAILED)]
         act = self._redrive if options.command == "redrive" else self._purge
-        done = [await act(prompt_id) for prompt_id in ids]
-        return 0 if all(done) else 1
+        return 0 if await self._each(ids, act) else 1
+
+    async def _each(
+        self, ids: Sequence[str], act: Callable[[str], Coroutine[Deferred[Any], Any, bool]]
+    ) -> bool:
+        """Act on prompts, a few in a transaction, and let a daemon write between; whether all did.
+
+        A daemon that wants to write waits for no more than one transaction, and finds the pause.
+        """
+        done, most = True, 1
+        while ids:
+            some, ids = ids[:most], ids[most:]
+            started = self.clock.seconds()
+            outcomes = gatherResults([Deferred.fromCoroutine(act(id_)) for id_ in some])
+            try:
+                done &= all(await outcomes)
+            except FirstError as error:
+                error.subFailure.raiseException()
+            took = self.clock.seconds() - started
+            most = min(2 * most, MOST_AT_ONCE) if took < QUICK else max(1, most // 2)
+            if ids:
+                await self.pause(max(PAUSE, 4 * took))
+        return done
 
     async def _records(self, state: State | None) -> AsyncIterator[Record]:
         after = 0
@@ -149,20 +182,19 @@ class Operator:
         self.out.write(json.dumps(line) + "\n" if self.json else f"{prompt_id}  {what}\n")
 
 
-def _at_once(run: Callable[[], None]) -> Deferred[None]:
-    """No thread of its own: there is nothing else to do meanwhile."""
-    run()
-    return succeed(None)
-
-
 async def _run(reactor: IReactorTime, options: argparse.Namespace) -> None:
     try:
         opened = open_beside(options.journal)
     except JournalError as error:
         raise SystemExit(str(error)) from None
-    journal = SqliteJournal(opened, reactor, _at_once)
+    # No thread of its own: there is nothing else to do meanwhile. What comes in one turn of the
+    # reactor goes into one transaction.
+    journal = SqliteJournal(opened, reactor, lambda run: deferLater(reactor, 0, run))
+    operator = Operator(
+        journal, reactor, sys.stdout, options.json, lambda delay: deferLater(reactor, delay)
+    )
     try:
-        status = await Operator(journal, sys.stdout, options.json).do(options)
+        status = await operator.do(options)
         sys.stdout.flush()
     except JournalUnavailable as error:
         raise SystemExit(f"journal {options.journal}: {error.reason}") from None

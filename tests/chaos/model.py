@@ -20,7 +20,7 @@ LIMIT = 5
 MAX_BACKLOG = 6
 CLAIMED = 1e18
 """The `due` of what is under way."""
-KEEP_DAYS = 8 * 86400
+KEPT_DAYS = 400
 LONGEST_WAIT = 3600
 UTC = ZoneInfo("UTC")
 
@@ -247,9 +247,8 @@ class Model:
         self._forget(id_)
         return True
 
-    def prune(self, before: float, now: float) -> None:
-        oldest = day_at(min(before, now - KEEP_DAYS), UTC).date
-        self.days = {day: used for day, used in self.days.items() if day >= oldest}
+    def prune(self, before: float) -> None:
+        self.days = dict(sorted(self.days.items())[-KEPT_DAYS:])
         for entry in list(self.entries.values()):
             if entry.ended is not None and entry.ended < before and entry.letter_due is None:
                 self._forget(entry.id)

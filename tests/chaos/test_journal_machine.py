@@ -29,6 +29,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.journal import Ask, Terms
 from chatgpt_source.journal.sqlite import OpenJournal, SqliteJournal, open_journal
+from chatgpt_source.journal.sqlite.texts import Part
 from chatgpt_source.prompt import Answer, JournalUnavailable, Prompt
 from chatgpt_source.quota import day_at
 from tests.chaos.model import CLAIMED, COLUMNS, LIMIT, MAX_BACKLOG, UTC, Model, Refused
@@ -126,8 +127,9 @@ def snapshot(path: Path) -> Any:
 def snapshot_of(db: Any) -> Any:
     names = ["id", "state", *COLUMNS, "event", "letter", "keys"]
     rows = db.execute(
-        f"SELECT id, state, {', '.join(COLUMNS)}, event, letter,"
-        " (SELECT count(*) FROM keys WHERE keys.seq = prompts.seq), prompt, source, type"
+        f"SELECT id, state, {', '.join(COLUMNS)}, {Part.EVENT.whole}, {Part.LETTER.whole},"
+        f" (SELECT count(*) FROM keys WHERE keys.seq = prompts.seq), {Part.PROMPT.whole},"
+        " source, type"
         " FROM prompts LEFT JOIN texts USING (seq) ORDER BY seq"
     ).fetchall()
     entries = []
@@ -389,7 +391,7 @@ class JournalMachine(RuleBasedStateMachine):
         self.clock.advance(seconds)
         if what == "prune":
             assert self.outcome_of(self.journal.prune(self.now - ago)) is None
-            self.after.prune(self.now - ago, self.now)
+            self.after.prune(self.now - ago)
             self.keep(self.after)
         elif what == "restart":
             self.close()

@@ -5,9 +5,9 @@ import sys
 from io import StringIO
 from typing import Any, cast
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
-from chatgpt_source.journal.command import Operator, parser
+from chatgpt_source.journal.command import PAUSE, Operator, parser
 from chatgpt_source.journal.sqlite import SqliteJournal, open_beside
 from chatgpt_source.prompt import JournalError
 from tests.journal.common import NOON, JournalTestCase, at_once, prompt
@@ -16,6 +16,8 @@ from tests.journal.common import NOON, JournalTestCase, at_once, prompt
 class CommandTests(JournalTestCase):
     def setUp(self) -> None:
         super().setUp()
+        self.pauses: list[float] = []
+        self.in_thread: Any = at_once
         self.journal.recover(3, "UTC")
         for name, give_back in (("p1", True), ("p2", True), ("p3", False)):
             self.accept(prompt(name, "a secret"))
@@ -25,11 +27,15 @@ class CommandTests(JournalTestCase):
             self.successResultOf(self.journal.failed(name, NOON, "the reason", give_back=give_back))
         self.accept(prompt("p4"))
 
+    def pause(self, seconds: float) -> Deferred[None]:
+        self.pauses.append(seconds)
+        return succeed(None)
+
     def run_command(self, *argv: str) -> tuple[int, str]:
         options = parser().parse_args(argv)
-        beside = SqliteJournal(open_beside(self.path), cast(Any, self.clock), at_once)
+        beside = SqliteJournal(open_beside(self.path), cast(Any, self.clock), self.in_thread)
         out = StringIO()
-        operator = Operator(beside, out, options.json)
+        operator = Operator(beside, cast(Any, self.clock), out, options.json, self.pause)
         status = self.successResultOf(Deferred.fromCoroutine(operator.do(options)))
         self.successResultOf(beside.close())
         self.assertNotIn("secret", out.getvalue())
@@ -98,6 +104,25 @@ class CommandTests(JournalTestCase):
         status, _ = self.run_command("purge", "--all")
         self.assertEqual((status, self.record("p2"), self.record("p3")), (0, None, None))
         self.assertIsNotNone(self.record("p4"))
+
+    def fail_many(self) -> None:
+        names = [f"q{n}" for n in range(120)]
+        self.accept(*map(prompt, names), limit=5000, max_backlog=5000)
+        for name in names:
+            self.successResultOf(self.journal.failed(name, NOON, "x", give_back=False))
+
+    def test_pauses_between_transactions_of_more_and_more(self) -> None:
+        self.fail_many()
+        _, text = self.run_command("purge", "--all")
+        self.assertEqual(len(text.splitlines()), 123)
+        self.assertEqual(self.pauses, [PAUSE] * 7)  # 1, 2, 4, 8, 16, 32, 50, and 10
+
+    def test_pauses_for_longer_where_they_are_slow(self) -> None:
+        self.fail_many()
+        self.in_thread = lambda run: at_once(run).addCallback(lambda _: self.clock.advance(0.02))
+        self.run_command("purge", "--all")
+        self.assertEqual(len(self.pauses), 122)
+        self.assertAlmostEqual(max(self.pauses), 0.08, places=3)
 
     def test_all_and_ids_do_not_go_together(self) -> None:
         for argv in (["redrive"], ["redrive", "p1", "--all"], ["purge"], []):

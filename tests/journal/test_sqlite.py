@@ -1,7 +1,7 @@
 """The SQLite journal, held to what `Journal` promises."""
 
-import random
 import sqlite3
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,25 +9,22 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from chatgpt_source.journal.sqlite import (
-    KEEP_DAYS,
-    WIPE_AFTER,
-    SqliteJournal,
     check_journal,
-    open_beside,
 )
-from chatgpt_source.journal.sqlite.operations import PRUNE_STEP
-from chatgpt_source.journal.sqlite.schema import APPLICATION_ID, VERSION
+from chatgpt_source.journal.sqlite.operations import MOST_CLAIMED
+from chatgpt_source.journal.sqlite.schema import VERSION
+from chatgpt_source.journal.sqlite.transact import PATIENCE, PATIENCE_LEFT
+from chatgpt_source.journal.sqlite.upkeep import KEPT_DAYS, PRUNE_STEP
 from chatgpt_source.prompt import (
     BacklogFull,
     JournalError,
     JournalUnavailable,
-    Prompt,
     QuotaUsedUp,
     State,
     Trace,
 )
 from chatgpt_source.quota import Day
-from tests.journal.common import ANSWER, DAY, NOON, JournalTestCase, Threads, at_once, prompt
+from tests.journal.common import DAY, NOON, JournalTestCase, Threads, prompt
 
 
 class AcceptTests(JournalTestCase):
@@ -93,6 +90,14 @@ class ClaimTests(JournalTestCase):
         self.assertEqual([ask.prompt.id for ask in self.asks().claimed], ["p4"])
         self.assertEqual(self.asks().claimed, [])
         self.assertIsNone(self.asks().next_due)
+
+    def test_long_texts_a_few_at_a_time(self) -> None:
+        self.accept(*(prompt(f"p{n}", "x" * (MOST_CLAIMED // 2)) for n in range(3)))
+        self.accept(prompt("p3", "x" * 2 * MOST_CLAIMED), prompt("p4"))
+        claims = [self.asks() for _ in range(4)]
+        told = [[ask.prompt.id for ask in each.claimed] for each in claims]
+        self.assertEqual(told, [["p0", "p1"], ["p2", "p3"], ["p4"], []])
+        self.assertEqual([each.next_due for each in claims], [NOON, NOON, None, None])
 
     def test_after_a_crash_in_the_old_order(self) -> None:
         self.accept(*(prompt(f"p{n}", accepted=NOON + n) for n in range(5)))
@@ -257,14 +262,21 @@ class PruneTests(JournalTestCase):
         left = self.opened.connection.execute("SELECT count(*) FROM prompts").fetchone()
         self.assertEqual(left, (0,))
 
-    def test_keeps_the_count_of_recent_days_whatever_keep_says(self) -> None:
+    def test_keeps_the_counts_of_the_latest_days_whatever_the_clock_says(self) -> None:
         self.accept(prompt())
-        self.clock.advance(KEEP_DAYS - 86400)
+        ahead = Day("2037-01-15", NOON, NOON * 2)
+        self.successResultOf(self.admit(prompt("p2"), day=ahead))
+        self.clock.advance(10 * 365 * 86400)
         self.successResultOf(self.journal.prune(self.clock.seconds()))
-        self.assertEqual(self.used(), 1)
-        self.clock.advance(2 * 86400)
-        self.successResultOf(self.journal.prune(self.clock.seconds()))
-        self.assertEqual(self.used(), 0)
+        self.assertEqual((self.used(), self.used(ahead.date)), (1, 1))
+
+    def test_forgets_the_counts_of_days_long_gone(self) -> None:
+        days = [str(date(2027, 1, 1) + timedelta(days=n)) for n in range(KEPT_DAYS + 2)]
+        for day in days:
+            admitted = self.admit(prompt(day), 1, day=Day(day, NOON, NOON * 2))
+            self.successResultOf(admitted)
+        self.successResultOf(self.journal.prune(NOON))
+        self.assertEqual([self.used(day) for day in days], [0, 0] + [1] * KEPT_DAYS)
 
 
 class GroupTests(JournalTestCase):
@@ -345,27 +357,61 @@ class GroupTests(JournalTestCase):
         self.assertIsNotNone(self.record("p1"))
 
 
-class BusyTests(GroupTests):
-    """Another process writes, and does not end."""
+class BusyTests(JournalTestCase):
+    """Another process writes."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.shut(self.opened)
+        self.threads = Threads()
+        self.journal = self.open(self.threads.defer)
+        self.waited = 0.0
+        self.journal._transactor.monotonic = lambda: self.waited
+        self.journal._transactor.sleep = self.wait
+        self.opened.connection.execute("PRAGMA busy_timeout = 0")
+        self.other = sqlite3.connect(self.path, isolation_level=None)
+        self.addCleanup(self.other.close)
+        self.other.execute("BEGIN IMMEDIATE")
+        self.ends_after = float("inf")
+
+    def wait(self, seconds: float) -> None:
+        self.waited += seconds
+        if self.waited >= self.ends_after:
+            self.ends_after = float("inf")
+            self.other.execute("COMMIT")
 
     def test_is_waited_for_once_however_many_ask(self) -> None:
-        first = self.start("p0")
-        others = [self.start(f"p{n}") for n in range(1, 6)]
+        accepted = [self.admit(prompt(f"p{n}")) for n in range(6)]
         self.threads.work()
-        self.successResultOf(first)
-        self.opened.connection.execute("PRAGMA busy_timeout = 1")
-        other = sqlite3.connect(self.path, isolation_level=None)
-        self.addCleanup(other.close)
-        other.execute("BEGIN IMMEDIATE")
-        before = self.statements.count("BEGIN IMMEDIATE")
         self.threads.work()
-        for each in others:
+        for each in accepted:
             self.failureResultOf(each, JournalUnavailable)
-        self.assertEqual(self.statements.count("BEGIN IMMEDIATE") - before, 1)
-        other.execute("ROLLBACK")
-        again = self.start("p9")
+        self.assertAlmostEqual(self.waited, PATIENCE + PATIENCE_LEFT, places=1)
+
+    def test_one_that_ends_soon_delays_only(self) -> None:
+        self.ends_after = 0.9 * PATIENCE
+        accepted = self.admit(prompt())
         self.threads.work()
-        self.successResultOf(again)
+        self.successResultOf(accepted)
+
+    def test_those_who_read_get_on_once_it_was_waited_for_in_vain(self) -> None:
+        first = self.admit(prompt("p1"))
+        self.threads.work()
+        self.failureResultOf(first, JournalUnavailable)
+        before = self.waited
+        second, read = self.admit(prompt("p2")), self.journal.tally(DAY.date)
+        self.threads.work()
+        self.threads.work()
+        self.failureResultOf(second, JournalUnavailable)
+        self.assertEqual(self.successResultOf(read).used, 0)
+        self.assertLess(self.waited - before, 2 * PATIENCE_LEFT)
+        self.other.execute("COMMIT")
+        third = self.admit(prompt("p3"))
+        self.threads.work()
+        self.successResultOf(third)
+
+
+EMPTY = ["BEGIN IMMEDIATE", "UPDATE probes SET count = count + 1", "COMMIT"]
 
 
 class Disk:
@@ -374,8 +420,11 @@ class Disk:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self.full = False
+        self.statements: list[str] = []
 
     def execute(self, sql: str, *args: Any) -> Any:
+        if not sql.startswith("PRAGMA"):
+            self.statements.append(sql)
         if self.full and sql == "COMMIT":
             raise sqlite3.OperationalError("database or disk is full")
         return self._connection.execute(sql, *args)
@@ -405,92 +454,30 @@ class FaultTests(JournalTestCase):
         self.assertIsNone(self.journal.fault)
         self.accept(prompt("p2"))
 
+    def test_a_failed_commit_is_written_over_before_it_is_told(self) -> None:
+        """Its frames may be whole in the log, and a crash would bring them to life."""
+        self.disk.full = True
+        seen: list[list[str]] = []
+        self.admit(prompt("p1")).addErrback(lambda _: seen.append(list(self.disk.statements)))
+        self.assertEqual(seen[0][-4:], [*EMPTY, "ROLLBACK"])
+
+    def test_nothing_else_is_written_before_that_is_done(self) -> None:
+        self.disk.full = True
+        self.failureResultOf(self.admit(prompt("p1")), JournalUnavailable)
+        self.disk.statements.clear()
+        self.failureResultOf(self.admit(prompt("p2")), JournalUnavailable)
+        self.assertEqual(self.disk.statements, [*EMPTY, "ROLLBACK"])
+        self.disk.full = False
+        self.disk.statements.clear()
+        self.accept(prompt("p3"))
+        self.assertEqual(self.disk.statements[:4], [*EMPTY, "BEGIN IMMEDIATE"])
+        self.disk.statements.clear()
+        self.accept(prompt("p4"))
+        self.assertNotIn(EMPTY[1], self.disk.statements)
+
     def test_a_refusal_is_no_fault(self) -> None:
         self.failureResultOf(self.admit(prompt(), 0, 1000), QuotaUsedUp)
         self.assertIsNone(self.journal.fault)
-
-
-class PrivacyTests(JournalTestCase):
-    SECRET = b"a marked secret"
-
-    def files(self) -> dict[str, bytes]:
-        found = self.path.parent.glob(self.path.name + "*")
-        return {file.name: file.read_bytes() for file in found}
-
-    def holding(self) -> list[str]:
-        return [name for name, content in self.files().items() if self.SECRET in content]
-
-    def deliver(self, text: str) -> None:
-        self.accept(prompt(text=text))
-        self.asks()
-        event = b"event: " + text.encode()
-        self.successResultOf(self.journal.answered("p1", ANSWER, event, NOON, claim=True))
-        self.successResultOf(self.journal.delivered("p1"))
-
-    def test_files_are_the_owners_alone(self) -> None:
-        self.accept(prompt())
-        modes = {
-            file.name: file.stat().st_mode & 0o777
-            for file in self.path.parent.glob(self.path.name + "*")
-        }
-        self.assertEqual(len(modes), 4)  # the file, -wal, -shm and .lock
-        self.assertEqual(set(modes.values()), {0o600})
-
-    def test_a_looser_file_is_tightened(self) -> None:
-        self.shut(self.opened)
-        self.path.chmod(0o644)
-        self.journal = self.open()
-        self.test_files_are_the_owners_alone()
-
-    def test_wiped_from_all_files_soon_after_delivery(self) -> None:
-        for size in (1, 300):
-            with self.subTest(size=size):
-                self.deliver(self.SECRET.decode() * size)
-                self.assertNotEqual(self.holding(), [])
-                self.clock.advance(WIPE_AFTER)
-                self.assertEqual(self.holding(), [])
-                self.opened.connection.execute("DELETE FROM prompts")
-
-    def test_no_copy_stays_in_the_gaps_of_pages(self) -> None:
-        """SQLite leaves some when it moves rows; found by chance, with this seed."""
-        chance, waiting, texts = random.Random(15), [], {}
-        keep = chance.choice([8, 16, 40, 100, 300])
-        for n in range(1500):
-            name = str(n)
-            texts[name] = f"MARK-{n}-{chance.getrandbits(64):x}"
-            text = f"{texts[name]} " + "and so on " * chance.choice([0, 1, 10, 2000])
-            self.accept(prompt(name, text), limit=2000, max_backlog=2000)
-            waiting.append(name)
-            while len(waiting) > keep:
-                done = waiting.pop(chance.randrange(len(waiting)))
-                event = b"ev " * 80 + texts[done].encode()
-                self.successResultOf(self.journal.answered(done, ANSWER, event, NOON, claim=True))
-                if chance.random() >= 0.06:
-                    self.successResultOf(self.journal.delivered(done))
-                    del texts[done]
-                    texts[f"delivered {done}"] = event[240:].decode()
-        self.successResultOf(self.journal.close())
-        content = b"".join(self.files().values())
-        delivered = [mark for name, mark in texts.items() if name.startswith("delivered")]
-        self.assertGreater(len(delivered), 1000)
-        self.assertEqual([mark for mark in delivered if mark.encode() in content], [])
-
-    def test_wiped_at_close(self) -> None:
-        self.deliver(self.SECRET.decode())
-        self.successResultOf(self.journal.close())
-        self.assertEqual(self.holding(), [])
-        self.assertEqual(self.clock.getDelayedCalls(), [])
-
-    def test_a_reader_in_the_way_only_delays_it(self) -> None:
-        self.deliver(self.SECRET.decode())
-        self.opened.connection.execute("PRAGMA busy_timeout = 1")
-        reader = sqlite3.connect(self.path)
-        reader.execute("BEGIN")
-        reader.execute("SELECT count(*) FROM prompts").fetchone()
-        self.clock.advance(WIPE_AFTER)
-        reader.close()
-        self.clock.advance(WIPE_AFTER)
-        self.assertEqual(self.holding(), [])
 
 
 class FileTests(JournalTestCase):
@@ -648,82 +635,6 @@ class HeldTests(JournalTestCase):
             (letter,) = self.successResultOf(self.journal.claim_letters(NOON, 9)).claimed
             self.assertEqual(letter.held, expected)
             self.successResultOf(self.journal.letter_ended("p1", NOON, NOON, held=2.0))
-
-
-class UpgradeTests(JournalTestCase):
-    """A journal of an earlier version is made one of this, with all that is in it."""
-
-    def make_version_1(self) -> None:
-        self.shut(self.opened)
-        self.path.unlink()
-        script = Path(__file__).with_name("version_1.sql").read_text()
-        old = sqlite3.connect(self.path)
-        old.executescript(script)
-        old.execute("INSERT INTO secret VALUES (1, ?)", (bytes(32),))
-        for seq, state in enumerate(("accepted", "answered", "failed"), 1):
-            old.execute(
-                "INSERT INTO prompts (seq, id, state, due, day, accepted, answered, since, answer)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (seq, state, state, NOON, DAY.date, NOON, NOON, NOON, '{"request_id": "req-1"}'),
-            )
-            old.execute(
-                "INSERT INTO texts VALUES (?, 'text', 'source', 'type', ?, NULL)", (seq, b"event")
-            )
-        old.execute("INSERT INTO days VALUES (?, 7)", (DAY.date,))
-        old.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        old.execute("PRAGMA user_version = 1")
-        old.commit()
-        old.close()
-
-    def test_what_was_in_it_goes_on(self) -> None:
-        self.make_version_1()
-        self.journal = self.open()
-        (version,) = self.opened.connection.execute("PRAGMA user_version").fetchone()
-        self.assertEqual(version, VERSION)
-        (ask,) = self.asks().claimed
-        self.assertEqual(ask.prompt, Prompt("accepted", "text", "source", "type", NOON))
-        (delivery,) = self.deliveries().claimed
-        self.assertEqual((delivery.id, delivery.event), ("answered", b"event"))
-        self.assertEqual((delivery.trace, delivery.request_id), (None, "req-1"))
-        self.assertEqual(self.used(), 7)
-        self.accept(prompt("new"))
-        self.successResultOf(self.journal.delivered("answered"))
-        self.clock.advance(60)  # the wipe writes the texts anew
-        self.assertEqual(self.asks().claimed[0].prompt.id, "new")
-
-    def test_the_tables_are_those_of_a_new_one(self) -> None:
-        new = self.columns()
-        self.make_version_1()
-        self.journal = self.open()
-        self.assertEqual(self.columns(), new)
-
-    def test_the_indexes_are_those_of_a_new_one(self) -> None:
-        query = "SELECT name, sql FROM sqlite_master WHERE type = 'index' ORDER BY name"
-        new = self.opened.connection.execute(query).fetchall()
-        self.make_version_1()
-        self.journal = self.open()
-        self.assertEqual(self.opened.connection.execute(query).fetchall(), new)
-
-    def columns(self) -> dict[str, list[tuple[str, str]]]:
-        db = self.opened.connection
-        tables = [
-            name
-            for (name,) in db.execute(
-                "SELECT name FROM sqlite_master WHERE sql LIKE 'CREATE TABLE%'"
-            )
-        ]
-        return {
-            table: [row[1:3] for row in db.execute(f"PRAGMA table_info({table})")]
-            for table in tables
-        }
-
-    def test_an_operator_may_look_into_an_old_one(self) -> None:
-        self.make_version_1()
-        beside = SqliteJournal(open_beside(self.path), self.clock, at_once)
-        records = self.successResultOf(beside.records(None, 0, 10))
-        self.assertEqual([each.id for each in records], ["accepted", "answered", "failed"])
-        self.successResultOf(beside.redrive("failed"))
-        self.successResultOf(beside.close())
 
 
 class TraceTests(JournalTestCase):

@@ -1,7 +1,7 @@
 """The journal in one SQLite file: WAL, `synchronous=FULL`, one connection on one thread.
 
 `operations` says what is done to the tables, `transact` how a group of operations commits, `file`
-how the file is opened; here they are put together as a `Journal`.
+how the file is opened, `sweep` when it is wiped; here they are put together as a `Journal`.
 """
 
 import sqlite3
@@ -10,20 +10,23 @@ from contextlib import suppress
 from typing import TypeVar
 
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from chatgpt_source.clock import wall
 from chatgpt_source.journal import Admitted, AskClaims, DeliveryClaims, End, Record, Tally, Terms
 from chatgpt_source.journal.group import GroupCommit
 from chatgpt_source.journal.sqlite import operations as do
+from chatgpt_source.journal.sqlite import records, upkeep, wipe
 from chatgpt_source.journal.sqlite.file import (
+    BUSY,
     OpenJournal,
     check_journal,
     open_beside,
     open_journal,
 )
-from chatgpt_source.journal.sqlite.transact import RETRY_AFTER, transact
+from chatgpt_source.journal.sqlite.sweep import WIPE_RETRY, Sweep
+from chatgpt_source.journal.sqlite.transact import PATIENCE, RETRY_AFTER, Transactor
 from chatgpt_source.log import get_logger
 from chatgpt_source.prompt import Answer, JournalError, JournalUnavailable, Prompt, State
 
@@ -34,11 +37,10 @@ log = get_logger(__name__)
 Result = TypeVar("Result")
 InThread = Callable[[Callable[[], None]], Deferred[None]]
 
-WIPE_AFTER = 30.0
-"""Seconds from a delivery until its texts are gone from the write-ahead log too."""
-WIPE_RETRY = 5.0
-KEEP_DAYS = 8 * 86400.0
-"""Seconds the count of a day is kept at the least, whatever `keep` says."""
+PATIENCE_BESIDE = 10.0
+"""Seconds that an operator's command waits for a busy daemon."""
+STATEMENT_PATIENCE_MS = 5
+"""SQLite's own waiting, in ms; `Transactor` waits for longer."""
 
 
 class SqliteJournal:
@@ -54,10 +56,12 @@ class SqliteJournal:
         self._opened = opened
         self._clock = clock
         self._in_thread = in_thread
+        opened.connection.execute(f"PRAGMA busy_timeout = {STATEMENT_PATIENCE_MS}")
+        self._transactor = Transactor(PATIENCE if self._is_daemons else PATIENCE_BESIDE)
         self._group: GroupCommit[sqlite3.Connection] = GroupCommit(
-            in_thread, lambda group: transact(opened.connection, group)
+            in_thread, lambda group: self._transactor.run(opened.connection, group)
         )
-        self._wipe_call: IDelayedCall | None = None
+        self._sweep = Sweep(clock, self._read, self._write)
         self._closing = False
         self.fault: str | None = None
 
@@ -65,6 +69,10 @@ class SqliteJournal:
     def location(self) -> str:
         """The file's path."""
         return str(self._opened.path)
+
+    @property
+    def _is_daemons(self) -> bool:
+        return self._opened.lock is not None
 
     def recover(self, everyday_limit: int, timezone: str) -> Collection[State]:
         """Begin a daemon's time: make what a crash left claimed due, note its terms, wipe soon.
@@ -77,14 +85,17 @@ class SqliteJournal:
         """
         db = self._opened.connection
         try:
-            db.execute("BEGIN IMMEDIATE")
+            self._transactor.begin(db)
             do.recover(db, self._clock.seconds())
-            do.keep_terms(db, everyday_limit, timezone)
+            upkeep.keep_terms(db, everyday_limit, timezone)
             failing = do.failing(db)
+            unsettled = wipe.unsettled(db)
             db.execute("COMMIT")
         except sqlite3.Error as error:
             raise JournalError(f"journal {self.location} can't be written: {error}") from error
-        self._wipe_later(WIPE_RETRY)
+        self._sweep.wipe_later(WIPE_RETRY)
+        if unsettled:
+            self._sweep.settle_later()
         return failing
 
     # What the rooms ask for; each method's meaning is `Journal`'s.
@@ -153,24 +164,24 @@ class SqliteJournal:
         return self._write(lambda db: do.letter_ended(db, prompt_id, since, until, held))
 
     def record(self, prompt_id: str) -> Deferred[Record | None]:
-        return self._read(lambda db: do.record(db, prompt_id))
+        return self._read(lambda db: records.record(db, prompt_id))
 
     def records(self, state: State | None, after: int, most: int) -> Deferred[Sequence[Record]]:
-        return self._read(lambda db: do.records(db, state, after, most))
+        return self._read(lambda db: records.records(db, state, after, most))
 
     def latest(
         self, state: State | None, before: int | None, most: int
     ) -> Deferred[Sequence[Record]]:
-        return self._read(lambda db: do.latest(db, state, before, most))
+        return self._read(lambda db: records.latest(db, state, before, most))
 
     def oldest(self) -> Deferred[float | None]:
-        return self._read(do.oldest)
+        return self._read(records.oldest)
 
     def ends(self, since: float, most: int) -> Deferred[Sequence[End]]:
-        return self._read(lambda db: do.ends(db, since, most))
+        return self._read(lambda db: records.ends(db, since, most))
 
     def tally(self, day: str) -> Deferred[Tally]:
-        return self._read(lambda db: do.tally(db, day))
+        return self._read(lambda db: records.tally(db, day))
 
     def redrive(self, prompt_id: str) -> Deferred[State]:
         date = wall(self._clock)
@@ -183,26 +194,21 @@ class SqliteJournal:
         return Deferred.fromCoroutine(self._prune(before))
 
     async def _prune(self, before: float) -> None:
-        days = min(before, self._clock.seconds() - KEEP_DAYS)
-        await self._write(lambda db: do.prune_days(db, days))
-        while pruned := await self._write(lambda db: do.prune(db, before)):
-            self._wipe_later(WIPE_AFTER)
-            if pruned < do.PRUNE_STEP:
-                break
+        await self._write(upkeep.prune_days)
+        while await self._write(lambda db: upkeep.prune(db, before)):
+            self._sweep.wipe_later()
 
     def probe(self) -> Deferred[None]:
-        return self._write(do.probe)
+        return self._write(upkeep.probe)
 
     def close(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._close())
 
     async def _close(self) -> None:
         self._closing = True
-        forgot = self._wipe_call is not None and self._wipe_call.active()
-        if self._wipe_call is not None and forgot:
-            self._wipe_call.cancel()
+        forgot = self._sweep.stop()
         await self._group.when_idle()
-        if forgot or self._opened.lock is not None:  # an operator who only looked wipes nothing
+        if forgot or self._is_daemons:  # an operator who only looked wipes nothing
             await self._in_thread(self._wipe_at_last)
         self._opened.close()
 
@@ -219,6 +225,8 @@ class SqliteJournal:
         return self._group.submit(run, writes=False)
 
     def _well(self, result: Result) -> Result:
+        if self._is_daemons and self._transactor.disturbed():
+            self._sweep.wipe_later()  # another process may have forgotten something, and left it
         if self.fault is not None:
             log.info("journal {path} can be written again", path=self.location)
             self.fault = None
@@ -237,20 +245,11 @@ class SqliteJournal:
         return failure
 
     def _wiping(self, result: Result) -> Result:
-        self._wipe_later(WIPE_AFTER)
+        self._sweep.wipe_later()
         return result
-
-    def _wipe_later(self, delay: float) -> None:
-        if not self._closing and (self._wipe_call is None or not self._wipe_call.active()):
-            self._wipe_call = self._clock.callLater(delay, self._wipe)
-
-    def _wipe(self) -> None:
-        self._read(do.wipe).addCallbacks(
-            lambda done: None if done else self._wipe_later(WIPE_RETRY),
-            lambda _: self._wipe_later(WIPE_RETRY),
-        )
 
     def _wipe_at_last(self) -> None:
         db = self._opened.connection
         with suppress(sqlite3.Error):  # a full disk, say: the next start wipes
-            do.wipe(db)
+            db.execute(f"PRAGMA busy_timeout = {BUSY * 1000:.0f}")
+            wipe.wipe(db)

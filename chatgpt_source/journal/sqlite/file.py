@@ -110,7 +110,6 @@ def _connect(path: Path, *, make: bool = True) -> sqlite3.Connection:
             "synchronous = FULL",
             "secure_delete = ON",
             "temp_store = MEMORY",
-            "foreign_keys = ON",
         ):
             connection.execute(f"PRAGMA {pragma}")
         if make:
@@ -119,6 +118,7 @@ def _connect(path: Path, *, make: bool = True) -> sqlite3.Connection:
             _upgrade(connection)
             connection.execute("UPDATE probes SET count = count + 1")  # proves it can be written
             connection.execute("COMMIT")
+        connection.execute("PRAGMA foreign_keys = ON")  # an upgrade may replace a table
     except BaseException:
         connection.close()
         raise

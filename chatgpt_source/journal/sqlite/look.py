@@ -10,7 +10,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from chatgpt_source.journal.sqlite import operations as do
+from chatgpt_source.journal.sqlite import records
 from chatgpt_source.journal.sqlite.file import in_words, require_ours
 from chatgpt_source.journal.sqlite.schema import APPLICATION_ID, VERSION
 from chatgpt_source.prompt import JournalError, State
@@ -103,13 +103,13 @@ def _seen(db: sqlite3.Connection, path: Path, day: str, now: float, *, in_use: b
         raise JournalError(
             f"journal {path} is damaged: restore it from a backup, or set `journal` to another path"
         )
-    tally = do.tally(db, day)
+    tally = records.tally(db, day)
     return Seen(
         path,
         in_use,
         schema=db.execute("PRAGMA user_version").fetchone()[0],
         prompts=tally.prompts,
-        to_ask=do.due(db, State.ACCEPTED, now),
-        to_deliver=do.due(db, State.ANSWERED, now),
+        to_ask=records.due(db, State.ACCEPTED, now),
+        to_deliver=records.due(db, State.ANSWERED, now),
         used=tally.used,
     )

@@ -1,8 +1,9 @@
 """The SQLite journal's tables.
 
 `prompts` holds what is known of each prompt, `texts` what somebody wrote: the latter is deleted on
-delivery, so that no index and no small update ever copies it about. Triggers keep `counts` exact,
-whoever writes, so that no admission has to count the backlog.
+delivery, so that no index and no small update ever copies it about. A long text is in `long_texts`,
+in pages that hold nothing else (see `texts`). Triggers keep `counts` exact, and take long texts
+along with their prompt, whoever writes.
 """
 
 VERSION = 3
@@ -32,7 +33,6 @@ CREATE TABLE prompts (
     deliveries INTEGER NOT NULL DEFAULT 0,
     maybe_billed INTEGER NOT NULL DEFAULT 0,
     held REAL,                            -- when the call it waits for first met a hold
-    answer TEXT,                          -- JSON: what the provider says of the call
     error TEXT,
     letter_due REAL,                      -- as `due`, for the dead letter
     letters INTEGER NOT NULL DEFAULT 0,
@@ -51,8 +51,22 @@ CREATE TABLE texts (
     event BLOB,
     letter BLOB,                          -- the dead letter, an event too
     traceparent TEXT,                     -- W3C Trace Context, if its request had one
-    tracestate TEXT
+    tracestate TEXT,
+    answer TEXT,                          -- JSON: what the provider says of the call
+    size INTEGER                          -- bytes in this row, at most; NULL: not known yet
 );
+CREATE INDEX unsized ON texts (seq) WHERE size IS NULL;
+
+CREATE TABLE long_texts (
+    id INTEGER PRIMARY KEY,               -- seq * 4 + the part
+    size INTEGER NOT NULL,                -- bytes of the text
+    pad BLOB NOT NULL,                    -- fills what SQLite keeps of the row beside other rows
+    text NOT NULL                         -- TEXT or BLOB, as in `texts`
+);
+CREATE TRIGGER letter_gone AFTER UPDATE OF letter ON texts
+WHEN OLD.letter = x'' AND NEW.letter IS NOT x'' BEGIN
+    DELETE FROM long_texts WHERE id = OLD.seq * 4 + 2;
+END;
 
 CREATE TABLE keys (                       -- idempotency keys; digests, keyed with the secret
     digest BLOB PRIMARY KEY,
@@ -82,6 +96,12 @@ END;
 CREATE TRIGGER count_gone AFTER DELETE ON prompts BEGIN
     UPDATE counts SET n = n - 1 WHERE state = OLD.state;
 END;
+CREATE TRIGGER texts_delivered AFTER UPDATE OF state ON prompts WHEN NEW.state = 'delivered' BEGIN
+    DELETE FROM long_texts WHERE id BETWEEN NEW.seq * 4 AND NEW.seq * 4 + 3;
+END;
+CREATE TRIGGER texts_gone AFTER DELETE ON prompts BEGIN
+    DELETE FROM long_texts WHERE id BETWEEN OLD.seq * 4 AND OLD.seq * 4 + 3;
+END;
 """
 
 UPGRADES = {
@@ -91,9 +111,69 @@ ALTER TABLE texts ADD COLUMN tracestate TEXT;
 CREATE INDEX failures ON prompts (seq) WHERE state = 'failed';
 """,
     2: """
-ALTER TABLE prompts ADD COLUMN billed INTEGER NOT NULL DEFAULT 0;
-UPDATE prompts SET billed = 1 WHERE maybe_billed > 0;
-UPDATE prompts SET held = NULL WHERE held IS NOT NULL AND state <> 'accepted';
+ALTER TABLE texts ADD COLUMN answer TEXT;
+ALTER TABLE texts ADD COLUMN size INTEGER;
+CREATE INDEX unsized ON texts (seq) WHERE size IS NULL;
+UPDATE texts SET answer = (SELECT answer FROM prompts WHERE prompts.seq = texts.seq)
+WHERE seq IN (SELECT seq FROM prompts WHERE answer IS NOT NULL);
+
+CREATE TABLE long_texts (
+    id INTEGER PRIMARY KEY,
+    size INTEGER NOT NULL,
+    pad BLOB NOT NULL,
+    text NOT NULL
+);
+CREATE TRIGGER letter_gone AFTER UPDATE OF letter ON texts
+WHEN OLD.letter = x'' AND NEW.letter IS NOT x'' BEGIN
+    DELETE FROM long_texts WHERE id = OLD.seq * 4 + 2;
+END;
+
+CREATE TABLE prompts_3 (                  -- anew, so that no page keeps what `answer` held
+    seq INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    state TEXT NOT NULL CHECK (state IN ('accepted', 'answered', 'delivered', 'failed')),
+    due REAL,
+    day TEXT NOT NULL,
+    accepted REAL NOT NULL,
+    answered REAL,
+    ended REAL,
+    since REAL NOT NULL,
+    tries INTEGER NOT NULL DEFAULT 0,
+    asks INTEGER NOT NULL DEFAULT 0,
+    deliveries INTEGER NOT NULL DEFAULT 0,
+    maybe_billed INTEGER NOT NULL DEFAULT 0,
+    held REAL,
+    error TEXT,
+    letter_due REAL,
+    letters INTEGER NOT NULL DEFAULT 0,
+    billed INTEGER NOT NULL DEFAULT 0
+);
+INSERT INTO prompts_3 SELECT seq, id, state, due, day, accepted, answered, ended,
+    CASE WHEN letter_due IS NULL THEN since ELSE ended END, tries, asks, deliveries,
+    maybe_billed, CASE state WHEN 'accepted' THEN held END, error, letter_due, letters,
+    maybe_billed > 0 FROM prompts ORDER BY seq;
+DROP TABLE prompts;
+ALTER TABLE prompts_3 RENAME TO prompts;
+CREATE INDEX work ON prompts (state, due, seq) WHERE due IS NOT NULL;
+CREATE INDEX letters ON prompts (letter_due) WHERE letter_due IS NOT NULL;
+CREATE INDEX ends ON prompts (ended) WHERE ended IS NOT NULL;
+CREATE INDEX failures ON prompts (seq) WHERE state = 'failed';
+CREATE TRIGGER count_new AFTER INSERT ON prompts BEGIN
+    UPDATE counts SET n = n + 1 WHERE state = NEW.state;
+END;
+CREATE TRIGGER count_moved AFTER UPDATE OF state ON prompts BEGIN
+    UPDATE counts SET n = n - 1 WHERE state = OLD.state;
+    UPDATE counts SET n = n + 1 WHERE state = NEW.state;
+END;
+CREATE TRIGGER count_gone AFTER DELETE ON prompts BEGIN
+    UPDATE counts SET n = n - 1 WHERE state = OLD.state;
+END;
+CREATE TRIGGER texts_delivered AFTER UPDATE OF state ON prompts WHEN NEW.state = 'delivered' BEGIN
+    DELETE FROM long_texts WHERE id BETWEEN NEW.seq * 4 AND NEW.seq * 4 + 3;
+END;
+CREATE TRIGGER texts_gone AFTER DELETE ON prompts BEGIN
+    DELETE FROM long_texts WHERE id BETWEEN OLD.seq * 4 AND OLD.seq * 4 + 3;
+END;
 """,
 }
-"""What makes of the tables of each earlier version those of the next."""
+"""What makes of the tables of each earlier version those of the next; foreign keys are off."""

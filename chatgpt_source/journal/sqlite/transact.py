@@ -1,8 +1,11 @@
 """A group of operations in one SQLite transaction; one that fails does not fail the others."""
 
 import sqlite3
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+
+from attrs import define, field
 
 from chatgpt_source.journal.group import Operation
 from chatgpt_source.prompt import JournalUnavailable
@@ -10,22 +13,134 @@ from chatgpt_source.prompt import JournalUnavailable
 RETRY_AFTER = 5.0
 """Seconds after which a caller who met an unwritable journal may try again."""
 
+PATIENCE = 1.0
+"""Seconds to wait for another process that writes; an operator's command takes less."""
+PATIENCE_LEFT = 0.1
+"""Seconds to wait once it has been waited for in vain, so that those who only read get on."""
+POLL = 0.002
+LOOK = 1.0
+"""Seconds between two looks for what another process has written."""
+
 Operations = Sequence[Operation[sqlite3.Connection]]
 
 
-def transact(db: sqlite3.Connection, group: Operations) -> None:
-    """Run a group: the writes in one transaction, then the reads; sets the outcome of each."""
-    writes = [operation for operation in group if operation.writes]
-    if writes and not _committed(db, writes) and not _is_busy(writes[0].error):
-        # So that one that can't be written, say for its size, does not take the rest with it.
-        for operation in writes:
-            _committed(db, [operation])
-    for operation in group:
-        if not operation.writes:
+@define
+class Transactor:
+    """Runs groups of operations, each in a transaction of its own, in the journal's thread.
+
+    A commit that failed may be whole in the write-ahead log all the same, if it is the disk's
+    `fsync` that failed: a crash would bring to life what was refused. So the next transaction is an
+    empty one, which is written over it, before anybody is told of the failure.
+
+    Args:
+        patience: Seconds to wait for another process that writes.
+        monotonic: The time that patience is measured by.
+        sleep: Waits for some seconds.
+    """
+
+    patience: float = PATIENCE
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    _waited_in_vain: bool = field(init=False, default=False)
+    _half_written: bool = field(init=False, default=False)
+    _version: int | None = field(init=False, default=None)
+    _looked: float = field(init=False, default=-LOOK)
+    _disturbed: bool = field(init=False, default=False)
+
+    def run(self, db: sqlite3.Connection, group: Operations) -> None:
+        """Run the writes in one transaction, then the reads; sets the outcome of each."""
+        writes = [operation for operation in group if operation.writes]
+        if writes:
+            self._write(db, writes)
+        for operation in group:
+            if not operation.writes:
+                try:
+                    _attempt(db, operation)
+                except sqlite3.Error as error:
+                    operation.error = unavailable(error)
+
+    def begin(self, db: sqlite3.Connection) -> None:
+        """Begin a transaction that writes, waiting for another process's end for a while.
+
+        SQLite's own waiting grows to a tenth of a second between two tries, and misses what is
+        free for less.
+
+        Raises:
+            sqlite3.Error: If it can't begin.
+        """
+        patience = min(self.patience, PATIENCE_LEFT) if self._waited_in_vain else self.patience
+        deadline = self.monotonic() + patience
+        while True:
             try:
-                _attempt(db, operation)
+                db.execute("BEGIN IMMEDIATE")
             except sqlite3.Error as error:
-                operation.error = unavailable(error)
+                self._waited_in_vain = _is_busy(error) and self.monotonic() >= deadline
+                if self._waited_in_vain or not _is_busy(error):
+                    raise
+            else:
+                self._waited_in_vain = False
+                return
+            self.sleep(POLL)
+
+    def disturbed(self) -> bool:
+        """Whether another process has written since this was asked last."""
+        disturbed, self._disturbed = self._disturbed, False
+        return disturbed
+
+    def _write(self, db: sqlite3.Connection, writes: Operations) -> None:
+        error = self._written_over(db)
+        if error is None:
+            error = self._committed(db, writes)
+            if error is not None and not _is_busy(error):
+                # So that one that can't be written, say for its size, does not take the rest along.
+                for operation in writes:
+                    self._committed(db, [operation])
+            self._written_over(db)
+        else:
+            _fail(writes, error)
+        self._look_for_others(db)
+
+    def _committed(self, db: sqlite3.Connection, writes: Operations) -> sqlite3.Error | None:
+        try:
+            self.begin(db)
+            for operation in writes:
+                db.execute("SAVEPOINT operation")
+                if not _attempt(db, operation):
+                    db.execute("ROLLBACK TO operation")
+                db.execute("RELEASE operation")
+            self._commit(db)
+        except sqlite3.Error as error:
+            _roll_back(db)
+            _fail(writes, error)
+            return error
+        return None
+
+    def _commit(self, db: sqlite3.Connection) -> None:
+        self._half_written = True
+        db.execute("COMMIT")
+        self._half_written = False
+
+    def _written_over(self, db: sqlite3.Connection) -> sqlite3.Error | None:
+        """Write an empty transaction over one whose commit failed, if one did."""
+        if self._half_written:
+            try:
+                self.begin(db)
+                db.execute("UPDATE probes SET count = count + 1")
+                self._commit(db)
+            except sqlite3.Error as error:
+                _roll_back(db)
+                return error
+        return None
+
+    def _look_for_others(self, db: sqlite3.Connection) -> None:
+        now = self.monotonic()
+        if now - self._looked < LOOK:
+            return
+        self._looked = now
+        with suppress(sqlite3.Error):
+            (version,) = db.execute("PRAGMA data_version").fetchone()
+            self._disturbed |= self._version not in {None, version}
+            self._version = version
 
 
 def unavailable(error: sqlite3.Error) -> JournalUnavailable:
@@ -33,27 +148,19 @@ def unavailable(error: sqlite3.Error) -> JournalUnavailable:
     return JournalUnavailable(str(error), retry_after=RETRY_AFTER)
 
 
-def _is_busy(error: Exception | None) -> bool:
+def _is_busy(error: Exception) -> bool:
     """Whether another process writes, which each operation alone would wait for as well."""
-    return error is not None and str(error) == "database is locked"
+    return str(error) == "database is locked"
 
 
-def _committed(db: sqlite3.Connection, writes: Operations) -> bool:
-    try:
-        db.execute("BEGIN IMMEDIATE")
-        for operation in writes:
-            db.execute("SAVEPOINT operation")
-            if not _attempt(db, operation):
-                db.execute("ROLLBACK TO operation")
-            db.execute("RELEASE operation")
-        db.execute("COMMIT")
-    except sqlite3.Error as error:
-        with suppress(sqlite3.Error):
-            db.execute("ROLLBACK")
-        for operation in writes:
-            operation.error = unavailable(error)
-        return False
-    return True
+def _roll_back(db: sqlite3.Connection) -> None:
+    with suppress(sqlite3.Error):
+        db.execute("ROLLBACK")
+
+
+def _fail(writes: Operations, error: sqlite3.Error) -> None:
+    for operation in writes:
+        operation.error = unavailable(error)
 
 
 def _attempt(db: sqlite3.Connection, operation: Operation[sqlite3.Connection]) -> bool:

@@ -1,0 +1,46 @@
+"""Idempotency keys: kept as digests, each with that of the prompt it came with."""
+
+import hashlib
+import hmac
+import sqlite3
+
+from chatgpt_source.prompt import KeyReused, Prompt
+
+
+def add(db: sqlite3.Connection, seq: int, prompt: Prompt, key: str) -> None:
+    """Keep the key of a prompt."""
+    db.execute(
+        "INSERT INTO keys VALUES (?, ?, ?)", (_digest(db, key), _fingerprint(db, prompt), seq)
+    )
+
+
+def known(db: sqlite3.Connection, prompt: Prompt, key: str) -> str | None:
+    """The id of the prompt that came with a key; None if none did.
+
+    Raises:
+        KeyReused: If it came with another text, source or type.
+    """
+    row = db.execute(
+        "SELECT id, fingerprint FROM keys JOIN prompts USING (seq) WHERE digest = ?",
+        (_digest(db, key),),
+    ).fetchone()
+    if row is None:
+        return None
+    prompt_id, fingerprint = row
+    if not hmac.compare_digest(fingerprint, _fingerprint(db, prompt)):
+        raise KeyReused
+    return str(prompt_id)
+
+
+def _digest(db: sqlite3.Connection, *words: str) -> bytes:
+    """A hash that only this journal's secret makes: nobody can test a guess against it."""
+    (secret,) = db.execute("SELECT value FROM secret").fetchone()
+    digest = hmac.new(secret, digestmod=hashlib.sha256)
+    for word in words:
+        raw = word.encode("utf-8")
+        digest.update(len(raw).to_bytes(8, "big") + raw)
+    return digest.digest()
+
+
+def _fingerprint(db: sqlite3.Connection, prompt: Prompt) -> bytes:
+    return _digest(db, prompt.text, prompt.source, prompt.type)

@@ -1,0 +1,87 @@
+"""What callers and peers wrote, and where it lies: short in its row of `texts`, else on its own.
+
+SQLite moves rows from page to page, and leaves copies in the pages' gaps; but of a row longer than
+a page it moves the beginning alone, and the pages that hold the rest are overwritten when the row
+is deleted (`secure_delete`). So a long text's row begins with a page of nothing: of the text itself
+there is never a second copy, and nobody has to look for one.
+"""
+
+import sqlite3
+from collections.abc import Iterable
+from enum import IntEnum
+
+from chatgpt_source.prompt import Prompt
+
+SHORT = 2048
+"""Bytes that a text in a row of `texts` has at the most."""
+
+
+class Part(IntEnum):
+    """Which text of a prompt it is; each is a column of `texts`."""
+
+    PROMPT = 0
+    EVENT = 1
+    LETTER = 2
+    ANSWER = 3
+
+    @property
+    def column(self) -> str:
+        """Its column; an empty value there says that the text is a long one."""
+        return self.name.lower()
+
+    @property
+    def whole(self) -> str:
+        """The text, long or short, as an expression of a query that joins `texts`."""
+        empty = "x''" if self in {Part.EVENT, Part.LETTER} else "''"
+        long = f"(SELECT text FROM long_texts WHERE id = seq * 4 + {self.value})"
+        return f"CASE {self.column} WHEN {empty} THEN {long} ELSE {self.column} END"
+
+
+def add(db: sqlite3.Connection, seq: int, prompt: Prompt) -> None:
+    """Keep a prompt's text and what is to be in its event."""
+    text = place(db, seq, Part.PROMPT, prompt.text)
+    trace = (None, None) if prompt.trace is None else (prompt.trace.parent, prompt.trace.state)
+    others = (prompt.source, prompt.type, *trace)
+    db.execute(
+        "INSERT INTO texts (seq, prompt, source, type, traceparent, tracestate, size)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (seq, text, *others, size_of([text, *others])),
+    )
+
+
+def set_answer(db: sqlite3.Connection, seq: int, event: bytes, answer: str) -> None:
+    """Keep the event of an answered prompt, and what the provider says of the call."""
+    kept = [place(db, seq, Part.EVENT, event), place(db, seq, Part.ANSWER, answer)]
+    db.execute(
+        "UPDATE texts SET event = ?, answer = ?, size = size + ? WHERE seq = ?",
+        (*kept, size_of(kept), seq),
+    )
+
+
+def set_letter(db: sqlite3.Connection, seq: int, letter: bytes | None) -> None:
+    """Keep a failed prompt's dead letter, or that there is none."""
+    kept = None if letter is None else place(db, seq, Part.LETTER, letter)
+    db.execute(
+        "UPDATE texts SET letter = ?, size = size + ? WHERE seq = ?", (kept, size_of([kept]), seq)
+    )
+
+
+def place(db: sqlite3.Connection, seq: int, part: Part, text: str | bytes) -> str | bytes:
+    """Keep a text if it is long; returns what belongs in its column."""
+    size = size_of([text])
+    if size <= SHORT:
+        return text
+    db.execute(
+        "INSERT OR REPLACE INTO long_texts"
+        " VALUES (?, ?, zeroblob((SELECT page_size FROM pragma_page_size)), ?)",
+        (seq * 4 + part, size, text),
+    )
+    return text[:0]
+
+
+def size_of(texts: Iterable[str | bytes | None]) -> int:
+    """How many bytes texts have together, as SQLite keeps them."""
+    return sum(
+        len(text.encode("utf-8")) if isinstance(text, str) else len(text) if text else 0
+        for text in texts
+    )

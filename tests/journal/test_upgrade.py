@@ -1,0 +1,213 @@
+"""Journals that earlier versions wrote."""
+
+import sqlite3
+from pathlib import Path
+
+import attrs
+
+from chatgpt_source.journal.sqlite import SqliteJournal, open_beside
+from chatgpt_source.journal.sqlite.schema import APPLICATION_ID, VERSION
+from chatgpt_source.journal.sqlite.sweep import SETTLE_PAUSE
+from chatgpt_source.journal.sqlite.wipe import STEP_BYTES, unsettled
+from chatgpt_source.prompt import KeyReused, Prompt, State, Trace
+from tests.journal.common import DAY, NOON, JournalTestCase, at_once, prompt
+
+
+class UpgradeTests(JournalTestCase):
+    """A journal of an earlier version is made one of this, with all that is in it."""
+
+    def make_version_1(self) -> None:
+        self.shut(self.opened)
+        self.path.unlink()
+        script = Path(__file__).with_name("version_1.sql").read_text()
+        old = sqlite3.connect(self.path)
+        old.executescript(script)
+        old.execute("INSERT INTO secret VALUES (1, ?)", (bytes(32),))
+        for seq, state in enumerate(("accepted", "answered", "failed"), 1):
+            old.execute(
+                "INSERT INTO prompts (seq, id, state, due, day, accepted, answered, since, answer)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (seq, state, state, NOON, DAY.date, NOON, NOON, NOON, '{"request_id": "req-1"}'),
+            )
+            old.execute(
+                "INSERT INTO texts VALUES (?, 'text', 'source', 'type', ?, NULL)", (seq, b"event")
+            )
+        old.execute("INSERT INTO days VALUES (?, 7)", (DAY.date,))
+        old.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        old.execute("PRAGMA user_version = 1")
+        old.commit()
+        old.close()
+
+    def test_what_was_in_it_goes_on(self) -> None:
+        self.make_version_1()
+        self.journal = self.open()
+        (version,) = self.opened.connection.execute("PRAGMA user_version").fetchone()
+        self.assertEqual(version, VERSION)
+        (ask,) = self.asks().claimed
+        self.assertEqual(ask.prompt, Prompt("accepted", "text", "source", "type", NOON))
+        (delivery,) = self.deliveries().claimed
+        self.assertEqual((delivery.id, delivery.event), ("answered", b"event"))
+        self.assertEqual((delivery.trace, delivery.request_id), (None, "req-1"))
+        self.assertEqual(self.used(), 7)
+        self.accept(prompt("new"))
+        self.successResultOf(self.journal.delivered("answered"))
+        self.clock.advance(60)  # the wipe writes the texts anew
+        self.assertEqual(self.asks().claimed[0].prompt.id, "new")
+
+    def test_the_tables_are_those_of_a_new_one(self) -> None:
+        new = self.columns()
+        self.make_version_1()
+        self.journal = self.open()
+        self.assertEqual(self.columns(), new)
+
+    def test_the_indexes_are_those_of_a_new_one(self) -> None:
+        query = "SELECT name, sql FROM sqlite_master WHERE type = 'index' ORDER BY name"
+        new = self.opened.connection.execute(query).fetchall()
+        self.make_version_1()
+        self.journal = self.open()
+        self.assertEqual(self.opened.connection.execute(query).fetchall(), new)
+
+    def columns(self) -> dict[str, list[tuple[str, str]]]:
+        db = self.opened.connection
+        tables = [
+            name
+            for (name,) in db.execute(
+                "SELECT name FROM sqlite_master WHERE sql LIKE 'CREATE TABLE%'"
+            )
+        ]
+        return {
+            table: [row[1:3] for row in db.execute(f"PRAGMA table_info({table})")]
+            for table in tables
+        }
+
+    def test_an_operator_may_look_into_an_old_one(self) -> None:
+        self.make_version_1()
+        beside = SqliteJournal(open_beside(self.path), self.clock, at_once)
+        records = self.successResultOf(beside.records(None, 0, 10))
+        self.assertEqual([each.id for each in records], ["accepted", "answered", "failed"])
+        self.successResultOf(beside.redrive("failed"))
+        self.successResultOf(beside.close())
+
+    def test_an_operator_may_purge_in_an_old_one(self) -> None:
+        self.make_version_1()
+        beside = SqliteJournal(open_beside(self.path), self.clock, at_once)
+        self.assertTrue(
+            self.successResultOf(
+                beside.purge(
+                    "failed",
+                )
+            )
+        )
+        self.successResultOf(beside.close())
+        self.journal = self.open()
+        self.assertIsNone(self.record("failed"))
+
+
+class FromVersion2Tests(JournalTestCase):
+    """A journal that 0.2.0 wrote, with prompts in every state."""
+
+    LONG = "\0" + "é" * 5000
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.new = schema_of(self.opened.connection)
+        self.shut(self.opened)
+        self.path.unlink()
+        old = sqlite3.connect(self.path)
+        old.executescript(Path(__file__).with_name("version_2.sql").read_text())
+        old.execute("UPDATE texts SET event = ? WHERE seq = 5", (b"e" * 9000,))
+        old.execute("UPDATE texts SET prompt = ? WHERE seq = 2", (self.LONG,))
+        old.execute("UPDATE prompts SET answer = ? WHERE seq = 8", ('{"model": "a marked echo"}',))
+        old.commit()
+        old.close()
+        self.journal = self.open()
+        self.journal.recover(100, "UTC")
+
+    def test_has_the_tables_of_a_new_one(self) -> None:
+        self.assertEqual(schema_of(self.opened.connection), self.new)
+        faults = self.opened.connection.execute("PRAGMA foreign_key_check").fetchall()
+        self.assertEqual(faults, [])
+        (check,) = self.opened.connection.execute("PRAGMA integrity_check").fetchone()
+        self.assertEqual(check, "ok")
+        self.assertEqual(self.opened.connection.execute("PRAGMA foreign_keys").fetchone(), (1,))
+
+    def test_all_goes_on(self) -> None:
+        for when in ("at once", "settled", "after a crash"):
+            with self.subTest(when=when):
+                self.check_all()
+            if when == "at once":
+                self.clock.advance(SETTLE_PAUSE)
+                self.assertFalse(unsettled(self.opened.connection))
+            self.crash()
+
+    def check_all(self) -> None:
+        asks = {ask.prompt.id: ask for ask in self.asks(now=NOON + 60).claimed}
+        self.assertEqual(set(asks), {"accepted", "nul", "claimed", "postponed"})
+        self.assertEqual(asks["accepted"].prompt.trace, Trace("00-a-b-01", "x=1"))
+        self.assertEqual(asks["accepted"].prompt.text, "what is vanus")
+        self.assertEqual(asks["nul"].prompt.text, self.LONG)
+        self.assertEqual((asks["postponed"].maybe_billed, asks["postponed"].held), (1, NOON))
+        (delivery,) = self.deliveries().claimed
+        told = (delivery.id, delivery.event, delivery.request_id)
+        self.assertEqual(told, ("answered", b"e" * 9000, "req-1"))
+        (letter,) = self.successResultOf(self.journal.claim_letters(NOON, 9)).claimed
+        self.assertEqual((letter.id, letter.event), ("failed", b"a letter"))
+        self.assertEqual((self.used(), self.record("delivered").delivered), (7, NOON + 1))
+        tally = self.successResultOf(self.journal.tally(DAY.date)).prompts
+        self.assertEqual([tally[state] for state in State], [4, 1, 1, 2])
+        again = attrs.evolve(prompt("new"), text="answered one")
+        self.assertEqual(self.successResultOf(self.admit(again, key="key b")).id, "answered")
+        self.failureResultOf(self.admit(again, key="key a"), KeyReused)
+
+    def test_what_failed_can_be_taken_up_again(self) -> None:
+        for name, state in (("failed", State.ACCEPTED), ("undelivered", State.ANSWERED)):
+            self.assertEqual(self.successResultOf(self.journal.redrive(name)), state)
+        (delivery, _) = self.deliveries().claimed
+        self.assertEqual((delivery.event, delivery.request_id), (b"undelivered event", "req-1"))
+
+    def test_sizes_are_in_bytes_and_long_texts_apart(self) -> None:
+        self.clock.advance(SETTLE_PAUSE)
+        db = self.opened.connection
+        sizes = dict(db.execute("SELECT seq, size FROM texts").fetchall())
+        told = len('{"model": "gpt", "finish_reason": "stop", "request_id": "req-1", ')
+        told += len('"usage": {"total_tokens": 7}}')
+        others = len("a-sourcea-type")
+        self.assertEqual(sizes[1], len("what is vanus") + others + len("00-a-b-01x=1"))
+        self.assertEqual((sizes[2], sizes[5]), (others, len("answered one") + others + told))
+        self.assertEqual(sizes[6], len("failed one") + others + len("a letter"))
+        long = db.execute("SELECT id, size, text FROM long_texts ORDER BY id").fetchall()
+        self.assertEqual(long, [(2 * 4, 10001, self.LONG), (5 * 4 + 1, 9000, b"e" * 9000)])
+        self.assertEqual(db.execute("SELECT prompt FROM texts WHERE seq = 2").fetchone(), ("",))
+
+    def test_in_steps(self) -> None:
+        db = self.opened.connection
+        size = "x" * (STEP_BYTES // 2)
+        db.execute("UPDATE texts SET prompt = ?", (size,))
+        self.clock.advance(SETTLE_PAUSE)
+        (left,) = db.execute("SELECT count(*) FROM texts WHERE size IS NULL").fetchone()
+        self.assertEqual(left, 7 - 2)
+        self.clock.pump([SETTLE_PAUSE] * 3)
+        self.assertFalse(unsettled(db))
+        for ask in self.asks(now=NOON + 60).claimed:
+            self.assertEqual(ask.prompt.text, size)
+
+    def test_what_the_provider_said_is_gone_where_it_was_delivered(self) -> None:
+        self.clock.advance(60)
+        content = b"".join(
+            file.read_bytes() for file in self.path.parent.glob(self.path.name + "*")
+        )
+        self.assertNotIn(b"a marked echo", content)
+
+
+def schema_of(db: sqlite3.Connection) -> list[tuple[str, str, str]]:
+    """Tables with their columns; indexes and triggers with their SQL."""
+    found = []
+    for kind, name, sql in db.execute("SELECT type, name, sql FROM sqlite_master ORDER BY name"):
+        if kind == "table":
+            columns = db.execute(
+                f"SELECT name, type, \"notnull\", pk FROM pragma_table_info('{name}')"
+            )
+            found.append((kind, name, str(columns.fetchall())))
+        else:
+            found.append((kind, name, sql))
+    return found
