@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from chatgpt_source.journal import Admitted, AskClaims, DeliveryClaims, Record, Tally, Terms
-from chatgpt_source.journal.group import GroupCommit
+from chatgpt_source.journal.group import GroupCommit, Operation
 from chatgpt_source.journal.sqlite import operations as do
 from chatgpt_source.journal.sqlite.file import (
     OpenJournal,
@@ -36,6 +36,8 @@ InThread = Callable[[Callable[[], None]], Deferred[None]]
 WIPE_AFTER = 30.0
 """Seconds from a delivery until its texts are gone from the write-ahead log too."""
 WIPE_RETRY = 5.0
+WATCH_EVERY = 2.0
+"""Seconds between two looks whether the file is still where it was."""
 KEEP_DAYS = 8 * 86400.0
 """Seconds the count of a day is kept at the least, whatever `keep` says."""
 
@@ -53,9 +55,8 @@ class SqliteJournal:
         self._opened = opened
         self._clock = clock
         self._in_thread = in_thread
-        self._group: GroupCommit[sqlite3.Connection] = GroupCommit(
-            in_thread, lambda group: transact(opened.connection, group)
-        )
+        self._group: GroupCommit[sqlite3.Connection] = GroupCommit(in_thread, self._transact)
+        self._watch_call: IDelayedCall | None = None
         self._wipe_call: IDelayedCall | None = None
         self._closing = False
         self.fault: str | None = None
@@ -84,6 +85,7 @@ class SqliteJournal:
         except sqlite3.Error as error:
             raise JournalError(f"journal {self.location} can't be written: {error}") from error
         self._wipe_later(WIPE_RETRY)
+        self._watch_later()
         return failing
 
     # What the rooms ask for; each method's meaning is `Journal`'s.
@@ -183,6 +185,8 @@ class SqliteJournal:
 
     async def _close(self) -> None:
         self._closing = True
+        if self._watch_call is not None and self._watch_call.active():
+            self._watch_call.cancel()
         forgot = self._wipe_call is not None and self._wipe_call.active()
         if self._wipe_call is not None and forgot:
             self._wipe_call.cancel()
@@ -192,6 +196,31 @@ class SqliteJournal:
         self._opened.close()
 
     # How the thread is used.
+
+    def _transact(self, group: Sequence[Operation[sqlite3.Connection]]) -> None:
+        transact(self._opened.connection, group)
+        writes = [operation for operation in group if operation.writes]
+        loss = self._opened.loss() if writes else None
+        if loss is not None:  # committed, but to what the next start does not find
+            for operation in writes:
+                operation.error = JournalUnavailable(loss, retry_after=RETRY_AFTER)
+
+    def _watch_later(self) -> None:
+        if not self._closing:
+            self._watch_call = self._clock.callLater(WATCH_EVERY, self._watch)
+
+    def _watch(self) -> None:
+        """Find out, where nobody writes, that writing would be in vain, or is so no more."""
+        seen = self._read(lambda _: self._opened.loss())
+        seen.addCallback(self._tell_loss).addErrback(lambda _: None)
+        seen.addCallback(lambda _: self._watch_later())
+
+    def _tell_loss(self, loss: str | None) -> "Deferred[None] | None":
+        if loss is not None:
+            self._unwell(Failure(JournalUnavailable(loss, retry_after=RETRY_AFTER)))
+        elif self.fault is not None:
+            return self.probe()
+        return None
 
     def _write(self, run: Callable[[sqlite3.Connection], Result]) -> Deferred[Result]:
         if self._closing:
