@@ -1,10 +1,11 @@
 """One journal has one daemon, by whatever name it is called, and whatever becomes of its file."""
 
 import os
-import shutil
 import signal
 
-from tests.e2e.processes import LOG_TO_STDOUT, DaemonCase, Running, until
+from twisted.internet import reactor
+
+from tests.e2e.processes import LOG_TO_STDOUT, ROOT, TWISTD, DaemonCase, Running, until
 from tests.e2e.test_waiting import WAITING
 
 
@@ -83,8 +84,27 @@ class OneDaemonTests(DaemonCase):
 
     async def test_replaced(self):
         first, journal = await self.running()
-        copy = journal.with_name("copy")
-        shutil.copy(journal, copy)
-        copy.replace(journal)
+        backup, old = journal.with_name("backup.sqlite"), journal.with_name("old.sqlite")
+        self.assertEqual(await self.back_up(first), 0)
+        later = await first.accepted("later")
+        await first.reaches(later, "delivered")
+        journal.rename(old)
+        backup.rename(journal)
         await self.unready(first, "replaced")
         self.assertEqual((await first.get("/healthz")).status, 200)
+        # A restart goes on with what lies there, whole, and nothing is missing from the old one.
+        self.assertIn(await first.stop(), (0, -signal.SIGTERM))
+        await first.start()
+        self.assertEqual((await first.get(f"/prompts/{later}")).status, 404)
+        await first.reaches(await first.accepted("new"), "delivered")
+        await first.stop()
+        old.rename(journal)
+        await first.start()
+        self.assertEqual((await first.record(later))["state"], "delivered")
+
+    async def back_up(self, daemon):
+        process = Running(bytearray())
+        environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+        command = [str(TWISTD.with_name("chatgpt-source-journal")), "backup", "backup.sqlite"]
+        reactor.spawnProcess(process, command[0], command, env=environ, path=str(daemon.dir))
+        return await process.end()

@@ -5,7 +5,7 @@ import signal
 
 from twisted.internet import reactor
 
-from tests.e2e.processes import LOG_TO_STDOUT, DaemonCase, alive, call, kill, until
+from tests.e2e.processes import LOG_TO_STDOUT, DaemonCase, alive, call, free_port, kill, until
 from tests.fakes.openai import answer_to, completion, prompt_of
 
 PATIENCE = 30
@@ -117,8 +117,8 @@ class WaitingTests(DaemonCase):
             self.assertIn(str(taken.port), said)
 
     async def test_operators_wait_too(self):
-        first, journal = await self.first()
-        port = first.port + 40
+        _, journal = await self.first()
+        port = free_port()
         _, process = await self.waiting(journal, admin=f"tcp:{port}:interface=127.0.0.1")
         for path in ("/", "/metrics", "/api/status"):
             answer = await call("GET", f"http://127.0.0.1:{port}{path}")

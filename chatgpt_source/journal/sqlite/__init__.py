@@ -198,11 +198,13 @@ class SqliteJournal:
     # How the thread is used.
 
     def _transact(self, group: Sequence[Operation[sqlite3.Connection]]) -> None:
-        transact(self._opened.connection, group)
-        writes = [operation for operation in group if operation.writes]
-        loss = self._opened.loss() if writes else None
-        if loss is not None:  # committed, but to what the next start does not find
-            for operation in writes:
+        """Run a group on the file that the path names, and on no other."""
+        loss = self._opened.loss()
+        if loss is None:
+            transact(self._opened.connection, group)
+            loss = self._opened.loss()  # what is committed now may be found by no start
+        if loss is not None:
+            for operation in group:
                 operation.error = JournalUnavailable(loss, retry_after=RETRY_AFTER)
 
     def _watch_later(self) -> None:
@@ -210,17 +212,11 @@ class SqliteJournal:
             self._watch_call = self._clock.callLater(WATCH_EVERY, self._watch)
 
     def _watch(self) -> None:
-        """Find out, where nobody writes, that writing would be in vain, or is so no more."""
-        seen = self._read(lambda _: self._opened.loss())
-        seen.addCallback(self._tell_loss).addErrback(lambda _: None)
-        seen.addCallback(lambda _: self._watch_later())
-
-    def _tell_loss(self, loss: str | None) -> "Deferred[None] | None":
-        if loss is not None:
-            self._unwell(Failure(JournalUnavailable(loss, retry_after=RETRY_AFTER)))
-        elif self.fault is not None:
-            return self.probe()
-        return None
+        """Find out, where nobody writes, that the file was lost, or is there again."""
+        seen: Deferred[None] = self._read(lambda _: None).addCallbacks(
+            lambda _: self.probe() if self.fault is not None else None, self._unwell
+        )
+        seen.addBoth(lambda _: self._watch_later())
 
     def _write(self, run: Callable[[sqlite3.Connection], Result]) -> Deferred[Result]:
         if self._closing:
