@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -20,7 +19,7 @@ from chatgpt_source.config import Config
 from chatgpt_source.delivery import Target
 from chatgpt_source.health import Health
 from chatgpt_source.intake import Intake
-from chatgpt_source.journal.sqlite import SqliteJournal, open_journal
+from chatgpt_source.journal.sqlite import OpenJournal, SqliteJournal
 from chatgpt_source.log import get_logger, log_unexpected
 from chatgpt_source.openai import Model
 from chatgpt_source.pipeline import Pipeline
@@ -40,15 +39,20 @@ CLOSE_TIMEOUT = 1.5
 class Parts:
     """The parts of a started daemon, wired.
 
+    Args:
+        reactor: The reactor.
+        config: The settings.
+        opened: The journal, open.
+
     Raises:
         JournalError: If the journal can't be used.
     """
 
-    def __init__(self, reactor: Any, config: Config, journal: Path) -> None:
+    def __init__(self, reactor: Any, config: Config, opened: OpenJournal) -> None:
         self._reactor = reactor
         self._config = config
         self._threads = _thread("journal")
-        self._journal = SqliteJournal(open_journal(journal), reactor, self._in_thread)
+        self._journal = SqliteJournal(opened, reactor, self._in_thread)
         self._failing = self._journal.recover(config.everyday_limit, config.timezone.key)
         self._client, self._pool = make_client(
             reactor,

@@ -176,3 +176,7 @@ class NotRedriven(Exception):
 
 class JournalError(Exception):
     """The journal can't be opened; the text is one line that names the file."""
+
+
+class JournalInUse(JournalError):
+    """Another daemon has the journal, for now at least."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from chatgpt_source.files import read_file
 from chatgpt_source.log import get_logger
 
 log = get_logger(__name__)
@@ -46,6 +47,18 @@ class Secret:
         secret._value = _read(file, check)
         return secret
 
+    def reload(self) -> bool:
+        """Read its file anew, whether it has changed or not; whether it has one.
+
+        Raises:
+            SecretUnusable: If that is of no use; the secret stays as it is.
+        """
+        if self._file is None:
+            return False
+        self._mark = _mark(self._file)
+        self._value = _read(self._file, self._check)
+        return True
+
     def read(self) -> str:
         """The secret as it is now."""
         mark = _mark(self._file)
@@ -80,15 +93,11 @@ def _mark(file: Path | None) -> tuple[int, ...] | None:
 
 def _read(file: Path, check: Callable[[str], str]) -> str:
     try:
-        with file.open("rb") as opened:
-            raw = opened.read(MOST_BYTES + 1)
-        text = raw.decode("utf-8")
+        text = read_file(file, MOST_BYTES).decode("utf-8")
     except OSError as error:
         raise SecretUnusable(f"the file {file} can't be read ({error.strerror})") from None
     except ValueError:
         raise SecretUnusable(f"the file {file} does not hold text in UTF-8") from None
-    if len(raw) > MOST_BYTES:
-        raise SecretUnusable(f"the file {file} is too long for a secret")
     try:
         return check(text)
     except SecretUnusable as error:

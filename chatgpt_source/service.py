@@ -2,39 +2,43 @@
 
 import os
 import resource
-import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, MutableMapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from twisted.application.service import IService, Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import ILogObserver
 from twisted.python import usage
 from twisted.python.components import Componentized
+from twisted.python.failure import Failure
 
-from chatgpt_source import check
+from chatgpt_source import check, starting
 from chatgpt_source.access import AccessLog
 from chatgpt_source.auth import Guard
 from chatgpt_source.clock import steady
 from chatgpt_source.config import Config, ConfigError, files_for_callers, load, require_files
 from chatgpt_source.intake import OPEN_PATHS
-from chatgpt_source.journal.sqlite import check_journal
+from chatgpt_source.journal.sqlite import OpenJournal, check_journal, open_journal
 from chatgpt_source.lines import flush
-from chatgpt_source.listen import PortUnavailable, listen, taken
+from chatgpt_source.listen import Certificates, PortUnavailable, listen, taken
 from chatgpt_source.log import (
     get_logger,
     is_stdout_the_log,
+    log_unexpected,
     set_format,
     set_level,
     stdout,
 )
+from chatgpt_source.logfile import ReopenableLog, log_of
 from chatgpt_source.parts import Parts, bounded
-from chatgpt_source.prompt import JournalError
+from chatgpt_source.process import Parent, fail_at_exit
+from chatgpt_source.prompt import JournalError, JournalInUse
+from chatgpt_source.signals import Signals, end_at_once_on_a_second_signal
 from chatgpt_source.web import BoundedRequest, BoundedSite
 
 log = get_logger(__name__)
@@ -83,7 +87,7 @@ def makeService(options: Options) -> IService:
     """
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
-    twistd: Mapping[str, Any] = options.parent or {}
+    twistd: MutableMapping[str, Any] = {} if options.parent is None else options.parent
     try:
         config = load(os.environ)
         require_files(config, check.hard_limit())
@@ -103,6 +107,8 @@ def makeService(options: Options) -> IService:
         where,
         foreground=bool(twistd.get("nodaemon", True)),
         log_to_stdout=is_stdout_the_log(twistd),
+        log_file=log_of(twistd),
+        parent=Parent(twistd),
     )
 
 
@@ -117,6 +123,8 @@ class ChatGPTSource(Service):
         foreground: Whether a failed start may end the process, as it must under --nodaemon; where
             twistd has forked, only an exception reaches the parent.
         log_to_stdout: Whether to take the log of the application it joins.
+        log_file: Where to take it to in stdout's place.
+        parent: The process that waits for the start, if one does.
     """
 
     name = "chatgpt-source"
@@ -130,6 +138,8 @@ class ChatGPTSource(Service):
         *,
         foreground: bool,
         log_to_stdout: bool = False,
+        log_file: ReopenableLog | None = None,
+        parent: Parent | None = None,
     ) -> None:
         self._reactor = reactor
         self._config = config
@@ -137,14 +147,22 @@ class ChatGPTSource(Service):
         self._where = where
         self._foreground = foreground
         self._log_to_stdout = log_to_stdout
+        self._log_file = log_file
+        self._parent = Parent({}) if parent is None else parent
         self._port: IListeningPort | None = None
         self._admin_port: IListeningPort | None = None
         self._running: Parts | None = None
+        self._waiting: Deferred[None] = succeed(None)
+        self._certificates: dict[str, Certificates] = {}
+        self._signals: Signals | None = None
 
     def setServiceParent(self, parent: Any) -> None:
         """Join an application; twistd asks it for an observer unless `--logger` names one."""
-        if self._log_to_stdout and isinstance(parent, Componentized):
-            parent.setComponent(ILogObserver, stdout())
+        if isinstance(parent, Componentized):
+            if self._log_file is not None:
+                parent.setComponent(ILogObserver, self._log_file.observer())
+            elif self._log_to_stdout:
+                parent.setComponent(ILogObserver, stdout())
         super().setServiceParent(parent)
 
     def privilegedStartService(self) -> None:
@@ -162,7 +180,7 @@ class ChatGPTSource(Service):
             self._refused,
             AccessLog(self._reactor),
         )
-        self._port = self._or_end(lambda: taken(listen(self._reactor, self._where, site)))
+        self._port = self._listen(self._where, site, "listen")
         if self._config.admin is not None:
             self._admin_port = self._listen_for_operators(self._config.admin)
 
@@ -176,15 +194,60 @@ class ChatGPTSource(Service):
             Admission(self._config.admin_auth, where).refusal,
             MOST_OPERATORS,
         )
-        return self._or_end(lambda: taken(listen(self._reactor, where, site, "admin")))
+        return self._listen(where, site, "admin")
+
+    def _listen(self, where: str, site: BoundedSite, key: str) -> IListeningPort:
+        return self._or_end(
+            lambda: taken(listen(self._reactor, where, site, key, self._certificates))
+        )
 
     def startService(self) -> None:
-        """Open the journal, take up what is unfinished, and take what comes."""
+        """Open the journal, take up what is unfinished, and take what comes.
+
+        While another daemon has the journal, that waits.
+        """
         super().startService()
-        self._running = self._or_end(lambda: Parts(self._reactor, self._config, self._journal_path))
+        opened = self._or_end(self._open)
+        if opened is None:
+            self._parent.hold()
+            self._waiting = Deferred.fromCoroutine(self._begin_later())
+        else:
+            self._or_end(lambda: self._begin(opened))
+        self._signals = Signals(self._reactor, self._config, self._certificates, self._log_file)
+        self._signals.install()
+
+    def _open(self) -> OpenJournal | None:
+        """The journal; None while it is in use."""
+        try:
+            return open_journal(self._journal_path)
+        except JournalInUse:
+            return None
+
+    def _begin(self, opened: OpenJournal) -> None:
+        self._running = Parts(self._reactor, self._config, opened)
         self._running.start()
         for warning in check.unguarded(self._config):
             log.warn("{warning}", warning=warning)
+
+    async def _begin_later(self) -> None:
+        try:
+            self._begin(await starting.open_when_free(self._journal_path, self._reactor))
+        except CancelledError:
+            self._parent.tell("it was stopped while it waited for the journal")
+        except JournalError as error:
+            self._fail(str(error))
+        except Exception:  # noqa: BLE001 - else it would wait for ever
+            log_unexpected(log, "starting", Failure())
+            self._fail("the start failed; the log says where")
+        else:
+            self._parent.tell()
+
+    def _fail(self, reason: str) -> None:
+        """End a start that had to wait."""
+        log.error("{reason}", reason=reason)
+        self._parent.tell(reason)
+        fail_at_exit("" if self._log_to_stdout else reason)
+        self._reactor.stop()
 
     def stopService(self) -> Deferred[None]:
         """Accept nothing more, drain, close the journal, then the connections.
@@ -195,7 +258,8 @@ class ChatGPTSource(Service):
 
     async def _stop(self) -> None:
         super().stopService()
-        _end_at_once_on_a_second_signal()
+        end_at_once_on_a_second_signal()
+        self._waiting.cancel()
         if self._port is not None:
             await bounded(self._port.stopListening(), self._reactor)
         if self._running is not None:
@@ -203,11 +267,15 @@ class ChatGPTSource(Service):
         if self._admin_port is not None:
             await bounded(self._admin_port.stopListening(), self._reactor)
         self._port = self._admin_port = None
+        if self._signals is not None:
+            self._signals.remove()
         log.info("stopped")
         flush()  # twistd may end this process by a signal next
 
     async def _answer(self, request: BoundedRequest) -> None:
-        if self._running is not None:  # no request is read before the start is complete
+        if self._running is None:
+            await starting.answer(request)
+        else:
             await self._running.intake.answer(request)
 
     def _refused(self, request: BoundedRequest, status: int) -> None:
@@ -215,7 +283,9 @@ class ChatGPTSource(Service):
             self._running.intake.refused(request, status)
 
     async def _answer_admin(self, request: BoundedRequest) -> None:
-        if self._running is not None and self._running.admin is not None:
+        if self._running is None or self._running.admin is None:
+            await starting.answer(request)
+        else:
             await self._running.admin.answer(request)
 
     def _or_end(self, step: Callable[[], T]) -> T:
@@ -225,18 +295,6 @@ class ChatGPTSource(Service):
             if self._foreground:
                 raise SystemExit(str(error)) from None
             raise
-
-
-def _end_at_once_on_a_second_signal() -> None:
-    """Whoever asks twice does not want to wait; what is under way is in the journal."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        with suppress(ValueError):  # not in the main thread: an embedding program's business
-            signal.signal(number, _end)
-
-
-def _end(number: int, _: object) -> None:
-    flush()
-    os._exit(128 + number)
 
 
 def _raise_file_limit() -> None:

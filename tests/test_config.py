@@ -795,6 +795,32 @@ class FileTests(ConfigCase):
         self.mistake(yaml.safe_dump(GOOD) + "port: 1\n'port': 1\n")
         self.assertIn("twice", self.mistake("log_config: {log_level: a, log_level: b}"))
 
+    def test_what_would_never_end(self) -> None:
+        tens = "".join(f", a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12))
+        long = "x" * 500_000
+        for body, word in (
+            (f"{{a0: &a0 [x]{tens}}}", "each alias counted"),
+            (f"{{a: &a {long}, b: [{', '.join(['*a'] * 9)}]}}", "each alias counted"),
+            ("{a: &a [*a]}", "within itself"),
+            ("{a: &a {<<: *a}}", "within itself"),
+            ("[" * 60 + "]" * 60, "deep"),
+            (f"{{a: 1{':59' * 300_000}}}", "too long"),
+            (f"[{'a,' * 20_000}]", "more than 10000 values"),
+        ):
+            self.assertIn(word, self.mistake(f"{yaml.safe_dump(GOOD)}body: {body}\n"))
+
+    def test_a_file_that_is_none(self) -> None:
+        self.file.unlink(missing_ok=True)
+        os.mkfifo(self.file)
+        for name, word in ((str(self.file), "a pipe"), ("/dev/zero", "a device")):
+            error = self.assertRaises(ConfigError, load, {"CONNECTOR_CONFIG": name})
+            self.assertIn(word, str(error))
+
+    def test_the_null_device_is_an_empty_file(self) -> None:
+        environ = {"CONNECTOR_CONFIG": os.devnull, "OPENAI_API_KEY": TOKEN}
+        error = self.assertRaises(ConfigError, load, environ)
+        self.assertTrue(str(error).startswith("`target` is missing"), str(error))
+
     def test_anchors(self) -> None:
         config = self.load(
             f"target: &url http://t.example/\nbase_url: *url\ntoken: {TOKEN}\n"

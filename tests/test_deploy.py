@@ -75,6 +75,9 @@ class UnitTests(SynchronousTestCase):
     def test_a_stop_may_take_what_draining_takes(self) -> None:
         self.assertGreater(int(self.service["TimeoutStopSec"]), CONFIG.drain_timeout + 5)
 
+    def test_a_reload_is_a_hangup(self) -> None:
+        self.assertEqual(self.service["ExecReload"], "/bin/kill -HUP $MAINPID")
+
     def test_files_for_the_default_concurrency(self) -> None:
         self.assertGreater(int(self.service["LimitNOFILE"]), 10000)
 

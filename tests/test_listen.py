@@ -270,7 +270,7 @@ class TLSTests(ListenTestCase):
         check(self.string())
         port, factory, options, backlog, interface = self.listening(self.string())
         self.assertEqual((port, factory, backlog, interface), (0, NOBODY, 1024, ""))
-        self.assertFalse(options.verify)
+        self.assertFalse(options.options.verify)
         more = self.listening(self.string(backlog=5, interface="127.0.0.1"))
         self.assertEqual(more[3:], (5, "127.0.0.1"))
 
@@ -278,17 +278,17 @@ class TLSTests(ListenTestCase):
         string = self.string(clientCA=self.authority.file)
         check(string)
         options = self.listening(string)[2]
-        self.assertTrue(options.verify)
-        self.assertTrue(options.requireCertificate)
+        self.assertTrue(options.options.verify)
+        self.assertTrue(options.options.requireCertificate)
 
     def test_key_and_chain_in_one_file(self) -> None:
         both = self.folder / "both.pem"
         pieces = (self.key, self.certificate, self.authority.file)
         both.write_bytes(b"".join(file.read_bytes() for file in pieces))
         options = self.listening(f"ssl:0:privateKey={both}")[2]
-        self.assertEqual(len(options.extraCertChain), 1)
+        self.assertEqual(len(options.options.extraCertChain), 1)
         chain = self.string(extraCertChain=self.authority.file)
-        self.assertEqual(len(self.listening(chain)[2].extraCertChain), 1)
+        self.assertEqual(len(self.listening(chain)[2].options.extraCertChain), 1)
 
     def test_files_that_will_not_do(self) -> None:
         other, _ = self.authority.issue("other")

@@ -64,7 +64,13 @@ class MakeServiceTests(SynchronousTestCase):
     def test_a_journal_in_use(self) -> None:
         opened = open_journal(self.home / "journal.sqlite")
         self.addCleanup(opened.close)
-        self.assertRegex(self.message(), r"\Ajournal [^\n]+journal.sqlite is in use [^\n]+\Z")
+        self.assertTrue(IService.providedBy(makeService(self.options())))  # its start will wait
+
+    def test_a_journal_in_use_that_would_not_do(self) -> None:
+        opened = open_journal(self.home / "journal.sqlite")
+        self.addCleanup(opened.close)
+        opened.connection.execute("PRAGMA user_version = 999")
+        self.assertRegex(self.message(), r"\Ajournal [^\n]+ newer [^\n]+\Z")
 
     def test_the_journal_is_in_the_rundir(self) -> None:
         makeService(self.options())

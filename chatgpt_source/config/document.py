@@ -1,4 +1,4 @@
-"""The config file: found, read, and parsed, every mistake with its place."""
+"""The config file: found, read, and parsed within bounds, every mistake with its place."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,6 +7,19 @@ from typing import Any
 import yaml
 
 from chatgpt_source.config.mistakes import ConfigError
+from chatgpt_source.files import MOST_BYTES, read_file
+
+MOST_NODES = 10_000
+"""Values that a file may hold, each alias counted as all that it stands for."""
+MOST_DEPTH = 50
+"""How deep they may be nested."""
+MOST_DIGITS = 1000
+"""Characters of a value that is not text."""
+_TOO_DEEP = f"values are nested more than {MOST_DEPTH} deep"
+_TOO_MUCH = (
+    f"there are more than {MOST_NODES} values or {MOST_BYTES} characters in it, each alias counted"
+    " as what it stands for"
+)
 
 
 def read_document(environ: Mapping[str, str], default_file: Path) -> tuple[dict[Any, Any], str]:
@@ -19,7 +32,7 @@ def read_document(environ: Mapping[str, str], default_file: Path) -> tuple[dict[
     path = Path(named) if named else default_file
     where = f"config file {path}" + (" (named by CONNECTOR_CONFIG)" if named else "")
     try:
-        raw = path.read_bytes()
+        raw = read_file(path)
     except FileNotFoundError as error:
         if named:
             raise ConfigError(
@@ -34,6 +47,8 @@ def read_document(environ: Mapping[str, str], default_file: Path) -> tuple[dict[
         ) from error
     except OSError as error:
         raise ConfigError(f"{where} can't be read: {error.strerror}") from error
+    except ValueError as error:  # NUL in its name
+        raise ConfigError(f"{where} can't be read: name a file") from error
     document = _parsed(raw, where)
     if document is None:
         return {}, str(path)
@@ -42,8 +57,57 @@ def read_document(environ: Mapping[str, str], default_file: Path) -> tuple[dict[
     return document, str(path)
 
 
+class _Unfit(yaml.MarkedYAMLError):
+    """What the file holds is YAML, but not for us; `problem` says in words what is wrong."""
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, but a key given twice is a mistake."""
+    """YAML's safe loader, with bounds; a key given twice is a mistake."""
+
+    def __init__(self, stream: bytes) -> None:
+        super().__init__(stream)
+        self._depth = 0
+        self._weights: dict[yaml.Node, tuple[int, int, int]] = {}
+        """Of each node that is complete: how many it holds, how deep, and how many characters."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent):
+            node = super().compose_node(parent, index)
+            if node not in self._weights and node is not None:
+                raise self._unfit("an alias stands within itself", event)
+            return node
+        self._depth += 1
+        if self._depth > MOST_DEPTH:
+            raise self._unfit(_TOO_DEEP, event)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        if node is not None:
+            self._weigh(node)
+        return node
+
+    def _weigh(self, node: yaml.Node) -> None:
+        """Take note of what a node holds, before anything is made of it."""
+        if isinstance(node, yaml.ScalarNode):
+            if len(node.value) > MOST_DIGITS and node.tag != "tag:yaml.org,2002:str":
+                raise self._unfit("a value is too long", node)
+            self._weights[node] = 1, 1, len(node.value)
+            return
+        inner = node.value
+        if isinstance(node, yaml.MappingNode):
+            inner = [each for pair in node.value for each in pair]
+        weights = [self._weights[each] for each in inner]
+        nodes = 1 + sum(weight[0] for weight in weights)
+        depth = 1 + max((weight[1] for weight in weights), default=0)
+        characters = sum(weight[2] for weight in weights)
+        if depth > MOST_DEPTH:
+            raise self._unfit(_TOO_DEEP, node)
+        if nodes > MOST_NODES or characters > MOST_BYTES:
+            raise self._unfit(_TOO_MUCH, node)
+        self._weights[node] = nodes, depth, characters
+
+    def _unfit(self, problem: str, where: Any) -> _Unfit:
+        return _Unfit(problem=problem, problem_mark=where.start_mark)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - yaml's signature
         seen: set[str] = set()
@@ -51,7 +115,7 @@ class _Loader(yaml.SafeLoader):
             if not isinstance(key, yaml.ScalarNode):
                 raise yaml.MarkedYAMLError(problem_mark=key.start_mark)
             if key.value in seen:
-                raise yaml.MarkedYAMLError(problem="twice", problem_mark=key.start_mark)
+                raise self._unfit("a key is given twice", key)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
@@ -62,7 +126,7 @@ def _parsed(raw: bytes, where: str) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        what = "a key is given twice" if error.problem == "twice" else "it is not valid YAML"
+        what = error.problem if isinstance(error, _Unfit) else "it is not valid YAML"
         raise ConfigError(f"{where}: {what}{place}") from None
     except Exception:  # noqa: BLE001 - yaml's constructors raise what they please
         raise ConfigError(f"{where} must be YAML in UTF-8") from None

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 import hyperlink
 
 from chatgpt_source.event import is_extension, is_string
+from chatgpt_source.files import read_file
 from chatgpt_source.log import LEVELS
 from chatgpt_source.trust import read_authorities
 
@@ -217,7 +218,7 @@ def authorities_file(value: Any, environ: Environ) -> tuple[bytes, ...]:
     """A file of certificates in PEM; what is in it."""
     path = file(value, environ)
     try:
-        raw = path.read_bytes()
+        raw = read_file(path)
         read_authorities(raw)
     except OSError as error:
         raise Wrong(f"the absolute path of a file that can be read ({error.strerror})") from None

@@ -1,4 +1,4 @@
-"""`chatgpt-source-journal`: see what is in a journal, take failed prompts up again, forget them.
+"""`chatgpt-source-journal`: see what is in a journal, redrive or forget failed prompts, copy it.
 
 It works on the journal of a running or a stopped daemon: it takes no daemon's lock and writes in
 small transactions, with pauses in which the daemon writes. A running daemon takes up what was
@@ -8,6 +8,7 @@ redriven within 2 s.
 import argparse
 import json
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from twisted.internet.task import deferLater, react
 
 from chatgpt_source.journal import Journal, Record
 from chatgpt_source.journal.sqlite import SqliteJournal, open_beside
+from chatgpt_source.journal.sqlite.backup import BackupStopped, back_up
 from chatgpt_source.prompt import (
     JournalError,
     JournalUnavailable,
@@ -68,6 +70,10 @@ def parser() -> argparse.ArgumentParser:
         which = acting.add_mutually_exclusive_group(required=True)
         which.add_argument("ids", metavar="ID", nargs="*", default=[])
         which.add_argument("--all", action="store_true", help="every failed prompt")
+    backup = commands.add_parser(
+        "backup", parents=[also], help="copy the journal to a new file that you alone can read"
+    )
+    backup.add_argument("to", metavar="PATH", type=Path)
     return top
 
 
@@ -182,6 +188,30 @@ class Operator:
         self.out.write(json.dumps(line) + "\n" if self.json else f"{prompt_id}  {what}\n")
 
 
+def back_up_as_told(options: argparse.Namespace, out: TextIO) -> int:
+    """Make a backup; a signal ends that, and leaves nothing of it. Returns the exit status.
+
+    Raises:
+        SystemExit: With one line, if there can be none.
+    """
+    if str(options.to) == "-":
+        raise SystemExit("backup - can't be made: a backup is a file, so name one")
+    os.nice(10)  # the daemon is to have what it needs
+    signals: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: signals.append(number))
+    try:
+        size = back_up(options.journal, options.to, lambda: bool(signals))
+    except JournalError as error:
+        raise SystemExit(str(error)) from None
+    except BackupStopped:
+        sys.stderr.write(f"stopped: no backup {options.to} was made\n")
+        return 128 + signals[0]
+    line = {"backup": str(options.to), "bytes": size}
+    out.write(json.dumps(line) + "\n" if options.json else f"{options.to}  {size} bytes\n")
+    return 0
+
+
 async def _run(reactor: IReactorTime, options: argparse.Namespace) -> None:
     try:
         opened = open_beside(options.journal)
@@ -211,4 +241,6 @@ async def _run(reactor: IReactorTime, options: argparse.Namespace) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """The console script."""
     options = parser().parse_args(argv)
+    if options.command == "backup":
+        raise SystemExit(back_up_as_told(options, sys.stdout))
     react(lambda reactor: Deferred.fromCoroutine(_run(reactor, options)))

@@ -36,8 +36,10 @@ from chatgpt_source.listen.probe import (
     remove_stale,
 )
 from chatgpt_source.listen.string import EXPECTED, Parsed, PortUnavailable, check_arguments, parse
+from chatgpt_source.listen.tls import Certificates
 
 __all__ = [
+    "Certificates",
     "PortUnavailable",
     "check",
     "is_exposed",
@@ -93,9 +95,20 @@ def check(string: str, key: str = "listen") -> None:
 
 
 def listen(
-    reactor: Any, string: str, factory: IProtocolFactory, key: str = "listen"
+    reactor: Any,
+    string: str,
+    factory: IProtocolFactory,
+    key: str = "listen",
+    renewable: dict[str, Certificates] | None = None,
 ) -> "Deferred[IListeningPort]":
     """Listen where a string says, with room for a burst of callers.
+
+    Args:
+        reactor: Listens.
+        string: The string.
+        factory: Makes the protocols.
+        key: The setting it is from.
+        renewable: Gets its certificates, by that key, if it has some.
 
     Returns:
         The port; for the kinds named above it is there at once. Fails with PortUnavailable.
@@ -112,6 +125,8 @@ def listen(
         endpoint = _endpoint(reactor, parsed, string)
     except PortUnavailable as error:
         return fail(PortUnavailable(f"`{key}` {error}"))
+    if renewable is not None and isinstance(endpoint, tls.Endpoint):
+        renewable[key] = endpoint.certificates
     if parsed.kind == "unix":
         remove_stale(parsed.argument("address", 0) or "")
     listening: Deferred[Any] = endpoint.listen(factory)

@@ -8,6 +8,7 @@ from typing import Any
 from OpenSSL import SSL, crypto
 from twisted.internet.endpoints import SSL4ServerEndpoint
 from twisted.internet.error import VerifyError
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.internet.ssl import (
     Certificate,
     CertificateOptions,
@@ -15,19 +16,60 @@ from twisted.internet.ssl import (
     PrivateCertificate,
     trustRootFromCertificates,
 )
+from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.filepath import FilePath
+from zope.interface import implementer
 
+from chatgpt_source.files import read_file
 from chatgpt_source.listen.string import FILES, PortUnavailable
 
 _OTHERS = ("port", "interface", "backlog")
 _UNFIT = (SSL.Error, crypto.Error, VerifyError, ValueError, TypeError)
 """What is raised of keys and certificates that are none, or do not fit."""
-_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----\s.+?-----END CERTIFICATE-----", re.DOTALL)
+_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----\s[^-]+-----END CERTIFICATE-----")
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class Certificates:
+    """An endpoint's key and certificates, which can be read anew while it listens.
+
+    Args:
+        given: The arguments that name their files.
+
+    Raises:
+        PortUnavailable: If they can't be used; the text goes on from the key's name.
+    """
+
+    def __init__(self, given: Mapping[str, str]) -> None:
+        self._given = given
+        self.options = _options(given)
+
+    def renew(self) -> None:
+        """Read them anew, for the connections to come.
+
+        Raises:
+            PortUnavailable: If they can't be used; those that are in use stay.
+        """
+        self.options = _options(self._given)
+
+    def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        """See Twisted's interface."""
+        return self.options.serverConnectionForTLS(protocol)
+
+
+class Endpoint(SSL4ServerEndpoint):
+    """An endpoint that knows its `certificates`."""
+
+    def __init__(
+        self, reactor: Any, port: int, certificates: Certificates, backlog: int, interface: str
+    ) -> None:
+        super().__init__(reactor, port, certificates, backlog, interface)
+        self.certificates = certificates
 
 
 def endpoint(
     reactor: Any, positional: Sequence[str], named: Mapping[str, str], backlog: int
-) -> SSL4ServerEndpoint:
+) -> Endpoint:
     """The endpoint of an `ssl:` string's arguments: TLS 1.2 or later.
 
     Args:
@@ -50,8 +92,8 @@ def endpoint(
         depth = int(given.get("backlog", backlog))
     except ValueError:
         raise PortUnavailable("must have a whole number as `backlog`") from None
-    return SSL4ServerEndpoint(
-        reactor, int(given["port"]), _options(given), depth, given.get("interface", "")
+    return Endpoint(
+        reactor, int(given["port"]), Certificates(given), depth, given.get("interface", "")
     )
 
 
@@ -106,7 +148,7 @@ def _certificates(name: str, path: str) -> list[Certificate]:
 
 def _content(name: str, path: str) -> bytes:
     try:
-        return Path(path).read_bytes()
+        return read_file(Path(path))
     except OSError as error:
         raise PortUnavailable(
             f"must have a file that can be read as its {name} ({error.strerror})"

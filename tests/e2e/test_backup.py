@@ -1,5 +1,6 @@
 """A copy of the journal, taken while a daemon works on it, is a journal a daemon can start from."""
 
+import os
 import re
 import shlex
 import sqlite3
@@ -8,12 +9,14 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
-from tests.e2e.processes import ROOT, DaemonCase, until
+from tests.e2e.processes import ROOT, DaemonCase, Running, until
 from tests.fakes.server import Reply
 
+COMMAND = Path(sys.executable).with_name("chatgpt-source-journal")
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 
 
@@ -61,8 +64,9 @@ class BackupTests(DaemonCase):
 
     def run_told(self, purpose, folder):
         command = told(purpose).replace("/var/lib/chatgpt-source", str(folder))
-        command = re.sub(r"\bpython3\b", shlex.quote(sys.executable), command)
-        subprocess.run(["sh", "-c", command], check=True, timeout=30, cwd=folder)
+        command = re.sub(r"^chatgpt-source-journal\b", shlex.quote(str(COMMAND)), command)
+        # As by `kubectl exec`, which knows nothing of the caller's umask.
+        subprocess.run(["sh", "-c", f"umask 0; {command}"], check=True, timeout=30, cwd=folder)
 
     async def test_as_the_docs_say(self):
         place = {}
@@ -91,6 +95,47 @@ class BackupTests(DaemonCase):
 
         before, _ = await self.copy_under_load(copy)
         await self.restored(place["backup"], before)
+
+    async def backup(self, folder, *arguments):
+        process = Running(bytearray())
+        environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+        command = [str(COMMAND), "backup", *arguments]
+        reactor.spawnProcess(process, command[0], command, env=environ, path=str(folder))
+        return await process.end(), process.text
+
+    async def test_refused(self):
+        daemon = self.daemon()
+        await daemon.start()
+        kept = daemon.dir / "kept"
+        kept.write_text("somebody's")
+        (daemon.dir / "nowhere-link").symlink_to("nowhere")
+        before = sorted(daemon.files())
+        for path, word in (
+            ("kept", "exists already"),
+            ("journal.sqlite", "exists already"),
+            ("nowhere-link", "exists already"),
+            (".", "exists already"),
+            ("-", "is a file"),
+            ("nowhere/backup", "No such file"),
+            ("/dev/full/backup", "Not a directory"),
+        ):
+            status, said = await self.backup(daemon.dir, path)
+            self.assertEqual((status, len(said.splitlines())), (1, 1), said)
+            self.assertIn(word, said)
+        self.assertEqual(sorted(daemon.files()), before)
+        self.assertEqual(kept.read_text(), "somebody's")
+
+    async def test_without_a_daemon(self):
+        daemon = self.daemon()
+        await daemon.start()
+        prompt_id = await daemon.accepted("text")
+        await daemon.reaches(prompt_id, "delivered")
+        await daemon.kill()
+        status, said = await self.backup(daemon.dir, "backup.sqlite")
+        self.assertEqual(status, 0, said)
+        self.assertIn("backup.sqlite  ", said)
+        self.assertEqual((daemon.dir / "backup.sqlite").stat().st_mode & 0o777, 0o600)
+        self.assertEqual([name for name in daemon.files() if "partial" in name], [])
 
     async def test_an_event_delivered_again_is_the_same(self):
         self.target.queue(Reply(503))

@@ -1,5 +1,6 @@
 """The SQLite journal, held to what `Journal` promises."""
 
+import os
 import sqlite3
 from datetime import date, timedelta
 from pathlib import Path
@@ -9,8 +10,12 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from chatgpt_source.journal.sqlite import (
+    WATCH_EVERY,
     check_journal,
+    open_beside,
+    open_journal,
 )
+from chatgpt_source.journal.sqlite.look import look
 from chatgpt_source.journal.sqlite.operations import MOST_CLAIMED
 from chatgpt_source.journal.sqlite.schema import VERSION
 from chatgpt_source.journal.sqlite.transact import PATIENCE, PATIENCE_LEFT
@@ -18,6 +23,7 @@ from chatgpt_source.journal.sqlite.upkeep import KEPT_DAYS, PRUNE_STEP
 from chatgpt_source.prompt import (
     BacklogFull,
     JournalError,
+    JournalInUse,
     JournalUnavailable,
     QuotaUsedUp,
     State,
@@ -488,15 +494,44 @@ class FileTests(JournalTestCase):
         self.assertIn(str(self.path), message)
         self.assertNotIn("\n", message)
 
-    def test_one_daemon_a_journal(self) -> None:
-        message = self.message()
+    def in_use(self, path: Path) -> None:
+        message = str(self.assertRaises(JournalInUse, open_journal, path))
         self.assert_one_line(message)
         self.assertIn("another daemon", message)
+
+    def test_one_daemon_a_journal(self) -> None:
+        self.in_use(self.path)
+
+    def test_one_that_is_in_use_may_be_ours_later(self) -> None:
+        check_journal(self.path)
+        self.opened.connection.execute(f"PRAGMA user_version = {VERSION + 1}")
+        self.assertIn("newer", self.message())
 
     def test_a_link_admits_no_second_daemon(self) -> None:
         link = self.path.with_name(f"{self.path.name}-link")
         link.symlink_to(self.path.absolute())
-        self.assertIn("another daemon", str(self.assertRaises(JournalError, check_journal, link)))
+        self.in_use(link)
+
+    def test_links_in_a_circle(self) -> None:
+        self.path = self.path.with_name(f"{self.path.name}-circle")
+        self.path.symlink_to(self.path.absolute())
+        self.assert_one_line(self.message())
+
+    def test_no_file_with_two_names(self) -> None:
+        other = self.path.with_name(f"{self.path.name}-other")
+        os.link(self.path, other)
+        for refuse in (open_journal, open_beside, lambda path: look(path, "2027-01-15", NOON)):
+            message = str(self.assertRaises(JournalError, refuse, other))
+            self.assertIn("hard links", message)
+            self.assertNotIn("\n", message)
+
+    def test_no_file_that_is_none(self) -> None:
+        pipe = self.path.with_name(f"{self.path.name}-pipe")
+        os.mkfifo(pipe)
+        for path, kind in ((pipe, "a pipe"), (Path("/dev/null"), "a device")):
+            for refuse in (open_journal, open_beside, lambda path: look(path, "d", NOON)):
+                self.assertIn(kind, str(self.assertRaises(JournalError, refuse, path)))
+            self.assertFalse(Path(f"{path}.lock").exists())
 
     def test_free_once_closed(self) -> None:
         self.successResultOf(self.journal.close())
@@ -542,6 +577,49 @@ class FileTests(JournalTestCase):
         before = open_files()
         check_journal(self.path)
         self.assertEqual(open_files(), before)
+
+
+class LossTests(JournalTestCase):
+    """What is written to a file that nobody will find again is refused."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.journal.recover(100, "UTC")
+        self.away = self.path.with_name(f"{self.path.name}-away")
+
+    def refused(self, word: str) -> None:
+        failure = self.failureResultOf(self.admit(prompt("p2")), JournalUnavailable)
+        self.assertIn(word, failure.value.reason)
+        self.assertIn(word, self.journal.fault)
+        self.flushLoggedErrors()
+
+    def test_removed_and_put_back(self) -> None:
+        self.path.rename(self.away)
+        self.refused("removed")
+        self.away.rename(self.path)
+        self.accept(prompt("p3"))
+        self.assertIsNone(self.journal.fault)
+
+    def test_replaced(self) -> None:
+        self.away.touch()
+        self.away.replace(self.path)
+        self.refused("replaced")
+
+    def test_a_second_name(self) -> None:
+        os.link(self.path, self.away)
+        self.refused("hard link")
+
+    def test_found_out_where_nobody_writes(self) -> None:
+        self.path.rename(self.away)
+        self.clock.advance(WATCH_EVERY)
+        self.assertIn("removed", self.journal.fault)
+        self.away.rename(self.path)
+        self.clock.advance(WATCH_EVERY)
+        self.assertIsNone(self.journal.fault)
+
+    def test_nobody_looks_once_it_is_closed(self) -> None:
+        self.successResultOf(self.journal.close())
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
 class FailingTests(JournalTestCase):

@@ -10,12 +10,12 @@ from contextlib import suppress
 from typing import TypeVar
 
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from chatgpt_source.clock import wall
 from chatgpt_source.journal import Admitted, AskClaims, DeliveryClaims, End, Record, Tally, Terms
-from chatgpt_source.journal.group import GroupCommit
+from chatgpt_source.journal.group import GroupCommit, Operation
 from chatgpt_source.journal.sqlite import operations as do
 from chatgpt_source.journal.sqlite import records, upkeep, wipe
 from chatgpt_source.journal.sqlite.file import (
@@ -41,6 +41,8 @@ PATIENCE_BESIDE = 10.0
 """Seconds that an operator's command waits for a busy daemon."""
 STATEMENT_PATIENCE_MS = 5
 """SQLite's own waiting, in ms; `Transactor` waits for longer."""
+WATCH_EVERY = 2.0
+"""Seconds between two looks whether the file is still where it was."""
 
 
 class SqliteJournal:
@@ -58,9 +60,8 @@ class SqliteJournal:
         self._in_thread = in_thread
         opened.connection.execute(f"PRAGMA busy_timeout = {STATEMENT_PATIENCE_MS}")
         self._transactor = Transactor(PATIENCE if self._is_daemons else PATIENCE_BESIDE)
-        self._group: GroupCommit[sqlite3.Connection] = GroupCommit(
-            in_thread, lambda group: self._transactor.run(opened.connection, group)
-        )
+        self._group: GroupCommit[sqlite3.Connection] = GroupCommit(in_thread, self._transact)
+        self._watch_call: IDelayedCall | None = None
         self._sweep = Sweep(clock, self._read, self._write)
         self._closing = False
         self.fault: str | None = None
@@ -94,6 +95,7 @@ class SqliteJournal:
         except sqlite3.Error as error:
             raise JournalError(f"journal {self.location} can't be written: {error}") from error
         self._sweep.wipe_later(WIPE_RETRY)
+        self._watch_later()
         if unsettled:
             self._sweep.settle_later()
         return failing
@@ -206,6 +208,8 @@ class SqliteJournal:
 
     async def _close(self) -> None:
         self._closing = True
+        if self._watch_call is not None and self._watch_call.active():
+            self._watch_call.cancel()
         forgot = self._sweep.stop()
         await self._group.when_idle()
         if forgot or self._is_daemons:  # an operator who only looked wipes nothing
@@ -213,6 +217,27 @@ class SqliteJournal:
         self._opened.close()
 
     # How the thread is used.
+
+    def _transact(self, group: Sequence[Operation[sqlite3.Connection]]) -> None:
+        """Run a group on the file that the path names, and on no other."""
+        loss = self._opened.loss()
+        if loss is None:
+            self._transactor.run(self._opened.connection, group)
+            loss = self._opened.loss()  # what is committed now may be found by no start
+        if loss is not None:
+            for operation in group:
+                operation.error = JournalUnavailable(loss, retry_after=RETRY_AFTER)
+
+    def _watch_later(self) -> None:
+        if not self._closing:
+            self._watch_call = self._clock.callLater(WATCH_EVERY, self._watch)
+
+    def _watch(self) -> None:
+        """Find out, where nobody writes, that the file was lost, or is there again."""
+        seen: Deferred[None] = self._read(lambda _: None).addCallbacks(
+            lambda _: self.probe() if self.fault is not None else None, self._unwell
+        )
+        seen.addBoth(lambda _: self._watch_later())
 
     def _write(self, run: Callable[[sqlite3.Connection], Result]) -> Deferred[Result]:
         if self._closing:

@@ -1,17 +1,17 @@
 """The journal's file: locked, opened, made if need be, and known to be ours."""
 
 import errno
-import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from attrs import frozen
 
+from chatgpt_source.journal.sqlite.lock import Lock, is_locked, lock_journal, require_file
 from chatgpt_source.journal.sqlite.schema import APPLICATION_ID, CREATE, UPGRADES, VERSION
-from chatgpt_source.prompt import JournalError
+from chatgpt_source.prompt import JournalError, JournalInUse
 
 BUSY = 0.25
 """Seconds to wait for another process that writes; an operator's command takes less."""
@@ -23,29 +23,33 @@ class OpenJournal:
 
     path: Path
     connection: sqlite3.Connection
-    lock: int | None
+    lock: Lock | None
+
+    def loss(self) -> str | None:
+        """Why what is written would be lost, in words; None where nothing speaks for it."""
+        return self.lock.loss() if self.lock is not None else None
 
     def close(self) -> None:
         """Close the file, then let go of the lock."""
         self.connection.close()
         if self.lock is not None:
-            os.close(self.lock)
+            self.lock.close()
 
 
 def open_journal(path: Path) -> OpenJournal:
     """Lock the journal at `path` and open it, making it if there is none: what a daemon does.
 
     Raises:
-        JournalError: If it can't be written, is another daemon's, or is not ours to read.
+        JournalInUse: If it is another daemon's.
+        JournalError: If it can't be written, or is not ours to read.
     """
-    path = path.resolve()  # so that a link does not admit a second daemon
     with in_words(path):
-        lock = _lock(path)
+        path = without_links(path)  # SQLite keeps its log beside what a link points at
+        lock = lock_journal(path)
         try:
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             return OpenJournal(path, _connect(path), lock)
         except BaseException:
-            os.close(lock)
+            lock.close()
             raise
 
 
@@ -58,7 +62,25 @@ def open_beside(path: Path) -> OpenJournal:
     with in_words(path):
         if not path.exists():
             raise JournalError(f"there is no journal {path}: name the daemon's with --journal")
+        path = without_links(path)
+        require_file(path, path.stat())
+        if is_locked(path) and not Path(f"{path}-wal").exists():
+            raise JournalError(
+                f"journal {path} is in use by a daemon that knows it by another path: name that one"
+            )
         return OpenJournal(path, _connect(path, make=False), None)
+
+
+def without_links(path: Path) -> Path:
+    """The path that `path` leads to.
+
+    Raises:
+        OSError: If it leads in a circle.
+    """
+    try:
+        return path.resolve()
+    except RuntimeError:  # before Python 3.13
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from None
 
 
 @contextmanager
@@ -80,20 +102,6 @@ def in_words(path: Path) -> Iterator[None]:
         raise JournalError(
             f"journal {path} can't be used ({error}): restore it, or set `journal` to another path"
         ) from error
-
-
-def _lock(path: Path) -> int:
-    """An exclusive lock beside the file: SQLite's own locks leave when any descriptor is closed."""
-    lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        raise JournalError(
-            f"journal {path} is in use by another daemon: stop that one, or set `journal` to"
-            " another path"
-        ) from None
-    return lock
 
 
 def _connect(path: Path, *, make: bool = True) -> sqlite3.Connection:
@@ -178,10 +186,13 @@ def _statements(script: str) -> list[str]:
 
 
 def check_journal(path: Path) -> None:
-    """See whether a daemon could use the journal at `path`, and leave it closed.
+    """See whether a daemon could use the journal at `path`, once none has it; leave it closed.
 
     Raises:
         JournalError: If it could not.
     """
-    with closing(open_journal(path)):
-        pass
+    try:
+        opened = open_journal(path)
+    except JournalInUse:
+        opened = open_beside(path)
+    opened.close()

@@ -1,7 +1,6 @@
 """What is in a journal, found out without writing to it, beside a daemon or without one."""
 
 import errno
-import fcntl
 import os
 import sqlite3
 from collections.abc import Mapping
@@ -11,7 +10,8 @@ from pathlib import Path
 from attrs import frozen
 
 from chatgpt_source.journal.sqlite import records
-from chatgpt_source.journal.sqlite.file import in_words, require_ours
+from chatgpt_source.journal.sqlite.file import in_words, require_ours, without_links
+from chatgpt_source.journal.sqlite.lock import is_locked, require_file
 from chatgpt_source.journal.sqlite.schema import APPLICATION_ID, VERSION
 from chatgpt_source.prompt import JournalError, State
 
@@ -53,16 +53,17 @@ def look(path: Path, day: str, now: float, *, as_writer: bool = True) -> Seen:
     Raises:
         JournalError: If a daemon could not use it.
     """
-    path = path.resolve()
     with in_words(path):
+        path = without_links(path)
         if as_writer:
             _require_writable(path.parent)
         if not path.exists():
             os.stat(path.parent)  # noqa: PTH116 - raises what in_words explains
             return Seen(path)
+        require_file(path, path.stat())
         if as_writer:
             _require_writable(path)
-        in_use = _is_locked(Path(f"{path}.lock"))
+        in_use = is_locked(path)
         with closing(sqlite3.connect(_uri(path, in_use=in_use), uri=True)) as db:
             return _seen(db, path, day, now, in_use=in_use)
 
@@ -72,18 +73,6 @@ def _require_writable(path: Path) -> None:
     path.stat()
     if not os.access(path, mode):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-
-
-def _is_locked(lock: Path) -> bool:
-    """Whether a daemon holds the lock; it is taken for an instant to find out."""
-    try:
-        with lock.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
 
 
 def _uri(path: Path, *, in_use: bool) -> str:

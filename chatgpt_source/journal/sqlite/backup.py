@@ -1,0 +1,125 @@
+"""A copy of a journal, all of one moment, taken beside a daemon or without one."""
+
+import errno
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from chatgpt_source.journal.sqlite.file import open_beside, require_ours
+from chatgpt_source.prompt import JournalError
+
+PATIENCE = 5000
+"""Milliseconds to wait for a moment in which the daemon does not tidy its log."""
+OFTEN = 10_000
+"""Steps of SQLite's machine between two looks whether to stop: some milliseconds."""
+ROOM = 16 * 2**20
+"""Bytes that must stay free on the copy's disk, which may be the journal's."""
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+
+
+class BackupStopped(Exception):
+    """A backup was given up before its end; nothing is left of it."""
+
+
+def back_up(journal: Path, to: Path, is_stopped: Callable[[], bool] = lambda: False) -> int:
+    """Copy the journal to a new file that its owner alone can read.
+
+    `VACUUM INTO` reads one snapshot, while the daemon writes on; SQLite's backup API would begin
+    anew at each of its writes. The copy has its name only once it is whole, checked and on disk.
+
+    Args:
+        journal: The journal's path.
+        to: The copy's, where nothing may be.
+        is_stopped: Asked now and then whether to give up.
+
+    Returns:
+        The copy's size in bytes.
+
+    Raises:
+        JournalError: If there can be no copy, with what to do.
+        BackupStopped: If it was given up.
+    """
+    if os.path.lexists(to):
+        raise _exists(to)
+    with closing(open_beside(journal)) as opened, _in_words(to, is_stopped):
+        _require_room(opened.connection, to)
+        descriptor, name = tempfile.mkstemp(".partial", f".{to.name}.", to.parent)
+        partial = Path(name)
+        try:
+            os.close(descriptor)
+            opened.connection.execute(f"PRAGMA busy_timeout = {PATIENCE}")
+            opened.connection.set_progress_handler(is_stopped, OFTEN)
+            opened.connection.execute("VACUUM INTO ?", (name,))
+            _verify(partial, to, is_stopped)
+            _sync(partial)
+            _give_name(partial, to)
+            _sync(to.parent)
+        finally:
+            partial.unlink(missing_ok=True)
+    return to.stat().st_size
+
+
+@contextmanager
+def _in_words(to: Path, is_stopped: Callable[[], bool]) -> Iterator[None]:
+    """Say in words why there is no copy at `to`."""
+    try:
+        yield
+    except FileExistsError:
+        raise _exists(to) from None
+    except (sqlite3.Error, OSError) as error:
+        if is_stopped():
+            raise BackupStopped from None
+        reason = getattr(error, "strerror", None) or str(error)
+        raise JournalError(f"no backup {to} can be made ({reason}): name another path") from None
+
+
+def _exists(to: Path) -> JournalError:
+    return JournalError(f"backup {to} exists already: name another path, or move it away")
+
+
+def _require_room(db: sqlite3.Connection, to: Path) -> None:
+    pages, unused, size = (
+        db.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("page_count", "freelist_count", "page_size")
+    )
+    needed, free = (pages - unused) * size + ROOM, shutil.disk_usage(to.parent).free
+    if free < needed:
+        raise JournalError(
+            f"no backup {to} can be made: it needs {needed >> 20} MiB free, and there are"
+            f" {free >> 20}: make room, or name another path"
+        )
+
+
+def _verify(copy: Path, to: Path, is_stopped: Callable[[], bool]) -> None:
+    """See that a daemon could start from the copy."""
+    uri = f"{copy.absolute().as_uri()}?mode=ro&immutable=1"
+    with closing(sqlite3.connect(uri, uri=True)) as db:
+        db.set_progress_handler(is_stopped, OFTEN)
+        require_ours(db, to, make=False)
+        (fault,) = db.execute("PRAGMA quick_check(1)").fetchone()
+    if fault != "ok":
+        raise JournalError(f"no backup {to} can be made: the copy is damaged: is the journal?")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _give_name(partial: Path, to: Path) -> None:
+    """Name the copy, but never in the place of another file."""
+    try:
+        os.link(partial, to)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if os.path.lexists(to):
+            raise _exists(to) from None
+        partial.rename(to)

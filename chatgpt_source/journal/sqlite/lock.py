@@ -1,0 +1,150 @@
+"""Who may use a journal's file: one daemon, by locks on the file itself and on one beside it.
+
+The lock beside the file is what every release takes. It says nothing of a file that is reached by
+another path, and can be deleted, so the file itself is locked, too: by `flock`, which on Linux has
+nothing to do with the locks that SQLite takes (`fcntl`). Those leave when any descriptor of the
+file is closed in this process, so ours is closed after SQLite's. (On NFS `flock` is made of `fcntl`
+locks; a journal does not belong there.)
+"""
+
+import errno
+import fcntl
+import os
+import stat
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from attrs import frozen
+
+from chatgpt_source.files import kind_of
+from chatgpt_source.prompt import JournalError, JournalInUse
+
+_HAS_OWN_FLOCK = sys.platform.startswith("linux")
+"""Elsewhere `flock` and `fcntl` locks are of one kind, and ours would lock SQLite out."""
+
+
+@frozen
+class Lock:
+    """A daemon's hold on its journal.
+
+    Attributes:
+        path: The journal's, without links.
+        status: What the file was when it was locked.
+        descriptors: What holds the locks.
+    """
+
+    path: Path
+    status: os.stat_result
+    descriptors: tuple[int, ...]
+
+    def loss(self) -> str | None:
+        """Why what is written to the file would be lost, or would not be ours alone, in words."""
+        try:
+            now = self.path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return "its file was removed or renamed while in use: put it back, or restart"
+        except OSError:
+            return None  # the next write says what is wrong
+        if not os.path.samestat(now, self.status):
+            return "its file was replaced by another while in use: put it back, or restart"
+        if now.st_nlink > 1:
+            return "its file got a second name (a hard link) while in use: remove that"
+        return None
+
+    def close(self) -> None:
+        """Let go; SQLite's connection must be closed before."""
+        for descriptor in self.descriptors:
+            os.close(descriptor)
+
+
+def lock_journal(path: Path) -> Lock:
+    """Lock the journal at `path`, a path without links, making an empty file if there is none.
+
+    Raises:
+        JournalInUse: If another daemon has it.
+        JournalError: If it is no file that one daemon can have to itself.
+        OSError: If it can't be opened.
+    """
+    with suppress(FileNotFoundError):
+        require_file(path, path.stat())  # before anything is made, or a device is opened
+    descriptors: list[int] = []
+    try:
+        descriptors.append(_locked(Path(f"{path}.lock"), path))
+        if _HAS_OWN_FLOCK:
+            descriptors.append(_locked(path, path))
+            status = os.fstat(descriptors[-1])
+        else:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            status = path.stat()
+        require_file(path, status)
+        _require_same(path, status)
+    except BaseException:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        raise
+    return Lock(path, status, tuple(descriptors))
+
+
+def require_file(path: Path, status: os.stat_result) -> None:
+    """See that a journal is a regular file with one name.
+
+    Raises:
+        JournalError: If it is not.
+        OSError: If it is a folder.
+    """
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    kind = kind_of(status)
+    if kind is not None:
+        raise JournalError(
+            f"journal {path} must be a regular file, and is {kind}: set `journal` to another path"
+        )
+    if status.st_nlink > 1:
+        raise JournalError(
+            f"journal {path} must have one name, and has {status.st_nlink} (hard links), by which"
+            f" two daemons could use it at once: remove the others (find / -xdev -samefile {path})"
+        )
+
+
+def _require_same(path: Path, status: os.stat_result) -> None:
+    if not os.path.samestat(path.stat(), status):
+        raise JournalError(f"journal {path} was replaced while it was opened: start again")
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a daemon has the journal at `path`; a lock is taken for an instant to find out.
+
+    It must not be asked where this process has the journal open: see above.
+    """
+    return _is_locked(Path(f"{path}.lock")) or (_HAS_OWN_FLOCK and _is_locked(path))
+
+
+def _locked(file: Path, journal: Path) -> int:
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise JournalInUse(
+            f"journal {journal} is in use by another daemon: stop that one, or set `journal` to"
+            " another path"
+        ) from None
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _is_locked(file: Path) -> bool:
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

@@ -1,0 +1,56 @@
+"""The log in a file, in twistd's own format, which can be opened anew while it is written."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from twisted.logger import ILogObserver, textFileLogObserver
+from twisted.python.logfile import LogFile
+
+
+class ReopenableLog:
+    """What twistd would write with `--logfile`; it turns over by itself at 1 MB, as twistd's does.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()  # twistd changes folders
+        self._file: Any = None
+
+    def observer(self) -> ILogObserver:
+        """What writes to it, from now on.
+
+        Raises:
+            SystemExit: With one line, if it can't be written.
+        """
+        try:
+            self._file = LogFile.fromFullPath(str(self.path))
+        except OSError as error:
+            raise SystemExit(
+                f"log file {self.path} can't be written ({error.strerror}): name another with"
+                " --logfile"
+            ) from None
+        return textFileLogObserver(self._file)
+
+    def reopen(self) -> None:
+        """Go on in the file that has the path now, or in a new one.
+
+        Raises:
+            OSError: If that can't be written; what is open stays so.
+        """
+        with self.path.open("ab"):
+            pass
+        if self._file is not None:
+            self._file.reopen()
+
+
+def log_of(twistd: Mapping[str, Any]) -> ReopenableLog | None:
+    """The file that twistd's options send the log to, if to one."""
+    name = twistd.get("logfile")
+    if twistd.get("logger") or twistd.get("syslog") or name == "-":
+        return None
+    if not name and twistd.get("nodaemon", True):
+        return None
+    return ReopenableLog(Path(name or "twistd.log"))
