@@ -33,7 +33,7 @@ class BackupTests(DaemonCase):
 
     async def copy_under_load(self, copy):
         self.target.script = lambda _: Reply(503) if len(self.target.events) > 20 else Reply(204)
-        daemon = self.daemon(concurrency=8)
+        daemon = self.daemon(concurrency=8, everyday_limit=100_000)
         await daemon.start()
         sent = []
         sending = Deferred.fromCoroutine(self.busy(daemon, sent))
