@@ -22,6 +22,7 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 from chatgpt_source.web.channel import Channel
 from chatgpt_source.web.connections import MOST_CONNECTIONS, Connections
 from chatgpt_source.web.problem import Problem, to_json, too_large
+from chatgpt_source.web.turns import Turns
 
 __all__ = [
     "BoundedRequest",
@@ -296,7 +297,7 @@ class BoundedSite(Site):
         self.connections = Connections(reactor, min(connections_at_most, MOST_CONNECTIONS))
         self.admits = admits or _all_welcome
         self.protocol = partial(  # type: ignore[assignment,method-assign]
-            Channel, self.connections, Problem
+            Channel, self.connections, Turns(reactor), Problem
         )
 
     def acceptableProtocols(self) -> list[bytes]:
