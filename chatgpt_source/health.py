@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 from twisted.internet.interfaces import IReactorTime
 
 from chatgpt_source.config import Config
 from chatgpt_source.journal import Journal
+from chatgpt_source.journal.counts import Counts
 from chatgpt_source.pipeline import Pipeline
-from chatgpt_source.prompt import JournalUnavailable
 from chatgpt_source.quota import Calendar
 
 OK = "ok"
@@ -24,6 +24,11 @@ class Health:
     calendar: Calendar
     journal: Journal
     pipeline: Pipeline
+    counts: Counts = field(init=False)
+
+    @counts.default
+    def _make_counts(self) -> Counts:
+        return Counts(self.clock, self.calendar, self.journal)
 
     def alive(self) -> Mapping[str, Any]:
         """The body of /healthz, whose status is always 200."""
@@ -35,12 +40,12 @@ class Health:
         It is 503 only while draining or while the journal can't be written: what else may be down
         must not take the 429s and `GET /prompts/<id>` off a Kubernetes Service.
         """
-        journal, quota, backlog = self._journal_check(), OK, OK
-        try:
-            tally = await self.journal.tally(self.calendar.day(self.clock.seconds()).date)
-        except JournalUnavailable as error:
-            journal = f"can't be read: {error.reason}"
-        else:
+        counted = await self.counts.read()
+        tally, quota, backlog = counted.tally, OK, OK
+        journal = self._journal_check()
+        if counted.trouble is not None:
+            journal = f"can't be read: {counted.trouble}"
+        if tally is not None:
             if tally.used >= self.config.everyday_limit:
                 quota = f"all {self.config.everyday_limit} prompts of the day are used up"
             if tally.backlog >= self.config.max_backlog:

@@ -138,14 +138,13 @@ class Admin:
         raise Problem(405, f"this can be had by {allowed}", {"Allow": allowed})
 
     async def _scrape(self, request: BoundedRequest) -> None:
-        tally, oldest = await self._status.counts()
+        counted = await self._health.counts.read()
         sight = Sight(
             self._status.gates,
             self._clock.seconds(),
             self._config.everyday_limit,
-            self._journal.fault is None,
-            tally,
-            oldest,
+            self._journal.fault is None and counted.trouble is None,
+            counted,
         )
         accept = ",".join(request.requestHeaders.getRawHeaders("accept", []))
         body, media_type = self._metrics.text(sight, accept)

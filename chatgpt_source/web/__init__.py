@@ -61,6 +61,7 @@ class BoundedRequest(Request):
         about: The id of the prompt it is about, once known.
         why: Why it is refused, in a word.
         told: Whether the log has its line.
+        taken: Whether it was handed to who answers it.
     """
 
     channel: Channel
@@ -73,7 +74,8 @@ class BoundedRequest(Request):
         self._site: BoundedSite = channel.site  # type: ignore[attr-defined]
         self.began: float = self._site.reactor.seconds()
         self.about = self.why = ""
-        self.told = False
+        self.told = self.taken = False
+        self._give_up: Callable[[], object] | None = None
         self._body = BytesIO()
         self._size = 0
         self._counted = 0
@@ -82,6 +84,19 @@ class BoundedRequest(Request):
     def body(self) -> bytes:
         """The whole body."""
         return self._body.getvalue()
+
+    def take_body(self) -> bytes:
+        """The whole body, which is then held by who takes it alone."""
+        body = self._body.getvalue()
+        self._body = self.content = BytesIO()
+        return body
+
+    def on_hang_up(self, give_up: Callable[[], object]) -> None:
+        """Have a function called if the caller hangs up before it is answered."""
+        if self._gone:
+            give_up()
+        else:
+            self._give_up = give_up
 
     def route(self) -> str:
         """The path, without the scheme and host a proxy's client may send (RFC 9112, 3.2.2)."""
@@ -123,10 +138,13 @@ class BoundedRequest(Request):
         self.render(self.channel.site.resource)  # type: ignore[attr-defined]
 
     def connectionLost(self, reason: Failure) -> None:
-        """Take note that nobody listens any more."""
+        """Take note that nobody listens any more; who took the request still holds its body."""
         self._gone = True
-        self._release()
+        if not self.taken:
+            self._release()
         super().connectionLost(reason)
+        if self._give_up is not None:
+            self._give_up()
 
     def answer(
         self,
@@ -237,6 +255,7 @@ class _Leaf(Resource):
         self._handler = handler
 
     def render(self, request: BoundedRequest) -> int:
+        request.taken = True
         answering = Deferred.fromCoroutine(self._answer(request))
         answering.addErrback(self._failed, request)
         return NOT_DONE_YET

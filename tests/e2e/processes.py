@@ -58,6 +58,16 @@ ACTIVATED = """
 import os
 os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1", LISTEN_FDNAMES="prompts")
 """
+HANGING_DISK = """
+import os, sqlite3, time
+class _Hanging(sqlite3.Connection):
+    def execute(self, sql, *values):
+        while sql == "COMMIT" and os.path.exists({path!r}):
+            time.sleep(0.02)
+        return super().execute(sql, *values)
+_connect = sqlite3.connect
+sqlite3.connect = lambda *given, **named: _connect(*given, factory=_Hanging, **named)
+"""
 LOG_TO_STDOUT = "--logger=chatgpt_source.log.stdout"
 
 _POOL = HTTPConnectionPool(reactor, persistent=False)
@@ -274,6 +284,7 @@ class Daemon:
         clock: Its time, if not everybody's.
         files: The soft and hard limit of open files it is started with.
         inherits: A socket it is passed as systemd does.
+        hangs: While there is such a file, no commit to the journal comes to its end.
         environ: What its environment has besides.
     """
 
@@ -285,6 +296,7 @@ class Daemon:
         clock: Clock | None = None,
         files: tuple[int, int] | None = None,
         inherits: socket.socket | None = None,
+        hangs: Path | None = None,
         **environ: str,
     ) -> None:
         self.dir = Path(case.mktemp()).absolute()
@@ -301,6 +313,8 @@ class Daemon:
         self._prelude = SHIFTED_CLOCK.format(path=str(clock.path)) if clock else ""
         if files:
             self._prelude += FILE_LIMITS.format(soft=files[0], hard=files[1])
+        if hangs:
+            self._prelude += HANGING_DISK.format(path=str(hangs))
         self._files = {0: "w", 1: "r", 2: "r"}
         if inherits:
             self._prelude += ACTIVATED

@@ -36,6 +36,10 @@ InThread = Callable[[Callable[[], None]], Deferred[None]]
 WIPE_AFTER = 30.0
 """Seconds from a delivery until its texts are gone from the write-ahead log too."""
 WIPE_RETRY = 5.0
+READ_PATIENCE = 0.9
+"""Seconds that one who asks waits for an answer; what is shown once a second is asked for so."""
+WRITE_PATIENCE = 10.0
+"""Seconds that a caller waits until what is to be written for it is begun."""
 KEEP_DAYS = 8 * 86400.0
 """Seconds the count of a day is kept at the least, whatever `keep` says."""
 
@@ -54,11 +58,17 @@ class SqliteJournal:
         self._clock = clock
         self._in_thread = in_thread
         self._group: GroupCommit[sqlite3.Connection] = GroupCommit(
-            in_thread, lambda group: transact(opened.connection, group)
+            in_thread, lambda group: transact(opened.connection, group), clock
         )
         self._wipe_call: IDelayedCall | None = None
         self._closing = False
-        self.fault: str | None = None
+        self._fault: str | None = None
+
+    @property
+    def fault(self) -> str | None:
+        if self._group.silent_for >= READ_PATIENCE:
+            return self._group.silence().reason
+        return self._fault
 
     @property
     def location(self) -> str:
@@ -89,7 +99,7 @@ class SqliteJournal:
     # What the rooms ask for; each method's meaning is `Journal`'s.
 
     def accept(self, prompt: Prompt, terms: Terms, key: str | None = None) -> Deferred[Admitted]:
-        return self._write(lambda db: do.accept(db, prompt, terms, key))
+        return self._write(lambda db: do.accept(db, prompt, terms, key), WRITE_PATIENCE)
 
     def claim_asks(self, now: float, most: int) -> Deferred[AskClaims]:
         return self._write(lambda db: do.claim_asks(db, now, most))
@@ -159,10 +169,11 @@ class SqliteJournal:
         return self._read(lambda db: do.tally(db, day))
 
     def redrive(self, prompt_id: str, now: float) -> Deferred[State]:
-        return self._write(lambda db: do.redrive(db, prompt_id, now))
+        return self._write(lambda db: do.redrive(db, prompt_id, now), WRITE_PATIENCE)
 
     def purge(self, prompt_id: str) -> Deferred[bool]:
-        return self._write(lambda db: do.purge(db, prompt_id)).addCallback(self._wiping)
+        purging = self._write(lambda db: do.purge(db, prompt_id), WRITE_PATIENCE)
+        return purging.addCallback(self._wiping)
 
     def prune(self, before: float) -> Deferred[None]:
         return Deferred.fromCoroutine(self._prune(before))
@@ -187,38 +198,48 @@ class SqliteJournal:
         if self._wipe_call is not None and forgot:
             self._wipe_call.cancel()
         await self._group.when_idle()
+        self._group.stop()
         if forgot or self._opened.lock is not None:  # an operator who only looked wipes nothing
             await self._in_thread(self._wipe_at_last)
         self._opened.close()
 
     # How the thread is used.
 
-    def _write(self, run: Callable[[sqlite3.Connection], Result]) -> Deferred[Result]:
-        if self._closing:
-            return fail(JournalUnavailable("the journal is closed", retry_after=RETRY_AFTER))
-        return self._group.submit(run, writes=True).addCallbacks(self._well, self._unwell)
+    def _write(
+        self, run: Callable[[sqlite3.Connection], Result], patience: float | None = None
+    ) -> Deferred[Result]:
+        return self._submit(run, patience, writes=True).addCallbacks(self._well, self._unwell)
 
     def _read(self, run: Callable[[sqlite3.Connection], Result]) -> Deferred[Result]:
+        return self._submit(run, READ_PATIENCE, writes=False)
+
+    def _submit(
+        self,
+        run: Callable[[sqlite3.Connection], Result],
+        patience: float | None,
+        *,
+        writes: bool,
+    ) -> Deferred[Result]:
         if self._closing:
             return fail(JournalUnavailable("the journal is closed", retry_after=RETRY_AFTER))
-        return self._group.submit(run, writes=False)
+        return self._group.submit(run, writes=writes, patience=patience)
 
     def _well(self, result: Result) -> Result:
-        if self.fault is not None:
+        if self._fault is not None:
             log.info("journal {path} can be written again", path=self.location)
-            self.fault = None
+            self._fault = None
         return result
 
     def _unwell(self, failure: Failure) -> Failure:
         error = failure.value
         if isinstance(error, JournalUnavailable):
-            if self.fault is None:
+            if self._fault is None:
                 log.error(
                     "journal {path} can't be written: {reason}; accepting no prompts until it can",
                     path=self.location,
                     reason=error.reason,
                 )
-            self.fault = error.reason
+            self._fault = error.reason
         return failure
 
     def _wiping(self, result: Result) -> Result:
@@ -230,7 +251,7 @@ class SqliteJournal:
             self._wipe_call = self._clock.callLater(delay, self._wipe)
 
     def _wipe(self) -> None:
-        self._read(do.wipe).addCallbacks(
+        self._submit(do.wipe, None, writes=False).addCallbacks(
             lambda done: None if done else self._wipe_later(WIPE_RETRY),
             lambda _: self._wipe_later(WIPE_RETRY),
         )
