@@ -37,8 +37,8 @@ from chatgpt_source.web import BoundedRequest, BoundedSite
 
 log = get_logger(__name__)
 
-MOST_OPERATORS = 100
-"""Connections that the admin site may have."""
+MOST_OPERATORS = 60
+"""Connections that the admin site may have, of the files that are not for callers."""
 
 T = TypeVar("T")
 
@@ -158,13 +158,14 @@ class ChatGPTSource(Service):
             files_for_callers(self._config, resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
             self._refused,
             AccessLog(self._reactor),
+            OPEN_PATHS,
         )
         self._port = self._or_end(lambda: taken(listen(self._reactor, self._where, site)))
         if self._config.admin is not None:
             self._admin_port = self._listen_for_operators(self._config.admin)
 
     def _listen_for_operators(self, where: str) -> IListeningPort:
-        from chatgpt_source.admin import Admission  # noqa: PLC0415 - only its users pay for it
+        from chatgpt_source.admin import PROBES, Admission  # noqa: PLC0415 - only its users pay for it
 
         site = BoundedSite(
             self._reactor,
@@ -172,6 +173,7 @@ class ChatGPTSource(Service):
             self._config.max_body_size,
             Admission(self._config.admin_auth).refusal,
             MOST_OPERATORS,
+            probes=PROBES,
         )
         return self._or_end(lambda: taken(listen(self._reactor, where, site, "admin")))
 

@@ -32,7 +32,10 @@ from chatgpt_source.quota import Calendar
 from chatgpt_source.watch import Watchers
 from chatgpt_source.web import BoundedRequest, Handler, Problem, too_large
 
-__all__ = ["Admin", "Admission"]
+__all__ = ["PROBES", "Admin", "Admission"]
+
+PROBES = ("/metrics", "/api/status")
+"""What is answered however many operators wait for something else."""
 
 _HEADERS = {
     "Cache-Control": "no-store",

@@ -5,7 +5,7 @@ ever appears in one.
 """
 
 import re
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from functools import partial
 from http import HTTPStatus
 from io import BytesIO
@@ -45,6 +45,7 @@ SMALL_BODY = 8 * 2**10
 """Bytes a body may have that are always held."""
 BODIES_AT_MOST = 64 * 2**20
 """Bytes that all larger bodies may have that are held at once, or two of the largest."""
+_SOON = {"Retry-After": "5"}
 
 
 class BoundedRequest(Request):
@@ -106,7 +107,13 @@ class BoundedRequest(Request):
     def gotLength(self, length: int | None) -> None:
         """Prepare for the body; one that waits for our word and is unwelcome is refused at once."""
         self.content = self._body
-        refusal = self._site.admits(self)
+        site = self._site
+        if site.connections.is_kept(self.channel) and self.route() not in site.probes:
+            self._refuse_and_close(
+                Problem(503, "too many callers wait already: send it again later", _SOON)
+            )
+            return
+        refusal = site.admits(self)
         if refusal is not None:
             self._drop(refusal)
         elif length is not None and length > self.limit:
@@ -125,7 +132,7 @@ class BoundedRequest(Request):
                 Problem(
                     503,
                     "too many large bodies arrive at once: send it again later",
-                    {"Retry-After": "5"},
+                    _SOON,
                 )
             )
         if self.refusal is None:
@@ -285,6 +292,8 @@ class BoundedSite(Site):
         connections_at_most: How many connections there may be.
         refused: Told of a request that is refused without the handler, and with which status.
         access: Told of each answer.
+        probes: Paths that are answered however many callers wait; a few connections are kept for
+            them. Their answers must not take long.
 
     Attributes:
         connections: The callers' connections.
@@ -302,6 +311,7 @@ class BoundedSite(Site):
         connections_at_most: int = MOST_CONNECTIONS,
         refused: Refused = lambda *_: None,
         access: Access = lambda *_: None,
+        probes: Collection[str] = (),
     ) -> None:
         super().__init__(
             _Leaf(handler),
@@ -313,7 +323,10 @@ class BoundedSite(Site):
         self.held = 0
         self.refused = refused
         self.access = access
-        self.connections = Connections(reactor, min(connections_at_most, MOST_CONNECTIONS))
+        self.probes = probes
+        self.connections = Connections(
+            reactor, min(connections_at_most, MOST_CONNECTIONS), keep=bool(probes)
+        )
         self.admits = admits or _all_welcome
         self.protocol = partial(  # type: ignore[assignment,method-assign]
             Channel, self.connections, Turns(reactor), Problem

@@ -11,6 +11,7 @@ SOON = 3.0
 """Seconds an answer may take that is to come within 1 s, on a machine that is busy besides."""
 LARGE = 2**20
 CALLERS = 150
+FEW_FILES = 512
 MOST_MORE = 100 * 2**20
 """Bytes that the daemon may grow by, which is less than what its callers send."""
 
@@ -28,13 +29,13 @@ def posting(body):
 
 
 class HangingDiskTests(DaemonCase):
-    async def hang(self, **settings):
+    async def hang(self, files=None, **settings):
         """A daemon that has delivered one prompt, and whose disk hangs with a second."""
         flag = self.file("")
         flag.unlink()
         self.admin = free_port()
         config = self.config(admin=f"tcp:{self.admin}:interface=127.0.0.1", **settings)
-        daemon = Daemon(self, config, hangs=flag)
+        daemon = Daemon(self, config, hangs=flag, files=files)
         process = await daemon.start()
         self.first = await daemon.accepted("the first")
         await daemon.reaches(self.first, "delivered")
@@ -89,6 +90,26 @@ class HangingDiskTests(DaemonCase):
         await daemon.accepted("the fifth")
         self.assertEqual(daemon.text.count("can't be written"), 1)
         self.assert_fair()
+
+    async def test_those_who_wait_do_not_keep_probes_out(self):
+        daemon, _, _, begun = await self.hang(files=(FEW_FILES, FEW_FILES))
+        wires = []
+
+        async def fill(number):
+            for _ in range(number):
+                wires.append(await Wire.connect(daemon.port))
+                wires[-1].send(posting(b"waits"))
+
+        await fill(FEW_FILES - 200)
+        for _ in range(3):
+            await fill(5)  # one of those who had not sent yet may have made room
+            await self.asked("/healthz", 200, daemon.port)
+            await self.asked("/readyz", 503, daemon.port)
+        refused = [wire.received for wire in wires if wire.received]
+        self.assertTrue(all(answer.startswith(b"HTTP/1.1 503 ") for answer in refused), refused)
+        self.assertGreater(sum(not wire.closed for wire in wires), 100)
+        for wire in (*wires, begun):
+            wire.close()
 
     async def test_those_who_hang_up_take_their_prompts_along(self):
         daemon, process, flag, begun = await self.hang()

@@ -465,6 +465,42 @@ class FullTests(ChannelTestCase):
         self.assertTrue(first.aborted)
         self.assertIn(b"200 OK", self.send(NEXT))
 
+    def test_when_all_wait_probes_are_answered(self) -> None:
+        waiting: list[BoundedRequest] = []
+
+        async def handle(request: BoundedRequest) -> None:
+            if request.route() == "/probe":
+                request.answer(200, b"{}")
+            else:
+                waiting.append(request)
+
+        refused: list[int] = []
+        self.site.__init__(  # type: ignore[misc]
+            self.clock,
+            handle,
+            100,
+            None,
+            8,
+            lambda _, status: refused.append(status),
+            probes=("/probe",),
+        )
+        for _ in range(7):
+            self.connect()
+            self.send(NEXT)
+        self.connect()
+        for _ in range(2):
+            answer = self.send(b"GET /probe HTTP/1.1\r\nHost: x\r\n\r\n")
+            self.assertIn(b"200 OK", answer)
+        self.connect()
+        answer = self.send(POST + b"Content-Length: 5\r\n\r\nx")
+        self.assertIn(b"Retry-After: 5", answer)
+        self.assert_refused(answer, 503)
+        self.assertEqual(refused, [503])
+        waiting.pop().answer(200, b"{}")
+        self.connect()
+        self.assertEqual(self.send(NEXT), b"")
+        self.assertEqual(len(waiting), 7)
+
     def test_without_room_a_new_one_is_closed(self) -> None:
         self.site.connections.at_most = 1
         self.site.connections.move(self.channel, Stage.ANSWERING)
