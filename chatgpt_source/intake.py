@@ -63,7 +63,12 @@ _REFUSED: Mapping[type[Exception], Refused] = {
     KeyReused: Refused.KEY_REUSED,
 }
 _REFUSED_FOR_ITS_FORM = {400: Refused.INVALID, 413: Refused.TOO_LARGE, 415: Refused.CHARSET}
-_REFUSED_EARLY = {401: Refused.UNAUTHORIZED, 413: Refused.TOO_LARGE, 503: Refused.BUSY}
+_REFUSED_EARLY = {
+    401: Refused.UNAUTHORIZED,
+    403: Refused.CROSS_SITE,
+    413: Refused.TOO_LARGE,
+    503: Refused.BUSY,
+}
 _PARAMETER = re.compile(rb"""\s*([^\s=;"]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;]*)\s*(?:;|\Z)""")
 
 

@@ -31,6 +31,7 @@ from chatgpt_source.log import (
     set_level,
     stdout,
 )
+from chatgpt_source.origin import Door
 from chatgpt_source.parts import Parts, bounded
 from chatgpt_source.prompt import JournalError
 from chatgpt_source.web import BoundedRequest, BoundedSite
@@ -154,7 +155,7 @@ class ChatGPTSource(Service):
             self._reactor,
             self._answer,
             self._config.max_body_size,
-            guard.refusal if guard else None,
+            Door(guard, self._config.allow_origins).refusal,
             files_for_callers(self._config, resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
             self._refused,
             AccessLog(self._reactor),
