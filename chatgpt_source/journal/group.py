@@ -21,7 +21,7 @@ from chatgpt_source.prompt import JournalUnavailable
 Connection = TypeVar("Connection")
 Result = TypeVar("Result")
 
-MOST_TOGETHER = 128
+MOST_TOGETHER = 256
 """Operations a group may have: all who wait for one are told in one turn of the event loop."""
 MOST_WAITING = 10_000
 """Operations with patience that may wait."""

@@ -7,7 +7,7 @@ while, as the answer would be lost otherwise (RFC 9112, section 9.6).
 
 Twisted's channel would answer all requests that one read brought before anybody else has a turn.
 Here a connection answers one a turn, and decodes a slice of a chunked body at a time; the rest
-waits in its buffer, and nothing more is read from the caller meanwhile.
+waits in its buffer, and no more than one further read is added to it meanwhile.
 """
 
 from collections.abc import Callable, Mapping
@@ -75,7 +75,7 @@ class Channel(HTTPChannel):
         self._problem = problem
         self._began = 0.0
         self._until: float | None = None
-        self._granted = False
+        self._granted = self._stopped = False
         self.arrived = 0
         """Bytes of the body under way, as they came on the wire."""
 
@@ -89,11 +89,13 @@ class Channel(HTTPChannel):
         """Read on, unless others come first; what comes after a refusal is thrown away."""
         if self.stage is Stage.CLOSING:
             return
-        if self.stage is not Stage.ANSWERING and not self.paused and not self._may_read():
+        if self.paused:  # this is kept as well, but then it is enough
+            self._stop_reading()
+        elif self.stage is not Stage.ANSWERING and not self._may_read():
             self._wait(more=False)
         if self.stage is Stage.IDLE and not self.paused:
             self._enter(Stage.HEAD, HEAD_WITHIN)
-        super().dataReceived(data)  # where paused, it is kept
+        super().dataReceived(data)  # which keeps it where paused
 
     def read_on(self) -> None:
         """Go on with what was kept."""
@@ -101,7 +103,9 @@ class Channel(HTTPChannel):
             return  # in the latter case `resumeProducing` sees to it
         self.paused = False
         self._granted = self.stage is Stage.BODY
-        self._networkProducer.resumeProducing()
+        if self._stopped:
+            self._stopped = False
+            self._networkProducer.resumeProducing()
         if self.stage is Stage.IDLE:
             self._enter(Stage.HEAD, HEAD_WITHIN)
         super().dataReceived(b"")
@@ -110,6 +114,7 @@ class Channel(HTTPChannel):
     def resumeProducing(self) -> None:
         """Go on, now that the caller has read what it was answered."""
         super().resumeProducing()
+        self._stopped = False
         if self.paused and self.stage is not Stage.CLOSING:
             self._wait(more=True)
 
@@ -119,9 +124,12 @@ class Channel(HTTPChannel):
     def _wait(self, *, more: bool) -> None:
         """Read on in a later turn, and once the caller has read what it was answered."""
         self.paused = True
-        self._networkProducer.pauseProducing()
         if not self._waitingForTransport:
             self._turns.wait(self, more=more)
+
+    def _stop_reading(self) -> None:
+        self._stopped = True
+        self._networkProducer.pauseProducing()
 
     def lineReceived(self, line: bytes) -> None:
         """Read a line of a head."""
@@ -228,7 +236,7 @@ class Channel(HTTPChannel):
         if self.paused:
             self._wait(more=True)
         elif self._waitingForTransport:  # Twisted would read on, and answers would pile up
-            self._networkProducer.pauseProducing()
+            self._stop_reading()
 
     def let_end_within(self, seconds: float) -> None:
         """Give the body under way this long, however fast it comes."""
