@@ -6,12 +6,11 @@ from typing import Any
 from attrs import field, frozen
 from twisted.internet.interfaces import IReactorTime
 
-from chatgpt_source.clock import wall
 from chatgpt_source.config import Config
 from chatgpt_source.gate import Gate
 from chatgpt_source.journal import Journal
+from chatgpt_source.journal.counts import Counts
 from chatgpt_source.pipeline import Pipeline
-from chatgpt_source.prompt import JournalUnavailable
 from chatgpt_source.quota import Calendar
 from chatgpt_source.recent import Recent
 
@@ -31,10 +30,15 @@ class Health:
     journal: Journal
     pipeline: Pipeline
     recent: Recent = field()
+    counts: Counts = field(init=False)
 
     @recent.default
     def _untold(self) -> Recent:
         return Recent(self.clock)
+
+    @counts.default
+    def _make_counts(self) -> Counts:
+        return Counts(self.clock, self.calendar, self.journal)
 
     def alive(self) -> Mapping[str, Any]:
         """The body of /healthz, whose status is always 200."""
@@ -46,12 +50,12 @@ class Health:
         It is 503 only while draining or while the journal can't be written: what else may be down
         must not take the 429s and `GET /prompts/<id>` off a Kubernetes Service.
         """
-        journal, quota, backlog = self._journal_check(), OK, OK
-        try:
-            tally = await self.journal.tally(self.calendar.day(wall(self.clock)).date)
-        except JournalUnavailable as error:
-            journal = f"can't be read: {error.reason}"
-        else:
+        counted = await self.counts.read()
+        tally, quota, backlog = counted.tally, OK, OK
+        journal = self._journal_check()
+        if counted.trouble is not None:
+            journal = f"can't be read: {counted.trouble}"
+        if tally is not None:
             if tally.used >= self.config.everyday_limit:
                 quota = f"all {self.config.everyday_limit} prompts of the day are used up"
             if tally.backlog >= self.config.max_backlog:

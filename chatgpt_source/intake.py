@@ -9,6 +9,7 @@ from math import ceil
 from uuid import uuid4
 
 from attrs import frozen
+from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 
 from chatgpt_source.clock import wall
@@ -63,7 +64,12 @@ _REFUSED: Mapping[type[Exception], Refused] = {
     KeyReused: Refused.KEY_REUSED,
 }
 _REFUSED_FOR_ITS_FORM = {400: Refused.INVALID, 413: Refused.TOO_LARGE, 415: Refused.CHARSET}
-_REFUSED_EARLY = {401: Refused.UNAUTHORIZED, 413: Refused.TOO_LARGE, 503: Refused.BUSY}
+_REFUSED_EARLY = {
+    401: Refused.UNAUTHORIZED,
+    403: Refused.CROSS_SITE,
+    413: Refused.TOO_LARGE,
+    503: Refused.BUSY,
+}
 _PARAMETER = re.compile(rb"""\s*([^\s=;"]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;]*)\s*(?:;|\Z)""")
 
 
@@ -201,8 +207,9 @@ class Intake:
     async def _accept(
         self, request: BoundedRequest, trace: Trace | None
     ) -> tuple[Admitted, dict[str, str]]:
-        body = request.body()  # now: it is gone once the caller has hung up
-        text = read_text(body, request.getHeader(b"content-type"))
+        body = request.take_body()
+        text, size = read_text(body, request.getHeader(b"content-type")), len(body)
+        del body  # it may be large, and wait for long
         source = read_attribute(
             request,
             "vanus-source",
@@ -221,7 +228,11 @@ class Intake:
             day, self.config.everyday_limit, self.config.max_backlog, self.pipeline.draining
         )
         try:
-            admitted = await self.journal.accept(prompt, terms, key)
+            accepting = self.journal.accept(prompt, terms, key)
+            request.on_hang_up(accepting.cancel)
+            admitted = await accepting
+        except CancelledError:  # nobody is there to be told
+            raise Problem(503, "the caller hung up before the prompt was accepted") from None
         except Refusal as refusal:
             self.watcher.refused(reason=_REFUSED[type(refusal)])
             raise self._problem(refusal, day) from None
@@ -240,7 +251,7 @@ class Intake:
             log.info(
                 "accepted: id={id} bytes={bytes} status={status} seconds={seconds:.3f}",
                 id=prompt.id,
-                bytes=len(body),
+                bytes=size,
                 status=202,
                 seconds=self.clock.seconds() - request.began,
             )

@@ -35,6 +35,7 @@ from chatgpt_source.log import (
     stdout,
 )
 from chatgpt_source.logfile import ReopenableLog, log_of
+from chatgpt_source.origin import Door
 from chatgpt_source.parts import Parts, bounded
 from chatgpt_source.process import Parent, fail_at_exit
 from chatgpt_source.prompt import JournalError, JournalInUse
@@ -43,8 +44,8 @@ from chatgpt_source.web import BoundedRequest, BoundedSite
 
 log = get_logger(__name__)
 
-MOST_OPERATORS = 100
-"""Connections that the admin site may have."""
+MOST_OPERATORS = 60
+"""Connections that the admin site may have, of the files that are not for callers."""
 
 T = TypeVar("T")
 
@@ -175,17 +176,18 @@ class ChatGPTSource(Service):
             self._reactor,
             self._answer,
             self._config.max_body_size,
-            guard.refusal if guard else None,
+            Door(guard, self._config.allow_origins).refusal,
             files_for_callers(self._config, resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
             self._refused,
             AccessLog(self._reactor),
+            OPEN_PATHS,
         )
         self._port = self._listen(self._where, site, "listen")
         if self._config.admin is not None:
             self._admin_port = self._listen_for_operators(self._config.admin)
 
     def _listen_for_operators(self, where: str) -> IListeningPort:
-        from chatgpt_source.admin import Admission  # noqa: PLC0415 - only its users pay for it
+        from chatgpt_source.admin import PROBES, Admission  # noqa: PLC0415 - only its users pay for it
 
         site = BoundedSite(
             self._reactor,
@@ -193,6 +195,7 @@ class ChatGPTSource(Service):
             self._config.max_body_size,
             Admission(self._config.admin_auth, where).refusal,
             MOST_OPERATORS,
+            probes=PROBES,
         )
         return self._listen(where, site, "admin")
 

@@ -28,6 +28,7 @@ class Refused(str, Enum):
     KEY_REUSED = "key_reused"
     UNAUTHORIZED = "unauthorized"
     BUSY = "busy"
+    CROSS_SITE = "cross_site"
 
 
 class Asked(str, Enum):

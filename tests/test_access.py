@@ -8,6 +8,7 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.python.failure import Failure
 
 from chatgpt_source.journal import Admitted
+from chatgpt_source.journal.group import Withdrawable
 from chatgpt_source.log import set_level
 from chatgpt_source.prompt import JournalUnavailable
 from chatgpt_source.web import DROPPED_AT_MOST
@@ -111,7 +112,7 @@ class AccessTests(DoorTestCase):
         self.assert_line([line], "POST", "/", 500, " why=defect")
 
     def test_a_caller_who_hangs_up(self) -> None:
-        written: Deferred[Admitted] = Deferred()
+        written: Deferred[Admitted] = Withdrawable(lambda: None)  # it has begun
         self.patch(self.journal, "accept", lambda *_: written)
         self.channel.dataReceived(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx")
         self.channel.connectionLost(Failure(ConnectionResetError()))
@@ -141,7 +142,7 @@ class AccessTests(DoorTestCase):
             self.connect()
 
     def test_the_time_it_took(self) -> None:
-        written: Deferred[Admitted] = Deferred()
+        written: Deferred[Admitted] = Withdrawable(lambda: None)  # it has begun
         self.patch(self.journal, "accept", lambda *_: written)
         self.channel.dataReceived(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx")
         self.clock.advance(1.5)

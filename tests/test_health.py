@@ -72,7 +72,7 @@ class HealthTests(DoorTestCase):
         self.assertEqual(self.ready(200)["status"], "ready")
 
     def test_not_ready_while_the_journal_can_not_be_written(self) -> None:
-        self.journal.fault = "disk full"
+        self.journal._fault = "disk full"
         body = self.ready(503)
         self.assertEqual(body["status"], "not ready")
         self.assertIn("disk full", body["checks"]["journal"])

@@ -7,12 +7,13 @@ from zoneinfo import ZoneInfo
 import attrs
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from chatgpt_source import intake
 from chatgpt_source.intake import read_text
 from chatgpt_source.journal import Admitted
+from chatgpt_source.journal.group import Withdrawable
 from chatgpt_source.prompt import JournalUnavailable, Trace
 from chatgpt_source.web import Problem
 from tests.door import CONFIG, DoorTestCase
@@ -55,7 +56,7 @@ class AcceptTests(DoorTestCase):
         self.assertIn(b"202", self.transport.value())
 
     def test_a_caller_who_hangs_up_before_the_202(self) -> None:
-        written: Deferred[Admitted] = Deferred()
+        written: Deferred[Admitted] = Withdrawable(lambda: None)  # it has begun
         self.patch(self.journal, "accept", lambda *_: written)
         self.channel.dataReceived(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx")
         self.channel.connectionLost(Failure(ConnectionResetError()))
@@ -63,6 +64,23 @@ class AcceptTests(DoorTestCase):
         self.patch(intake.log, "info", lambda text, **_: said.append(text))
         written.callback(Admitted("p1", 1))
         self.assertEqual(len(said), 1)
+        self.connect()
+
+    def test_what_has_not_begun_goes_with_its_caller(self) -> None:
+        withdrawn: list[str] = []
+        written: Deferred[Admitted] = Withdrawable(lambda: withdrawn.append("it"))
+        self.patch(self.journal, "accept", lambda *_: written)
+        body = b"x" * 9000
+        self.site.__init__(self.clock, self.intake.answer, 10**4)  # type: ignore[misc]
+        self.connect()
+        head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9000\r\n\r\n"
+        self.channel.dataReceived(head + body)
+        self.channel.connectionLost(Failure(ConnectionResetError()))
+        self.assertEqual(withdrawn, ["it"])
+        self.assertEqual(self.site.held, 9000)
+        written.errback(CancelledError())
+        self.assertEqual(self.site.held, 0)
+        self.assertEqual(self.flushLoggedErrors(), [])
         self.connect()
 
     def test_the_headers_of_the_event(self) -> None:

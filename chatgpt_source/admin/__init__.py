@@ -33,7 +33,10 @@ from chatgpt_source.quota import Calendar
 from chatgpt_source.watch import Watchers
 from chatgpt_source.web import BoundedRequest, Handler, Problem, too_large
 
-__all__ = ["Admin", "Admission"]
+__all__ = ["PROBES", "Admin", "Admission"]
+
+PROBES = ("/metrics", "/api/status")
+"""What is answered however many operators wait for something else."""
 
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -139,14 +142,14 @@ class Admin:
         raise Problem(405, f"this can be had by {allowed}", {"Allow": allowed})
 
     async def _scrape(self, request: BoundedRequest) -> None:
-        tally, oldest = await self._status.counts()
-        now = self._clock.seconds()
+        counted = await self._health.counts.read()
+        oldest = counted.oldest
         sight = Sight(
             self._status.gates,
-            now,
+            self._clock.seconds(),
             self._config.everyday_limit,
-            self._journal.fault is None,
-            tally,
+            self._journal.fault is None and counted.trouble is None,
+            counted,
             0 if oldest is None else max(0, wall(self._clock) - oldest),
             self._health.recent.ratio(),
         )

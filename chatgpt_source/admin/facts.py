@@ -1,12 +1,8 @@
 """Reads what the page shows: the facts of this moment, and what a query picks."""
 
 from collections.abc import Sequence
-from typing import TypeVar
 
-from attrs import define, field
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
-from twisted.python.failure import Failure
+from attrs import define
 
 from chatgpt_source import __version__
 from chatgpt_source.admin.history import History
@@ -17,11 +13,7 @@ from chatgpt_source.journal import Record, Tally
 from chatgpt_source.prompt import JournalUnavailable, State
 from chatgpt_source.web import origin_of
 
-PATIENCE = 3.0
-"""Seconds that the journal may take for an answer."""
 _NOTHING = Tally(dict.fromkeys(State, 0), 0)
-
-Result = TypeVar("Result")
 
 
 @define
@@ -39,18 +31,16 @@ class Facts:
     _status: Status
     _history: History
     _started: float
-    _known: tuple[Tally, float | None] = field(init=False, default=(_NOTHING, None))
 
     async def shown(self) -> Shown:
         """The facts that all viewers see."""
         status = self._status
         clock, config = status.clock, status.config
-        try:
-            told, doubt = await within(Deferred.fromCoroutine(self._read()), PATIENCE, clock)
-        except JournalUnavailable as error:
-            told, doubt = [f"The journal can't be read: {error.reason}"], None
+        _, ready = await status.health.ready()
+        counted = await status.health.counts.read()
+        checks = ready["checks"]
         now = wall(clock)
-        tally, oldest = self._known
+        tally = counted.tally or _NOTHING
         return Shown(
             now=now,
             started=date_of(self._started, clock),
@@ -63,25 +53,16 @@ class Facts:
             limit=config.everyday_limit,
             midnight=status.calendar.day(now).end,
             prompts=tally.prompts,
-            oldest=oldest,
-            troubles=told,
+            oldest=counted.oldest,
+            troubles=status.troubles(checks),
             minutes=self._history.minutes(),
-            untried=doubt,
+            untried=untried(checks),
         )
-
-    async def _read(self) -> tuple[Sequence[str], str | None]:
-        _, ready = await self._status.health.ready()
-        tally, oldest = await self._status.counts()
-        if tally is not None:
-            self._known = tally, oldest
-        checks = ready["checks"]
-        return self._status.troubles(checks), untried(checks)
 
     async def picked(self, query: Query) -> Picked:
         """What a query picks; nothing if the journal can't be read."""
         try:
-            reading = Deferred.fromCoroutine(self._pick(query))
-            return await within(reading, PATIENCE, self._status.clock)
+            return await self._pick(query)
         except JournalUnavailable:
             return Picked(query, [], more=False, readable=False)
 
@@ -90,25 +71,3 @@ class Facts:
         records: Sequence[Record] = await journal.latest(query.state, query.before, PAGE + 1)
         prompt = await journal.record(query.prompt) if query.prompt else None
         return Picked(query, records[:PAGE], more=len(records) > PAGE, prompt=prompt)
-
-
-def within(work: Deferred[Result], seconds: float, clock: IReactorTime) -> Deferred[Result]:
-    """What the journal brings, if it does so in time; it is left to finish if it does not.
-
-    Raises:
-        JournalUnavailable: If it does not.
-    """
-    result: Deferred[Result] = Deferred()
-
-    def give_up() -> None:
-        result.errback(JournalUnavailable("it does not answer", retry_after=seconds))
-
-    waiting = clock.callLater(seconds, give_up)
-
-    def arrived(outcome: Result | Failure) -> None:
-        if waiting.active():
-            waiting.cancel()
-            result.callback(outcome)
-
-    work.addBoth(arrived)
-    return result

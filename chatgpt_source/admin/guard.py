@@ -2,18 +2,14 @@
 
 `kubectl port-forward` counts as being there, as it connects from inside the pod. The metrics alone
 are for all who reach the site. And no web page but its own may, whatever a browser is made to send:
-two attacks come by way of an operator's browser. A page whose name is made to resolve to this
-machine (DNS rebinding) counts as of one origin with us, but its requests carry that name as their
-Host. A page of any other origin can send a POST, but neither read an answer nor set a header of its
+what browsers tell of that is read in `origin`. A page of any other origin can't set a header of its
 own without being allowed to by CORS, of which we send nothing.
 """
-
-import re
-from ipaddress import ip_address
 
 from chatgpt_source.auth import Guard
 from chatgpt_source.config import Credentials
 from chatgpt_source.listen import is_exposed, is_over_loopback
+from chatgpt_source.origin import is_foreign, is_known_host, only
 from chatgpt_source.web import BoundedRequest, Problem
 
 REQUESTED_WITH = "chatgpt-source"
@@ -62,7 +58,7 @@ class Admission:
 
 def _other_host(request: BoundedRequest) -> Problem | None:
     """The refusal of a name that is neither an address nor localhost: names can be made to lie."""
-    if is_known_host(_only(request, "host") or ""):
+    if is_known_host(only(request, "host") or ""):
         return None
     return Problem(
         403,
@@ -71,37 +67,10 @@ def _other_host(request: BoundedRequest) -> Problem | None:
     )
 
 
-def is_known_host(host: str) -> bool:
-    """Whether a Host is an IP address, or a name that is this machine's own (RFC 6761, 6.3)."""
-    found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9.-]+))(?::[0-9]*)?", host)
-    if found is None:
-        return False
-    name = found[1] or found[2].lower().removesuffix(".")
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        ip_address(name)
-    except ValueError:
-        return False
-    return True
-
-
 def _other_origin(request: BoundedRequest) -> Problem | None:
     """The refusal of a change that comes neither from our own page nor from no page at all."""
-    if _only(request, "x-requested-with") != REQUESTED_WITH:
+    if only(request, "x-requested-with") != REQUESTED_WITH:
         return Problem(403, f"a POST must have the header X-Requested-With: {REQUESTED_WITH}")
-    site, origin = _only(request, "sec-fetch-site"), _only(request, "origin")
-    host = (_only(request, "host") or "").lower()
-    if site not in {None, "same-origin"} or (
-        origin is not None and origin.lower() not in {f"http://{host}", f"https://{host}"}
-    ):
+    if only(request, "sec-fetch-site") == "none" or is_foreign(request):
         return Problem(403, "another site's page must not send this")
     return None
-
-
-def _only(request: BoundedRequest, name: str) -> str | None:
-    """The value of a header; empty, which is never right, where it came more than once."""
-    values = request.requestHeaders.getRawHeaders(name)
-    if values is None:
-        return None
-    return values[0].strip() if len(values) == 1 else ""

@@ -17,7 +17,7 @@ from twisted.copyright import version as twisted_version
 
 from chatgpt_source import __version__
 from chatgpt_source.gate import Gate
-from chatgpt_source.journal import Tally
+from chatgpt_source.journal.counts import Counted
 from chatgpt_source.lines import dropped
 from chatgpt_source.prompt import Answer, State
 from chatgpt_source.watch import Asked, Refused, Sent, Watcher
@@ -46,7 +46,7 @@ class Sight:
         now: When, by the steady clock.
         limit: Units the day has.
         writable: Whether the journal can be written.
-        tally: The journal's counts; None if it can't be read.
+        counted: What the journal's counts are, or were when it last answered.
         oldest: How long the oldest prompt that waits has done so; 0 if none does.
         failure_ratio: The share of the prompts that ended lately which failed.
     """
@@ -55,7 +55,7 @@ class Sight:
     now: float
     limit: int
     writable: bool
-    tally: Tally | None
+    counted: Counted
     oldest: float
     failure_ratio: float
 
@@ -235,16 +235,22 @@ def _of_sight(sight: Sight) -> Iterator[Metric]:
     )
     yield _gauge("journal_writable", "1 while the journal can be written.", sight.writable)
     yield _gauge("quota_limit", "Prompts that may be accepted a day.", sight.limit)
-    if sight.tally is None:
+    tally, at = sight.counted.tally, sight.counted.at
+    if tally is None or at is None:
         return
-    yield _gauge("quota_used", "Units of today's quota that are spent.", sight.tally.used)
+    yield _gauge(
+        "journal_counts_age_seconds",
+        "Since the journal last told the counts that follow; about 0 while it answers.",
+        max(0, sight.now - at),
+    )
+    yield _gauge("quota_used", "Units of today's quota that are spent.", tally.used)
     yield _gauge(
         "prompts",
         "Prompts in the journal, by state.",
-        {(state.value,): sight.tally.prompts[state] for state in State},
+        {(state.value,): tally.prompts[state] for state in State},
         "state",
     )
-    yield _gauge("backlog", "Prompts that are neither delivered nor failed.", sight.tally.backlog)
+    yield _gauge("backlog", "Prompts that are neither delivered nor failed.", tally.backlog)
     yield _gauge(
         "backlog_oldest_age_seconds",
         "Since the acceptance of the oldest prompt of the backlog; 0 if there is none.",

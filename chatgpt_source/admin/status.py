@@ -12,9 +12,9 @@ from chatgpt_source.clock import date_of, wall
 from chatgpt_source.config import Config
 from chatgpt_source.gate import Gate
 from chatgpt_source.health import UNKNOWN, WELL, Health
-from chatgpt_source.journal import Journal, Tally, rfc3339
+from chatgpt_source.journal import Journal, rfc3339
 from chatgpt_source.pipeline import Pipeline
-from chatgpt_source.prompt import JournalUnavailable, State
+from chatgpt_source.prompt import State
 from chatgpt_source.quota import Calendar, clock_time
 
 _HELD_BACK = {"model": "prompts", "target": "events", "dead_letter": "dead letters"}
@@ -39,21 +39,11 @@ class Status:
             gates["dead_letter"] = self.pipeline.dead_letter
         return gates
 
-    async def counts(self) -> tuple[Tally | None, float | None]:
-        """The journal's tally, and when the oldest prompt that waits was accepted.
-
-        The tally is None if the journal can't be read.
-        """
-        try:
-            tally = await self.journal.tally(self.calendar.day(wall(self.clock)).date)
-            return tally, await self.journal.oldest()
-        except JournalUnavailable:
-            return None, None
-
     async def told(self) -> dict[str, Any]:
-        """The status; what the journal would tell is null if it can't be read."""
+        """The status; where the journal can't be read, what it told last, and when that was."""
         _, ready = await self.health.ready()
-        tally, oldest = await self.counts()
+        counted = await self.health.counts.read()
+        tally, oldest = counted.tally, counted.oldest
         now = wall(self.clock)
         day = self.calendar.day(now)
         limit = self.config.everyday_limit
@@ -69,6 +59,7 @@ class Status:
                 "seconds_left": max(0, ceil(day.end - now)),
                 "timezone": self.config.timezone.key,
             },
+            "counted": rfc3339(None if counted.at is None else date_of(counted.at, self.clock)),
             "prompts": tally and {state.value: tally.prompts[state] for state in State},
             "backlog": tally
             and {

@@ -121,6 +121,7 @@ class Config:
     port: int = _key(readers.whole(1, 65535), 8080)
     listen: str | None = _key(readers.text, None)
     auth: Credentials | None = _key(credentials, None)  # noqa: RUF009 - attrs, not dataclasses
+    allow_origins: tuple[str, ...] = _key(readers.origins, ())
     admin: str | None = _key(readers.text, None)
     admin_auth: Credentials | None = _key(credentials, None)  # noqa: RUF009 - attrs, not dataclasses
     everyday_limit: int = _key(readers.whole(1, 10**12), 100)

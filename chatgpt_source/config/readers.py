@@ -145,6 +145,32 @@ def log_config(value: Any, environ: Environ) -> str | None:
         raise Wrong(f"a mapping whose `log_level` is {wrong}") from wrong
 
 
+def origins(value: Any, _: Environ) -> tuple[str, ...]:
+    """A list of origins of web pages, as browsers send them (RFC 6454, 6.2)."""
+    read = [_origin(each) for each in value] if isinstance(value, list) else [None]
+    if None in read:
+        raise Wrong(
+            "a list of origins of pages, each like https://app.example.com or http://localhost:3000:"
+            " http or https, the host, and the port unless it is the usual one; no path, no `*`"
+        )
+    return tuple(each for each in read if each is not None)
+
+
+def _origin(value: Any) -> str | None:
+    text = value.strip().lower() if isinstance(value, str) else ""
+    found = re.fullmatch(r"(https?)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([1-9][0-9]{0,4}))?", text)
+    if found is None or int(found[3] or 0) > 65535:
+        return None
+    scheme, host, port = found.groups()
+    if host.startswith("["):
+        try:
+            host = f"[{IPv6Address(host[1:-1])}]"
+        except ValueError:
+            return None
+    usual = {"http": "80", "https": "443"}[scheme]
+    return f"{scheme}://{host}" + (f":{port}" if port and port != usual else "")
+
+
 def one_of(*words: str) -> Reader:
     """One of a few words."""
 

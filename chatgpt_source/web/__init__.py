@@ -5,7 +5,7 @@ ever appears in one.
 """
 
 import re
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from functools import partial
 from http import HTTPStatus
 from io import BytesIO
@@ -22,6 +22,7 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 from chatgpt_source.web.channel import Channel
 from chatgpt_source.web.connections import MOST_CONNECTIONS, Connections
 from chatgpt_source.web.problem import Problem, to_json, too_large
+from chatgpt_source.web.turns import Turns
 
 __all__ = [
     "BoundedRequest",
@@ -44,6 +45,7 @@ SMALL_BODY = 8 * 2**10
 """Bytes a body may have that are always held."""
 BODIES_AT_MOST = 64 * 2**20
 """Bytes that all larger bodies may have that are held at once, or two of the largest."""
+_SOON = {"Retry-After": "5"}
 
 
 class BoundedRequest(Request):
@@ -60,6 +62,7 @@ class BoundedRequest(Request):
         about: The id of the prompt it is about, once known.
         why: Why it is refused, in a word.
         told: Whether the log has its line.
+        taken: Whether it was handed to who answers it.
     """
 
     channel: Channel
@@ -72,7 +75,8 @@ class BoundedRequest(Request):
         self._site: BoundedSite = channel.site  # type: ignore[attr-defined]
         self.began: float = self._site.reactor.seconds()
         self.about = self.why = ""
-        self.told = False
+        self.told = self.taken = False
+        self._give_up: Callable[[], object] | None = None
         self._body = BytesIO()
         self._size = 0
         self._counted = 0
@@ -82,6 +86,19 @@ class BoundedRequest(Request):
         """The whole body."""
         return self._body.getvalue()
 
+    def take_body(self) -> bytes:
+        """The whole body, which is then held by who takes it alone."""
+        body = self._body.getvalue()
+        self._body = self.content = BytesIO()
+        return body
+
+    def on_hang_up(self, give_up: Callable[[], object]) -> None:
+        """Have a function called if the caller hangs up before it is answered."""
+        if self._gone:
+            give_up()
+        else:
+            self._give_up = give_up
+
     def route(self) -> str:
         """The path, without the scheme and host a proxy's client may send (RFC 9112, 3.2.2)."""
         path = self.path.decode("utf-8", "replace")
@@ -90,7 +107,13 @@ class BoundedRequest(Request):
     def gotLength(self, length: int | None) -> None:
         """Prepare for the body; one that waits for our word and is unwelcome is refused at once."""
         self.content = self._body
-        refusal = self._site.admits(self)
+        site = self._site
+        if site.connections.is_kept(self.channel) and self.route() not in site.probes:
+            self._refuse_and_close(
+                Problem(503, "too many callers wait already: send it again later", _SOON)
+            )
+            return
+        refusal = site.admits(self)
         if refusal is not None:
             self._drop(refusal)
         elif length is not None and length > self.limit:
@@ -109,7 +132,7 @@ class BoundedRequest(Request):
                 Problem(
                     503,
                     "too many large bodies arrive at once: send it again later",
-                    {"Retry-After": "5"},
+                    _SOON,
                 )
             )
         if self.refusal is None:
@@ -122,10 +145,13 @@ class BoundedRequest(Request):
         self.render(self.channel.site.resource)  # type: ignore[attr-defined]
 
     def connectionLost(self, reason: Failure) -> None:
-        """Take note that nobody listens any more."""
+        """Take note that nobody listens any more; who took the request still holds its body."""
         self._gone = True
-        self._release()
+        if not self.taken:
+            self._release()
         super().connectionLost(reason)
+        if self._give_up is not None:
+            self._give_up()
 
     def answer(
         self,
@@ -236,6 +262,7 @@ class _Leaf(Resource):
         self._handler = handler
 
     def render(self, request: BoundedRequest) -> int:
+        request.taken = True
         answering = Deferred.fromCoroutine(self._answer(request))
         answering.addErrback(self._failed, request)
         return NOT_DONE_YET
@@ -265,6 +292,8 @@ class BoundedSite(Site):
         connections_at_most: How many connections there may be.
         refused: Told of a request that is refused without the handler, and with which status.
         access: Told of each answer.
+        probes: Paths that are answered however many callers wait; a few connections are kept for
+            them. Their answers must not take long.
 
     Attributes:
         connections: The callers' connections.
@@ -282,6 +311,7 @@ class BoundedSite(Site):
         connections_at_most: int = MOST_CONNECTIONS,
         refused: Refused = lambda *_: None,
         access: Access = lambda *_: None,
+        probes: Collection[str] = (),
     ) -> None:
         super().__init__(
             _Leaf(handler),
@@ -293,10 +323,13 @@ class BoundedSite(Site):
         self.held = 0
         self.refused = refused
         self.access = access
-        self.connections = Connections(reactor, min(connections_at_most, MOST_CONNECTIONS))
+        self.probes = probes
+        self.connections = Connections(
+            reactor, min(connections_at_most, MOST_CONNECTIONS), keep=bool(probes)
+        )
         self.admits = admits or _all_welcome
         self.protocol = partial(  # type: ignore[assignment,method-assign]
-            Channel, self.connections, Problem
+            Channel, self.connections, Turns(reactor), Problem
         )
 
     def acceptableProtocols(self) -> list[bytes]:

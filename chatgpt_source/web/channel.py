@@ -4,6 +4,10 @@ Twisted's channel parses; what it lets pass that two readers could read differen
 section 11.2) is refused here, and so is what takes too long. A refusal that comes before the whole
 request has arrived closes the connection; what still arrives then is read and thrown away for a
 while, as the answer would be lost otherwise (RFC 9112, section 9.6).
+
+Twisted's channel would answer all requests that one read brought before anybody else has a turn.
+Here a connection answers one a turn, and decodes a slice of a chunked body at a time; the rest
+waits in its buffer, and no more than one further read is added to it meanwhile.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,6 +19,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 
 from chatgpt_source.web.connections import Connections, Stage
+from chatgpt_source.web.turns import Turns
 
 FIRST_WITHIN = 20.0
 """Seconds from connecting to the first byte of a request, TLS's handshake included."""
@@ -31,6 +36,8 @@ IDLE_FOR = 60.0
 CLOSE_WITHIN = 10.0
 """Seconds a connection that is being closed may take to be gone."""
 MOST_HEADERS = 100
+SLICE = 2048
+"""Bytes of a chunked body that are decoded in one step: there may be a chunk in every six."""
 LATE = "the request did not arrive in time: send it again, and faster"
 
 
@@ -50,20 +57,25 @@ class Channel(HTTPChannel):
 
     Args:
         connections: All of them.
+        turns: Says when it may read.
         problem: Makes a refusal of a status and a sentence.
     """
 
     maxHeaders = MOST_HEADERS
     timeOut = None  # Twisted's begins anew with each byte
 
-    def __init__(self, connections: Connections, problem: Callable[[int, str], Refusal]) -> None:
+    def __init__(
+        self, connections: Connections, turns: Turns, problem: Callable[[int, str], Refusal]
+    ) -> None:
         super().__init__()
         self.stage = Stage.IDLE
         self.deadline = connections.now() + FIRST_WITHIN
         self._connections = connections
+        self._turns = turns
         self._problem = problem
         self._began = 0.0
         self._until: float | None = None
+        self._granted = self._stopped = False
         self.arrived = 0
         """Bytes of the body under way, as they came on the wire."""
 
@@ -74,15 +86,50 @@ class Channel(HTTPChannel):
             self.abort()
 
     def dataReceived(self, data: bytes) -> None:
-        """Read on; what comes after a refusal is thrown away."""
+        """Read on, unless others come first; what comes after a refusal is thrown away."""
         if self.stage is Stage.CLOSING:
             return
-        self.arrived += len(data)
+        if self.paused:  # this is kept as well, but then it is enough
+            self._stop_reading()
+        elif self.stage is not Stage.ANSWERING and not self._may_read():
+            self._wait(more=False)
+        if self.stage is Stage.IDLE and not self.paused:
+            self._enter(Stage.HEAD, HEAD_WITHIN)
+        super().dataReceived(data)  # which keeps it where paused
+
+    def read_on(self) -> None:
+        """Go on with what was kept."""
+        if self.stage is Stage.CLOSING or self._waitingForTransport:
+            return  # in the latter case `resumeProducing` sees to it
+        self.paused = False
+        self._granted = self.stage is Stage.BODY
+        if self._stopped:
+            self._stopped = False
+            self._networkProducer.resumeProducing()
         if self.stage is Stage.IDLE:
             self._enter(Stage.HEAD, HEAD_WITHIN)
-        super().dataReceived(data)
-        if self.stage is Stage.IDLE and self._buffer:
-            self._enter(Stage.HEAD, HEAD_WITHIN)
+        super().dataReceived(b"")
+        self._granted = False
+
+    def resumeProducing(self) -> None:
+        """Go on, now that the caller has read what it was answered."""
+        super().resumeProducing()
+        self._stopped = False
+        if self.paused and self.stage is not Stage.CLOSING:
+            self._wait(more=True)
+
+    def _may_read(self, *, more: bool = False) -> bool:
+        return not self._waitingForTransport and self._turns.may_read(more=more)
+
+    def _wait(self, *, more: bool) -> None:
+        """Read on in a later turn, and once the caller has read what it was answered."""
+        self.paused = True
+        if not self._waitingForTransport:
+            self._turns.wait(self, more=more)
+
+    def _stop_reading(self) -> None:
+        self._stopped = True
+        self._networkProducer.pauseProducing()
 
     def lineReceived(self, line: bytes) -> None:
         """Read a line of a head."""
@@ -153,9 +200,24 @@ class Channel(HTTPChannel):
         return version == b"HTTP/1.1" and b"close" not in options
 
     def rawDataReceived(self, data: bytes) -> None:
-        """Read on in a body."""
+        """Read on in a body, or keep what comes while a request is answered."""
+        rest = b""
+        if self.stage is Stage.BODY and self.length is None:
+            if not self._granted and not self._may_read(more=True):
+                self._buffer = data
+                self._wait(more=True)
+                return
+            self._granted = False
+            data, rest = data[:SLICE], data[SLICE:]
+            self.arrived += len(data)
+        elif self.stage is Stage.BODY and self.length is not None:
+            self.arrived += min(len(data), self.length - self.arrived)
         if self.stage is not Stage.CLOSING:
             super().rawDataReceived(data)
+        if rest and self.stage is not Stage.CLOSING:
+            self._buffer += rest
+            if self.stage is Stage.IDLE and not self.paused:  # answered, knowing of no more
+                self._wait(more=True)
 
     def allContentReceived(self) -> None:
         """Hand the request over."""
@@ -164,10 +226,17 @@ class Channel(HTTPChannel):
             super().allContentReceived()
 
     def requestDone(self, request: Any) -> None:
-        """Go on to the next request."""
+        """Go on to the next request, in a later turn."""
         if self.stage is Stage.ANSWERING:
             self._enter(Stage.IDLE, IDLE_FOR)
+        self.paused = bool(self._buffer) or any(self._dataBuffer)
         super().requestDone(request)
+        if self.stage is Stage.CLOSING:
+            return
+        if self.paused:
+            self._wait(more=True)
+        elif self._waitingForTransport:  # Twisted would read on, and answers would pile up
+            self._stop_reading()
 
     def let_end_within(self, seconds: float) -> None:
         """Give the body under way this long, however fast it comes."""
@@ -226,6 +295,7 @@ class Channel(HTTPChannel):
         if self.stage is Stage.CLOSING:
             return
         self._enter(Stage.CLOSING, CLOSE_WITHIN)
+        self._turns.leave(self)
         self.clearLineBuffer()
         self._networkProducer.unregisterProducer()  # type: ignore[attr-defined]
         self._networkProducer.resumeProducing()
@@ -236,12 +306,14 @@ class Channel(HTTPChannel):
     def abort(self) -> None:
         """Close at once."""
         self._connections.discard(self)
+        self._turns.leave(self)
         self.stage = Stage.CLOSING
         self.transport.abortConnection()  # type: ignore[union-attr]
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Take note of the end."""
         self._connections.discard(self)
+        self._turns.leave(self)
         self.stage = Stage.CLOSING
         super().connectionLost(reason)
 

@@ -4,6 +4,7 @@ A sweep that never ends, in small steps, ends those whose time is up: a timer fo
 thousand of them ended at once, would slow the reactor for all.
 """
 
+from collections.abc import Container
 from enum import Enum
 from typing import Any, Protocol
 
@@ -18,6 +19,9 @@ log = get_logger(__name__)
 
 MOST_CONNECTIONS = 20_000
 """However many files may be open: each costs some KiB."""
+MOST_KEPT = 16
+KEPT_SHARE = 8
+"""Connections that are kept for probes: so many, or one in so many of all, if that is fewer."""
 STEP = 0.05
 """Seconds between two steps of the sweep; a whole sweep has 20 of them."""
 LOOKED_AT = 25
@@ -64,10 +68,16 @@ class Connections:
         clock: Says how late it is.
         at_most: How many there may be; more of them are admitted by shedding the one that has
             waited the longest, and never one whose request is being answered.
+        keep: Whether some of them are kept for probes, so that whoever asks how we are is answered
+            while all others are. Who gets one is asked for its request by `is_kept`.
     """
 
-    def __init__(self, clock: IReactorTime, at_most: int = MOST_CONNECTIONS) -> None:
+    def __init__(
+        self, clock: IReactorTime, at_most: int = MOST_CONNECTIONS, *, keep: bool = False
+    ) -> None:
         self.at_most = at_most
+        self._keep = keep
+        self._kept: dict[Connection, None] = {}
         self._clock = clock
         self._stages: dict[Stage, dict[Connection, None]] = {stage: {} for stage in Stage}
         self._sweeping = LoopingCall(self._sweep)
@@ -84,12 +94,22 @@ class Connections:
 
     def admit(self, channel: Connection) -> bool:
         """Take in a new connection, if need be in the place of another; whether there was room."""
-        room = len(self) < self.at_most or self._shed()
+        room = self._has_room()
+        if not room and self._most_kept:
+            room = len(self._kept) < self._most_kept or self._shed(self._kept)
+            if room:
+                self._kept[channel] = None
         if room:
             self._stages[channel.stage][channel] = None
             if not self._sweeping.running:
                 self._sweeping.start(STEP, now=False).addErrback(self._broken)
         return room
+
+    def is_kept(self, channel: Connection) -> bool:
+        """Whether a connection is one of those for probes; no longer if there is room elsewhere."""
+        if channel in self._kept and self._has_room():
+            del self._kept[channel]
+        return channel in self._kept
 
     def move(self, channel: Connection, stage: Stage) -> None:
         """Take note of a connection's new stage."""
@@ -101,15 +121,27 @@ class Connections:
     def discard(self, channel: Connection) -> None:
         """Forget a connection."""
         self._stages[channel.stage].pop(channel, None)
+        self._kept.pop(channel, None)
         if self._sweeping.running and not len(self):
             self._sweeping.stop()
 
-    def _shed(self) -> bool:
+    @property
+    def _most_kept(self) -> int:
+        return min(MOST_KEPT, self.at_most // KEPT_SHARE) if self._keep else 0
+
+    def _has_room(self) -> bool:
+        """Whether there is room for one that is not kept for probes, if need be by shedding one."""
+        room = len(self) - len(self._kept) < self.at_most - self._most_kept
+        return room or self._shed()
+
+    def _shed(self, among: Container["Connection"] | None = None) -> bool:
+        """End the one that has waited the longest, of some or of those that are not kept."""
         self._tell()
         for stage in _EXPIRING:
             for channel in self._stages[stage]:
-                channel.abort()
-                return True
+                if (channel in among) if among is not None else (channel not in self._kept):
+                    channel.abort()
+                    return True
         return False
 
     def _tell(self) -> None:

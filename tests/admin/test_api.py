@@ -29,6 +29,7 @@ class StatusTests(AdminTestCase):
                 "status",
                 "checks",
                 "quota",
+                "counted",
                 "prompts",
                 "backlog",
                 "calls",
@@ -123,12 +124,16 @@ class StatusTests(AdminTestCase):
             ],
         )
         self.opened.connection.close()
+        self.pass_time(7)
         self.ask()
         told = self.status()
         self.assertRegex(told["troubles"][0], "^The journal can't be read: ")
         self.assertEqual(
-            (told["quota"]["used"], told["prompts"], told["backlog"]), (None, None, None)
+            (told["quota"]["used"], told["prompts"]["accepted"], told["backlog"]["count"]),
+            (3, 3, 3),  # as last known
         )
+        self.assertEqual(told["counted"], "2027-01-15T12:00:00Z")
+        self.assertGreater(told["now"], "2027-01-15T12:00:06")
         self.assertEqual(told["quota"]["limit"], 3)
 
 

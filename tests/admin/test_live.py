@@ -1,11 +1,9 @@
 """The page as the admin site serves it, and what reaches its stream."""
 
 import json
-from typing import Any, cast
 
 from twisted.internet.defer import Deferred
 
-from chatgpt_source.admin import facts
 from chatgpt_source.admin.page import HEADERS
 from chatgpt_source.prompt import Hold, Rejected
 from tests.admin.common import AdminTestCase
@@ -57,15 +55,16 @@ class PageTests(LiveTestCase):
         self.assertIn("1 of 3 prompts used today", text)  # as last known
 
     def test_a_journal_that_does_not_answer(self) -> None:
-        self.patch(cast(Any, self.journal), "tally", lambda _: Deferred())
-        self.patch(cast(Any, self.journal), "latest", lambda *_: Deferred())
+        self.ask()
+        self.page()
+        self.journal._group._in_thread = lambda _: Deferred()
         self.site = self.back
         self.connect()
         self.channel.dataReceived(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        for _ in range(2):
-            self.clock.advance(facts.PATIENCE)
+        self.clock.pump([0.1] * 11)
         body = self.transport.value().decode()
-        self.assertIn("The journal can't be read: it does not answer", body)
+        self.assertIn("The journal can't be read: it has not answered for 1 s", body)
+        self.assertIn("1 of 3 prompts used today", body)  # as last known
         self.assertIn("The journal can't be read now.", body)
 
 

@@ -71,6 +71,16 @@ import os
 os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1", LISTEN_FDNAMES="prompts")
 """
 JOURNAL_COMMAND = "from chatgpt_source.journal.command import main; main()"
+HANGING_DISK = """
+import os, sqlite3, time
+class _Hanging(sqlite3.Connection):
+    def execute(self, sql, *values):
+        while sql == "COMMIT" and os.path.exists({path!r}):
+            time.sleep(0.02)
+        return super().execute(sql, *values)
+_connect = sqlite3.connect
+sqlite3.connect = lambda *given, **named: _connect(*given, factory=_Hanging, **named)
+"""
 LOG_TO_STDOUT = "--logger=chatgpt_source.log.stdout"
 
 _POOL = HTTPConnectionPool(reactor, persistent=False)
@@ -304,6 +314,7 @@ class Daemon:
         inherits: A socket it is passed as systemd does.
         stdout: What it has as standard output instead of our ear.
         slow_name: A name that can't be resolved, and the seconds until that is found out.
+        hangs: While there is such a file, no commit to the journal comes to its end.
         environ: What its environment has besides.
     """
 
@@ -317,6 +328,7 @@ class Daemon:
         inherits: socket.socket | None = None,
         stdout: int | None = None,
         slow_name: tuple[str, float] | None = None,
+        hangs: Path | None = None,
         **environ: str,
     ) -> None:
         self.dir = Path(case.mktemp()).absolute()
@@ -336,6 +348,8 @@ class Daemon:
         self._files = {0: "w", 1: "r" if stdout is None else stdout, 2: "r"}
         if slow_name:
             self._prelude += SLOW_NAME.format(name=slow_name[0], seconds=slow_name[1])
+        if hangs:
+            self._prelude += HANGING_DISK.format(path=str(hangs))
         if inherits:
             self._prelude += ACTIVATED
             self._files[3] = inherits.fileno()

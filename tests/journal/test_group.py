@@ -1,11 +1,15 @@
 """Group commit, whatever the engine."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatgpt_source.journal.group import GroupCommit, Operation
+from chatgpt_source.journal import group
+from chatgpt_source.journal.group import LOOK, MOST_TOGETHER, STALLED, GroupCommit, Operation
+from chatgpt_source.prompt import JournalUnavailable
 from tests.journal.common import Threads
 
 
@@ -13,7 +17,10 @@ class GroupCommitTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.threads = Threads()
         self.groups: list[list[Any]] = []
-        self.group: GroupCommit[list[str]] = GroupCommit(self.threads.defer, self.transact)
+        self.clock = Clock()
+        self.group: GroupCommit[list[str]] = GroupCommit(
+            self.threads.defer, self.transact, cast(Any, self.clock)
+        )
 
     def transact(self, group: Sequence[Operation[list[str]]]) -> None:
         done: list[str] = []
@@ -21,8 +28,13 @@ class GroupCommitTests(SynchronousTestCase):
             operation.result = operation.run(done)
         self.groups.append(done)
 
-    def submit(self, name: str) -> Any:
-        return self.group.submit(lambda done: done.append(name), writes=True)
+    def submit(
+        self, name: str, patience: float | None = None, *, writes: bool = True
+    ) -> "Deferred[Any]":
+        return self.group.submit(lambda done: done.append(name), writes=writes, patience=patience)
+
+    def wait(self, seconds: float) -> None:
+        self.clock.pump([LOOK] * round(seconds / LOOK))
 
     def test_groups(self) -> None:
         waiters = [self.submit(name) for name in "abc"]
@@ -54,3 +66,89 @@ class GroupCommitTests(SynchronousTestCase):
 
     def test_idle_from_the_start(self) -> None:
         self.successResultOf(self.group.when_idle())
+
+    def test_a_group_has_its_bound(self) -> None:
+        for number in range(MOST_TOGETHER + 2):
+            self.submit(str(number))
+        for _ in range(3):
+            self.threads.work()
+        self.assertEqual([len(each) for each in self.groups], [1, MOST_TOGETHER, 1])
+
+    # Who waits no longer.
+
+    def test_what_has_not_begun_can_be_withdrawn(self) -> None:
+        begun, withdrawn, stays = (self.submit(name, 10.0) for name in "abc")
+        for each in (begun, withdrawn):
+            each.cancel()
+        self.failureResultOf(withdrawn, CancelledError)
+        self.assertNoResult(begun)
+        self.threads.work()
+        self.threads.work()
+        self.successResultOf(begun)
+        self.successResultOf(stays)
+        self.assertEqual(self.groups, [["a"], ["c"]])
+        stays.cancel()
+
+    def test_patience_ends(self) -> None:
+        begun = self.submit("begun", 2.0)
+        waits, patient, for_ever = self.submit("b", 2.0), self.submit("c", 4.0), self.submit("d")
+        self.wait(1.5)
+        self.assertNoResult(waits)
+        self.wait(0.6)
+        error = self.failureResultOf(waits, JournalUnavailable)
+        self.assertEqual(error.value.reason, "it has not answered for 2 s")
+        self.wait(4)
+        self.failureResultOf(patient, JournalUnavailable)
+        for each in (begun, for_ever):
+            self.assertNoResult(each)
+        self.threads.work()
+        self.threads.work()
+        for each in (begun, for_ever):
+            self.successResultOf(each)
+        self.assertEqual(self.groups, [["begun"], ["d"]])
+
+    def test_a_read_that_has_begun_is_not_waited_for(self) -> None:
+        reads = self.submit("a", 1.0, writes=False)
+        self.wait(1.1)
+        self.failureResultOf(reads, JournalUnavailable)
+        self.threads.work()
+        self.assertEqual(self.group.silent_for, 0)
+
+    def test_a_stalled_thread_takes_nothing_more(self) -> None:
+        self.submit("a")
+        self.wait(1.1)
+        self.failureResultOf(self.submit("b", 1.0), JournalUnavailable)
+        self.assertNoResult(self.submit("c", 10.0))
+        self.wait(STALLED - 1)
+        self.failureResultOf(self.submit("d", 10.0), JournalUnavailable)
+        self.assertNoResult(self.submit("e"))
+        self.threads.work()
+        self.assertNoResult(self.submit("f", 1.0))
+
+    def test_not_too_many_may_wait(self) -> None:
+        self.patch(group, "MOST_WAITING", 3)
+        for name in "abcd":
+            self.assertNoResult(self.submit(name, 10.0))
+        self.failureResultOf(self.submit("e", 10.0), JournalUnavailable)
+        self.assertNoResult(self.submit("f"))  # the pipeline's own: it knows its bound
+
+    def test_many_are_told_by_and_by(self) -> None:
+        self.submit("a")
+        told: list[object] = []
+        for _ in range(group.TOLD_AT_ONCE + 5):
+            self.submit("b", 1.0).addErrback(told.append)
+        self.clock.rightNow += 2
+        self.group._look()
+        self.assertEqual(len(told), group.TOLD_AT_ONCE)
+        self.clock.advance(0)
+        self.assertEqual(len(told), group.TOLD_AT_ONCE + 5)
+
+    def test_nothing_is_looked_at_while_nothing_runs(self) -> None:
+        self.submit("a", 1.0)
+        self.threads.work()
+        self.wait(1)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.submit("b", 1.0)
+        self.group.stop()
+        self.group.stop()
+        self.assertEqual(self.clock.getDelayedCalls(), [])

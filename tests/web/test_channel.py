@@ -6,7 +6,7 @@ from typing import Any, cast
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from chatgpt_source.web import BoundedRequest
+from chatgpt_source.web import BoundedRequest, Problem
 from chatgpt_source.web.channel import (
     BODY_AT_MOST,
     BODY_RATE,
@@ -16,9 +16,11 @@ from chatgpt_source.web.channel import (
     HEAD_WITHIN,
     IDLE_FOR,
     MOST_HEADERS,
+    SLICE,
     Channel,
 )
 from chatgpt_source.web.connections import Stage
+from chatgpt_source.web.turns import SHARE, UNTIMED
 from tests.web.test_web import SiteTestCase
 
 
@@ -217,6 +219,159 @@ class RequestTests(ChannelTestCase):
         self.assert_refused(self.send(b"\r\n\r\n" + NEXT), 400)
 
 
+class TurnTests(ChannelTestCase):
+    """What callers send at once is answered in many turns."""
+
+    def step(self) -> bytes:
+        """What one turn of the reactor brings; a Clock's also runs what is due by then."""
+        self.transport.clear()
+        self.turn()
+        return self.transport.value()
+
+    def turn(self) -> None:
+        for call in [c for c in self.clock.calls if c.getTime() <= self.clock.rightNow]:
+            run, args = call.func, call.args
+            call.cancel()
+            run(*args)
+
+    def test_one_request_a_turn(self) -> None:
+        self.channel.dataReceived(NEXT * 3 + NEXT[:10])
+        self.assertEqual(self.transport.value().count(b"200 OK"), 1)
+        for answers in (1, 1, 0, 0):
+            self.assertEqual(self.step().count(b"200 OK"), answers)
+        self.assertEqual(self.channel.stage, Stage.HEAD)
+        self.assertIn(b"200 OK", self.send(NEXT[10:]))
+
+    def test_nothing_more_is_read_meanwhile(self) -> None:
+        self.channel.dataReceived(NEXT * 2)
+        self.assertEqual(self.transport.producerState, "producing")
+        self.channel.dataReceived(NEXT)
+        self.assertEqual(self.transport.producerState, "paused")
+        self.channel.resumeProducing()
+        self.channel.dataReceived(NEXT)
+        self.assertEqual(self.transport.producerState, "paused")
+        for _ in range(3):
+            self.assertEqual(self.step().count(b"200 OK"), 1)
+        self.assertEqual(self.transport.producerState, "producing")
+        self.assertEqual(self.clock.getDelayedCalls()[1:], [])  # the sweep's alone
+
+    def test_refusals_and_bodies_take_their_turns_too(self) -> None:
+        one = POST + b"Content-Length: 200\r\n\r\n" + b"x" * 200
+        two = CHUNKED + b"1\r\nx\r\n0\r\n\r\n"
+        self.site.admits = lambda request: Problem(401, "no") if request.method == b"GET" else None
+        self.channel.dataReceived((one + two + NEXT) * 2)
+        statuses = [self.transport.value()[9:12], *(self.step()[9:12] for _ in range(5))]
+        self.assertEqual(statuses, [b"200", b"200", b"401"] * 2)
+
+    def test_one_that_hangs_up_has_no_turn(self) -> None:
+        self.channel.dataReceived(NEXT * 3)
+        self.channel.connectionLost(Failure(ConnectionResetError()))
+        self.assertEqual(self.step(), b"")
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_after_a_refusal_nothing_is_answered(self) -> None:
+        self.channel.dataReceived(NEXT + b"nonsense\r\n\r\n" + NEXT)
+        self.assert_refused(self.step(), 400)
+        self.assertEqual(self.step(), b"")
+
+    def test_nothing_is_answered_to_one_that_does_not_read(self) -> None:
+        self.channel.dataReceived(NEXT * 3)
+        self.channel.pauseProducing()  # as the transport calls it
+        self.assertEqual(self.step(), b"")
+        self.channel.resumeProducing()
+        self.assertEqual(self.step().count(b"200 OK"), 1)
+        self.channel.pauseProducing()
+        self.assertEqual(self.step(), b"")
+        self.channel.resumeProducing()
+        self.assertEqual(self.step().count(b"200 OK"), 1)
+        self.assertEqual(self.transport.producerState, "producing")
+
+    def test_an_answer_that_is_not_read_ends_the_reading(self) -> None:
+        asked: list[BoundedRequest] = []
+
+        async def wait(request: BoundedRequest) -> None:
+            asked.append(request)
+
+        self.site.__init__(self.clock, wait, 100)  # type: ignore[misc]
+        self.connect()
+        self.channel.dataReceived(NEXT)
+        self.channel.pauseProducing()
+        asked.pop().answer(200, b"{}")
+        self.assertEqual(self.transport.producerState, "paused")
+        self.channel.dataReceived(NEXT)  # was on its way
+        self.assertEqual((asked, self.step()), ([], b""))
+        self.channel.resumeProducing()
+        self.step()
+        self.assertEqual(len(asked), 1)
+
+    def test_a_busy_turn_reads_no_more(self) -> None:
+        """And a new request comes before the rest of many."""
+
+        async def toil(request: BoundedRequest) -> None:
+            self.clock.rightNow += SHARE / 2
+            request.answer(200, b"{}")
+
+        self.site.__init__(self.clock, toil, 100)  # type: ignore[misc]
+        transports, channels = [], []
+        for _ in range(UNTIMED + 20):
+            self.connect()
+            transports.append(self.transport)
+            channels.append(self.channel)
+
+        def answers() -> int:
+            return sum(transport.value().count(b"200 OK") for transport in transports)
+
+        for channel in channels:
+            channel.dataReceived(NEXT * 2)
+        self.assertLessEqual(answers(), UNTIMED + 3)
+        before = answers()
+        self.turn()
+        self.assertIn(answers() - before, {3, 4})
+        self.connect()
+        self.channel.dataReceived(NEXT)
+        self.assertEqual(self.transport.value(), b"")
+        for _ in range(21):  # so many at the most have a first request that waits
+            self.turn()
+        self.assertIn(b"200 OK", self.transport.value())
+        self.assertLess(answers(), 2 * (UNTIMED + 20))
+        for _ in range(2 * UNTIMED + 40):
+            self.turn()
+        self.assertEqual(answers(), 2 * (UNTIMED + 20))
+
+    def test_tiny_chunks_are_decoded_by_turns(self) -> None:
+        chunks = b"1\r\nx\r\n" * 50_000
+        self.site.__init__(self.clock, self.handle, 10**6)  # type: ignore[misc]
+        self.connect()
+        counted = self.clock.seconds
+
+        def seconds() -> float:
+            self.clock.rightNow += SHARE / 10
+            return counted()
+
+        self.patch(self.clock, "seconds", seconds)
+        self.channel.dataReceived(CHUNKED + chunks)
+        first = self.channel.arrived
+        self.assertLess(first, 60 * SLICE)
+        self.turn()
+        self.assertLess(self.channel.arrived - first, 20 * SLICE)
+        for _ in range(100):
+            self.turn()
+        self.channel.dataReceived(b"0\r\n\r\n" + NEXT)
+        self.turn()
+        self.assertEqual(self.bodies, [b"x" * 50_000, b""])
+
+    def test_a_step_that_fails_ends_its_connection_alone(self) -> None:
+        other = self.channel
+        self.channel.dataReceived(NEXT * 2)
+        self.patch(other, "lineReceived", lambda _: 1 / 0)
+        first = self.transport
+        self.connect()
+        self.channel.dataReceived(NEXT * 2)
+        self.turn()
+        self.assertTrue(first.aborted)
+        self.assertEqual(self.transport.value().count(b"200 OK"), 2)
+
+
 class TimeTests(ChannelTestCase):
     """Nothing may go on for ever."""
 
@@ -272,6 +427,7 @@ class TimeTests(ChannelTestCase):
         asked[0].answer(200, b"{}")
         self.assertIn(b"200 OK", self.transport.value())
         self.transport.clear()
+        self.clock.advance(0)
         self.wait(HEAD_WITHIN)
         self.assert_refused(self.transport.value(), 408)
 
@@ -311,6 +467,42 @@ class FullTests(ChannelTestCase):
         self.connect()
         self.assertTrue(first.aborted)
         self.assertIn(b"200 OK", self.send(NEXT))
+
+    def test_when_all_wait_probes_are_answered(self) -> None:
+        waiting: list[BoundedRequest] = []
+
+        async def handle(request: BoundedRequest) -> None:
+            if request.route() == "/probe":
+                request.answer(200, b"{}")
+            else:
+                waiting.append(request)
+
+        refused: list[int] = []
+        self.site.__init__(  # type: ignore[misc]
+            self.clock,
+            handle,
+            100,
+            None,
+            8,
+            lambda _, status: refused.append(status),
+            probes=("/probe",),
+        )
+        for _ in range(7):
+            self.connect()
+            self.send(NEXT)
+        self.connect()
+        for _ in range(2):
+            answer = self.send(b"GET /probe HTTP/1.1\r\nHost: x\r\n\r\n")
+            self.assertIn(b"200 OK", answer)
+        self.connect()
+        answer = self.send(POST + b"Content-Length: 5\r\n\r\nx")
+        self.assertIn(b"Retry-After: 5", answer)
+        self.assert_refused(answer, 503)
+        self.assertEqual(refused, [503])
+        waiting.pop().answer(200, b"{}")
+        self.connect()
+        self.assertEqual(self.send(NEXT), b"")
+        self.assertEqual(len(waiting), 7)
 
     def test_without_room_a_new_one_is_closed(self) -> None:
         self.site.connections.at_most = 1

@@ -48,6 +48,25 @@ class ConnectionsTests(SynchronousTestCase):
         self.assertEqual(late.expired, [5])
         self.assertEqual(idle.expired + answering.expired, [])
 
+    def test_some_are_kept_for_probes(self) -> None:
+        self.all = Connections(cast(Any, self.clock), 16, keep=True)
+        answering = self.admit(*[Stage.ANSWERING] * 14)
+        self.assertFalse(any(map(self.all.is_kept, answering)))
+        probes = self.admit(Stage.HEAD, Stage.IDLE)
+        self.assertTrue(all(map(self.all.is_kept, probes)))
+        (another,) = self.admit(Stage.IDLE)
+        self.assertEqual([probe.aborted for probe in probes], [False, True])
+        self.all.move(another, Stage.ANSWERING)
+        self.all.move(probes[0], Stage.ANSWERING)
+        self.assertFalse(self.all.admit(Caller(self.all)))
+        self.assertEqual(len(self.all), 16)
+        self.all.discard(answering.pop())
+        self.assertFalse(self.all.is_kept(another))  # it takes the room
+        self.assertTrue(self.all.is_kept(probes[0]))
+        self.all.move(answering[0], Stage.IDLE)
+        self.assertFalse(self.all.is_kept(probes[0]))  # and this one that of an idle one
+        self.assertTrue(answering[0].aborted)
+
     def test_no_timer_without_a_connection(self) -> None:
         (caller,) = self.admit(Stage.IDLE)
         self.assertTrue(self.clock.getDelayedCalls())

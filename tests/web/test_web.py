@@ -19,6 +19,7 @@ from chatgpt_source.web import (
     Problem,
     too_large,
 )
+from chatgpt_source.web.connections import Stage
 
 LIMIT = 100
 
@@ -49,7 +50,12 @@ class SiteTestCase(SynchronousTestCase):
         self.transport.clear()
         for piece in pieces:
             self.channel.dataReceived(piece)
+            while cast(Any, self.channel).paused and not self.closing():
+                self.clock.advance(0)
         return self.transport.value()
+
+    def closing(self) -> bool:
+        return cast(Any, self.channel).stage is Stage.CLOSING
 
     def head(self, *lines: bytes) -> bytes:
         return b"\r\n".join((b"POST / HTTP/1.1", b"Host: x", *lines, b"", b""))

@@ -43,6 +43,10 @@ STATEMENT_PATIENCE_MS = 5
 """SQLite's own waiting, in ms; `Transactor` waits for longer."""
 WATCH_EVERY = 2.0
 """Seconds between two looks whether the file is still where it was."""
+READ_PATIENCE = 0.9
+"""Seconds that one who asks waits for an answer; what is shown once a second is asked for so."""
+WRITE_PATIENCE = 10.0
+"""Seconds that a caller waits until what is to be written for it is begun."""
 
 
 class SqliteJournal:
@@ -60,11 +64,17 @@ class SqliteJournal:
         self._in_thread = in_thread
         opened.connection.execute(f"PRAGMA busy_timeout = {STATEMENT_PATIENCE_MS}")
         self._transactor = Transactor(PATIENCE if self._is_daemons else PATIENCE_BESIDE)
-        self._group: GroupCommit[sqlite3.Connection] = GroupCommit(in_thread, self._transact)
+        self._group: GroupCommit[sqlite3.Connection] = GroupCommit(in_thread, self._transact, clock)
         self._watch_call: IDelayedCall | None = None
-        self._sweep = Sweep(clock, self._read, self._write)
+        self._sweep = Sweep(clock, self._read_at_leisure, self._write)
         self._closing = False
-        self.fault: str | None = None
+        self._fault: str | None = None
+
+    @property
+    def fault(self) -> str | None:
+        if self._group.silent_for >= READ_PATIENCE:
+            return self._group.silence().reason
+        return self._fault
 
     @property
     def location(self) -> str:
@@ -104,7 +114,7 @@ class SqliteJournal:
 
     def accept(self, prompt: Prompt, terms: Terms, key: str | None = None) -> Deferred[Admitted]:
         now = self._clock.seconds()
-        return self._write(lambda db: do.accept(db, prompt, terms, key, now))
+        return self._write(lambda db: do.accept(db, prompt, terms, key, now), WRITE_PATIENCE)
 
     def claim_asks(self, now: float, most: int) -> Deferred[AskClaims]:
         return self._write(lambda db: do.claim_asks(db, now, most))
@@ -187,10 +197,11 @@ class SqliteJournal:
 
     def redrive(self, prompt_id: str) -> Deferred[State]:
         date = wall(self._clock)
-        return self._write(lambda db: do.redrive(db, prompt_id, date))
+        return self._write(lambda db: do.redrive(db, prompt_id, date), WRITE_PATIENCE)
 
     def purge(self, prompt_id: str) -> Deferred[bool]:
-        return self._write(lambda db: do.purge(db, prompt_id)).addCallback(self._wiping)
+        purging = self._write(lambda db: do.purge(db, prompt_id), WRITE_PATIENCE)
+        return purging.addCallback(self._wiping)
 
     def prune(self, before: float) -> Deferred[None]:
         return Deferred.fromCoroutine(self._prune(before))
@@ -212,6 +223,7 @@ class SqliteJournal:
             self._watch_call.cancel()
         forgot = self._sweep.stop()
         await self._group.when_idle()
+        self._group.stop()
         if forgot or self._is_daemons:  # an operator who only looked wipes nothing
             await self._in_thread(self._wipe_at_last)
         self._opened.close()
@@ -235,38 +247,50 @@ class SqliteJournal:
     def _watch(self) -> None:
         """Find out, where nobody writes, that the file was lost, or is there again."""
         seen: Deferred[None] = self._read(lambda _: None).addCallbacks(
-            lambda _: self.probe() if self.fault is not None else None, self._unwell
+            lambda _: self.probe() if self._fault is not None else None, self._unwell
         )
         seen.addBoth(lambda _: self._watch_later())
 
-    def _write(self, run: Callable[[sqlite3.Connection], Result]) -> Deferred[Result]:
-        if self._closing:
-            return fail(JournalUnavailable("the journal is closed", retry_after=RETRY_AFTER))
-        return self._group.submit(run, writes=True).addCallbacks(self._well, self._unwell)
+    def _write(
+        self, run: Callable[[sqlite3.Connection], Result], patience: float | None = None
+    ) -> Deferred[Result]:
+        return self._submit(run, patience, writes=True).addCallbacks(self._well, self._unwell)
 
     def _read(self, run: Callable[[sqlite3.Connection], Result]) -> Deferred[Result]:
+        return self._submit(run, READ_PATIENCE, writes=False)
+
+    def _read_at_leisure(self, run: Callable[[sqlite3.Connection], Result]) -> Deferred[Result]:
+        return self._submit(run, None, writes=False)
+
+    def _submit(
+        self,
+        run: Callable[[sqlite3.Connection], Result],
+        patience: float | None,
+        *,
+        writes: bool,
+    ) -> Deferred[Result]:
         if self._closing:
             return fail(JournalUnavailable("the journal is closed", retry_after=RETRY_AFTER))
-        return self._group.submit(run, writes=False)
+        return self._group.submit(run, writes=writes, patience=patience)
 
     def _well(self, result: Result) -> Result:
         if self._is_daemons and self._transactor.disturbed():
             self._sweep.wipe_later()  # another process may have forgotten something, and left it
-        if self.fault is not None:
+        if self._fault is not None:
             log.info("journal {path} can be written again", path=self.location)
-            self.fault = None
+            self._fault = None
         return result
 
     def _unwell(self, failure: Failure) -> Failure:
         error = failure.value
         if isinstance(error, JournalUnavailable):
-            if self.fault is None:
+            if self._fault is None:
                 log.error(
                     "journal {path} can't be written: {reason}; accepting no prompts until it can",
                     path=self.location,
                     reason=error.reason,
                 )
-            self.fault = error.reason
+            self._fault = error.reason
         return failure
 
     def _wiping(self, result: Result) -> Result:
