@@ -8,6 +8,7 @@ from typing import Any
 
 from attrs import frozen
 
+from chatgpt_source.journal.sqlite.texts import Part
 from tests.chaos.world import CONCURRENCY, World, mark_in
 
 UNIT_IS_SPENT = (
@@ -55,7 +56,7 @@ class Files:
         with closing(sqlite3.connect(world.journal)) as db:
             assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
             rows = db.execute(
-                "SELECT id, state, day, answered, billed, error, prompt"
+                f"SELECT id, state, day, answered, billed, error, {Part.PROMPT.whole}"
                 " FROM prompts LEFT JOIN texts USING (seq)"
             )
             return cls(

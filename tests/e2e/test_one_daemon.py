@@ -32,7 +32,7 @@ class OneDaemonTests(DaemonCase):
 
         self.assertIn(word, await until(told, "a journal that is not well"))
         self.assertIn(word, self.assert_problem(await daemon.post("text"), 503))
-        self.assertIn(word, daemon.text)
+        await until(lambda: word in daemon.text, f"a log line about a {word}")
 
     async def test_by_a_hard_link(self):
         first, journal = await self.running()
