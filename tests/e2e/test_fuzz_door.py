@@ -182,6 +182,7 @@ class SocketTests(FuzzCase, TestCase):
         """Wait until all has come in, and has been answered as far as it can be."""
 
         def there() -> bool:
+            self.clock.advance(0)  # whoever had to wait has its turn
             if not self.wrapped:
                 return False
             (wrapper,) = self.wrapped
