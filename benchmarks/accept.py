@@ -25,15 +25,15 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
 from chatgpt_source.config import Config
-from chatgpt_source.health import Health
-from chatgpt_source.intake import Intake
+from chatgpt_source.config.secret import Secret
+from chatgpt_source.http.server import BoundedSite
+from chatgpt_source.intake.api import Intake
+from chatgpt_source.intake.health import Health
 from chatgpt_source.journal import Admitted
 from chatgpt_source.journal.sqlite import SqliteJournal, open_journal
 from chatgpt_source.log import set_level
 from chatgpt_source.pipeline import Pipeline
 from chatgpt_source.quota import Calendar
-from chatgpt_source.secret import Secret
-from chatgpt_source.web import BoundedSite
 
 CALLERS = (1, 16, 64, 256)
 CONFIG = Config(target="http://x", token=Secret("t"), everyday_limit=10**9, max_backlog=10**9)

@@ -8,8 +8,8 @@ from typing import Any
 from attrs import frozen
 
 from chatgpt_source.config import Config, ConfigError, load, require_files
-from chatgpt_source.journal.sqlite.look import Seen, look
-from chatgpt_source.listen import (
+from chatgpt_source.errors import JournalError
+from chatgpt_source.http.listen import (
     PortUnavailable,
     check,
     is_exposed,
@@ -17,9 +17,10 @@ from chatgpt_source.listen import (
     port_string,
     probe_port,
 )
-from chatgpt_source.prompt import JournalError, State
+from chatgpt_source.http.server import origin_of
+from chatgpt_source.journal.sqlite.look import Seen, look
+from chatgpt_source.prompt import State
 from chatgpt_source.quota import day_at
-from chatgpt_source.web import origin_of
 
 UNGUARDED = (
     "anyone who reaches the prompt port can spend the day's prompts: set `auth`, or let `listen` be"

@@ -28,7 +28,7 @@ from twisted.web.client import Agent
 from chatgpt_source import log
 from chatgpt_source.config import Config, ConfigError, load
 from chatgpt_source.display import DisplayService, DisplaySite
-from chatgpt_source.listen import PortUnavailable, port_string, probe_port
+from chatgpt_source.http.listen import PortUnavailable, port_string, probe_port
 from chatgpt_source.service import ChatGPTSource
 
 PROMPT = "what is vanus"

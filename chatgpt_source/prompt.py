@@ -1,4 +1,4 @@
-"""The values that travel through the rooms, and the ways a call or a prompt can fail.
+"""The values that travel through the rooms.
 
 Instants are seconds since the epoch (floats), durations are seconds. What a caller or the model
 wrote is never part of a `repr`, so it can't reach a log by way of one.
@@ -73,6 +73,52 @@ class Answer:
 
 
 @frozen
+class Ask:
+    """A prompt that was claimed for a call to the model.
+
+    Attributes:
+        prompt: What to ask.
+        attempt: Which call this is since `since`, from 1.
+        total: Which call this is at all, from 1.
+        since: From when the time that asking may take is counted, by the steady clock.
+        maybe_billed: How many earlier calls may have been billed without an answer reaching us.
+        held: When a call of it first met a hold, if one did.
+    """
+
+    prompt: Prompt
+    attempt: int
+    total: int
+    since: float
+    maybe_billed: int = 0
+    held: float | None = None
+
+
+@frozen
+class Delivery:
+    """An answered prompt that was claimed for a call to the target.
+
+    Attributes:
+        id: The prompt's id.
+        event: The event's bytes, in structured mode (CloudEvents JSON format).
+        since: From when the time that delivering may take is counted, by the steady clock.
+        attempt: Which call this is since then, from 1.
+        accepted: When the prompt was accepted.
+        trace: The prompt's.
+        request_id: The provider's name for the call that brought the answer.
+        held: When a call of it first met a hold, if one did.
+    """
+
+    id: str
+    event: bytes = field(repr=False)
+    since: float
+    attempt: int
+    accepted: float
+    trace: Trace | None = None
+    request_id: str | None = None
+    held: float | None = None
+
+
+@frozen
 class Receiver:
     """One who gets events.
 
@@ -87,96 +133,3 @@ class Receiver:
 
 TARGET = Receiver("the target", "target")
 DEAD_LETTER = Receiver("the dead letter's receiver", "dead_letter")
-
-
-class CallError(Exception):
-    """A call to the model or the target that did not do its work.
-
-    The subclass is the policy: what to do with the prompt. The text says what happened in words an
-    operator can act on, and holds nothing that a caller, the model or the target wrote.
-
-    Attributes:
-        status: The peer's HTTP status, if it answered.
-        retry_after: How long the peer asked us to wait, in seconds.
-        request_id: The model provider's name for the call that the prompt's way led to, if any.
-    """
-
-    def __init__(
-        self,
-        reason: str,
-        *,
-        status: int | None = None,
-        retry_after: float | None = None,
-        request_id: str | None = None,
-    ) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.status = status
-        self.retry_after = retry_after
-        self.request_id = request_id
-
-    @property
-    def throttled(self) -> bool:
-        """Whether the peer said that we call too often (RFC 6585, section 4)."""
-        return self.status == 429
-
-
-class Again(CallError):
-    """Worth trying again, after a while."""
-
-
-class MaybeBilled(Again):
-    """Worth trying again, but the model may have answered, and billed, without our seeing it."""
-
-
-class Hold(CallError):
-    """Wrong with us or with the peer, not with this prompt: stop calling, and probe."""
-
-
-class Rejected(CallError):
-    """This prompt can't succeed: set it aside."""
-
-
-class Refusal(Exception):
-    """A prompt that can't be accepted now; nothing was changed.
-
-    Attributes:
-        retry_after: Seconds until another try may succeed.
-    """
-
-    def __init__(self, reason: str, *, retry_after: float) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.retry_after = retry_after
-
-
-class QuotaUsedUp(Refusal):
-    """The day's limit is reached."""
-
-
-class BacklogFull(Refusal):
-    """As many prompts wait as `max_backlog` allows."""
-
-
-class Draining(Refusal):
-    """The daemon is stopping."""
-
-
-class JournalUnavailable(Refusal):
-    """The journal can't be written; it may heal."""
-
-
-class KeyReused(Exception):
-    """An idempotency key came again, with another prompt, source or type."""
-
-
-class NotRedriven(Exception):
-    """A prompt can't be taken up again; the text says why."""
-
-
-class JournalError(Exception):
-    """The journal can't be opened; the text is one line that names the file."""
-
-
-class JournalInUse(JournalError):
-    """Another daemon has the journal, for now at least."""

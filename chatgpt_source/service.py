@@ -17,15 +17,19 @@ from twisted.python import usage
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
-from chatgpt_source import check, starting
-from chatgpt_source.access import AccessLog
-from chatgpt_source.auth import Guard
+from chatgpt_source import check
+from chatgpt_source.application import Application, bounded
 from chatgpt_source.clock import steady
 from chatgpt_source.config import Config, ConfigError, files_for_callers, load, require_files
-from chatgpt_source.intake import OPEN_PATHS
+from chatgpt_source.errors import JournalError, JournalInUse
+from chatgpt_source.http.listen import Certificates, PortUnavailable, listen, taken
+from chatgpt_source.http.server import BoundedRequest, BoundedSite
+from chatgpt_source.intake import starting
+from chatgpt_source.intake.access_log import AccessLog
+from chatgpt_source.intake.api import OPEN_PATHS
+from chatgpt_source.intake.auth import Guard
+from chatgpt_source.intake.origin import Door
 from chatgpt_source.journal.sqlite import OpenJournal, check_journal, open_journal
-from chatgpt_source.lines import flush
-from chatgpt_source.listen import Certificates, PortUnavailable, listen, taken
 from chatgpt_source.log import (
     get_logger,
     is_stdout_the_log,
@@ -34,13 +38,10 @@ from chatgpt_source.log import (
     set_level,
     stdout,
 )
-from chatgpt_source.logfile import ReopenableLog, log_of
-from chatgpt_source.origin import Door
-from chatgpt_source.parts import Parts, bounded
-from chatgpt_source.process import Parent, fail_at_exit
-from chatgpt_source.prompt import JournalError, JournalInUse
-from chatgpt_source.signals import Signals, end_at_once_on_a_second_signal
-from chatgpt_source.web import BoundedRequest, BoundedSite
+from chatgpt_source.log.file import ReopenableLog, log_of
+from chatgpt_source.log.lines import flush
+from chatgpt_source.process.parent import Parent, fail_at_exit
+from chatgpt_source.process.signals import Signals, end_at_once_on_a_second_signal
 
 log = get_logger(__name__)
 
@@ -152,7 +153,7 @@ class ChatGPTSource(Service):
         self._parent = Parent({}) if parent is None else parent
         self._port: IListeningPort | None = None
         self._admin_port: IListeningPort | None = None
-        self._running: Parts | None = None
+        self._running: Application | None = None
         self._waiting: Deferred[None] = succeed(None)
         self._certificates: dict[str, Certificates] = {}
         self._signals: Signals | None = None
@@ -227,7 +228,7 @@ class ChatGPTSource(Service):
             return None
 
     def _begin(self, opened: OpenJournal) -> None:
-        self._running = Parts(self._reactor, self._config, opened)
+        self._running = Application(self._reactor, self._config, opened)
         self._running.start()
         for warning in check.unguarded(self._config):
             log.warn("{warning}", warning=warning)

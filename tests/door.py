@@ -9,20 +9,20 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from chatgpt_source.access import AccessLog
 from chatgpt_source.config import Config
-from chatgpt_source.health import Health
-from chatgpt_source.intake import Intake
+from chatgpt_source.config.secret import Secret
+from chatgpt_source.http.server import BoundedSite
+from chatgpt_source.intake.access_log import AccessLog
+from chatgpt_source.intake.api import Intake
+from chatgpt_source.intake.health import Health
 from chatgpt_source.pipeline import Pipeline
 from chatgpt_source.quota import Calendar
-from chatgpt_source.secret import Secret
-from chatgpt_source.web import BoundedSite
 from tests.journal.common import JournalTestCase
 
 CONFIG = Config(target="http://target", token=Secret("t"), everyday_limit=3, max_body_size=1000)
 
 
-class Answered:
+class ErrorResponse:
     """A parsed response."""
 
     def __init__(self, raw: bytes) -> None:
@@ -63,7 +63,7 @@ class DoorTestCase(JournalTestCase):
 
     def request(
         self, method: str, path: str = "/", body: bytes = b"", **headers: str | bytes
-    ) -> Answered:
+    ) -> ErrorResponse:
         self.transport.clear()
         lines = [f"{method} {path} HTTP/1.1".encode(), b"Host: " + self.host.encode()]
         for name, value in headers.items():
@@ -71,12 +71,12 @@ class DoorTestCase(JournalTestCase):
             lines.append(name.replace("_", "-").encode() + b": " + raw)
         lines.append(f"Content-Length: {len(body)}".encode())
         self.channel.dataReceived(b"\r\n".join([*lines, b"", body]))
-        return Answered(self.transport.value())
+        return ErrorResponse(self.transport.value())
 
-    def post(self, body: bytes = b"what is vanus", **headers: str | bytes) -> Answered:
+    def post(self, body: bytes = b"what is vanus", **headers: str | bytes) -> ErrorResponse:
         return self.request("POST", "/", body, **headers)
 
-    def assert_problem(self, answer: Answered, status: int) -> str:
+    def assert_problem(self, answer: ErrorResponse, status: int) -> str:
         self.assertEqual(answer.status, status, answer.body)
         self.assertEqual(answer.headers["content-type"], "application/problem+json")
         self.assertEqual(set(answer.json), {"type", "title", "status", "detail"})

@@ -11,10 +11,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from chatgpt_source import check
 from chatgpt_source.check import Facts, Mistakes, gather, tell
 from chatgpt_source.config import Config
+from chatgpt_source.config.secret import Secret
 from chatgpt_source.journal.sqlite import open_journal
 from chatgpt_source.journal.sqlite.look import Seen
 from chatgpt_source.prompt import State
-from chatgpt_source.secret import Secret
 from tests.e2e.processes import free_port
 
 NOON = 1_800_014_400.0

@@ -11,8 +11,8 @@ from twisted.python.reflect import namedAny
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from chatgpt_source.config import Config
-from chatgpt_source.listen import BACKLOG
-from chatgpt_source.secret import Secret
+from chatgpt_source.config.secret import Secret
+from chatgpt_source.http.listen import BACKLOG
 
 FOLDER = Path(__file__).parent.parent / "deploy"
 SERVICE = FOLDER / "chatgpt-source.service"

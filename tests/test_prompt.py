@@ -2,8 +2,8 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatgpt_source.journal import Ask, Delivery
-from chatgpt_source.prompt import Again, Answer, MaybeBilled, Prompt, Rejected
+from chatgpt_source.errors import Permanent, PossiblyBilled, Transient
+from chatgpt_source.prompt import Answer, Ask, Delivery, Prompt
 
 
 class ReprTests(SynchronousTestCase):
@@ -17,11 +17,11 @@ class ReprTests(SynchronousTestCase):
 
 class CallErrorTests(SynchronousTestCase):
     def test_the_reason_is_the_text(self) -> None:
-        self.assertEqual(str(Rejected("why", status=400)), "why")
+        self.assertEqual(str(Permanent("why", status=400)), "why")
 
     def test_throttled(self) -> None:
-        self.assertTrue(Again("why", status=429).throttled)
-        self.assertFalse(Again("why", status=503).throttled)
+        self.assertTrue(Transient("why", status=429).throttled)
+        self.assertFalse(Transient("why", status=503).throttled)
 
     def test_maybe_billed_is_tried_again(self) -> None:
-        self.assertIsInstance(MaybeBilled("why"), Again)
+        self.assertIsInstance(PossiblyBilled("why"), Transient)

@@ -8,7 +8,7 @@ import yaml
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.config import Config
-from tests.test_config import DEFAULTS
+from tests.config.test_config import DEFAULTS
 
 README = Path(__file__).parent.parent.joinpath("README.md").read_text(encoding="utf-8")
 

@@ -15,9 +15,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source import check, service
 from chatgpt_source.config import Config
+from chatgpt_source.config.secret import Secret
+from chatgpt_source.errors import JournalError
 from chatgpt_source.journal.sqlite import open_journal
-from chatgpt_source.prompt import JournalError
-from chatgpt_source.secret import Secret
 from chatgpt_source.service import ChatGPTSource, Options, makeService
 from tests.e2e.processes import free_port
 

@@ -25,13 +25,13 @@ from chatgpt_source.admin.redrive import Redriver
 from chatgpt_source.admin.status import Status
 from chatgpt_source.clock import wall
 from chatgpt_source.config import Config
-from chatgpt_source.health import Health
-from chatgpt_source.intake import Intake
+from chatgpt_source.http.server import BoundedRequest, Handler, Problem, too_large
+from chatgpt_source.intake.api import Intake
+from chatgpt_source.intake.health import Health
 from chatgpt_source.journal import Journal
 from chatgpt_source.pipeline import Pipeline
 from chatgpt_source.quota import Calendar
-from chatgpt_source.watch import Watchers
-from chatgpt_source.web import BoundedRequest, Handler, Problem, too_large
+from chatgpt_source.telemetry.observer import Observers
 
 __all__ = ["PROBES", "Admin", "Admission"]
 
@@ -72,7 +72,7 @@ class Admin:
     _pipeline: Pipeline
     _intake: Intake
     _health: Health
-    _watchers: Watchers
+    _observers: Observers
     _metrics: Metrics = field(init=False, factory=Metrics)
     _lag: LagMeter = field(init=False)
     _status: Status = field(init=False)
@@ -81,17 +81,17 @@ class Admin:
     _routes: Sequence[tuple[str, Sequence[str], Handler]] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._watchers.add(self._metrics)
+        self._observers.add(self._metrics)
         self._lag = LagMeter(self._clock, self._metrics.late)
         self._status = Status(
             self._clock, self._config, self._calendar, self._journal, self._pipeline, self._health
         )
-        redriver = Redriver(self._clock, self._journal, self._pipeline, self._watchers)
+        redriver = Redriver(self._clock, self._journal, self._pipeline, self._observers)
         self._api = api = Api(self._journal, self._intake, self._status, redriver)
         history = History(self._clock)
         self._live = live = Live(self._clock, self._status, history)
-        for watcher in (history, live):
-            self._watchers.add(watcher)
+        for observer in (history, live):
+            self._observers.add(observer)
         self._routes = (
             ("/", _READ, live.page),
             ("/api/events", _READ, live.events),
@@ -145,7 +145,7 @@ class Admin:
         counted = await self._health.counts.read()
         oldest = counted.oldest
         sight = Sight(
-            self._status.gates,
+            self._status.breakers,
             self._clock.seconds(),
             self._config.everyday_limit,
             self._journal.fault is None and counted.trouble is None,

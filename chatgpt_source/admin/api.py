@@ -6,10 +6,11 @@ from attrs import frozen
 
 from chatgpt_source.admin.redrive import Redriver
 from chatgpt_source.admin.status import Status
-from chatgpt_source.intake import Intake, retry_after, unavailable
+from chatgpt_source.errors import JournalUnavailable, NotRedriven, QuotaUsedUp
+from chatgpt_source.http.server import BoundedRequest, Problem, to_json
+from chatgpt_source.intake.api import Intake, retry_after_header, unavailable
 from chatgpt_source.journal import Journal
-from chatgpt_source.prompt import JournalUnavailable, NotRedriven, QuotaUsedUp, State
-from chatgpt_source.web import BoundedRequest, Problem, to_json
+from chatgpt_source.prompt import State
 
 PAGE = 50
 LONGEST_PAGE = 500
@@ -27,7 +28,7 @@ class Api:
 
     async def status(self, request: BoundedRequest) -> None:
         """Answer `GET /api/status`."""
-        request.answer(200, to_json(await self.status_.told()))
+        request.answer(200, to_json(await self.status_.to_dict()))
 
     async def prompts(self, request: BoundedRequest) -> None:
         """Answer `GET /api/prompts`: a page, the latest first, and where the next one begins."""
@@ -40,13 +41,13 @@ class Api:
             raise unavailable(refusal) from None
         more = records[-1].position if len(records) == limit else None
         request.answer(
-            200, to_json({"prompts": [record.told() for record in records], "next": more})
+            200, to_json({"prompts": [record.to_dict() for record in records], "next": more})
         )
 
     async def prompt(self, request: BoundedRequest) -> None:
         """Answer `GET /api/prompts/<id>`."""
         record = await self.intake.record(_id(request))
-        request.answer(200, to_json(record.told()))
+        request.answer(200, to_json(record.to_dict()))
 
     async def redrive(self, request: BoundedRequest) -> None:
         """Answer `POST /api/prompts/<id>/redrive`: take a failed prompt up again."""
@@ -58,7 +59,7 @@ class Api:
             raise Problem(
                 429,
                 f"asking again takes a unit, and {refusal.reason}: try again after midnight",
-                retry_after(refusal),
+                retry_after_header(refusal),
             ) from None
         except NotRedriven as error:
             raise Problem(409, f"only a failed prompt can be redriven: {error}") from None

@@ -9,9 +9,10 @@ from chatgpt_source.admin.history import History
 from chatgpt_source.admin.status import Status, untried
 from chatgpt_source.admin.view import PAGE, Picked, Query, Shown
 from chatgpt_source.clock import date_of, wall
+from chatgpt_source.errors import JournalUnavailable
+from chatgpt_source.http.server import origin_of
 from chatgpt_source.journal import Record, Tally
-from chatgpt_source.prompt import JournalUnavailable, State
-from chatgpt_source.web import origin_of
+from chatgpt_source.prompt import State
 
 _NOTHING = Tally(dict.fromkeys(State, 0), 0)
 

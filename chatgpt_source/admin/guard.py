@@ -6,11 +6,11 @@ what browsers tell of that is read in `origin`. A page of any other origin can't
 own without being allowed to by CORS, of which we send nothing.
 """
 
-from chatgpt_source.auth import Guard
 from chatgpt_source.config import Credentials
-from chatgpt_source.listen import is_exposed, is_over_loopback
-from chatgpt_source.origin import is_foreign, is_known_host, only
-from chatgpt_source.web import BoundedRequest, Problem
+from chatgpt_source.http.listen import is_exposed, is_over_loopback
+from chatgpt_source.http.server import BoundedRequest, Problem
+from chatgpt_source.intake.auth import Guard
+from chatgpt_source.intake.origin import is_foreign, is_known_host, only
 
 REQUESTED_WITH = "chatgpt-source"
 """What the X-Requested-With of each POST must be."""

@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from chatgpt_source.clock import wall
 from chatgpt_source.prompt import State
-from chatgpt_source.watch import Watcher
+from chatgpt_source.telemetry.observer import Observer
 
 MINUTES = 60
 _GROWTH = 1.08
@@ -74,7 +74,7 @@ def together(minutes: Sequence[Minute]) -> Minute:
     return whole
 
 
-class History(Watcher):
+class History(Observer):
     """Counts what happens, and forgets what is over an hour old.
 
     Args:

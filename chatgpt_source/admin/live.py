@@ -14,11 +14,11 @@ from chatgpt_source.admin.page import HEADERS, MEDIA_TYPE, document, render
 from chatgpt_source.admin.status import Status
 from chatgpt_source.admin.stream import Fragments, Streams
 from chatgpt_source.admin.view import Query, read_query
-from chatgpt_source.watch import Watcher
-from chatgpt_source.web import BoundedRequest, Problem
+from chatgpt_source.http.server import BoundedRequest, Problem
+from chatgpt_source.telemetry.observer import Observer
 
 
-class Live(Watcher):
+class Live(Observer):
     """Answers for the page; what it watches makes those who look at it see what is new.
 
     Args:

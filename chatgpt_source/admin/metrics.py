@@ -16,11 +16,11 @@ from prometheus_client.registry import Collector
 from twisted.copyright import version as twisted_version
 
 from chatgpt_source import __version__
-from chatgpt_source.gate import Gate
 from chatgpt_source.journal.counts import Counted
-from chatgpt_source.lines import dropped
+from chatgpt_source.log.lines import dropped
+from chatgpt_source.pipeline.breaker import Breaker
 from chatgpt_source.prompt import Answer, State
-from chatgpt_source.watch import Asked, Refused, Sent, Watcher
+from chatgpt_source.telemetry.observer import Asked, Observer, RefusalReason, Sent
 
 PREFIX = "chatgpt_source"
 OPENMETRICS = "application/openmetrics-text"
@@ -51,7 +51,7 @@ class Sight:
         failure_ratio: The share of the prompts that ended lately which failed.
     """
 
-    gates: Mapping[str, Gate]
+    breakers: Mapping[str, Breaker]
     now: float
     limit: int
     writable: bool
@@ -60,7 +60,7 @@ class Sight:
     failure_ratio: float
 
 
-class Metrics(Watcher):
+class Metrics(Observer):
     """Counts what it is told, and shows it."""
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ class Metrics(Watcher):
             "prompts_repeated", "Requests whose idempotency key had come before."
         )
         self._refused = self._counter(
-            "prompts_refused", "Prompts refused.", "reason", [each.value for each in Refused]
+            "prompts_refused", "Prompts refused.", "reason", [each.value for each in RefusalReason]
         )
         self._failed = self._counter("prompts_failed", "Prompts set aside as failed.")
         self._asks = self._counter(
@@ -116,7 +116,7 @@ class Metrics(Watcher):
         self._registry.register(_Gauges(self._gauges))
         ProcessCollector(registry=self._registry)
 
-    # What a watcher is told.
+    # What an observer is told.
 
     def accepted(self, **_: object) -> None:
         self._accepted.inc()
@@ -124,7 +124,7 @@ class Metrics(Watcher):
     def repeated(self) -> None:
         self._repeated.inc()
 
-    def refused(self, *, reason: Refused) -> None:
+    def refused(self, *, reason: RefusalReason) -> None:
         self._refused.labels(reason.value).inc()
 
     def asked(
@@ -209,23 +209,23 @@ class Metrics(Watcher):
 
 
 def _of_sight(sight: Sight) -> Iterator[Metric]:
-    gates = sight.gates.items()
+    breakers = sight.breakers.items()
     yield _gauge(
         "calls_under_way",
         "Calls under way.",
-        {(peer,): gate.under_way for peer, gate in gates},
+        {(peer,): breaker.under_way for peer, breaker in breakers},
         "peer",
     )
     yield _gauge(
         "circuit_open",
         "1 while a failure that is no prompt's fault holds all calls to the peer.",
-        {(peer,): gate.held for peer, gate in gates},
+        {(peer,): breaker.held for peer, breaker in breakers},
         "peer",
     )
     yield _gauge(
         "throttled",
         "1 while calls are fewer than they might be, because the peer answered 429.",
-        {(peer,): gate.throttled(sight.now) for peer, gate in gates},
+        {(peer,): breaker.throttled(sight.now) for peer, breaker in breakers},
         "peer",
     )
     yield _gauge(

@@ -7,11 +7,12 @@ from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.internet.interfaces import IReactorTime
 
 from chatgpt_source.clock import wall
+from chatgpt_source.errors import NotRedriven, QuotaUsedUp
 from chatgpt_source.journal import Journal, Record
 from chatgpt_source.log import get_logger
 from chatgpt_source.pipeline import Pipeline
-from chatgpt_source.prompt import NotRedriven, QuotaUsedUp, State
-from chatgpt_source.watch import Watcher
+from chatgpt_source.prompt import State
+from chatgpt_source.telemetry.observer import Observer
 
 log = get_logger(__name__)
 
@@ -27,13 +28,13 @@ class Redriver:
         clock: The time.
         journal: Where they are.
         pipeline: Woken for them.
-        watcher: Told of each.
+        observer: Told of each.
     """
 
     _clock: IReactorTime
     _journal: Journal
     _pipeline: Pipeline
-    _watcher: Watcher
+    _observer: Observer
     _under_way: bool = field(init=False, default=False)
 
     async def one(self, prompt_id: str) -> State:
@@ -46,7 +47,7 @@ class Redriver:
         """
         state = await self._journal.redrive(prompt_id)
         log.info("redriven: id={id}, it is {state} again", id=prompt_id, state=state.value)
-        self._watcher.redriven(prompt_id=prompt_id, state=state, now=wall(self._clock))
+        self._observer.redriven(prompt_id=prompt_id, state=state, now=wall(self._clock))
         self._pipeline.redriven()
         return state
 

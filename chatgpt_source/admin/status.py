@@ -10,10 +10,10 @@ from twisted.internet.interfaces import IReactorTime
 from chatgpt_source import __version__
 from chatgpt_source.clock import date_of, wall
 from chatgpt_source.config import Config
-from chatgpt_source.gate import Gate
-from chatgpt_source.health import UNKNOWN, WELL, Health
+from chatgpt_source.intake.health import UNKNOWN, WELL, Health
 from chatgpt_source.journal import Journal, rfc3339
 from chatgpt_source.pipeline import Pipeline
+from chatgpt_source.pipeline.breaker import Breaker
 from chatgpt_source.prompt import State
 from chatgpt_source.quota import Calendar, clock_time
 
@@ -32,14 +32,14 @@ class Status:
     health: Health
 
     @property
-    def gates(self) -> dict[str, Gate]:
+    def breakers(self) -> dict[str, Breaker]:
         """What is known of each peer that is called."""
-        gates = {"model": self.pipeline.model, "target": self.pipeline.target}
+        breakers = {"model": self.pipeline.model, "target": self.pipeline.target}
         if self.config.dead_letter is not None:
-            gates["dead_letter"] = self.pipeline.dead_letter
-        return gates
+            breakers["dead_letter"] = self.pipeline.dead_letter
+        return breakers
 
-    async def told(self) -> dict[str, Any]:
+    async def to_dict(self) -> dict[str, Any]:
         """The status; where the journal can't be read, what it told last, and when that was."""
         _, ready = await self.health.ready()
         counted = await self.health.counts.read()
@@ -66,7 +66,7 @@ class Status:
                 "count": tally.backlog,
                 "oldest_seconds": 0 if oldest is None else max(0, now - oldest),
             },
-            "calls": {peer: _calls(gate, self.clock) for peer, gate in self.gates.items()},
+            "calls": {peer: _calls(breaker, self.clock) for peer, breaker in self.breakers.items()},
             "troubles": self.troubles(ready["checks"]),
         }
 
@@ -75,8 +75,8 @@ class Status:
         troubles = [
             f"The journal {checks['journal']}" if checks["journal"] not in WELL else "",
             *(
-                trouble_in_words(gate, _HELD_BACK[peer], self.clock, self.config)
-                for peer, gate in self.gates.items()
+                trouble_in_words(breaker, _HELD_BACK[peer], self.clock, self.config)
+                for peer, breaker in self.breakers.items()
             ),
             *(
                 checks[name] if checks[name] not in WELL else ""
@@ -96,33 +96,33 @@ def untried(checks: Mapping[str, str]) -> str | None:
     return None
 
 
-def _calls(gate: Gate, clock: IReactorTime) -> dict[str, Any]:
-    circuit = "throttled" if gate.throttled(clock.seconds()) else "closed"
+def _calls(breaker: Breaker, clock: IReactorTime) -> dict[str, Any]:
+    circuit = "throttled" if breaker.throttled(clock.seconds()) else "closed"
     return {
-        "under_way": gate.under_way,
-        "limit": gate.limit,
-        "circuit": "open" if gate.held else circuit,
-        "trouble": gate.trouble,
-        "since": None if gate.since is None else rfc3339(date_of(gate.since, clock)),
+        "under_way": breaker.under_way,
+        "limit": breaker.limit,
+        "circuit": "open" if breaker.held else circuit,
+        "trouble": breaker.trouble,
+        "since": None if breaker.since is None else rfc3339(date_of(breaker.since, clock)),
     }
 
 
-def trouble_in_words(gate: Gate, held_back: str, clock: IReactorTime, config: Config) -> str:
+def trouble_in_words(breaker: Breaker, held_back: str, clock: IReactorTime, config: Config) -> str:
     """What is not well with a peer, since when, and what waits for it; empty if all is well."""
-    if gate.trouble is None:
+    if breaker.trouble is None:
         return ""
     zone = config.timezone
-    what, colon, advice = gate.trouble.partition(": ")
+    what, colon, advice = breaker.trouble.partition(": ")
 
     def clock_says(instant: float) -> str:
         return clock_time(date_of(instant, clock), wall(clock), zone)
 
-    since = "" if gate.since is None else f" (since {clock_says(gate.since)})"
+    since = "" if breaker.since is None else f" (since {clock_says(breaker.since)})"
     told = f"{what}{since}{colon}{advice}"
-    if not gate.held:
+    if not breaker.held:
         return told
     now = clock.seconds()
-    due = f"at {clock_says(gate.opens_at)}" if gate.opens_at > now else "due"
-    long = gate.since is not None and now - gate.since > config.give_up_after
+    due = f"at {clock_says(breaker.opens_at)}" if breaker.opens_at > now else "due"
+    long = breaker.since is not None and now - breaker.since > config.give_up_after
     wait = "wait, by now for longer than `give_up_after`" if long else "wait"
     return f"{told}. All {held_back} {wait}; the next try is {due}"

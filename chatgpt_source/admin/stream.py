@@ -15,8 +15,8 @@ from twisted.internet.task import LoopingCall
 from zope.interface import implementer
 
 from chatgpt_source.admin.view import Query
+from chatgpt_source.http.server import BoundedRequest, Problem
 from chatgpt_source.log import get_logger, log_unexpected
-from chatgpt_source.web import BoundedRequest, Problem
 
 log = get_logger(__name__)
 

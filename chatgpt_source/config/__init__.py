@@ -15,9 +15,9 @@ from chatgpt_source.config.credentials import Credentials, credentials
 from chatgpt_source.config.document import read_document
 from chatgpt_source.config.mistakes import ConfigError, objection
 from chatgpt_source.config.readers import Reader, Wrong
+from chatgpt_source.config.secret import Secret
+from chatgpt_source.http.client.proxy import Proxies, ProxyMistake
 from chatgpt_source.log import FORMATS
-from chatgpt_source.proxy import Proxies, ProxyMistake
-from chatgpt_source.secret import Secret
 
 __all__ = [
     "DEFAULT_FILE",

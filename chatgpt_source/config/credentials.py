@@ -7,8 +7,8 @@ from typing import Any
 from attrs import field, frozen
 
 from chatgpt_source.config.readers import Environ, Reader, Wrong
+from chatgpt_source.config.secret import Secret, SecretUnusable
 from chatgpt_source.config.secrets import FORMS, secret
-from chatgpt_source.secret import Secret, SecretUnusable
 
 EXPECTED = "a mapping with `bearer` (a list of tokens), `basic` (users and passwords), or both"
 _A_TOKEN = "letters, digits and -._~+/ (RFC 6750)"  # noqa: S105 - says so

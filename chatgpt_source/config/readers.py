@@ -14,10 +14,10 @@ from zoneinfo import ZoneInfo
 
 import hyperlink
 
-from chatgpt_source.event import is_extension, is_string
+from chatgpt_source.cloudevent import is_extension, is_string
 from chatgpt_source.files import read_file
+from chatgpt_source.http.client.certificates import read_authorities
 from chatgpt_source.log import LEVELS
-from chatgpt_source.trust import read_authorities
 
 Environ = Mapping[str, str]
 Reader = Callable[[Any, Environ], Any]

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from chatgpt_source.config.readers import Environ, Reader, Wrong, file, text
-from chatgpt_source.secret import Secret, SecretUnusable
+from chatgpt_source.config.secret import Secret, SecretUnusable
 
 FORMS = "as it is, {env: NAME} or {file: /absolute/path}"
 

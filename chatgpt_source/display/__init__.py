@@ -10,10 +10,10 @@ from twisted.internet.interfaces import IListeningPort, IReactorTCP, IReactorTim
 from twisted.python import usage
 
 from chatgpt_source.clock import steady
-from chatgpt_source.display.events import Refused, quoted, read_events, render_events
-from chatgpt_source.listen import PortUnavailable, listen, port_string, probe_port, taken
+from chatgpt_source.display.events import InvalidEvent, quoted, read_events, render_events
+from chatgpt_source.http.listen import PortUnavailable, listen, port_string, probe_port, taken
+from chatgpt_source.http.server import BoundedRequest, BoundedSite, Problem, too_large
 from chatgpt_source.log import get_logger, set_format
-from chatgpt_source.web import BoundedRequest, BoundedSite, Problem, too_large
 
 MAX_BODY = 16 * 2**20
 """The largest body taken, in bytes; a larger one is answered with 413."""
@@ -67,7 +67,7 @@ class Display:
         try:
             events = read_events(request.requestHeaders, request.body())
             text = render_events(events, self._out.encoding)
-        except Refused as error:
+        except InvalidEvent as error:
             raise Problem(error.status, error.detail) from None
         self._print(text)
         self.count += len(events)

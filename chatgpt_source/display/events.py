@@ -56,7 +56,7 @@ _CODECS = {"utf-8": "utf-8", "utf8": "utf-8", "us-ascii": "utf-8", "iso-8859-1":
 _TERMINAL_CONTROLS = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
 
 
-class Refused(Exception):
+class InvalidEvent(Exception):
     """A request that is not printed.
 
     Attributes:
@@ -82,22 +82,22 @@ def read_events(headers: Headers, body: bytes) -> list[dict[str, Any]]:
     content_type = _single(headers, b"content-type")
     media_type = _media_type(content_type)
     if headers.getRawHeaders(b"content-encoding", [b"identity"]) != [b"identity"]:
-        raise Refused("compressed bodies are not read: send it without Content-Encoding", 415)
+        raise InvalidEvent("compressed bodies are not read: send it without Content-Encoding", 415)
     if media_type.startswith("application/cloudevents"):
         if _CODECS.get(_charset(content_type)) != "utf-8":
-            raise Refused("JSON is UTF-8 (RFC 8259): leave charset out or name UTF-8", 415)
+            raise InvalidEvent("JSON is UTF-8 (RFC 8259): leave charset out or name UTF-8", 415)
         if media_type == "application/cloudevents+json":
             return [check_event(parse_json(body))]
         if media_type == "application/cloudevents-batch+json":
             return _check_batch(parse_json(body))
-        raise Refused(f"the format {quoted(media_type)} can't be read: {EXPECTED}", 415)
+        raise InvalidEvent(f"the format {quoted(media_type)} can't be read: {EXPECTED}", 415)
     attributes = {
         name.decode("latin-1").lower()[3:]: _decoded(headers, name)
         for name, _ in headers.getAllRawHeaders()
         if name.lower().startswith(b"ce-")
     }
     if not attributes:
-        raise Refused(f"this is not a CloudEvent: {EXPECTED}")
+        raise InvalidEvent(f"this is not a CloudEvent: {EXPECTED}")
     return [check_event(_from_binary(attributes, content_type, body))]
 
 
@@ -110,9 +110,9 @@ def parse_json(body: bytes) -> Any:
     try:
         return json.loads(body.decode(), parse_constant=_not_a_number, parse_float=_finite)
     except RecursionError:
-        raise Refused("the JSON is nested too deeply") from None
+        raise InvalidEvent("the JSON is nested too deeply") from None
     except ValueError as error:
-        raise Refused(f"the body is not JSON in UTF-8: {error}") from None
+        raise InvalidEvent(f"the body is not JSON in UTF-8: {error}") from None
 
 
 def check_event(event: Any) -> dict[str, Any]:
@@ -122,26 +122,26 @@ def check_event(event: Any) -> dict[str, Any]:
         Refused: with 400, naming the attribute and what it must be.
     """
     if not isinstance(event, dict):
-        raise Refused("an event must be a JSON object")
+        raise InvalidEvent("an event must be a JSON object")
     # A null attribute is an absent one (JSON format, 2.2).
     attributes = {
         name: value for name, value in event.items() if name not in _DATA and value is not None
     }
     missing = [name for name in ("specversion", "id", "source", "type") if name not in attributes]
     if missing:
-        raise Refused(f"required and missing: {', '.join(missing)}")
+        raise InvalidEvent(f"required and missing: {', '.join(missing)}")
     if attributes["specversion"] != "1.0":
-        raise Refused("specversion must be the string '1.0', the one version shown here")
+        raise InvalidEvent("specversion must be the string '1.0', the one version shown here")
     for name, value in attributes.items():
         attributes[name] = _checked(name, value)
     try:
         CloudEvent(attributes)
     except CloudEventValidationError as error:
         problems = "; ".join(str(found[0]) for found in error.errors.values())
-        raise Refused(problems) from None
+        raise InvalidEvent(problems) from None
     if event.get("data_base64") is not None:
         if "data" in event:
-            raise Refused("an event has data or data_base64, not both")
+            raise InvalidEvent("an event has data or data_base64, not both")
         _check_base64(event["data_base64"])
     return event
 
@@ -173,45 +173,45 @@ def _indented(events: list[dict[str, Any]], *, ascii_only: bool) -> str:
             for piece in encoder.iterencode(event):
                 text.write(piece)
                 if text.tell() > MAX_TEXT:
-                    raise Refused(f"printed, it would be over {MAX_TEXT} characters", 413)
+                    raise InvalidEvent(f"printed, it would be over {MAX_TEXT} characters", 413)
             text.write("\n")
     except RecursionError:
-        raise Refused("the JSON is nested too deeply") from None
+        raise InvalidEvent("the JSON is nested too deeply") from None
     return text.getvalue()
 
 
 def _check_batch(batch: Any) -> list[dict[str, Any]]:
     if not isinstance(batch, list):
-        raise Refused("a batch must be a JSON array of events")
+        raise InvalidEvent("a batch must be a JSON array of events")
     return [_check_indexed(index, event) for index, event in enumerate(batch)]
 
 
 def _check_indexed(index: int, event: Any) -> dict[str, Any]:
     try:
         return check_event(event)
-    except Refused as error:
-        raise Refused(f"event at index {index} of the batch: {error.detail}") from None
+    except InvalidEvent as error:
+        raise InvalidEvent(f"event at index {index} of the batch: {error.detail}") from None
 
 
 def _checked(name: str, value: Any) -> Any:
     """An attribute's value as the library wants it: its type is right, a time is a datetime."""
     where = f"attribute {quoted(name)}"
     if not re.fullmatch("[a-z0-9]+", name):
-        raise Refused(f"{where}: names are lower-case letters a-z and digits only")
+        raise InvalidEvent(f"{where}: names are lower-case letters a-z and digits only")
     if name == "time":
         return _time(value)
     if not isinstance(value, str):
         if name in _STRINGS or not isinstance(value, int):
             wanted = "a string" if name in _STRINGS else "a string, a boolean or an integer"
-            raise Refused(f"{where} must be {wanted}")
+            raise InvalidEvent(f"{where} must be {wanted}")
         if value not in _INT32:
-            raise Refused(f"{where} must be between -2147483648 and 2147483647")
+            raise InvalidEvent(f"{where} must be between -2147483648 and 2147483647")
         return value
     if _NOT_IN_STRINGS.search(value):
-        raise Refused(f"{where} must hold no control, surrogate or noncharacter")
+        raise InvalidEvent(f"{where} must hold no control, surrogate or noncharacter")
     form, description = _FORMS.get(name, (None, ""))
     if form and not form.fullmatch(value):
-        raise Refused(f"{where} must be {description}, not {quoted(value)}")
+        raise InvalidEvent(f"{where} must be {description}, not {quoted(value)}")
     return value
 
 
@@ -223,7 +223,7 @@ def _time(value: Any) -> datetime:
             seconds = "59" if seconds == "60" else seconds  # a leap second
             offset = "+00:00" if offset in "Zz" else offset
             return datetime.fromisoformat(f"{date}T{hours}{seconds}{offset}")
-    raise Refused("attribute 'time' must be an RFC 3339 time such as 2026-01-31T12:00:00Z")
+    raise InvalidEvent("attribute 'time' must be an RFC 3339 time such as 2026-01-31T12:00:00Z")
 
 
 def _check_base64(encoded: Any) -> None:
@@ -231,7 +231,7 @@ def _check_base64(encoded: Any) -> None:
         if isinstance(encoded, str):
             base64.b64decode(encoded, validate=True)
             return
-    raise Refused("data_base64 must be a string in Base64 (RFC 4648)")
+    raise InvalidEvent("data_base64 must be a string in Base64 (RFC 4648)")
 
 
 def _from_binary(
@@ -240,7 +240,9 @@ def _from_binary(
     """The structured equivalent of an event in binary mode (JSON format, 3.1)."""
     for name in ("datacontenttype", *_DATA):
         if name in attributes:
-            raise Refused(f"ce-{name} is no header: data is the body, its type the Content-Type")
+            raise InvalidEvent(
+                f"ce-{name} is no header: data is the body, its type the Content-Type"
+            )
     if content_type is not None:
         attributes["datacontenttype"] = content_type
     if not body:
@@ -248,9 +250,9 @@ def _from_binary(
     if not content_type or _JSON_TYPE.fullmatch(_media_type(content_type)):
         try:
             return {**attributes, "data": parse_json(body)}
-        except Refused as error:
+        except InvalidEvent as error:
             if content_type:
-                raise Refused(f"the Content-Type says JSON, but {error.detail}") from None
+                raise InvalidEvent(f"the Content-Type says JSON, but {error.detail}") from None
     codec = _CODECS.get(_charset(content_type))
     with suppress(UnicodeDecodeError):
         if codec:
@@ -262,11 +264,11 @@ def _single(headers: Headers, name: bytes) -> str | None:
     values = headers.getRawHeaders(name, [])
     shown = name.decode("latin-1").lower()
     if len(values) > 1:
-        raise Refused(f"the header {shown} came {len(values)} times: send it once")
+        raise InvalidEvent(f"the header {shown} came {len(values)} times: send it once")
     try:
         return values[0].decode() if values else None
     except UnicodeDecodeError:
-        raise Refused(f"the header {shown} is not UTF-8") from None
+        raise InvalidEvent(f"the header {shown} is not UTF-8") from None
 
 
 def _decoded(headers: Headers, name: bytes) -> str:
@@ -278,7 +280,7 @@ def _decoded(headers: Headers, name: bytes) -> str:
         return unquote_to_bytes(value).decode()
     except UnicodeDecodeError:
         shown = name.decode("latin-1").lower()
-        raise Refused(f"the header {shown} is not percent-encoded UTF-8") from None
+        raise InvalidEvent(f"the header {shown} is not percent-encoded UTF-8") from None
 
 
 def _media_type(content_type: str | None) -> str:

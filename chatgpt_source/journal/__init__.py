@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, Protocol
 
-from attrs import field, frozen
+from attrs import frozen
 from twisted.internet.defer import Deferred
 
-from chatgpt_source.prompt import Answer, Prompt, State, Trace
+from chatgpt_source.prompt import Answer, Ask, Delivery, Prompt, State
 from chatgpt_source.quota import Day
 
 
@@ -52,52 +52,6 @@ class Admitted:
 
 
 @frozen
-class Ask:
-    """A prompt that was claimed for a call to the model.
-
-    Attributes:
-        prompt: What to ask.
-        attempt: Which call this is since `since`, from 1.
-        total: Which call this is at all, from 1.
-        since: From when the time that asking may take is counted, by the steady clock.
-        maybe_billed: How many earlier calls may have been billed without an answer reaching us.
-        held: When a call of it first met a hold, if one did.
-    """
-
-    prompt: Prompt
-    attempt: int
-    total: int
-    since: float
-    maybe_billed: int = 0
-    held: float | None = None
-
-
-@frozen
-class Delivery:
-    """An answered prompt that was claimed for a call to the target.
-
-    Attributes:
-        id: The prompt's id.
-        event: The event's bytes, in structured mode (CloudEvents JSON format).
-        since: From when the time that delivering may take is counted, by the steady clock.
-        attempt: Which call this is since then, from 1.
-        accepted: When the prompt was accepted.
-        trace: The prompt's.
-        request_id: The provider's name for the call that brought the answer.
-        held: When a call of it first met a hold, if one did.
-    """
-
-    id: str
-    event: bytes = field(repr=False)
-    since: float
-    attempt: int
-    accepted: float
-    trace: Trace | None = None
-    request_id: str | None = None
-    held: float | None = None
-
-
-@frozen
 class AskClaims:
     """What was claimed to be asked, and when the next that waits is due (None: none waits)."""
 
@@ -131,7 +85,7 @@ class Record:
     error: str | None
     position: int = 0
 
-    def told(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The record as JSON can hold it; times in RFC 3339, in UTC."""
         return {
             "id": self.id,

@@ -19,16 +19,11 @@ from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater, react
 
+from chatgpt_source.errors import JournalError, JournalUnavailable, NotRedriven, QuotaUsedUp
 from chatgpt_source.journal import Journal, Record
 from chatgpt_source.journal.sqlite import SqliteJournal, open_beside
 from chatgpt_source.journal.sqlite.backup import BackupStopped, back_up
-from chatgpt_source.prompt import (
-    JournalError,
-    JournalUnavailable,
-    NotRedriven,
-    QuotaUsedUp,
-    State,
-)
+from chatgpt_source.prompt import State
 
 PAGE = 500
 """Records read at a time, so that a long journal needs little memory."""
@@ -147,7 +142,7 @@ class Operator:
         if self.json:
             self._print(record)
         else:
-            for name, value in record.told().items():
+            for name, value in record.to_dict().items():
                 self.out.write(f"{name + ':':<12}{'-' if value is None else value}\n")
         return 0
 
@@ -172,7 +167,7 @@ class Operator:
         return gone
 
     def _print(self, record: Record) -> None:
-        told = record.told()
+        told = record.to_dict()
         if self.json:
             self.out.write(json.dumps(told) + "\n")
         else:

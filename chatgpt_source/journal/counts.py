@@ -11,8 +11,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from chatgpt_source.clock import wall
+from chatgpt_source.errors import JournalUnavailable
 from chatgpt_source.journal import Journal, Tally
-from chatgpt_source.prompt import JournalUnavailable
 from chatgpt_source.quota import Calendar
 
 

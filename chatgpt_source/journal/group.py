@@ -16,7 +16,7 @@ from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
-from chatgpt_source.prompt import JournalUnavailable
+from chatgpt_source.errors import JournalUnavailable
 
 Connection = TypeVar("Connection")
 Result = TypeVar("Result")

@@ -7,11 +7,11 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from chatgpt_source.admin import Admin, Admission
+from chatgpt_source.http.server import BoundedSite
 from chatgpt_source.pipeline import Pipeline
-from chatgpt_source.watch import Watchers
-from chatgpt_source.web import BoundedSite
-from tests.door import CONFIG, Answered, DoorTestCase
-from tests.test_pipeline import Peer
+from chatgpt_source.telemetry.observer import Observers
+from tests.door import CONFIG, DoorTestCase, ErrorResponse
+from tests.pipeline.test_pipeline import Peer
 
 PREFIX = "chatgpt_source_"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -27,7 +27,7 @@ class AdminTestCase(DoorTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.model, self.target, self.letters = Peer(), Peer(), Peer()
-        self.watchers = Watchers()
+        self.observers = Observers()
         self.pipeline = Pipeline(
             cast(Any, self.clock),
             self.journal,
@@ -36,12 +36,12 @@ class AdminTestCase(DoorTestCase):
             self.target.call,
             self.letters.call,
             lambda: 1.0,
-            self.watchers,
+            self.observers,
         )
         health = attrs.evolve(self.intake.health, pipeline=self.pipeline)
-        self.watchers.add(health.recent)
+        self.observers.add(health.recent)
         self.intake = attrs.evolve(
-            self.intake, pipeline=self.pipeline, health=health, watcher=self.watchers
+            self.intake, pipeline=self.pipeline, health=health, observer=self.observers
         )
         self.admin = Admin(
             cast(Any, self.clock),
@@ -51,7 +51,7 @@ class AdminTestCase(DoorTestCase):
             self.pipeline,
             self.intake,
             health,
-            self.watchers,
+            self.observers,
         )
         self.door = BoundedSite(
             cast(Any, self.clock),
@@ -76,19 +76,19 @@ class AdminTestCase(DoorTestCase):
             loop.stop()
             loop.cancel()
 
-    def ask(self, body: bytes = b"what is vanus", **headers: str | bytes) -> Answered:
+    def ask(self, body: bytes = b"what is vanus", **headers: str | bytes) -> ErrorResponse:
         """POST a prompt at the door."""
         self.site = self.door
         self.connect()
         return self.post(body, **headers)
 
-    def get(self, path: str, **headers: str | bytes) -> Answered:
+    def get(self, path: str, **headers: str | bytes) -> ErrorResponse:
         """GET a page of the admin site."""
         self.site = self.back
         self.connect()
         return self.request("GET", path, **headers)
 
-    def send(self, path: str, body: bytes = b"", **headers: str | bytes) -> Answered:
+    def send(self, path: str, body: bytes = b"", **headers: str | bytes) -> ErrorResponse:
         """POST to the admin site, as its page does."""
         self.site = self.back
         self.connect()

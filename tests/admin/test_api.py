@@ -6,11 +6,11 @@ from zoneinfo import ZoneInfo
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatgpt_source.prompt import Again, Hold, Rejected
+from chatgpt_source.errors import PeerFailure, Permanent, Transient
 from chatgpt_source.quota import clock_time
 from tests.admin.common import AdminTestCase
 from tests.journal.common import DAY, NOON
-from tests.test_watch import Recorder
+from tests.telemetry.test_observer import Recorder
 
 
 class StatusTests(AdminTestCase):
@@ -70,7 +70,7 @@ class StatusTests(AdminTestCase):
 
     def test_a_hold_that_outlasts_give_up_after(self) -> None:
         self.ask()
-        self.model.answer(Hold("the model answered 401: check `token`", status=401))
+        self.model.answer(PeerFailure("the model answered 401: check `token`", status=401))
         self.clock.advance(self.config.give_up_after + 1)
         (told,) = self.status()["troubles"]
         self.assertIn("All prompts wait, by now for longer than `give_up_after`;", told)
@@ -78,7 +78,7 @@ class StatusTests(AdminTestCase):
     def test_failures(self) -> None:
         self.ask()
         self.model.answer()
-        self.target.answer(Rejected("the target answered 400: it refuses this event", status=400))
+        self.target.answer(Permanent("the target answered 400: it refuses this event", status=400))
         told = self.status()
         self.assertEqual(told["status"], "degraded")
         self.assertEqual(
@@ -90,7 +90,7 @@ class StatusTests(AdminTestCase):
     def test_a_peer_that_holds_us_up(self) -> None:
         self.ask()
         self.clock.advance(240)
-        self.model.answer(Hold("the model answered 401: check `token`", status=401))
+        self.model.answer(PeerFailure("the model answered 401: check `token`", status=401))
         self.clock.advance(20)
         told = self.status()
         self.assertEqual(
@@ -106,7 +106,7 @@ class StatusTests(AdminTestCase):
 
     def test_a_peer_that_throttles(self) -> None:
         self.ask()
-        self.model.answer(Again("the model answered 429", status=429))
+        self.model.answer(Transient("the model answered 429", status=429))
         told = self.status()
         self.assertEqual(told["calls"]["model"]["circuit"], "throttled")
         self.assertEqual(told["troubles"], ["The model answered 429 (since 12:00)"])
@@ -166,7 +166,7 @@ class PromptsTests(AdminTestCase):
 
     def test_by_state(self) -> None:
         first, second = self.asked(), self.asked()
-        self.model.answer(Rejected("the model answered 400", status=400))
+        self.model.answer(Permanent("the model answered 400", status=400))
         self.model.answer()
         for state, expected in (
             ("failed", [first]),
@@ -228,7 +228,7 @@ class PromptsTests(AdminTestCase):
 class RedriveTests(AdminTestCase):
     def failed(self) -> str:
         prompt_id = str(self.ask().json["id"])
-        self.model.answer(Rejected("the model answered 400", status=400))
+        self.model.answer(Permanent("the model answered 400", status=400))
         return prompt_id
 
     def redrive(self, prompt_id: str) -> Any:
@@ -236,7 +236,7 @@ class RedriveTests(AdminTestCase):
 
     def test_asks_at_once(self) -> None:
         recorder = Recorder()
-        self.watchers.add(recorder)
+        self.observers.add(recorder)
         prompt_id = self.failed()
         self.assertEqual(self.model.under_way, [])
         answer = self.redrive(prompt_id)
@@ -251,7 +251,7 @@ class RedriveTests(AdminTestCase):
     def test_delivers_at_once(self) -> None:
         prompt_id = str(self.ask().json["id"])
         self.model.answer()
-        self.target.answer(Rejected("the target answered 400", status=400))
+        self.target.answer(Permanent("the target answered 400", status=400))
         self.assertEqual(self.redrive(prompt_id).json["state"], "answered")
         self.assertEqual([each.id for each in self.target.under_way], [prompt_id])
 
@@ -288,7 +288,7 @@ class TryTests(AdminTestCase):
 
     def test_is_refused_as_the_door_refuses_it(self) -> None:
         recorder = Recorder()
-        self.watchers.add(recorder)
+        self.observers.add(recorder)
         self.assert_problem(self.send("/api/prompts", b" "), 400)
         self.assert_problem(self.send("/api/prompts", b"x" * 1001), 413)
         for _ in range(3):

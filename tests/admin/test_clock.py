@@ -1,6 +1,6 @@
 """What operators are told after the wall clock was set: its times, and durations all the same."""
 
-from chatgpt_source.prompt import Hold
+from chatgpt_source.errors import PeerFailure
 from tests.admin.common import AdminTestCase
 
 HOUR = 3600.0
@@ -11,7 +11,7 @@ class SetBackTests(AdminTestCase):
         super().setUp()
         self.ask()
         self.clock.advance(240)
-        self.model.answer(Hold("the model answered 401: check `token`", status=401))
+        self.model.answer(PeerFailure("the model answered 401: check `token`", status=401))
         self.clock.step(-HOUR)
 
     def test_times_are_the_wall_clocks_and_go_together(self) -> None:

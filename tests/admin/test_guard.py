@@ -7,7 +7,7 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
 from chatgpt_source.admin.guard import Admission
 from chatgpt_source.config import Credentials
-from chatgpt_source.secret import Secret
+from chatgpt_source.config.secret import Secret
 from tests.admin.common import AdminTestCase
 
 ONE_OF_OURS = "/api/prompts"

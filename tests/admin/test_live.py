@@ -5,7 +5,7 @@ import json
 from twisted.internet.defer import Deferred
 
 from chatgpt_source.admin.page import HEADERS
-from chatgpt_source.prompt import Hold, Rejected
+from chatgpt_source.errors import PeerFailure, Permanent
 from tests.admin.common import AdminTestCase
 from tests.admin.test_page import Reader
 from tests.admin.test_stream import Viewer
@@ -33,7 +33,7 @@ class PageTests(LiveTestCase):
 
     def test_what_it_shows(self) -> None:
         prompt_id = self.ask(b"a secret prompt").json["id"]
-        self.model.answer(Rejected("the model answered 400: it refuses this prompt", status=400))
+        self.model.answer(Permanent("the model answered 400: it refuses this prompt", status=400))
         text = self.page(f"?state=failed&prompt={prompt_id}")
         self.assertIn("The last prompt failed at 12:00 (the model answered 400)", text)
         self.assertIn("the model answered 400: it refuses this prompt", text)
@@ -43,7 +43,7 @@ class PageTests(LiveTestCase):
 
     def test_a_trouble(self) -> None:
         self.ask()
-        self.model.answer(Hold("the model answered 401: check `token`", status=401))
+        self.model.answer(PeerFailure("the model answered 401: check `token`", status=401))
         self.assertIn("The model answered 401 (since 12:00): check token", self.page())
 
     def test_a_journal_that_can_not_be_read(self) -> None:
@@ -87,7 +87,7 @@ class EventsTests(LiveTestCase):
         self.pass_time(1)
         steps = (
             ("accepted", self.ask),
-            ("asked", lambda: self.model.answer(Hold("the model answered 401", status=401))),
+            ("asked", lambda: self.model.answer(PeerFailure("the model answered 401", status=401))),
         )
         for name, step in steps:
             seen = len(viewer.changes)

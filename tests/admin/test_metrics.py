@@ -9,8 +9,8 @@ from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.admin.lag import EVERY, LagMeter
-from chatgpt_source.prompt import Again, Hold, MaybeBilled, Rejected
-from chatgpt_source.watch import Asked, Refused, Sent
+from chatgpt_source.errors import PeerFailure, Permanent, PossiblyBilled, Transient
+from chatgpt_source.telemetry.observer import Asked, RefusalReason, Sent
 from tests.admin.common import OPENMETRICS, PREFIX, AdminTestCase
 from tests.journal.common import ANSWER
 
@@ -66,7 +66,7 @@ class ScrapeTests(MetricsTestCase):
             "backlog_oldest_age_seconds",
             "quota_used",
             "reactor_lag_last_seconds",
-            *(f'prompts_refused_total{{reason="{each.value}"}}' for each in Refused),
+            *(f'prompts_refused_total{{reason="{each.value}"}}' for each in RefusalReason),
             *(f'asks_total{{outcome="{each.value}"}}' for each in Asked),
             *(f'deliveries_total{{outcome="{each.value}"}}' for each in Sent),
             *(f'dead_letters_total{{outcome="{each.value}"}}' for each in Sent),
@@ -87,7 +87,7 @@ class ScrapeTests(MetricsTestCase):
     def test_nothing_new_ever_appears(self) -> None:
         self.ask(vanus_type="a.type.of.mine")
         self.model.answer()
-        self.target.answer(Rejected("the target answered 400", status=400))
+        self.target.answer(Permanent("the target answered 400", status=400))
         self.assertEqual(set(self.before), set(self.scrape()))
         text = self.get("/metrics").body
         for secret in (b"what is vanus", b"the answer", b"mine", b"req-1"):
@@ -187,19 +187,19 @@ class CountTests(MetricsTestCase):
 
     def test_asks_that_fail(self) -> None:
         self.ask()
-        for error in (Again("x", status=500), MaybeBilled("x"), Again("x", status=429)):
+        for error in (Transient("x", status=500), PossiblyBilled("x"), Transient("x", status=429)):
             self.model.answer(error)
             self.pass_time(0.1)
             self.assertEqual(self.scrape()['throttled{peer="model"}'], error.status == 429)
             self.pass_time(4)
-        self.model.answer(Hold("the model answered 401", status=401))
+        self.model.answer(PeerFailure("the model answered 401", status=401))
         moved = self.moved()
         for outcome, count in (("again", 2), ("maybe_billed", 1), ("hold", 1)):
             self.assertEqual(moved[f'asks_total{{outcome="{outcome}"}}'], count)
         self.assertEqual(moved['circuit_open{peer="model"}'], 1)
         self.assertEqual((moved["ask_seconds_count"], moved["wait_seconds_count"]), (4, 1))
         self.pass_time(31)
-        self.model.answer(Rejected("the model answered 400", status=400))
+        self.model.answer(Permanent("the model answered 400", status=400))
         moved = self.moved()
         self.assertEqual(moved['asks_total{outcome="failed"}'], 1)
         self.assertEqual(moved["prompts_failed_total"], 1)
@@ -208,17 +208,17 @@ class CountTests(MetricsTestCase):
     def test_a_unit_that_comes_back(self) -> None:
         self.ask()
         self.moved()
-        self.model.answer(Rejected("the model answered 400", status=400))
+        self.model.answer(Permanent("the model answered 400", status=400))
         moved = self.moved()
         self.assertEqual((moved["quota_used"], moved["recent_failure_ratio"]), (-1, 1))
 
     def test_deliveries_and_dead_letters_that_fail(self) -> None:
         self.ask()
         self.model.answer()
-        self.target.answer(Again("the target answered 500", status=500))
+        self.target.answer(Transient("the target answered 500", status=500))
         self.pass_time(1)
-        self.target.answer(Rejected("the target answered 400", status=400))
-        self.letters.answer(Hold("it answered 401", status=401))
+        self.target.answer(Permanent("the target answered 400", status=400))
+        self.letters.answer(PeerFailure("it answered 401", status=401))
         self.pass_time(31)
         self.letters.answer()
         moved = self.moved()
@@ -230,8 +230,8 @@ class CountTests(MetricsTestCase):
         self.assertNotIn("accepted_to_delivered_seconds_count", moved)
 
     def test_every_reason(self) -> None:
-        for reason in Refused:
-            self.watchers.refused(reason=reason)
+        for reason in RefusalReason:
+            self.observers.refused(reason=reason)
             self.assertEqual(self.moved(), {f'prompts_refused_total{{reason="{reason.value}"}}': 1})
 
     def test_while_draining(self) -> None:

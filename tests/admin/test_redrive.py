@@ -7,11 +7,12 @@ from twisted.internet.defer import Deferred
 
 from chatgpt_source.admin import redrive
 from chatgpt_source.admin.redrive import Redriver
-from chatgpt_source.prompt import NotRedriven, Rejected, State
+from chatgpt_source.errors import NotRedriven, Permanent
+from chatgpt_source.prompt import State
 from tests.admin.common import AdminTestCase
-from tests.test_watch import Recorder
+from tests.telemetry.test_observer import Recorder
 
-NO = Rejected("no", status=400)
+NO = Permanent("no", status=400)
 
 
 class RedriveAllTests(AdminTestCase):
@@ -33,7 +34,7 @@ class RedriveAllTests(AdminTestCase):
             self.failed()
         self.failed(answered=True)
         recorder = Recorder()
-        self.watchers.add(recorder)
+        self.observers.add(recorder)
         answer = self.send("/api/redrive")
         self.assertEqual(answer.status, 200)
         self.assertEqual(answer.json, {"redriven": 4, "refused": 0, "detail": "Taken up again: 4."})
@@ -60,7 +61,7 @@ class RedriveAllTests(AdminTestCase):
         waiting: Deferred[Any] = Deferred()
         journal = cast(Any, self.journal)
         self.patch(journal, "latest", lambda *_: waiting)
-        redriver = Redriver(cast(Any, self.clock), journal, self.pipeline, self.watchers)
+        redriver = Redriver(cast(Any, self.clock), journal, self.pipeline, self.observers)
         first = Deferred.fromCoroutine(redriver.all())
         self.failureResultOf(Deferred.fromCoroutine(redriver.all()), NotRedriven)
         waiting.callback([])

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from chatgpt_source.admin import stream
 from chatgpt_source.admin.stream import Fragments, Streams
 from chatgpt_source.admin.view import Query, read_query
-from chatgpt_source.web import BoundedRequest, BoundedSite
+from chatgpt_source.http.server import BoundedRequest, BoundedSite
 
 GET = b"GET /api/events%s HTTP/1.1\r\nHost: %s\r\n\r\n"
 

@@ -6,14 +6,8 @@ from zoneinfo import ZoneInfo
 
 from attrs import asdict, define, field, frozen
 
-from chatgpt_source.prompt import (
-    BacklogFull,
-    Draining,
-    KeyReused,
-    NotRedriven,
-    Prompt,
-    QuotaUsedUp,
-)
+from chatgpt_source.errors import BacklogFull, Draining, KeyReused, NotRedriven, QuotaUsedUp
+from chatgpt_source.prompt import Prompt
 from chatgpt_source.quota import day_at
 
 LIMIT = 5

@@ -27,10 +27,11 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatgpt_source.journal import Ask, Terms
+from chatgpt_source.errors import JournalUnavailable
+from chatgpt_source.journal import Terms
 from chatgpt_source.journal.sqlite import OpenJournal, SqliteJournal, open_journal
 from chatgpt_source.journal.sqlite.texts import Part
-from chatgpt_source.prompt import Answer, JournalUnavailable, Prompt
+from chatgpt_source.prompt import Answer, Ask, Prompt
 from chatgpt_source.quota import day_at
 from tests.chaos.model import CLAIMED, COLUMNS, LIMIT, MAX_BACKLOG, UTC, Model, Refused
 

@@ -5,7 +5,7 @@ import json
 from tests.e2e.processes import Daemon, DaemonCase, throughout, until
 from tests.fakes.openai import MODEL, completion
 from tests.fakes.server import Fault, Reply
-from tests.openai_types import check_completion, check_models, check_request
+from tests.providers.openai_types import check_completion, check_models, check_request
 
 
 class SettingsTests(DaemonCase):

@@ -20,15 +20,15 @@ from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
-from chatgpt_source import web
-from chatgpt_source.web import BoundedSite, connections
-from chatgpt_source.web.channel import Channel
-from chatgpt_source.web.connections import Stage
+from chatgpt_source.http import server as web
+from chatgpt_source.http.server import BoundedSite, connections
+from chatgpt_source.http.server.channel import Channel
+from chatgpt_source.http.server.connections import Stage
 from tests.door import CONFIG, DoorTestCase
 from tests.e2e.processes import DaemonCase, Wire, until
 from tests.e2e.requests import pipelines, read_responses
+from tests.http.server.test_channel import HalfTransport
 from tests.journal.common import DAY
-from tests.web.test_channel import HalfTransport
 
 FUZZ = settings(deadline=None, suppress_health_check=list(HealthCheck), database=None)
 POST = b"POST / HTTP/1.1\r\nHost: x\r\n"

@@ -10,11 +10,11 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.error import ConnectError
 from twisted.internet.protocol import Protocol
 
-from chatgpt_source.client import FixedURL, NotSent
-from chatgpt_source.proxy import Proxies
+from chatgpt_source.http.client import FixedURL, NotSent
+from chatgpt_source.http.client.proxy import Proxies
 from tests.certificates import issue
-from tests.client.test_client import ClientCase, Peer
 from tests.e2e.processes import Daemon, DaemonCase, Running, free_port, together, until
+from tests.http.client.test_client import ClientCase, Peer
 
 USER, PASSWORD = "us er", "p@ss/MARK"
 

@@ -110,11 +110,11 @@ class StopTests(DaemonCase):
         self.assertNotIn("Traceback", process.text)
 
     async def test_refuses_while_it_drains(self):
-        gate = Deferred()
+        breaker = Deferred()
 
         async def wait(request):
             waiter = Deferred()
-            gate.addCallback(lambda _: waiter.callback(None))
+            breaker.addCallback(lambda _: waiter.callback(None))
             await waiter
             return completion(answer_to(prompt_of(request)))
 
@@ -148,7 +148,7 @@ class StopTests(DaemonCase):
         self.assertEqual((await wire.answer()).json()["state"], "accepted")
         wire.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         self.assertEqual((await wire.answer()).status, 200)
-        gate.callback(None)
+        breaker.callback(None)
         self.assertIn(await process.end(), ENDED_WELL)
         self.assertEqual({event["id"] for event in self.target.events}, {prompt_id, waiting})
         self.assertEqual(len(self.openai.asks), 2)

@@ -5,9 +5,9 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from chatgpt_source.errors import JournalError
 from chatgpt_source.journal.sqlite import backup, check_journal, open_beside
 from chatgpt_source.journal.sqlite.backup import BackupStopped, back_up
-from chatgpt_source.prompt import JournalError
 from tests.journal.common import JournalTestCase, prompt
 
 

@@ -7,9 +7,9 @@ from typing import Any, cast
 
 from twisted.internet.defer import Deferred, succeed
 
+from chatgpt_source.errors import JournalError
 from chatgpt_source.journal.command import PAUSE, Operator, parser
 from chatgpt_source.journal.sqlite import SqliteJournal, open_beside
-from chatgpt_source.prompt import JournalError
 from tests.journal.common import NOON, JournalTestCase, at_once, prompt
 
 

@@ -3,11 +3,11 @@
 from typing import Any, cast
 
 from chatgpt_source.config import Config
+from chatgpt_source.config.secret import Secret
 from chatgpt_source.journal.counts import Counted, Counts
 from chatgpt_source.journal.sqlite import READ_PATIENCE
 from chatgpt_source.prompt import State
 from chatgpt_source.quota import Calendar
-from chatgpt_source.secret import Secret
 from tests.journal.common import NOON, JournalTestCase, Threads, prompt
 
 ZONE = Config(target="http://x", token=Secret("t")).timezone

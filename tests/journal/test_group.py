@@ -7,9 +7,9 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from chatgpt_source.errors import JournalUnavailable
 from chatgpt_source.journal import group
 from chatgpt_source.journal.group import LOOK, MOST_TOGETHER, STALLED, GroupCommit, Operation
-from chatgpt_source.prompt import JournalUnavailable
 from tests.journal.common import Threads
 
 

@@ -9,10 +9,11 @@ from typing import Any
 
 from twisted.trial.unittest import SkipTest
 
+from chatgpt_source.errors import JournalError
 from chatgpt_source.journal.sqlite import open_journal
 from chatgpt_source.journal.sqlite.look import Seen, look
 from chatgpt_source.journal.sqlite.schema import VERSION
-from chatgpt_source.prompt import JournalError, State
+from chatgpt_source.prompt import State
 from tests.journal.common import DAY, NOON, JournalTestCase, prompt
 
 

@@ -2,7 +2,8 @@
 
 import os
 
-from chatgpt_source.prompt import NotRedriven, QuotaUsedUp, State
+from chatgpt_source.errors import NotRedriven, QuotaUsedUp
+from chatgpt_source.prompt import State
 from tests.journal.common import DAY, NOON, JournalTestCase, prompt
 
 

@@ -9,6 +9,13 @@ from typing import Any
 import attrs
 from twisted.internet.defer import Deferred
 
+from chatgpt_source.errors import (
+    BacklogFull,
+    JournalError,
+    JournalInUse,
+    JournalUnavailable,
+    QuotaUsedUp,
+)
 from chatgpt_source.journal.sqlite import (
     WATCH_EVERY,
     check_journal,
@@ -20,15 +27,7 @@ from chatgpt_source.journal.sqlite.operations import MOST_CLAIMED
 from chatgpt_source.journal.sqlite.schema import VERSION
 from chatgpt_source.journal.sqlite.transact import PATIENCE, PATIENCE_LEFT
 from chatgpt_source.journal.sqlite.upkeep import KEPT_DAYS, PRUNE_STEP
-from chatgpt_source.prompt import (
-    BacklogFull,
-    JournalError,
-    JournalInUse,
-    JournalUnavailable,
-    QuotaUsedUp,
-    State,
-    Trace,
-)
+from chatgpt_source.prompt import State, Trace
 from chatgpt_source.quota import Day
 from tests.journal.common import DAY, NOON, JournalTestCase, Threads, prompt
 

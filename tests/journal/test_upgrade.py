@@ -5,11 +5,12 @@ from pathlib import Path
 
 import attrs
 
+from chatgpt_source.errors import KeyReused
 from chatgpt_source.journal.sqlite import SqliteJournal, open_beside
 from chatgpt_source.journal.sqlite.schema import APPLICATION_ID, VERSION
 from chatgpt_source.journal.sqlite.sweep import SETTLE_PAUSE
 from chatgpt_source.journal.sqlite.wipe import STEP_BYTES, unsettled
-from chatgpt_source.prompt import KeyReused, Prompt, State, Trace
+from chatgpt_source.prompt import Prompt, State, Trace
 from tests.journal.common import DAY, NOON, JournalTestCase, at_once, prompt
 
 

@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from chatgpt_source.clock import wall
+from chatgpt_source.errors import JournalError, JournalUnavailable
 from chatgpt_source.journal import Admitted, AskClaims, DeliveryClaims, End, Record, Tally, Terms
 from chatgpt_source.journal.group import GroupCommit, Operation
 from chatgpt_source.journal.sqlite import operations as do
@@ -28,7 +29,7 @@ from chatgpt_source.journal.sqlite.file import (
 from chatgpt_source.journal.sqlite.sweep import WIPE_RETRY, Sweep
 from chatgpt_source.journal.sqlite.transact import PATIENCE, RETRY_AFTER, Transactor
 from chatgpt_source.log import get_logger
-from chatgpt_source.prompt import Answer, JournalError, JournalUnavailable, Prompt, State
+from chatgpt_source.prompt import Answer, Prompt, State
 
 __all__ = ["OpenJournal", "SqliteJournal", "check_journal", "open_beside", "open_journal"]
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from chatgpt_source.errors import JournalError
 from chatgpt_source.journal.sqlite.file import open_beside, require_ours
-from chatgpt_source.prompt import JournalError
 
 PATIENCE = 5000
 """Milliseconds to wait for a moment in which the daemon does not tidy its log."""

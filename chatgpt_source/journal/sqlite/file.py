@@ -9,9 +9,9 @@ from pathlib import Path
 
 from attrs import frozen
 
+from chatgpt_source.errors import JournalError, JournalInUse
 from chatgpt_source.journal.sqlite.lock import Lock, is_locked, lock_journal, require_file
 from chatgpt_source.journal.sqlite.schema import APPLICATION_ID, CREATE, UPGRADES, VERSION
-from chatgpt_source.prompt import JournalError, JournalInUse
 
 BUSY = 0.25
 """Seconds to wait for another process that writes; an operator's command takes less."""

@@ -4,7 +4,8 @@ import hashlib
 import hmac
 import sqlite3
 
-from chatgpt_source.prompt import KeyReused, Prompt
+from chatgpt_source.errors import KeyReused
+from chatgpt_source.prompt import Prompt
 
 
 def add(db: sqlite3.Connection, seq: int, prompt: Prompt, key: str) -> None:

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from attrs import frozen
 
+from chatgpt_source.errors import JournalError, JournalInUse
 from chatgpt_source.files import kind_of
-from chatgpt_source.prompt import JournalError, JournalInUse
 
 _HAS_OWN_FLOCK = sys.platform.startswith("linux")
 """Elsewhere `flock` and `fcntl` locks are of one kind, and ours would lock SQLite out."""

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from attrs import frozen
 
+from chatgpt_source.errors import JournalError
 from chatgpt_source.journal.sqlite import records
 from chatgpt_source.journal.sqlite.file import in_words, require_ours, without_links
 from chatgpt_source.journal.sqlite.lock import is_locked, require_file
 from chatgpt_source.journal.sqlite.schema import APPLICATION_ID, VERSION
-from chatgpt_source.prompt import JournalError, State
+from chatgpt_source.prompt import State
 
 
 @frozen

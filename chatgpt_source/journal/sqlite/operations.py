@@ -6,30 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from chatgpt_source.journal import (
-    Admitted,
-    Ask,
-    AskClaims,
-    Delivery,
-    DeliveryClaims,
-    Terms,
-)
+from chatgpt_source.errors import BacklogFull, Draining, NotRedriven, QuotaUsedUp
+from chatgpt_source.http.client.retry_after import LONGEST_RETRY_AFTER
+from chatgpt_source.journal import Admitted, AskClaims, DeliveryClaims, Terms
 from chatgpt_source.journal.sqlite import keys, records, texts
 from chatgpt_source.journal.sqlite.schema import AT_ONCE, NOT_YET, UNDER_WAY
 from chatgpt_source.journal.sqlite.texts import Part
 from chatgpt_source.journal.sqlite.transact import RETRY_AFTER
-from chatgpt_source.prompt import (
-    Answer,
-    BacklogFull,
-    Draining,
-    NotRedriven,
-    Prompt,
-    QuotaUsedUp,
-    State,
-    Trace,
-)
+from chatgpt_source.prompt import Answer, Ask, Delivery, Prompt, State, Trace
 from chatgpt_source.quota import Day, day_at
-from chatgpt_source.retry import LONGEST_RETRY_AFTER
 
 MOST_CLAIMED = 2 * 2**20
 """Bytes or characters of text after which a claim takes no more, so that no commit waits long."""

@@ -3,9 +3,9 @@
 import sqlite3
 from typing import Any
 
+from chatgpt_source.http.client.retry_after import LONGEST_RETRY_AFTER
 from chatgpt_source.journal import End, Record, Tally
 from chatgpt_source.prompt import State
-from chatgpt_source.retry import LONGEST_RETRY_AFTER
 
 _BEYOND = 2**63 - 1
 """A `seq` that none has."""

@@ -7,8 +7,8 @@ from contextlib import suppress
 
 from attrs import define, field
 
+from chatgpt_source.errors import JournalUnavailable
 from chatgpt_source.journal.group import Operation
-from chatgpt_source.prompt import JournalUnavailable
 
 RETRY_AFTER = 5.0
 """Seconds after which a caller who met an unwritable journal may try again."""

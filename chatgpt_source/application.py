@@ -1,0 +1,228 @@
+"""The parts of the daemon: wired, started and stopped in order. Decides nothing."""
+
+import os
+from collections.abc import Callable
+from functools import partial
+from threading import Thread
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError, succeed
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
+from twisted.web.client import HTTPConnectionPool
+
+from chatgpt_source import __version__
+from chatgpt_source.clock import wall
+from chatgpt_source.config import Config
+from chatgpt_source.delivery.target import Target
+from chatgpt_source.errors import JournalUnavailable
+from chatgpt_source.http.client import make_client
+from chatgpt_source.http.server import origin_of
+from chatgpt_source.intake.api import Intake
+from chatgpt_source.intake.health import Health
+from chatgpt_source.intake.recent import MOST, WINDOW, Recent
+from chatgpt_source.journal.sqlite import OpenJournal, SqliteJournal
+from chatgpt_source.log import get_logger, log_unexpected
+from chatgpt_source.pipeline import Pipeline
+from chatgpt_source.prompt import DEAD_LETTER
+from chatgpt_source.providers.openai_chat import Model
+from chatgpt_source.quota import Calendar, Midnight
+from chatgpt_source.telemetry.observer import Observers
+from chatgpt_source.telemetry.spans import NO_SPANS, Spans, are_wanted
+
+log = get_logger(__name__)
+
+CLOSE_TIMEOUT = 1.5
+"""Seconds that each of closing the port, the journal and the connections may take at a stop."""
+
+
+class Application:
+    """The parts of a started daemon, wired.
+
+    Args:
+        reactor: The reactor.
+        config: The settings.
+        opened: The journal, open.
+
+    Raises:
+        JournalError: If the journal can't be used.
+    """
+
+    def __init__(self, reactor: Any, config: Config, opened: OpenJournal) -> None:
+        self._reactor = reactor
+        self._config = config
+        self._threads = _thread("journal")
+        self._journal = SqliteJournal(opened, reactor, self._in_thread)
+        self._failing = self._journal.recover(config.everyday_limit, config.timezone.key)
+        self._client, self._pool = make_client(
+            reactor,
+            config.concurrency,
+            proxies=config.proxies,
+            authorities=config.ca_file + config.authorities,
+        )
+        self._model = Model(self._client, reactor, config)
+        mode = config.content_mode
+        target = Target(
+            self._client,
+            reactor,
+            config.target,
+            mode,
+            config.target_headers,
+            config.signing_secret,
+        )
+        letters = (
+            Target(self._client, reactor, config.dead_letter, mode, receiver=DEAD_LETTER)
+            if config.dead_letter
+            else None
+        )
+        self._recent = Recent(reactor)
+        observers = Observers(self._recent)
+        self._spans = _open_spans(config)
+        self._pipeline = Pipeline(
+            reactor,
+            self._journal,
+            config,
+            self._model.ask,
+            target.deliver,
+            letters.deliver if letters else None,
+            observer=observers,
+            spans=self._spans,
+        )
+        self._doubts: Deferred[None] = succeed(None)
+        calendar = Calendar(config.timezone)
+        self._midnight = Midnight(reactor, calendar, self._prune)
+        health = Health(reactor, config, calendar, self._journal, self._pipeline, self._recent)
+        self.intake = Intake(
+            reactor,
+            config,
+            calendar,
+            self._journal,
+            self._pipeline,
+            health,
+            observers,
+            self._spans,
+        )
+        self.admin = None
+        if config.admin is not None:
+            from chatgpt_source.admin import Admin  # noqa: PLC0415 - only its users pay for it
+
+            self.admin = Admin(
+                reactor,
+                config,
+                calendar,
+                self._journal,
+                self._pipeline,
+                self.intake,
+                health,
+                observers,
+            )
+
+    def start(self) -> None:
+        """Begin; says in the log with what."""
+        config = self._config
+        self._threads.start()
+        for warning in config.warnings:
+            log.warn("{warning}", warning=warning)
+        log.info(
+            "chatgpt-source {version}: prompts at {where}, at most {limit} a day ({zone});"
+            " {model} at {base}; events to {target}; settings from {origin}",
+            version=__version__,
+            where=config.listen or f"port {config.port}",
+            limit=config.everyday_limit,
+            zone=config.timezone.key,
+            model=config.model,
+            base=origin_of(config.base_url),
+            target=origin_of(config.target),
+            origin=config.origin,
+        )
+        log.info("the journal is {path}", path=self._journal.location)
+        if self.admin is not None:
+            log.info("the admin site is at {endpoint}", endpoint=config.admin)
+            self.admin.start()
+        self._seed_recent()
+        self._pipeline.start(self._failing)
+        self._midnight.start()
+        self._doubts = Deferred.fromCoroutine(self._tell_doubts())
+
+    def _seed_recent(self) -> None:
+        """Failures of an earlier process are not forgotten by a restart."""
+        ends = self._journal.ends(self._reactor.seconds() - WINDOW, MOST)
+        ends.addCallback(self._recent.seed)
+        ends.addErrback(lambda failure: failure.trap(JournalUnavailable) and None)
+
+    async def _tell_doubts(self) -> None:
+        try:
+            doubt = await self._model.doubts()
+        except CancelledError:
+            return
+        except Exception:  # noqa: BLE001 - whatever it was, prompts are asked all the same
+            log_unexpected(log, "asking which models there are", Failure())
+        else:
+            if doubt is not None:
+                log.warn("{doubt}", doubt=doubt)
+
+    async def stop(self) -> None:
+        """Drain, close the journal, then the connections."""
+        self._midnight.stop()
+        self._doubts.cancel()
+        await self._pipeline.drain()
+        if await bounded(self._journal.close(), self._reactor):
+            self._threads.stop()
+        else:
+            log.warn("the journal does not close in time: ending without it")
+        await bounded(_closed(self._pool), self._reactor)
+        if self._spans is not NO_SPANS:
+            await self._export_spans()
+        if self.admin is not None:
+            self.admin.stop()
+
+    async def _export_spans(self) -> None:
+        thread = _thread("spans")
+        thread.start()
+        done = deferToThreadPool(self._reactor, thread, self._spans.close)
+        if await bounded(done, self._reactor):
+            thread.stop()
+
+    def _in_thread(self, run: Callable[[], None]) -> Deferred[None]:
+        return deferToThreadPool(self._reactor, self._threads, run)
+
+    def _prune(self) -> Deferred[None]:
+        # The earlier of the two, so that a clock that is ahead for a while forgets nothing.
+        now = min(wall(self._reactor), self._reactor.seconds())
+        done = self._journal.prune(now - self._config.keep)
+        return done.addErrback(lambda failure: failure.trap(JournalUnavailable) and None)
+
+
+def _thread(name: str) -> ThreadPool:
+    """One thread, which can't keep the process: if it hangs, that ends as in a crash."""
+    pool = ThreadPool(1, 1, name)
+    pool.threadFactory = partial(Thread, daemon=True)  # type: ignore[assignment] # as callable
+    return pool
+
+
+def _open_spans(config: Config) -> Spans:
+    """Spans, if they are wanted and the extra for them is installed."""
+    if not are_wanted(os.environ):
+        return NO_SPANS
+    try:
+        from chatgpt_source.telemetry.otel import open_spans  # noqa: PLC0415 - only its users pay for it
+    except ImportError:
+        log.warn("spans are wanted (OTEL_...), but the extra `otel` is not installed: tracing none")
+        return NO_SPANS
+    return open_spans(config, os.environ)
+
+
+async def bounded(step: Deferred[Any] | None, clock: Any) -> bool:
+    """Wait for a step of the stop, but not for ever; whether it came to its end."""
+    try:
+        if step is not None:
+            await step.addTimeout(CLOSE_TIMEOUT, clock)
+    except TimeoutError:
+        return False
+    return True
+
+
+def _closed(pool: HTTPConnectionPool) -> Deferred[Any]:
+    done: Deferred[Any] = pool.closeCachedConnections()
+    return done

@@ -1,0 +1,1 @@
+"""What leaves: events, and the calls that deliver them."""

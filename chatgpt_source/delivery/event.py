@@ -1,0 +1,89 @@
+"""Prompt + Answer -> CloudEvent. Pure."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+from cloudevents.core.bindings.http import to_binary
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent
+
+from chatgpt_source.errors import CallError
+from chatgpt_source.prompt import Answer, Prompt
+
+CONTENT_TYPE = JSONFormat.CONTENT_TYPE
+"""The media type of what `encode` returns: structured mode (HTTP binding, section 3.2)."""
+
+
+def encode(
+    prompt: Prompt,
+    answer: Answer,
+    include: Sequence[str] = (),
+    extensions: Mapping[str, str] | None = None,
+) -> bytes:
+    """The event that carries an answer, in the JSON event format; its `time` is the acceptance.
+
+    It is encoded once and journaled, so that every delivery sends the same event.
+
+    Args:
+        prompt: What was asked.
+        answer: What came back.
+        include: What `data` holds beside `content`: names of `INCLUDABLE`; null where the provider
+            did not say.
+        extensions: Further attributes.
+    """
+    data: dict[str, Any] = {"content": answer.content}
+    for name in include:
+        data[name] = prompt.text if name == "prompt" else getattr(answer, name)
+    attributes = _attributes(prompt, prompt.id, prompt.type, prompt.accepted)
+    return JSONFormat().write(CloudEvent({**attributes, **(extensions or {})}, data))
+
+
+def binary(event: bytes) -> tuple[dict[str, str], bytes]:
+    """An encoded event in binary mode: its headers and its body (HTTP binding, section 3.1)."""
+    message = to_binary(JSONFormat().read(CloudEvent, event), JSONFormat())
+    return message.headers, message.body
+
+
+def encode_undelivered(event: bytes, target: str, error: CallError) -> bytes:
+    """The dead letter of an event that was not delivered: the event, and what Knative adds to it.
+
+    Knative Eventing's delivery specification: `knativeerrordest` is where it should have gone,
+    `knativeerrorcode` the HTTP status, if there was one, `knativeerrordata` what went wrong.
+    """
+    letter = json.loads(event)
+    data = letter.pop("data")
+    letter["knativeerrordest"] = target.partition("?")[0]  # the query may hold a secret
+    if error.status is not None:
+        letter["knativeerrorcode"] = error.status
+    letter["knativeerrordata"] = error.reason
+    return json.dumps({**letter, "data": data}).encode("ascii")
+
+
+def encode_unanswered(
+    prompt: Prompt,
+    asks: int,
+    error: CallError,
+    now: float,
+    extensions: Mapping[str, str] | None = None,
+) -> bytes:
+    """The dead letter of a prompt that was not answered: an event of a type and id of its own.
+
+    Its id is not the prompt's: that is the answer's, should the prompt be redriven.
+    """
+    attributes = _attributes(prompt, f"{prompt.id}-failed-{asks}", f"{prompt.type}.failed", now)
+    told = {"prompt": prompt.id, "reason": error.reason, "status": error.status}
+    return JSONFormat().write(CloudEvent({**attributes, **(extensions or {})}, {"error": told}))
+
+
+def _attributes(prompt: Prompt, id_: str, type_: str, time: float) -> dict[str, Any]:
+    return {
+        "specversion": "1.0",
+        "id": id_,
+        "source": prompt.source,
+        "type": type_,
+        "datacontenttype": "application/json",
+        "time": datetime.fromtimestamp(time, timezone.utc),
+        **(prompt.trace.members() if prompt.trace else {}),
+    }

@@ -1,0 +1,127 @@
+"""The CloudEvent call: an event to its receiver (HTTP binding, structured or binary mode)."""
+
+import hashlib
+import hmac
+from base64 import b64decode, b64encode
+from collections.abc import Mapping, Sequence
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.web.http_headers import Headers
+
+from chatgpt_source.clock import wall
+from chatgpt_source.config.secret import Secret
+from chatgpt_source.delivery.event import CONTENT_TYPE, binary
+from chatgpt_source.errors import CallError, PeerFailure, Permanent, Transient, first_class
+from chatgpt_source.http.client import Client, FixedURL, NoReply, NotSent
+from chatgpt_source.http.client.retry_after import read_retry_after
+from chatgpt_source.prompt import TARGET, Delivery, Receiver
+
+TIMEOUT = 30.0
+MOST_BYTES = 64 * 2**10
+"""How much of a receiver's answer is read; nothing in it matters."""
+
+
+class Target:
+    """Delivers to one receiver of events.
+
+    Args:
+        client: Makes the call.
+        clock: Tells what a `Retry-After` date means, and when a delivery was signed.
+        url: The receiver.
+        mode: `structured` or `binary`.
+        headers: Headers of each call.
+        signing: The secrets it is signed with (Standard Webhooks); several while they are rotated.
+        receiver: Who it is: what a failure blames.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        clock: IReactorTime,
+        url: str,
+        mode: str = "structured",
+        headers: Mapping[str, Secret] | None = None,
+        signing: Sequence[Secret] = (),
+        receiver: Receiver = TARGET,
+    ) -> None:
+        self._client = client
+        self._clock = clock
+        self._url = FixedURL.from_text(url)
+        self._mode = mode
+        self._settings = headers or {}
+        self._signing = signing
+        self._receiver = receiver
+
+    async def deliver(self, delivery: Delivery) -> None:
+        """Deliver once.
+
+        Raises:
+            CallError: Of the class that says what to do with the event.
+        """
+        headers, body = self._message(delivery)
+        try:
+            reply = await self._client.post(
+                self._url,
+                headers,
+                body,
+                timeout=TIMEOUT,
+                most=MOST_BYTES,
+                fresh=delivery.attempt > 1,
+            )
+        except NotSent as error:
+            raise Transient(f"{self._receiver.name} can't be reached: {error}") from None
+        except NoReply as error:
+            raise Transient(f"{self._receiver.name} did not answer: {error}") from None
+        if not 200 <= reply.status < 300:
+            wait = read_retry_after(reply.header, wall(self._clock))
+            raise receiver_error(self._receiver, reply.status, wait)
+
+    def _message(self, delivery: Delivery) -> tuple[Headers, bytes]:
+        named, body = {"content-type": CONTENT_TYPE}, delivery.event
+        if self._mode == "binary":
+            named, body = binary(delivery.event)
+        if delivery.trace is not None:
+            named |= delivery.trace.members()
+        named |= {name: secret.read() for name, secret in self._settings.items()}
+        if self._signing:
+            secrets = [secret.read() for secret in self._signing]
+            named |= signature(secrets, delivery.id, int(wall(self._clock)), body)
+        return Headers({name: [value] for name, value in named.items()}), body
+
+
+def signature(secrets: Sequence[str], id_: str, timestamp: int, body: bytes) -> dict[str, str]:
+    """The headers that sign a message (Standard Webhooks).
+
+    Args:
+        secrets: `whsec_` and base64, each; the message has a signature by each.
+        id_: The message's id: the same for each attempt.
+        timestamp: When it is sent, in seconds since the epoch.
+        body: As it is sent.
+    """
+    signed = f"{id_}.{timestamp}.".encode() + body
+    keys = [b64decode(secret.partition("_")[2] + "==") for secret in secrets]  # may lack padding
+    digests = [hmac.new(key, signed, hashlib.sha256).digest() for key in keys]
+    return {
+        "webhook-id": id_,
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": " ".join(f"v1,{b64encode(digest).decode()}" for digest in digests),
+    }
+
+
+def receiver_error(receiver: Receiver, status: int, wait: float | None = None) -> CallError:
+    """What an answer of a receiver of events other than a 2xx means.
+
+    Args:
+        receiver: Who answered.
+        status: The HTTP status.
+        wait: What `read_retry_after` made of the headers.
+    """
+    setting = f"check `{receiver.setting}`"
+    kind, why = first_class(
+        (status in {404, 408, 409, 429} or status >= 500, Transient, ""),
+        (status in {401, 403}, PeerFailure, ": check what it asks of its callers"),
+        (status == 410, PeerFailure, f": it asks us to stop: {setting}"),
+        (300 <= status < 400, Permanent, f", a redirect, which is not followed: {setting}"),
+        (True, Permanent, ": it refuses this event"),
+    )
+    return kind(f"{receiver.name} answered {status}{why}", status=status, retry_after=wait)

@@ -1,0 +1,234 @@
+"""The one HTTP client that both calls use: pool, timeouts, size caps, no cookies, no redirects."""
+
+from collections.abc import Sequence
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any, TypeVar
+
+from attrs import field, frozen
+from hyperlink import EncodedURL
+from treq.client import HTTPClient
+from treq.cookies import IndexableCookieJar
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError, maybeDeferred
+from twisted.internet.interfaces import IHostnameResolver, IReactorTime
+from twisted.web.client import (
+    BrowserLikePolicyForHTTPS,
+    HostnameCachingHTTPSPolicy,
+    HTTPConnectionPool,
+    RequestTransmissionFailed,
+    ResponseFailed,
+)
+from twisted.web.http_headers import Headers
+
+from chatgpt_source.http.client.body import Body, read_body
+from chatgpt_source.http.client.certificates import PlatformAndThese
+from chatgpt_source.http.client.connect import limited
+from chatgpt_source.http.client.pool import LivePool
+from chatgpt_source.http.client.proxy import Proxies
+from chatgpt_source.http.client.resolve import Resolving
+from chatgpt_source.http.client.route import Router
+from chatgpt_source.http.client.tunnel import wants_credentials
+from chatgpt_source.http.client.turns import Turns
+from chatgpt_source.http.client.words import describe
+
+T = TypeVar("T")
+
+KEEP_IDLE = 4.0
+"""Seconds an idle connection is kept: less than the 5 s after which common servers close theirs."""
+NO_PROXIES = Proxies()
+MOST_HEADER = 1000
+"""Bytes of a header's value; none that anybody reads here is longer."""
+_PERHAPS_SENT = (TimeoutError, RequestTransmissionFailed, ResponseFailed)
+"""What a call without a body, which could tell, may fail with after it was sent."""
+
+
+class NotSent(Exception):
+    """The request never reached the peer; the text says why."""
+
+
+class NoReply(Exception):
+    """The request may have reached the peer, but no answer that can be read came; says why."""
+
+
+@frozen
+class Reply:
+    """What came back.
+
+    Attributes:
+        status: The HTTP status.
+        headers: The response's headers.
+        body: The body, or as much as came of it.
+        flaw: Why the body is not whole; None if it is.
+    """
+
+    status: int
+    headers: Headers = field(repr=False)
+    body: bytes = field(repr=False)
+    flaw: str | None = None
+
+    def header(self, name: str) -> str | None:
+        """The first value of a header, if it is there and not over `MOST_HEADER`; its ASCII."""
+        for value in self.headers.getRawHeaders(name.encode("ascii"), [])[:1]:
+            return value.decode("ascii", "ignore") if len(value) <= MOST_HEADER else None
+        return None
+
+
+class Client:
+    """Calls a peer and reads what comes back, in bounded time and memory.
+
+    Args:
+        clock: Measures the timeouts.
+        http: The treq client that does the work.
+        proxies: Those that it goes through.
+        fresh: As `http`, but makes a connection for each call; None if `http` does.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        http: HTTPClient,
+        proxies: Proxies = NO_PROXIES,
+        fresh: HTTPClient | None = None,
+    ) -> None:
+        self._clock = clock
+        self._http = http
+        self._proxies = proxies
+        self._fresh = fresh or http
+
+    async def post(
+        self,
+        url: EncodedURL,
+        headers: Headers,
+        body: bytes,
+        *,
+        timeout: float,
+        most: int,
+        fresh: bool = False,
+    ) -> Reply:
+        """Send one POST and read the whole answer.
+
+        On a kept connection that its peer ends at once, without one byte of an answer, it is lost:
+        then it is sent again, on a new connection.
+
+        Args:
+            url: Where to.
+            headers: Those of the call; User-Agent is added if it is not among them.
+            body: What to send.
+            timeout: Seconds for everything, connecting and the answer's body included.
+            most: Bytes of the answer's body to keep; a longer one is cut, and `flaw` says so.
+            fresh: Whether it needs a connection of its own, not a kept one.
+
+        Raises:
+            NotSent: If it failed before anything was sent to the peer.
+            NoReply: If it failed between that and the answer's status.
+        """
+        http = self._fresh if fresh else self._http
+        return await self._call(http, "POST", url, headers, Body(body), timeout, most)
+
+    async def get(self, url: EncodedURL, headers: Headers, *, timeout: float, most: int) -> Reply:
+        """Send one GET, without a body; as `post` otherwise, but may be sent twice.
+
+        That is where a kept connection turns out to be closed (RFC 9110, section 9.2.2).
+        """
+        return await self._call(self._http, "GET", url, headers, None, timeout, most)
+
+    async def _call(
+        self,
+        http: HTTPClient,
+        method: str,
+        url: EncodedURL,
+        headers: Headers,
+        body: Body | None,
+        timeout: float,
+        most: int,
+    ) -> Reply:
+        started = self._clock.seconds()
+        call = maybeDeferred(
+            http.request,
+            method,
+            url,
+            headers=headers,
+            data=body,
+            allow_redirects=False,
+            unbuffered=True,
+            reactor=self._clock,  # type: ignore[arg-type] # it only tells the time
+        )
+        try:
+            response = await _cancellable(limited(call, timeout, self._clock))
+        except CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it was, the call failed
+            sent = body.started if body else isinstance(error, _PERHAPS_SENT)
+            raise (NoReply if sent else NotSent)(describe(error)) from None
+        left = max(0.001, timeout - (self._clock.seconds() - started))
+        content, flaw = await read_body(response, most, left, self._clock)
+        if response.code == 407 and url.scheme == "http":
+            proxy = self._proxies.of("http", url.host, url.port or 80)
+            if proxy is not None:  # which passed nothing on
+                raise NotSent(str(wants_credentials(proxy))) from None
+        return Reply(response.code, response.headers, content, flaw)
+
+
+def make_client(
+    reactor: Any,
+    connections: int,
+    *,
+    proxies: Proxies = NO_PROXIES,
+    authorities: Sequence[bytes] = (),
+    resolver: IHostnameResolver | None = None,
+) -> tuple[Client, HTTPConnectionPool]:
+    """The client of a process, and the pool that is to be closed at its end.
+
+    Args:
+        reactor: Which connects.
+        connections: How many idle connections to one peer may be kept.
+        proxies: Those to go through.
+        authorities: PEM texts; who signed the certificates in them is trusted, beside those whom
+            the platform trusts.
+        resolver: Resolves names; None for one of its own, apart from the reactor's.
+
+    Raises:
+        ValueError: If one of the authorities is not what `read_authorities` takes.
+    """
+    trusted = PlatformAndThese(authorities) if authorities else None
+    policy = HostnameCachingHTTPSPolicy(BrowserLikePolicyForHTTPS(trusted))
+    turns = Turns(reactor)
+    connecting = Resolving(reactor, resolver)
+
+    def client_of(pool: HTTPConnectionPool) -> HTTPClient:
+        pool._factory.noisy = False  # noqa: SLF001 - else each connection is logged
+        no_cookies = IndexableCookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
+        return HTTPClient(Router(connecting, policy, pool, proxies, turns), no_cookies)
+
+    pool = LivePool(reactor)
+    pool.maxPersistentPerHost = connections
+    pool.cachedConnectionTimeout = KEEP_IDLE  # type: ignore[assignment] # any number will do
+    fresh = client_of(HTTPConnectionPool(reactor, persistent=False))
+    return Client(reactor, client_of(pool), proxies, fresh), pool
+
+
+class FixedURL(EncodedURL):
+    """A URL that is ASCII already: treq would work that out again at each call.
+
+    It also would take the address in `http://[::1]/` and the name in `http://my_host/` for
+    internationalised names, which they are not.
+    """
+
+    def to_uri(self) -> "FixedURL":
+        """The URL itself."""
+        return self
+
+
+def _cancellable(call: Deferred[T]) -> Deferred[T]:
+    """A call that ends with CancelledError when it is cancelled; an Agent's ends as it likes."""
+
+    def cancel(done: Deferred[T]) -> None:
+        done.errback(CancelledError())
+        call.cancel()
+
+    def ended(result: Any) -> None:
+        if not done.called:
+            done.callback(result)
+
+    done: Deferred[T] = Deferred(cancel)
+    call.addBoth(ended)
+    return done

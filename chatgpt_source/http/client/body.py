@@ -1,0 +1,91 @@
+"""Bodies: one that is sent from memory, and one that is read into it."""
+
+from io import BytesIO
+
+from twisted.internet.defer import Deferred, TimeoutError, succeed
+from twisted.internet.interfaces import IConsumer, IReactorTime, ITransport
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.client import ResponseDone
+from twisted.web.http import PotentialDataLoss
+from twisted.web.iweb import IBodyProducer, IResponse
+from zope.interface import implementer
+
+from chatgpt_source.http.client.connect import limited
+from chatgpt_source.http.client.words import describe
+
+
+@implementer(IBodyProducer)
+class Body:
+    """A body in memory that knows whether any of it has been handed to a connection.
+
+    Attributes:
+        started: Whether it was.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self.length = len(body)
+        self.started = False
+
+    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        """Write all of it."""
+        self.started = True
+        consumer.write(self._body)
+        return succeed(None)
+
+    def stopProducing(self) -> None:
+        """Do nothing: all of it was written."""
+
+    def pauseProducing(self) -> None:
+        """As `stopProducing`."""
+
+    def resumeProducing(self) -> None:
+        """As `stopProducing`."""
+
+
+async def read_body(
+    response: IResponse, most: int, timeout: float, clock: IReactorTime
+) -> tuple[bytes, str | None]:
+    """The body, up to `most` bytes, and what is wrong with it if anything is."""
+    collector = _Collector(most)
+    response.deliverBody(collector)
+    try:
+        flaw = await limited(collector.done, timeout, clock)
+    except TimeoutError:
+        flaw = "did not end in time"
+    return collector.body.getvalue(), flaw
+
+
+class _Collector(Protocol):
+    """Collects a body; `done` fires with its flaw, if any; cancelling it closes the connection."""
+
+    def __init__(self, most: int) -> None:
+        self.body = BytesIO()
+        self.done: Deferred[str | None] = Deferred(lambda _: self._abort())
+        self._left = most
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._left < 0:
+            return
+        self.body.write(data[: self._left])
+        self._left -= len(data)
+        if self._left < 0:
+            self._end("was longer than it may be")
+            self._abort()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        whole = isinstance(reason.value, (ResponseDone, PotentialDataLoss))
+        self._end(None if whole else f"was cut short ({describe(reason.value)})")
+
+    def _end(self, flaw: str | None) -> None:
+        if not self.done.called:
+            self.done.callback(flaw)
+
+    def _abort(self) -> None:
+        transport: ITransport | None = self.transport
+        if transport is not None:
+            # The client's proxy of the transport can only close politely, which a stuck peer
+            # that speaks TLS may never answer.
+            producer = getattr(transport, "_producer", None)
+            getattr(producer, "abortConnection", transport.loseConnection)()

@@ -1,0 +1,86 @@
+"""Which way a request goes: to its peer, through a tunnel or not, or to a proxy in the clear."""
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.web.client import URI, Agent, HTTPConnectionPool, ProxyAgent
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IBodyProducer, IPolicyForHTTPS, IResponse
+from zope.interface import implementer
+
+from chatgpt_source import __version__
+from chatgpt_source.http.client.connect import CONNECT_TIMEOUT, Endpoints
+from chatgpt_source.http.client.guard import Guarded
+from chatgpt_source.http.client.proxy import Proxies, Proxy
+from chatgpt_source.http.client.tunnel import ProxyEndpoint
+from chatgpt_source.http.client.turns import Turns
+from chatgpt_source.http.client.unpack import unpacked
+
+_USER_AGENT = b"chatgpt-source/" + __version__.encode("ascii")
+
+
+@implementer(IAgent)
+class Router:
+    """Sends each request to its peer, or, for http:// URLs, to the proxy that passes it on.
+
+    Args:
+        reactor: Which connects.
+        policy: Which certificates are trusted.
+        pool: Keeps the connections.
+        proxies: Those to go through.
+        turns: When what connections bring is read.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        policy: IPolicyForHTTPS,
+        pool: HTTPConnectionPool,
+        proxies: Proxies,
+        turns: Turns,
+    ) -> None:
+        self._reactor = reactor
+        self._pool = pool
+        self._proxies = proxies
+        self._turns = turns
+        self._direct: Any = Agent.usingEndpointFactory(
+            reactor, Endpoints(reactor, policy, proxies, turns), pool
+        )
+        self._proxied: dict[tuple[bytes, int], Any] = {}
+
+    def request(
+        self,
+        method: bytes,
+        uri: bytes,
+        headers: Headers | None = None,
+        bodyProducer: IBodyProducer | None = None,  # noqa: N803
+    ) -> Deferred[IResponse]:
+        """Send a request; its headers, which treq has copied for us, get User-Agent if need be."""
+        headers = headers or Headers()
+        if not headers.hasHeader(b"User-Agent"):
+            headers.setRawHeaders(b"User-Agent", [_USER_AGENT])
+        agent = self._direct
+        if self._proxies.http is not None and uri.startswith(b"http:"):
+            parsed = URI.fromBytes(uri)
+            proxy = self._proxies.of("http", parsed.host.decode("ascii"), parsed.port)
+            if proxy is not None:
+                agent = self._through(proxy, (parsed.host, parsed.port))
+                # The absolute form (RFC 9112, section 3.2.2), in which `/` stands for no path.
+                uri = b"http://" + parsed.netloc + parsed.originForm
+                if proxy.authorization is not None:
+                    headers.setRawHeaders(b"Proxy-Authorization", [proxy.authorization])
+        response: Deferred[IResponse] = agent.request(method, uri, headers, bodyProducer)
+        return response.addCallback(unpacked)
+
+    def _through(self, proxy: Proxy, peer: tuple[bytes, int]) -> Any:
+        """The agent that asks a proxy for the pages of one peer.
+
+        There are proxies that send all that comes on a connection to the first request's peer,
+        and do so as it came. So each peer has connections of its own, and with credentials, which
+        are the proxy's alone, each request has.
+        """
+        if peer not in self._proxied:
+            endpoint = Guarded(ProxyEndpoint(self._reactor, proxy, CONNECT_TIMEOUT), self._turns)
+            pool = self._pool if proxy.authorization is None else None
+            self._proxied[peer] = ProxyAgent(endpoint, self._reactor, pool)
+        return self._proxied[peer]

@@ -1,0 +1,155 @@
+"""TLS for callers: what an `ssl:` endpoint string says, with `clientCA` for their certificates."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from OpenSSL import SSL, crypto
+from twisted.internet.endpoints import SSL4ServerEndpoint
+from twisted.internet.error import VerifyError
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+from twisted.internet.ssl import (
+    Certificate,
+    CertificateOptions,
+    DiffieHellmanParameters,
+    PrivateCertificate,
+    trustRootFromCertificates,
+)
+from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.python.filepath import FilePath
+from zope.interface import implementer
+
+from chatgpt_source.files import read_file
+from chatgpt_source.http.listen.string import FILES, PortUnavailable
+
+_OTHERS = ("port", "interface", "backlog")
+_UNFIT = (SSL.Error, crypto.Error, VerifyError, ValueError, TypeError)
+"""What is raised of keys and certificates that are none, or do not fit."""
+_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----\s[^-]+-----END CERTIFICATE-----")
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class Certificates:
+    """An endpoint's key and certificates, which can be read anew while it listens.
+
+    Args:
+        given: The arguments that name their files.
+
+    Raises:
+        PortUnavailable: If they can't be used; the text goes on from the key's name.
+    """
+
+    def __init__(self, given: Mapping[str, str]) -> None:
+        self._given = given
+        self.options = _options(given)
+
+    def renew(self) -> None:
+        """Read them anew, for the connections to come.
+
+        Raises:
+            PortUnavailable: If they can't be used; those that are in use stay.
+        """
+        self.options = _options(self._given)
+
+    def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        """See Twisted's interface."""
+        return self.options.serverConnectionForTLS(protocol)
+
+
+class Endpoint(SSL4ServerEndpoint):
+    """An endpoint that knows its `certificates`."""
+
+    def __init__(
+        self, reactor: Any, port: int, certificates: Certificates, backlog: int, interface: str
+    ) -> None:
+        super().__init__(reactor, port, certificates, backlog, interface)
+        self.certificates = certificates
+
+
+def endpoint(
+    reactor: Any, positional: Sequence[str], named: Mapping[str, str], backlog: int
+) -> Endpoint:
+    """The endpoint of an `ssl:` string's arguments: TLS 1.2 or later.
+
+    Args:
+        reactor: Listens.
+        positional: The port.
+        named: The others.
+        backlog: Unless they say.
+
+    Raises:
+        PortUnavailable: If they can't be used; the text goes on from the key's name.
+    """
+    if len(positional) + ("port" in named) != 1 or set(named) - {*FILES, *_OTHERS}:
+        raise PortUnavailable(
+            "must be like ssl:<port>:privateKey=<file>:certKey=<file>, and may have"
+            " extraCertChain=<file>, dhParameters=<file>, clientCA=<file>, interface=<address> and"
+            " backlog=<number> besides"
+        )
+    given = {**named, "port": positional[0]} if positional else named
+    try:
+        depth = int(given.get("backlog", backlog))
+    except ValueError:
+        raise PortUnavailable("must have a whole number as `backlog`") from None
+    return Endpoint(
+        reactor, int(given["port"]), Certificates(given), depth, given.get("interface", "")
+    )
+
+
+def _options(given: Mapping[str, str]) -> CertificateOptions:
+    if "privateKey" not in given:
+        raise PortUnavailable("must have a privateKey=<file>")
+    key = _content("privateKey", given["privateKey"])
+    if b"ENCRYPTED" in key:
+        raise PortUnavailable("must have a privateKey without a passphrase")
+    own, *chain = _certificates("certKey", given.get("certKey", given["privateKey"]))
+    if "extraCertChain" in given:
+        chain += _certificates("extraCertChain", given["extraCertChain"])
+    trusted = _certificates("clientCA", given["clientCA"]) if "clientCA" in given else None
+    try:
+        pair = PrivateCertificate.loadPEM(own.dumpPEM() + b"\n" + key)
+        options = CertificateOptions(
+            privateKey=pair.privateKey.original,
+            certificate=own.original,
+            extraCertChain=[each.original for each in chain],
+            trustRoot=trustRootFromCertificates(trusted) if trusted else None,
+            dhParameters=_dh_parameters(given),
+        )
+        options.getContext()
+    except _UNFIT:
+        raise PortUnavailable(
+            "must have a privateKey and a certKey in PEM that belong together"
+        ) from None
+    return options
+
+
+def _dh_parameters(given: Mapping[str, str]) -> DiffieHellmanParameters | None:
+    if "dhParameters" not in given:
+        return None
+    _content("dhParameters", given["dhParameters"])
+    read: DiffieHellmanParameters = DiffieHellmanParameters.fromFile(
+        FilePath(given["dhParameters"])
+    )
+    return read
+
+
+def _certificates(name: str, path: str) -> list[Certificate]:
+    """The certificates in a file; a server's own comes first, then those that signed it."""
+    found = _CERTIFICATE.findall(_content(name, path))
+    try:
+        certificates = [Certificate.loadPEM(each) for each in found]
+    except _UNFIT:
+        certificates = []
+    if not certificates:
+        raise PortUnavailable(f"must have certificates in PEM in the file of its {name}")
+    return certificates
+
+
+def _content(name: str, path: str) -> bytes:
+    try:
+        return read_file(Path(path))
+    except OSError as error:
+        raise PortUnavailable(
+            f"must have a file that can be read as its {name} ({error.strerror})"
+        ) from None

@@ -1,0 +1,307 @@
+"""One caller's connection: HTTP/1 read strictly, and nothing that may go on for ever.
+
+Twisted's channel parses; what it lets pass that two readers could read differently (RFC 9112,
+section 11.2) is refused here, and so is what takes too long. A refusal that comes before the whole
+request has arrived closes the connection; what still arrives then is read and thrown away for a
+while, as the answer would be lost otherwise (RFC 9112, section 9.6).
+
+Twisted's channel would answer all requests that one read brought before anybody else has a turn.
+Here a connection answers one a turn, and decodes a slice of a chunked body at a time; the rest
+waits in its buffer, and no more than one further read is added to it meanwhile.
+"""
+
+from http import HTTPStatus
+from typing import Any
+
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel
+
+from chatgpt_source.http.server.connections import Connections, Stage
+from chatgpt_source.http.server.problem import Problem
+from chatgpt_source.http.server.turns import Turns
+
+FIRST_WITHIN = 20.0
+"""Seconds from connecting to the first byte of a request, TLS's handshake included."""
+HEAD_WITHIN = 20.0
+"""Seconds from the first byte of a request to the end of its head."""
+BODY_WITHIN = 20.0
+"""Seconds a body may take, and the longer the more of it has arrived ..."""
+BODY_RATE = 500
+"""... at this many bytes a second, ..."""
+BODY_AT_MOST = 300.0
+"""... but never longer than this."""
+IDLE_FOR = 60.0
+"""Seconds from an answer to the next request."""
+CLOSE_WITHIN = 10.0
+"""Seconds a connection that is being closed may take to be gone."""
+MOST_HEADERS = 100
+SLICE = 2048
+"""Bytes of a chunked body that are decoded in one step: there may be a chunk in every six."""
+LATE = "the request did not arrive in time: send it again, and faster"
+
+
+class Channel(HTTPChannel):
+    """A caller's connection.
+
+    Args:
+        connections: All of them.
+        turns: Says when it may read.
+    """
+
+    maxHeaders = MOST_HEADERS
+    timeOut = None  # Twisted's begins anew with each byte
+
+    def __init__(self, connections: Connections, turns: Turns) -> None:
+        super().__init__()
+        self.stage = Stage.IDLE
+        self.deadline = connections.now() + FIRST_WITHIN
+        self._connections = connections
+        self._turns = turns
+        self._began = 0.0
+        self._until: float | None = None
+        self._granted = self._stopped = False
+        self.arrived = 0
+        """Bytes of the body under way, as they came on the wire."""
+
+    def connectionMade(self) -> None:
+        """Begin, if there is room."""
+        super().connectionMade()
+        if not self._connections.admit(self):
+            self.abort()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Read on, unless others come first; what comes after a refusal is thrown away."""
+        if self.stage is Stage.CLOSING:
+            return
+        if self.paused:  # this is kept as well, but then it is enough
+            self._stop_reading()
+        elif self.stage is not Stage.ANSWERING and not self._may_read():
+            self._wait(more=False)
+        if self.stage is Stage.IDLE and not self.paused:
+            self._enter(Stage.HEAD, HEAD_WITHIN)
+        super().dataReceived(data)  # which keeps it where paused
+
+    def read_on(self) -> None:
+        """Go on with what was kept."""
+        if self.stage is Stage.CLOSING or self._waitingForTransport:
+            return  # in the latter case `resumeProducing` sees to it
+        self.paused = False
+        self._granted = self.stage is Stage.BODY
+        if self._stopped:
+            self._stopped = False
+            self._networkProducer.resumeProducing()
+        if self.stage is Stage.IDLE:
+            self._enter(Stage.HEAD, HEAD_WITHIN)
+        super().dataReceived(b"")
+        self._granted = False
+
+    def resumeProducing(self) -> None:
+        """Go on, now that the caller has read what it was answered."""
+        super().resumeProducing()
+        self._stopped = False
+        if self.paused and self.stage is not Stage.CLOSING:
+            self._wait(more=True)
+
+    def _may_read(self, *, more: bool = False) -> bool:
+        return not self._waitingForTransport and self._turns.may_read(more=more)
+
+    def _wait(self, *, more: bool) -> None:
+        """Read on in a later turn, and once the caller has read what it was answered."""
+        self.paused = True
+        if not self._waitingForTransport:
+            self._turns.wait(self, more=more)
+
+    def _stop_reading(self) -> None:
+        self._stopped = True
+        self._networkProducer.pauseProducing()
+
+    def lineReceived(self, line: bytes) -> None:
+        """Read a line of a head."""
+        if self.stage is Stage.CLOSING:
+            return
+        if self._receivedHeaderSize + len(line) > self.totalHeadersSize:
+            self.lineLengthExceeded(line)
+        elif line[:1] in {b" ", b"\t"}:  # obs-fold, RFC 9112, section 5.2
+            self._respondToBadRequestAndDisconnect()
+        else:
+            super().lineReceived(line)
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """Refuse a head that is too large."""
+        del line
+        self._reject(431, f"the request's head must have at most {self.totalHeadersSize} bytes")
+
+    def headerReceived(self, line: bytes) -> bool:
+        """Read a field; Twisted goes on with the next whatever became of the last."""
+        if self.stage is Stage.CLOSING:
+            return False
+        if self._receivedHeaderCount >= self.maxHeaders:
+            self._reject(431, f"the request must have at most {self.maxHeaders} header fields")
+            return False
+        read: bool = super().headerReceived(line)
+        return read
+
+    def _maybeChooseTransferDecoder(self, header: bytes, data: bytes) -> bool:
+        """See how long the body is; Twisted fails at a number of thousands of digits."""
+        if header == b"Transfer-Encoding" and data.lower() != b"chunked":
+            return self._failChooseTransferDecoder()
+        if header == b"Content-Length" and len(data) > 20:
+            return self._failChooseTransferDecoder()
+        chosen: bool = super()._maybeChooseTransferDecoder(header, data)
+        return chosen
+
+    def allHeadersReceived(self) -> None:
+        """Check the head as a whole, and get ready for the body."""
+        if self.stage is Stage.CLOSING:
+            return
+        request = self.requests[-1]
+        request.method, request.clientproto = self._command, self._version
+        request.path = self._path.partition(b"?")[0]
+        fields = request.requestHeaders
+        hosts = fields.getRawHeaders(b"host", [])
+        modern = self._version == b"HTTP/1.1"
+        expected = [value.lower() for value in fields.getRawHeaders(b"expect", [])]
+        if len(hosts) > 1 or (modern and not hosts):  # RFC 9112, section 3.2
+            self._reject(400, "the request must have one Host header")
+        elif not modern and fields.hasHeader(b"transfer-encoding"):  # RFC 9112, section 6.1
+            self._reject(400, "an HTTP/1.0 request can't be chunked: send its Content-Length")
+        elif modern and expected not in ([], [b"100-continue"]):
+            self._reject(417, "nothing but 100-continue can be expected")
+        else:
+            if not modern or self.length == 0:
+                fields.removeHeader(b"expect")
+            if self.length != 0:
+                self._began, self._until, self.arrived = self._connections.now(), None, 0
+                self._enter(Stage.BODY, BODY_WITHIN)
+            super().allHeadersReceived()
+
+    def checkPersistence(self, request: Any, version: bytes) -> bool:
+        """Whether another request may follow (RFC 9112, section 9.3)."""
+        fields = request.requestHeaders.getRawHeaders(b"connection", [])
+        options = {option.strip().lower() for option in b",".join(fields).split(b",")}
+        if b"close" in options and version == b"HTTP/1.1":
+            request.responseHeaders.setRawHeaders(b"connection", [b"close"])
+        return version == b"HTTP/1.1" and b"close" not in options
+
+    def rawDataReceived(self, data: bytes) -> None:
+        """Read on in a body, or keep what comes while a request is answered."""
+        rest = b""
+        if self.stage is Stage.BODY and self.length is None:
+            if not self._granted and not self._may_read(more=True):
+                self._buffer = data
+                self._wait(more=True)
+                return
+            self._granted = False
+            data, rest = data[:SLICE], data[SLICE:]
+            self.arrived += len(data)
+        elif self.stage is Stage.BODY and self.length is not None:
+            self.arrived += min(len(data), self.length - self.arrived)
+        if self.stage is not Stage.CLOSING:
+            super().rawDataReceived(data)
+        if rest and self.stage is not Stage.CLOSING:
+            self._buffer += rest
+            if self.stage is Stage.IDLE and not self.paused:  # answered, knowing of no more
+                self._wait(more=True)
+
+    def allContentReceived(self) -> None:
+        """Hand the request over."""
+        if self.stage is not Stage.CLOSING:
+            self._enter(Stage.ANSWERING, float("inf"))
+            super().allContentReceived()
+
+    def requestDone(self, request: Any) -> None:
+        """Go on to the next request, in a later turn."""
+        if self.stage is Stage.ANSWERING:
+            self._enter(Stage.IDLE, IDLE_FOR)
+        self.paused = bool(self._buffer) or any(self._dataBuffer)
+        super().requestDone(request)
+        if self.stage is Stage.CLOSING:
+            return
+        if self.paused:
+            self._wait(more=True)
+        elif self._waitingForTransport:  # Twisted would read on, and answers would pile up
+            self._stop_reading()
+
+    def let_end_within(self, seconds: float) -> None:
+        """Give the body under way this long, however fast it comes."""
+        self._until = self.deadline = self._connections.now() + seconds
+
+    def expire(self, now: float) -> None:
+        """End what has taken too long."""
+        if self.stage is Stage.CLOSING:
+            self.abort()
+        elif self.stage is Stage.IDLE:
+            self.loseConnection()
+        elif self.stage is Stage.HEAD:
+            self._reject(408, LATE)
+        elif self._body_deadline() <= now:
+            self.refuse(self.requests[-1].refusal or Problem(408, LATE))
+
+    def _body_deadline(self) -> float:
+        if self._until is None:
+            longer = min(BODY_WITHIN + self.arrived / BODY_RATE, BODY_AT_MOST)
+            self.deadline = self._began + longer
+        return self.deadline
+
+    def _reject(self, status: int, detail: str) -> None:
+        self.refuse(Problem(status, detail))
+
+    def refuse(self, refusal: Problem) -> None:
+        """Answer a request that is not complete, and close the connection."""
+        if self.stage is Stage.CLOSING:
+            return
+        body = refusal.body()
+        for request in self.requests[-1:]:
+            request.why = refusal.word
+            request.tell(refusal.status, len(body))
+        fields = [("Content-Type", "application/problem+json"), ("Content-Length", len(body))]
+        for name, value in refusal.headers.items():
+            fields += [(name, each) for each in ([value] if isinstance(value, str) else value)]
+        fields.append(("Connection", "close"))
+        lines = [f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}"]
+        lines += [f"{name}: {value}" for name, value in fields]
+        head = "\r\n".join([*lines, "", ""]).encode("latin-1")
+        self.transport.write(head + (b"" if self._asks_for_head() else body))  # type: ignore[union-attr]
+        self.loseConnection()
+
+    def _asks_for_head(self) -> bool:
+        return getattr(self, "_command", b"") == b"HEAD"
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        """Refuse what Twisted can't parse."""
+        self._reject(400, "this is not a request in HTTP/1.1 as RFC 9112 has it")
+
+    def loseConnection(self) -> None:
+        """Close, once what was written has left and the caller has closed as well.
+
+        Closed at once, with anything unread, the connection would be reset, and the answer lost.
+        """
+        if self.stage is Stage.CLOSING:
+            return
+        self._enter(Stage.CLOSING, CLOSE_WITHIN)
+        self._turns.leave(self)
+        self.clearLineBuffer()
+        self._networkProducer.unregisterProducer()  # type: ignore[attr-defined]
+        self._networkProducer.resumeProducing()
+        # Over TLS the closing of one direction is what loseConnection does.
+        half = None if self.isSecure() else getattr(self.transport, "loseWriteConnection", None)
+        (half or self.transport.loseConnection)()  # type: ignore[union-attr]
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._connections.discard(self)
+        self._turns.leave(self)
+        self.stage = Stage.CLOSING
+        self.transport.abortConnection()  # type: ignore[union-attr]
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Take note of the end."""
+        self._connections.discard(self)
+        self._turns.leave(self)
+        self.stage = Stage.CLOSING
+        super().connectionLost(reason)
+
+    def _enter(self, stage: Stage, seconds: float) -> None:
+        self.deadline = self._connections.now() + seconds
+        self._connections.move(self, stage)

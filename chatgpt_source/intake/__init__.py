@@ -1,0 +1,1 @@
+"""What arrives: prompts, questions about them, and who may send them."""

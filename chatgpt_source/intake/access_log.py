@@ -1,0 +1,61 @@
+"""The access log: one line a request to the prompt port, but none for a probe.
+
+A path, a query and a method are a caller's own words and may hold a secret: of what is not ours,
+nothing is shown. An accepted prompt has a line of its own, which says more.
+"""
+
+import re
+
+from attrs import frozen
+from twisted.internet.interfaces import IReactorTime
+
+from chatgpt_source.http.server import BoundedRequest
+from chatgpt_source.log import get_logger
+
+log = get_logger(__name__)
+
+PROBES = ("/healthz", "/readyz")
+"""They come every few seconds for ever, and their answers are in the metrics of who sends them."""
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
+_LINE = "request: method={method} route={route} status={status} seconds={seconds:.3f} bytes={bytes}"
+
+
+@frozen
+class AccessLog:
+    """Writes a line about each request that was answered.
+
+    Args:
+        clock: Says how long it took.
+    """
+
+    clock: IReactorTime
+
+    def __call__(self, request: BoundedRequest, status: int, size: int) -> None:
+        """Write the line.
+
+        Args:
+            request: What was answered.
+            status: How.
+            size: Bytes of the answer's body; 0 if the caller had hung up.
+        """
+        route = request.route() if request.path else ""  # none: it can't be parsed
+        if route in PROBES:
+            return
+        method = request.method.decode("ascii", "replace")
+        line = _LINE + " id={id}" * bool(request.about) + " why={why}" * bool(request.why)
+        log.info(
+            line,
+            method=method if method in _METHODS else "another",
+            route=_pattern(route),
+            status=status,
+            seconds=self.clock.seconds() - request.began,
+            bytes=size,
+            id=request.about,
+            why=request.why,
+        )
+
+
+def _pattern(route: str) -> str:
+    if re.fullmatch(r"/prompts/[^/]+", route):
+        return "/prompts/<id>"
+    return "/" if route == "/" else "another"

@@ -1,0 +1,257 @@
+"""The door in: `POST /` -> Prompt -> 202, `GET /prompts/<id>`, and a reason for everything refused.
+
+Refusals are `application/problem+json` (RFC 9457) and change nothing.
+"""
+
+import re
+from collections.abc import Mapping
+from math import ceil
+from uuid import uuid4
+
+from attrs import frozen
+from twisted.internet.defer import CancelledError
+from twisted.internet.interfaces import IReactorTime
+
+from chatgpt_source.clock import wall
+from chatgpt_source.cloudevent import is_source, is_type
+from chatgpt_source.config import Config
+from chatgpt_source.errors import (
+    BacklogFull,
+    Draining,
+    JournalUnavailable,
+    KeyReused,
+    NotAccepted,
+    QuotaUsedUp,
+)
+from chatgpt_source.http.server import BoundedRequest, Handler, Problem, to_json, too_large
+from chatgpt_source.intake.health import Health
+from chatgpt_source.intake.reading import read_attribute, read_key, read_request_trace, read_text
+from chatgpt_source.journal import Admitted, Journal, Record, Terms
+from chatgpt_source.log import get_logger
+from chatgpt_source.pipeline import Pipeline
+from chatgpt_source.prompt import DEFAULT_SOURCE, DEFAULT_TYPE, Prompt, Trace
+from chatgpt_source.quota import Calendar, Day
+from chatgpt_source.telemetry.observer import NO_OBSERVER, Observer, RefusalReason
+from chatgpt_source.telemetry.spans import NO_SPANS, Spans
+
+log = get_logger(__name__)
+
+OPEN_PATHS = ("/healthz", "/readyz")
+"""What needs no credentials: Kubernetes' probes have none."""
+QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+"""The problem type that draft-ietf-httpapi-ratelimit-headers registers."""
+
+_REFUSED: Mapping[type[Exception], RefusalReason] = {
+    QuotaUsedUp: RefusalReason.QUOTA,
+    BacklogFull: RefusalReason.BACKLOG,
+    Draining: RefusalReason.DRAINING,
+    JournalUnavailable: RefusalReason.JOURNAL,
+    KeyReused: RefusalReason.KEY_REUSED,
+}
+_REFUSED_FOR_ITS_FORM = {
+    400: RefusalReason.INVALID,
+    413: RefusalReason.TOO_LARGE,
+    415: RefusalReason.CHARSET,
+}
+_REFUSED_EARLY = {
+    401: RefusalReason.UNAUTHORIZED,
+    403: RefusalReason.CROSS_SITE,
+    413: RefusalReason.TOO_LARGE,
+    503: RefusalReason.BUSY,
+}
+
+
+def retry_after_header(refusal: NotAccepted) -> dict[str, str]:
+    """When another try may succeed, as a header field (RFC 9110, section 10.2.3)."""
+    return {"Retry-After": str(max(1, ceil(refusal.retry_after)))}
+
+
+def unavailable(refusal: JournalUnavailable) -> Problem:
+    """The problem of a journal that can't be used now."""
+    detail = f"the journal can't be used: {refusal.reason}; try later"
+    return Problem(503, detail, retry_after_header(refusal), word=RefusalReason.JOURNAL.value)
+
+
+@frozen
+class Intake:
+    """What requests are answered from."""
+
+    clock: IReactorTime
+    config: Config
+    calendar: Calendar
+    journal: Journal
+    pipeline: Pipeline
+    health: Health
+    observer: Observer = NO_OBSERVER
+    spans: Spans = NO_SPANS
+
+    async def prompt(self, request: BoundedRequest) -> None:
+        """Answer `POST /`; the 202 leaves once the prompt is on disk."""
+        admitted, budget = await self.accept(request)
+        request.answer(
+            202,
+            to_json({"id": admitted.id, "status": "accepted"}),
+            {"Location": f"/prompts/{admitted.id}", **budget},
+        )
+
+    async def accept(self, request: BoundedRequest) -> tuple[Admitted, dict[str, str]]:
+        """Accept a request's body as a prompt; whoever watches is told.
+
+        Returns:
+            What the journal says of it, and the day's budget as header fields.
+
+        Raises:
+            Problem: If it is refused.
+        """
+        try:
+            if request.oversized:
+                raise too_large(request.limit)
+            with self.spans.accept(read_request_trace(request)) as span:
+                return await self._accept(request, span.trace)
+        except Problem as problem:
+            if problem.status in _REFUSED_FOR_ITS_FORM:
+                self.observer.refused(reason=_REFUSED_FOR_ITS_FORM[problem.status])
+            raise
+
+    def refused(self, request: BoundedRequest, status: int) -> None:
+        """Take note of a request that was refused before it came here."""
+        is_prompt = request.method == b"POST" and request.route() == "/"
+        if is_prompt and status in _REFUSED_EARLY:
+            self.observer.refused(reason=_REFUSED_EARLY[status])
+
+    async def _accept(
+        self, request: BoundedRequest, trace: Trace | None
+    ) -> tuple[Admitted, dict[str, str]]:
+        body = request.take_body()
+        text, size = read_text(body, request.getHeader(b"content-type")), len(body)
+        del body  # it may be large, and wait for long
+        source = read_attribute(
+            request,
+            "vanus-source",
+            DEFAULT_SOURCE,
+            is_source,
+            "a URI-reference (RFC 3986), like /my/app",
+        )
+        type_ = read_attribute(
+            request, "vanus-type", DEFAULT_TYPE, is_type, "text without control characters"
+        )
+        key = read_key(request)
+        now = wall(self.clock)
+        day = self.calendar.day(now)
+        prompt = Prompt(str(uuid4()), text, source, type_, now, trace)
+        terms = Terms(
+            day, self.config.everyday_limit, self.config.max_backlog, self.pipeline.draining
+        )
+        try:
+            accepting = self.journal.accept(prompt, terms, key)
+            request.on_hang_up(accepting.cancel)
+            admitted = await accepting
+        except CancelledError:  # nobody is there to be told
+            raise Problem(503, "the caller hung up before the prompt was accepted") from None
+        except NotAccepted as refusal:
+            self.observer.refused(reason=_REFUSED[type(refusal)])
+            raise self._problem(refusal, day) from None
+        except KeyReused:
+            self.observer.refused(reason=_REFUSED[KeyReused])
+            raise Problem(
+                422,
+                "this Idempotency-Key came before with another prompt, vanus-source or vanus-type:"
+                " use a new key for a new prompt",
+            ) from None
+        request.about = admitted.id
+        if admitted.repeated:
+            self.observer.repeated()
+        else:
+            request.told = True
+            log.info(
+                "accepted: id={id} bytes={bytes} status={status} seconds={seconds:.3f}",
+                id=prompt.id,
+                bytes=size,
+                status=202,
+                seconds=self.clock.seconds() - request.began,
+            )
+            self.observer.accepted(prompt_id=prompt.id, now=now)
+            self.pipeline.accepted()
+        return admitted, self._rate_limit(day, admitted.left)
+
+    async def record(self, prompt_id: str) -> Record:
+        """What is known of a prompt.
+
+        Raises:
+            Problem: 404 if there is none; 503 if the journal can't be read.
+        """
+        try:
+            record = await self.journal.record(prompt_id)
+        except JournalUnavailable as refusal:
+            raise unavailable(refusal) from None
+        if record is None:
+            raise Problem(
+                404, "no prompt has this id: it was never accepted, or its record has expired"
+            )
+        return record
+
+    async def status(self, request: BoundedRequest) -> None:
+        """Answer `GET /prompts/<id>`."""
+        record = await self.record(request.route().rpartition("/")[2])
+        request.about = record.id
+        request.answer(200, to_json(record.to_dict()))
+
+    async def alive(self, request: BoundedRequest) -> None:
+        """Answer `GET /healthz`."""
+        request.answer(200, to_json(self.health.alive()))
+
+    async def ready(self, request: BoundedRequest) -> None:
+        """Answer `GET /readyz`."""
+        status, body = await self.health.ready()
+        request.answer(status, to_json(body))
+
+    def _problem(self, refusal: NotAccepted, day: Day) -> Problem:
+        if isinstance(refusal, QuotaUsedUp):
+            headers = {"Retry-After": str(max(1, self._seconds_left(day)))}
+            detail = f"{refusal.reason}: send it again after midnight ({self.config.timezone.key})"
+            return Problem(429, detail, headers | self._rate_limit(day, 0), QUOTA_EXCEEDED)
+        if isinstance(refusal, JournalUnavailable):
+            return unavailable(refusal)
+        detail = f"{refusal.reason}: send it again later"
+        return Problem(503, detail, retry_after_header(refusal), word=_REFUSED[type(refusal)].value)
+
+    def _rate_limit(self, day: Day, left: int) -> dict[str, str]:
+        """The RateLimit header fields (draft-ietf-httpapi-ratelimit-headers-10)."""
+        return {
+            "RateLimit-Policy": f'"daily";q={self.config.everyday_limit};w=86400',
+            "RateLimit": f'"daily";r={left};t={self._seconds_left(day)}',
+        }
+
+    def _seconds_left(self, day: Day) -> int:
+        return max(0, ceil(day.end - wall(self.clock)))
+
+    def _handler(self, request: BoundedRequest) -> Handler:
+        """Who answers a request.
+
+        Raises:
+            Problem: 404 or 405 if nobody does.
+        """
+        route = request.route()
+        method = request.method.decode("ascii", "replace")
+        if route == "/":
+            if method == "POST":
+                return self.prompt
+            raise Problem(405, "send the prompt by POST", {"Allow": "POST"})
+        pages = {"/healthz": self.alive, "/readyz": self.ready}
+        handler = self.status if re.fullmatch(r"/prompts/[^/]+", route) else pages.get(route)
+        if handler is None:
+            raise Problem(404, "prompts go to /, their state is at /prompts/<id>")
+        if method not in {"GET", "HEAD"}:
+            raise Problem(405, "this can only be read: use GET", {"Allow": "GET, HEAD"})
+        return handler
+
+    async def answer(self, request: BoundedRequest) -> None:
+        """Answer a request of any kind.
+
+        Raises:
+            Problem: If it is refused.
+        """
+        handler = self._handler(request)
+        if request.oversized and handler != self.prompt:
+            raise too_large(request.limit)
+        await handler(request)

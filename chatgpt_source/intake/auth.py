@@ -1,0 +1,86 @@
+"""Who may call: what a request's Authorization must be, and the 401 for any other.
+
+Nothing tells which part was wrong, neither the answer nor the time it takes: whatever is shown is
+compared with all there is, by digests of one length.
+"""
+
+import hmac
+from base64 import b64decode
+from collections.abc import Collection
+from hashlib import sha256
+from secrets import token_bytes
+
+from chatgpt_source.config import Credentials
+from chatgpt_source.http.server import BoundedRequest, Problem
+
+_KEY = token_bytes(32)
+
+
+class Guard:
+    """Refuses requests without credentials.
+
+    Args:
+        credentials: What callers may show.
+        open_paths: What anyone may ask for.
+    """
+
+    def __init__(self, credentials: Credentials, open_paths: Collection[str] = ()) -> None:
+        self._credentials = credentials
+        self._open = frozenset(open_paths)
+
+    def refusal(self, request: BoundedRequest) -> Problem | None:
+        """The 401 that a request gets, if it does; its head is enough."""
+        if request.route() in self._open:
+            return None
+        given = request.requestHeaders.getRawHeaders(b"authorization", [])
+        if len(given) == 1 and self._allows(given[0]):
+            return None
+        return Problem(
+            401,
+            f"this needs credentials: send `Authorization: {' or '.join(self._forms())}`",
+            {"WWW-Authenticate": self._challenges(any(map(_is_bearer, given)))},
+        )
+
+    def _allows(self, given: bytes) -> bool:
+        scheme, _, shown = given.strip().partition(b" ")
+        shown = shown.strip()
+        allowed = False
+        if scheme.lower() == b"bearer":
+            for token in self._credentials.bearer:
+                allowed |= _same(token.read(), shown)
+        elif scheme.lower() == b"basic":
+            user, _, password = _decoded(shown).partition(b":")
+            for name, secret in self._credentials.basic.items():
+                right = _same(secret.read(), password)  # of every user, known or not
+                allowed |= _same(name, user) & right
+        return allowed
+
+    def _forms(self) -> list[str]:
+        bearer = ["Bearer <token>"] if self._credentials.bearer else []
+        return bearer + (["Basic <user and password>"] if self._credentials.basic else [])
+
+    def _challenges(self, token_shown: bool) -> tuple[str, ...]:  # noqa: FBT001 - private
+        """WWW-Authenticate (RFC 9110, section 11.6.1) for each scheme there is."""
+        error = ', error="invalid_token"' if token_shown else ""  # RFC 6750, section 3.1
+        bearer = (f'Bearer realm="chatgpt-source"{error}',) if self._credentials.bearer else ()
+        basic = 'Basic realm="chatgpt-source", charset="UTF-8"'
+        return bearer + ((basic,) if self._credentials.basic else ())
+
+
+def _is_bearer(given: bytes) -> bool:
+    return given.strip().lower().startswith(b"bearer ")
+
+
+def _decoded(shown: bytes) -> bytes:
+    try:
+        return b64decode(shown, validate=True)
+    except ValueError:
+        return b""
+
+
+def _same(secret: str, shown: bytes) -> bool:
+    return hmac.compare_digest(_digest(secret.encode()), _digest(shown))
+
+
+def _digest(value: bytes) -> bytes:
+    return hmac.digest(_KEY, value, sha256)

@@ -1,0 +1,88 @@
+"""/healthz and /readyz: whether the process works, and what is not well, in words."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import field, frozen
+from twisted.internet.interfaces import IReactorTime
+
+from chatgpt_source.config import Config
+from chatgpt_source.intake.recent import Recent
+from chatgpt_source.journal import Journal
+from chatgpt_source.journal.counts import Counts
+from chatgpt_source.pipeline import Pipeline
+from chatgpt_source.pipeline.breaker import Breaker
+from chatgpt_source.quota import Calendar
+
+OK = "ok"
+UNKNOWN = "unknown"
+"""What a check says where nothing was tried yet."""
+WELL = {OK, UNKNOWN}
+
+
+@frozen
+class Health:
+    """What the health endpoints are answered from; `recent` watches the pipeline."""
+
+    clock: IReactorTime
+    config: Config
+    calendar: Calendar
+    journal: Journal
+    pipeline: Pipeline
+    recent: Recent = field()
+    counts: Counts = field(init=False)
+
+    @recent.default
+    def _untold(self) -> Recent:
+        return Recent(self.clock)
+
+    @counts.default
+    def _make_counts(self) -> Counts:
+        return Counts(self.clock, self.calendar, self.journal)
+
+    def alive(self) -> Mapping[str, Any]:
+        """The body of /healthz, whose status is always 200."""
+        return {"status": OK}
+
+    async def ready(self) -> tuple[int, Mapping[str, Any]]:
+        """The status and body of /readyz.
+
+        It is 503 only while draining or while the journal can't be written: what else may be down
+        must not take the 429s and `GET /prompts/<id>` off a Kubernetes Service.
+        """
+        counted = await self.counts.read()
+        tally, quota, backlog = counted.tally, OK, OK
+        journal = self._journal_check()
+        if counted.trouble is not None:
+            journal = f"can't be read: {counted.trouble}"
+        if tally is not None:
+            if tally.used >= self.config.everyday_limit:
+                quota = f"all {self.config.everyday_limit} prompts of the day are used up"
+            if tally.backlog >= self.config.max_backlog:
+                backlog = f"{tally.backlog} prompts wait, as many as `max_backlog` allows"
+        checks = {
+            "journal": journal,
+            "openai": _peer_check(self.pipeline.model),
+            "target": _peer_check(self.pipeline.target),
+            "quota": quota,
+            "backlog": backlog,
+            "failures": self._failures_check(),
+        }
+        if self.pipeline.draining:
+            checks["backlog"] = "stopping: nothing more is accepted"
+        if self.pipeline.draining or journal != OK:
+            return 503, {"status": "not ready", "checks": checks}
+        well = all(check in WELL for check in checks.values())
+        return 200, {"status": "ready" if well else "degraded", "checks": checks}
+
+    def _journal_check(self) -> str:
+        fault = self.journal.fault
+        return OK if fault is None else f"can't be written: {fault}"
+
+    def _failures_check(self) -> str:
+        trouble = self.recent.trouble(self.config.timezone)
+        return trouble or (OK if self.recent.tried else UNKNOWN)
+
+
+def _peer_check(breaker: Breaker) -> str:
+    return breaker.trouble or (OK if breaker.tried else UNKNOWN)

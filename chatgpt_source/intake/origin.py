@@ -1,0 +1,103 @@
+"""Which site's page a request comes from, as browsers tell; other callers send no such headers.
+
+A page of any site can make its visitor's browser send a request here, with a body of its own,
+though it can't read the answer. A page whose name was made to resolve to this machine (DNS
+rebinding) counts as of one origin with us, but its requests carry that name as their Host.
+"""
+
+import re
+from collections.abc import Collection
+from ipaddress import ip_address
+from typing import Any
+
+from attrs import frozen
+
+from chatgpt_source.http.server import BoundedRequest, Problem
+from chatgpt_source.intake.auth import Guard
+
+WORD = "cross_site"
+"""Why such a request is refused, for the log and the metrics."""
+ANOTHER_SITE = (
+    "another site's page must not send this: send credentials, or list the page's origin in"
+    " `allow_origins`"
+)
+ANOTHER_NAME = (
+    "a page must reach this by an IP address or as localhost: use one of these in its URL, send"
+    " credentials, or list the page's origin in `allow_origins`"
+)
+
+
+@frozen
+class Door:
+    """Says who may send prompts, by the head of their request.
+
+    Attributes:
+        guard: Knows the credentials; None if there are none to be shown.
+        allowed: The other origins whose pages may send prompts without any.
+    """
+
+    guard: Guard | None
+    allowed: Collection[str] = ()
+
+    def refusal(self, request: BoundedRequest) -> Problem | None:
+        """Why a request is refused, if it is."""
+        unknown = self.guard.refusal(request) if self.guard is not None else None
+        shown = self.guard is not None and unknown is None
+        spends = request.method == b"POST" and request.route() == "/"
+        if spends and not shown and (only(request, "origin") or "").lower() not in self.allowed:
+            if is_foreign(request):
+                return Problem(403, ANOTHER_SITE, word=WORD)
+            if _is_misnamed(request):
+                return Problem(403, ANOTHER_NAME, word=WORD)
+        return unknown
+
+
+def is_foreign(request: BoundedRequest) -> bool:
+    """Whether a browser says that a page of another origin sent it."""
+    site, origin = only(request, "sec-fetch-site"), only(request, "origin")
+    host = (only(request, "host") or "").lower()
+    own = origin is not None and origin.lower() in {f"http://{host}", f"https://{host}"}
+    if origin is not None and not own:
+        return True
+    return site not in {None, "same-origin", "none"} and not (site == "same-site" and own)
+
+
+def is_known_host(host: str) -> bool:
+    """Whether a Host is an IP address, or a name that is this machine's own (RFC 6761, 6.3)."""
+    found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9.-]+))(?::[0-9]*)?", host)
+    if found is None:
+        return False
+    name = found[1] or found[2].lower().removesuffix(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def only(request: BoundedRequest, name: str) -> str | None:
+    """The value of a header; empty, which is never right, where it came more than once."""
+    values = request.requestHeaders.getRawHeaders(name)
+    if values is None:
+        return None
+    return values[0].strip() if len(values) == 1 else ""
+
+
+def _is_misnamed(request: BoundedRequest) -> bool:
+    """Whether a browser reached this machine's loopback by a name that others may have given it."""
+    fields = request.requestHeaders
+    by_browser = fields.hasHeader("sec-fetch-site") or fields.hasHeader("origin")
+    known = is_known_host(only(request, "host") or "")
+    here = request.channel.getHost()  # type: ignore[no-untyped-call]
+    return by_browser and not known and _is_loopback(here)
+
+
+def _is_loopback(here: Any) -> bool:
+    """Whether our end of a connection, an IAddress, is this machine's loopback."""
+    try:
+        address = ip_address(getattr(here, "host", ""))
+    except ValueError:  # a Unix socket, say
+        return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback

@@ -1,0 +1,108 @@
+"""How the prompts that ended lately have ended: whether too many of them failed.
+
+In memory, and bounded: the last `MOST` ends, if they are not older than `WINDOW`.
+"""
+
+import re
+from collections import Counter, deque
+from collections.abc import Sequence
+from zoneinfo import ZoneInfo
+
+from attrs import define, evolve, field
+from twisted.internet.interfaces import IReactorTime
+
+from chatgpt_source.clock import date_of, wall
+from chatgpt_source.journal import End
+from chatgpt_source.prompt import State
+from chatgpt_source.quota import clock_time
+from chatgpt_source.telemetry.observer import Observer
+
+MOST = 100
+WINDOW = 900.0
+"""Seconds that an end counts."""
+SHARE = 0.1
+LEAST = 3
+"""A trouble are failures of more than this share, so many of them, or all that ended at all."""
+
+
+@define
+class Recent(Observer):
+    """Watches how prompts end."""
+
+    _clock: IReactorTime
+    tried: bool = field(init=False, default=False)
+    """Whether a prompt has ended at all."""
+    _ends: deque[End] = field(init=False, factory=lambda: deque(maxlen=MOST))
+    _since: float | None = field(init=False, default=None)
+
+    def seed(self, ends: Sequence[End]) -> None:
+        """Take up what ended before this process began, the latest first."""
+        known, now = {end.id for end in self._ends}, self._clock.seconds()
+        for end in ends:
+            if end.id not in known and len(self._ends) < MOST:
+                self._ends.appendleft(evolve(end, at=min(end.at, now)))
+        self.tried = self.tried or bool(ends)
+
+    def moved(
+        self,
+        *,
+        prompt_id: str,
+        state: State,
+        error: str | None = None,
+        **_: object,
+    ) -> None:
+        """A prompt has reached a state."""
+        if state in {State.DELIVERED, State.FAILED}:
+            self.tried = True
+            self._ends.append(End(prompt_id, state, self._clock.seconds(), error))
+            if state is State.FAILED or self._since is not None:
+                self._failed()
+
+    def redriven(self, *, prompt_id: str, **_: object) -> None:
+        """A failed prompt was taken up again: how it ends is not known yet."""
+        left = [end for end in self._ends if end.id != prompt_id]
+        self._ends.clear()
+        self._ends.extend(left)
+
+    def ratio(self) -> float:
+        """The share of the prompts that ended lately which failed, from 0 to 1; 0 if none ended."""
+        ends = self._lately()
+        return len(_failures(ends)) / len(ends) if ends else 0.0
+
+    def trouble(self, zone: ZoneInfo) -> str | None:
+        """That too many have failed, since when, and why most of them, in words; else None."""
+        failed = self._failed()
+        if not failed or self._since is None:
+            return None
+        ended = len(self._lately())
+        since = clock_time(date_of(self._since, self._clock), wall(self._clock), zone)
+        ((why, _),) = Counter(_in_short(end.error or "") for end in failed).most_common(1)
+        told = f"{len(failed)} of the last {ended} prompts failed since {since} (most often: {why})"
+        if ended == 1:
+            told = f"the last prompt failed at {since} ({why})"
+        return f"{told}: see `chatgpt-source-journal list`"
+
+    def _failed(self) -> Sequence[End]:
+        """Those that failed, if they are too many; takes note of when that began."""
+        ends = self._lately()
+        failed = _failures(ends)
+        share = len(failed) / len(ends) if ends else 0.0
+        if not (share > SHARE and (len(failed) >= LEAST or share == 1)):
+            self._since = None
+            return []
+        if self._since is None:
+            self._since = failed[0].at
+        return failed
+
+    def _lately(self) -> Sequence[End]:
+        now = self._clock.seconds()
+        return [end for end in self._ends if now - end.at <= WINDOW]
+
+
+def _failures(ends: Sequence[End]) -> Sequence[End]:
+    return [end for end in ends if end.state is State.FAILED]
+
+
+def _in_short(reason: str) -> str:
+    """What happened, without the advice and the circumstances."""
+    return re.split(r": | \(", reason, maxsplit=1)[0]

@@ -1,0 +1,65 @@
+"""A start that waits until the daemon before it has let go of the journal.
+
+Kubernetes starts a deleted pod's successor while the pod still drains, and so may others. The port
+is taken meanwhile, and who asks is told.
+"""
+
+from pathlib import Path
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+
+from chatgpt_source.errors import JournalInUse
+from chatgpt_source.http.server import BoundedRequest, Problem, to_json
+from chatgpt_source.journal.sqlite import OpenJournal, open_journal
+from chatgpt_source.log import get_logger
+
+log = get_logger(__name__)
+
+PATIENCE = 30.0
+"""Seconds that a start waits for the journal."""
+TRY_EVERY = 0.25
+RETRY_AFTER = 5
+"""Seconds after which a caller who came too early may try again."""
+
+_WAITING = "starting: waiting for the daemon that uses the journal"
+_UNKNOWN = dict.fromkeys(("openai", "target", "quota", "backlog"), "unknown")
+
+
+async def open_when_free(path: Path, clock: IReactorTime) -> OpenJournal:
+    """Open a journal that is in use, once it is not.
+
+    Raises:
+        JournalInUse: If it still is after `PATIENCE`.
+        JournalError: If it can't be used.
+    """
+    log.warn(
+        "waiting for the daemon that uses journal {path}, {seconds:.0f} s at most",
+        path=str(path),
+        seconds=PATIENCE,
+    )
+    for _ in range(int(PATIENCE / TRY_EVERY) - 1):
+        await deferLater(clock, TRY_EVERY)
+        try:
+            return open_journal(path)
+        except JournalInUse:
+            pass
+    await deferLater(clock, TRY_EVERY)
+    return open_journal(path)
+
+
+async def answer(request: BoundedRequest) -> None:
+    """Answer a request that came before the start is complete.
+
+    Raises:
+        Problem: For all but the probes.
+    """
+    if request.method in {b"GET", b"HEAD"}:
+        if request.route() == "/healthz":
+            request.answer(200, to_json({"status": "ok"}))
+            return
+        if request.route() == "/readyz":
+            checks = {"journal": _WAITING, **_UNKNOWN}
+            request.answer(503, to_json({"status": "not ready", "checks": checks}))
+            return
+    raise Problem(503, f"{_WAITING}; try later", {"Retry-After": str(RETRY_AFTER)}, word="starting")

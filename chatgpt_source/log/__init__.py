@@ -1,0 +1,205 @@
+"""The log: one line an event, as text or JSON, and nothing secret in a traceback.
+
+A line never holds a prompt, an answer, a key or a header's value: callers pass ids, counts and
+reasons. What can't be trusted to keep to that, the text of an unforeseen exception, is left out
+by `log_unexpected`, which names the exception's type and the places it passed.
+"""
+
+import json
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from functools import lru_cache
+from math import isfinite
+from string import Formatter
+from typing import Any, TextIO
+
+from constantly import NamedConstant
+from twisted.logger import (
+    FilteringLogObserver,
+    ILogFilterPredicate,
+    ILogObserver,
+    LogEvent,
+    Logger,
+    LogLevel,
+    LogLevelFilterPredicate,
+    PredicateResult,
+    formatEvent,
+    globalLogPublisher,
+)
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from chatgpt_source.log.lines import Lines
+
+LEVELS = {
+    "trace": LogLevel.debug,
+    "debug": LogLevel.debug,
+    "info": LogLevel.info,
+    "warn": LogLevel.warn,
+    "warning": LogLevel.warn,
+    "error": LogLevel.error,
+    "fatal": LogLevel.critical,
+    "panic": LogLevel.critical,
+}
+"""The Go connector's level names (those of zerolog), and `warning`, as Twisted's levels."""
+
+FORMATS = ("auto", "text", "json")
+"""How a line looks; `auto` is text on a terminal and JSON elsewhere."""
+
+_ONE_LINE = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029], " ")
+"""What could end a line early, or drive a terminal."""
+
+_NAMES = {LogLevel.critical: "fatal"}
+"""What zerolog calls a level, where Twisted has another name."""
+_OWN_MEMBERS = ("time", "level", "logger", "message")
+
+_levels = LogLevelFilterPredicate(defaultLogLevel=LogLevel.info)
+_chosen = {"format": "auto"}
+
+
+def set_format(name: str) -> None:
+    """Write lines as `name` says, one of `FORMATS`; observers made before follow."""
+    _chosen["format"] = name
+
+
+def set_level(name: str) -> None:
+    """Let through what is at least as severe as `name`, one of `LEVELS`."""
+    _levels.setLogLevelForNamespace("chatgpt_source", LEVELS[name])
+
+
+def get_logger(namespace: str) -> Logger:
+    """A logger whose events below the configured level go nowhere."""
+    return Logger(namespace, observer=FilteringLogObserver(globalLogPublisher, [_levels]))
+
+
+def log_unexpected(log: Logger, doing: str, failure: Failure) -> None:
+    """Log a failure nobody foresaw: its type and where it happened, never its text."""
+    log.error(
+        "{doing}: {kind} (its text is withheld) at {places}",
+        doing=doing,
+        kind=failure.type.__name__ if failure.type else "unknown",
+        places=_places(failure),
+    )
+
+
+def _places(failure: Failure) -> str:
+    frames = traceback.extract_tb(failure.tb)[-4:]
+    return " < ".join(f"{frame.filename}:{frame.lineno}" for frame in reversed(frames))
+
+
+@implementer(ILogObserver)
+class _LineObserver:
+    """Writes one line an event: RFC 3339 time in UTC, level, text, and in JSON its fields.
+
+    Where `out` is a file descriptor's, nobody waits for it, and what it does not take is dropped.
+    """
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._encoding = out.encoding or "utf-8"
+        self._auto = "text" if out.isatty() else "json"
+        fd = _descriptor(out)
+        self._lines = None if fd is None else Lines(fd, self._lost)
+
+    def __call__(self, event: LogEvent) -> None:
+        line = self._line(event)
+        if self._lines is not None:
+            self._lines.write(line)
+        else:
+            self._out.write(line.decode(self._encoding))
+            self._out.flush()
+
+    def _lost(self, lines: int) -> bytes:
+        told = "{lines} log lines were dropped: stdout was not read"
+        event = {"log_namespace": __name__, "log_level": LogLevel.warn, "log_time": time.time()}
+        return self._line({**event, "log_format": told, "lines": lines})
+
+    def _line(self, event: LogEvent) -> bytes:
+        when = datetime.fromtimestamp(event["log_time"], timezone.utc)
+        stamp = when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        level = event["log_level"]
+        name = _NAMES.get(level, level.name)
+        chosen = _chosen["format"]
+        if (self._auto if chosen == "auto" else chosen) == "json":
+            own = (stamp, name, str(event.get("log_namespace", "")), _text(event))
+            line = json.dumps({**dict(zip(_OWN_MEMBERS, own, strict=True)), **_fields(event)})
+        else:
+            line = f"{stamp} {name:<8} {_text(event)}"
+        return f"{line}\n".encode(self._encoding, "replace")
+
+
+def _descriptor(out: TextIO) -> int | None:
+    try:
+        return out.fileno()
+    except (AttributeError, OSError, ValueError):  # a stream in memory, which takes all
+        return None
+
+
+def _text(event: LogEvent) -> str:
+    failure = event.get("log_failure")
+    if failure is not None:  # from Twisted; what it says may hold anything
+        return f"an error nobody foresaw: {failure.type.__name__} at {_places(failure)}"
+    try:
+        return _clean(event["log_format"].format_map(event))  # a third of what formatEvent takes
+    except Exception:  # noqa: BLE001 - a field's own; formatEvent knows what to say then
+        return _clean(formatEvent(event))
+
+
+def _clean(text: str) -> str:
+    """Text that stays on its line, and that any UTF can carry."""
+    if text.isprintable():
+        return text
+    return text.translate(_ONE_LINE).encode("utf-8", "replace").decode("utf-8")
+
+
+def _fields(event: LogEvent) -> Mapping[str, Any]:
+    """What the event's format string names, where it is ours: plain values alone."""
+    if not _is_ours(event) or "log_failure" in event:
+        return {}
+    named = {name: event.get(name) for name in _named(event.get("log_format") or "")}
+    return {name: _plain(value) for name, value in named.items()}
+
+
+@lru_cache(maxsize=256)
+def _named(log_format: str) -> tuple[str, ...]:
+    try:
+        names = [name for _, name, _, _ in Formatter().parse(log_format) if name]
+    except ValueError:  # no format string, then
+        return ()
+    return tuple(name for name in names if name.isidentifier() and name not in _OWN_MEMBERS)
+
+
+def _plain(value: object) -> str | float | bool | None:
+    """A value as JSON can hold it; of anything but text, numbers and truth values, nothing."""
+    if isinstance(value, str):
+        return _clean(value)
+    if isinstance(value, float):
+        return round(value, 6) if isfinite(value) else None
+    return value if isinstance(value, int) else None
+
+
+def _is_ours(event: LogEvent) -> bool:
+    return str(event.get("log_namespace", "")).startswith("chatgpt_source")
+
+
+@implementer(ILogFilterPredicate)
+class _OursOrSevere:
+    """Of what Twisted itself says, lets through warnings and worse."""
+
+    def __call__(self, event: LogEvent) -> NamedConstant:
+        severe = bool(event.get("log_level", LogLevel.info) >= LogLevel.warn)
+        return PredicateResult.yes if _is_ours(event) or severe else PredicateResult.no
+
+
+def stdout() -> ILogObserver:
+    """An observer for `twistd --logger=chatgpt_source.log.stdout`: lines on stdout."""
+    return FilteringLogObserver(_LineObserver(sys.stdout), [_OursOrSevere()])
+
+
+def is_stdout_the_log(twistd: Mapping[str, Any]) -> bool:
+    """Whether twistd's options send the log to stdout, in a format that is ours to choose."""
+    to_file = twistd.get("logfile") not in {None, "", "-"}
+    return bool(twistd.get("nodaemon")) and not to_file and not twistd.get("syslog")

@@ -1,0 +1,199 @@
+"""What we know about a peer: whether it may be called now, how often at once, and if not, why.
+
+A breaker combines three things, each from what the calls brought:
+
+- the hold circuit: a failure that is not the prompt's fault opens it, and then only one call at a
+  time passes, a probe, after 30 s, doubling to 10 min; any success closes it;
+- the throttle: a 429 stops all calls, and then calls resume gradually, one more at a time
+  for each that succeeds;
+- the pace: a peer that failed `STREAK` times in a row gets `PACE` calls a second at most, so that a
+  long backlog does not beat on a dead peer with all our strength; a drain lifts it (`paced`).
+"""
+
+from collections.abc import Callable
+
+from attrs import define, field
+
+from chatgpt_source.errors import CallError, PeerFailure, Transient
+from chatgpt_source.log import get_logger
+from chatgpt_source.pipeline.backoff import backoff, probe_interval
+from chatgpt_source.pipeline.decide import Others
+
+log = get_logger(__name__)
+
+STREAK = 50
+PACE = 20.0
+
+NEVER = float("-inf")
+
+
+@define(eq=False)
+class Call:
+    """A call under way; `started` is when."""
+
+    started: float
+
+
+@define
+class Breaker:
+    """The state of one peer; instants are the steady clock's.
+
+    Args:
+        peer: Its name, for people, like "the model".
+        limit: How many calls may be under way at once.
+        random: Numbers from 0 to 1, for the backoff's jitter.
+    """
+
+    peer: str
+    limit: int
+    _random: Callable[[], float]
+    under_way: int = field(init=False, default=0)
+    since: float | None = field(init=False, default=None)
+    """When `trouble` began; None while there is none."""
+    paced: bool = field(init=False, default=True)
+    tried: bool = field(init=False, default=False)
+    """Whether a call has ended, well or not."""
+    _succeeded: float = field(init=False, default=NEVER)
+    _succeeded_start: float = field(init=False, default=NEVER)
+    _refusals: int = field(init=False, default=0)
+    _trouble: str | None = field(init=False, default=None)
+    _held: str | None = field(init=False, default=None)
+    _misses: int = field(init=False, default=0)
+    _probe: Call | None = field(init=False, default=None)
+    _probe_at: float = field(init=False, default=NEVER)
+    _throttles: int = field(init=False, default=0)
+    _throttled_at: float = field(init=False, default=NEVER)
+    _closed_until: float = field(init=False, default=NEVER)
+    _window: int = field(init=False)
+    _streak: int = field(init=False, default=0)
+    _paced_until: float = field(init=False, default=NEVER)
+
+    def __attrs_post_init__(self) -> None:
+        self._window = self.limit
+
+    def resume_gradually(self) -> None:
+        """Begin with one call at once: the last ones, of an earlier process, failed."""
+        self._window = 1
+
+    @property
+    def trouble(self) -> str | None:
+        """What is not well with the peer, in words; None once a call succeeded."""
+        return self._held or self._trouble
+
+    @property
+    def others(self) -> Others:
+        """How the calls go, to judge by why another one failed."""
+        return Others(self._succeeded_start, self._succeeded, self._refusals, self.held)
+
+    @property
+    def held(self) -> bool:
+        """Whether the circuit is open."""
+        return self._held is not None
+
+    def throttled(self, now: float) -> bool:
+        """Whether calls are fewer than they might be: earlier ones were too many, or failed."""
+        return now < self._closed_until or self._window < self.limit
+
+    @property
+    def opens_at(self) -> float:
+        """When the mere passing of time may let a call pass; in the past if it does already."""
+        if self._held:
+            return max(self._closed_until, self._probe_at)
+        return max(self._closed_until, self._paced_until if self._is_paced else NEVER)
+
+    @property
+    def _is_paced(self) -> bool:
+        return self.paced and self._streak >= STREAK
+
+    def room(self, now: float) -> int:
+        """How many calls may start now."""
+        if now < self.opens_at or (self._held and self._probe):
+            return 0
+        free = min(self.limit, self._window) - self.under_way
+        if self._held:
+            free = min(1, self.limit - self.under_way)
+        elif self._is_paced:
+            free = min(1, free)
+        return max(0, free)
+
+    def start(self, now: float) -> Call:
+        """Count a call in; it must be counted out by `end`."""
+        call = Call(now)
+        self.under_way += 1
+        if self._held and self._probe is None and now >= self._probe_at:
+            self._probe = call
+        if self._is_paced:
+            self._paced_until = now + 1 / PACE
+        return call
+
+    def end(self, call: Call) -> None:
+        """Count a call out."""
+        self.under_way -= 1
+        if call is self._probe:
+            self._probe = None
+
+    def succeeded(self, call: Call, now: float) -> None:
+        """Take note of a success: the circuit closes, and one more call may pass at once."""
+        if self._held:
+            log.info("{peer} answers again: resuming", peer=self.peer)
+        self._held = self._trouble = self._probe = self.since = None
+        self._misses = self._throttles = self._streak = self._refusals = 0
+        self._paced_until = NEVER
+        self._window = min(self.limit, self._window + 1)
+        self._succeeded = now
+        self._succeeded_start = max(self._succeeded_start, call.started)
+        self.tried = True
+
+    def failed(
+        self, call: Call, error: CallError, now: float, *, shared: bool, alone: bool = False
+    ) -> None:
+        """Take note of a failure.
+
+        Args:
+            call: Which call failed.
+            error: How.
+            now: When.
+            shared: Whether a 429 holds back all calls, not just this prompt's.
+            alone: Whether a hold concerns this prompt alone.
+        """
+        self.tried = True
+        if isinstance(error, PeerFailure) and not alone:
+            self._hold(call, error, now)
+        elif isinstance(error, Transient):
+            self.since = now if self.since is None else self.since
+            self._trouble = error.reason
+            self._streak += 1
+        elif error.status == 200:  # a refusal, say: the peer works, if not for this prompt
+            self.succeeded(call, now)
+        else:
+            self._refusals += alone
+            self._trouble = None
+            self.since = self.since if self._held else None
+            self._streak = 0
+        if error.throttled and shared and not isinstance(error, PeerFailure):
+            self._throttle(call, error, now)
+        if call is self._probe:
+            self._probe_at = max(self._probe_at, now + probe_interval(max(1, self._misses)))
+
+    def _hold(self, call: Call, error: PeerFailure, now: float) -> None:
+        if self._held is not None and call is not self._probe:
+            return  # it was under way when the circuit opened
+        self._misses += 1
+        self._probe_at = now + probe_interval(self._misses)
+        if self._held is None:
+            self.since = now
+            log.error(
+                "{reason}; holding all calls to {peer}, next probe in {wait:.0f} s",
+                reason=error.reason,
+                peer=self.peer,
+                wait=self._probe_at - now,
+            )
+        self._held = error.reason
+
+    def _throttle(self, call: Call, error: CallError, now: float) -> None:
+        if call.started > self._throttled_at:  # else it started before the calls were stopped
+            self._throttles += 1
+            self._throttled_at = now
+            self._window = 1
+        wait = error.retry_after or backoff(max(1, self._throttles), self._random)
+        self._closed_until = max(self._closed_until, now + wait)

@@ -1,0 +1,140 @@
+"""SIGHUP reads certificates and secrets anew, SIGUSR1 opens the log file anew; neither ends us."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+import attrs
+
+from chatgpt_source.config import Config
+from chatgpt_source.config.secret import Secret, SecretUnusable
+from chatgpt_source.http.listen import Certificates, PortUnavailable
+from chatgpt_source.log import get_logger
+from chatgpt_source.log.file import ReopenableLog
+from chatgpt_source.log.lines import flush
+
+log = get_logger(__name__)
+
+
+class Signals:
+    """What the two signals do, while it is installed.
+
+    Args:
+        reactor: Runs what they do, and is stopped when the terminal has gone.
+        config: Whose secrets are read anew.
+        certificates: Those of the endpoints, by the settings' keys.
+        log_file: The log, if it is in a file.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        config: Config,
+        certificates: Mapping[str, Certificates],
+        log_file: ReopenableLog | None,
+    ) -> None:
+        self._reactor = reactor
+        self._config = config
+        self._certificates = certificates
+        self._log_file = log_file
+        self._had_terminal = _has_terminal()
+        self._installed: list[int] = []
+
+    def install(self) -> None:
+        """Begin to take them, unless somebody else does, as a program that we are a part of."""
+        for number, act in ((signal.SIGHUP, self.hang_up), (signal.SIGUSR1, self.reopen)):
+            if signal.getsignal(number) is signal.SIG_DFL:
+                self._install(number, act)
+
+    def _install(self, number: int, act: Callable[[], None]) -> None:
+        with suppress(ValueError):  # not in the main thread: an embedding program's business
+            signal.signal(number, lambda *_: self._reactor.callFromThread(act))
+            self._installed.append(number)
+
+    def remove(self) -> None:
+        """Take them no more."""
+        while self._installed:
+            signal.signal(self._installed.pop(), signal.SIG_DFL)
+
+    def hang_up(self) -> None:
+        """Read anew what can be; stop if the signal came because our terminal was closed."""
+        if self._had_terminal and not _has_terminal():
+            log.info("SIGHUP: the terminal has gone: stopping")
+            self._reactor.stop()
+        else:
+            self.reload()
+
+    def reload(self) -> None:
+        """Read certificates and secrets anew; what can't be used stays as it was."""
+        read, kept = [], []
+        for key, certificates in self._certificates.items():
+            try:
+                certificates.renew()
+                read.append(f"the certificates of `{key}`")
+            except PortUnavailable as error:  # noqa: PERF203 - each on its own
+                kept.append(f"the certificates of `{key}`, which {error}")
+        number = 0
+        for secret in _secrets(self._config):
+            try:
+                number += secret.reload()
+            except SecretUnusable as error:  # noqa: PERF203 - each on its own
+                kept.append(f"a secret: {error}")
+        if number:
+            read.append(f"{number} secrets" if number > 1 else "1 secret")
+        tell = log.warn if kept else log.info
+        tell(
+            "SIGHUP: read anew: {read}; kept as before: {kept}",
+            read=", ".join(read) or "nothing",
+            kept="; ".join(kept) or "all that is not in a file of its own",
+        )
+
+    def reopen(self) -> None:
+        """Open the log file anew, as after it was renamed."""
+        if self._log_file is None:
+            log.info("SIGUSR1: the log is not in a file of twistd's: nothing to open anew")
+            return
+        path = str(self._log_file.path)
+        try:
+            self._log_file.reopen()
+        except OSError as error:
+            log.warn(
+                "SIGUSR1: log file {path} can't be opened anew ({reason}): going on as before",
+                path=path,
+                reason=error.strerror,
+            )
+        else:
+            log.info("SIGUSR1: log file {path} was opened anew", path=path)
+
+
+def end_at_once_on_a_second_signal() -> None:
+    """Whoever asks twice does not want to wait; what is under way is in the journal."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with suppress(ValueError):  # not in the main thread: an embedding program's business
+            signal.signal(number, _end)
+
+
+def _end(number: int, _: object) -> None:
+    flush()
+    os._exit(128 + number)
+
+
+def _secrets(value: Any) -> Iterator[Secret]:
+    """The secrets in the settings."""
+    if isinstance(value, Secret):
+        yield value
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from _secrets(each)
+    elif isinstance(value, tuple):
+        for each in value:
+            yield from _secrets(each)
+    elif attrs.has(type(value)):
+        for attribute in attrs.fields(type(value)):
+            yield from _secrets(getattr(value, attribute.name))
+
+
+def _has_terminal() -> bool:
+    """Whether output goes to a terminal that is there."""
+    return any(os.isatty(descriptor) for descriptor in (1, 2))

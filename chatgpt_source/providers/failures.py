@@ -1,0 +1,84 @@
+"""Which failure of a model's server is of which class: a table. Pure.
+
+Statuses are HTTP's (RFC 9110).
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from attrs import field, frozen
+
+from chatgpt_source.errors import CallError, Class, PeerFailure, Permanent, Transient, first_class
+
+_EMPTY_ACCOUNT = re.compile(
+    r"(?:\w*_(?=spend_limit))?(insufficient_quota|credit_balance_exhausted"
+    r"|organization_usage_limit_exceeded|(?<=_)spend_limit_exceeded)"
+)
+
+_MODEL_HOLDS = {
+    401: "check `token`",
+    402: "check the account's balance",
+    403: "check what `token` may use",
+    404: "check `base_url` and `model`",
+    405: "check `base_url`",
+}
+"""Statuses that are wrong with us, whatever the prompt, and what an operator should look at."""
+
+
+@frozen
+class ErrorResponse:
+    """What the model's server answered, other than with a 200.
+
+    Attributes:
+        status: The HTTP status.
+        codes: `error.code` and `error.type`: compatible servers use either.
+        param: `error.param`.
+        wait: What `read_retry_after` made of the headers.
+        should_retry: What `read_should_retry` did.
+    """
+
+    status: int
+    codes: Sequence[str] = field(default=(), repr=False)
+    param: str | None = field(default=None, repr=False)
+    wait: float | None = None
+    should_retry: bool | None = None
+
+
+def model_error(
+    answered: ErrorResponse, ours: Mapping[str, str] = MappingProxyType({})
+) -> CallError:
+    """What an answer of the model other than 200 means.
+
+    Args:
+        answered: The answer.
+        ours: Members of the request that the settings set, and by which of them: a 400 about one is
+            not the prompt's fault.
+    """
+    kind, why = _model_class(answered, ours)
+    return kind(
+        f"the model answered {answered.status}{why}",
+        status=answered.status,
+        retry_after=answered.wait,
+    )
+
+
+def _model_class(answered: ErrorResponse, ours: Mapping[str, str]) -> Class:
+    status = answered.status
+    empty = next(filter(None, map(_EMPTY_ACCOUNT.fullmatch, answered.codes)), None)
+    account = f" ({empty[1]})" if empty else ""
+    member = re.split(r"[.\[]", answered.param or "", maxsplit=1)[0]
+    return first_class(
+        (status == 429 and bool(empty), PeerFailure, f"{account}: check the account's balance"),
+        (status in _MODEL_HOLDS, PeerFailure, f": {_MODEL_HOLDS.get(status)}"),
+        (300 <= status < 400, PeerFailure, ", a redirect, which is not followed: check `base_url`"),
+        (
+            status == 400 and member in ours,
+            PeerFailure,
+            f" because of `{member}`: check `{ours.get(member)}`",
+        ),
+        (answered.should_retry is False, Permanent, " and says not to try again"),
+        (status in {408, 409, 429} or status >= 500, Transient, ""),
+        (answered.should_retry is True, Transient, " and says to try again"),
+        (True, Permanent, ": it refuses this prompt"),
+    )

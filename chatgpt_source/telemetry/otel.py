@@ -1,0 +1,252 @@
+"""Tracing with OpenTelemetry, where its SDK is installed and the environment says where spans go.
+
+Names and attributes are those of its semantic conventions: HTTP, GenAI and CloudEvents. What a
+prompt or an answer says is recorded only where OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT
+asks for it. This module alone imports the SDK, and is imported only to use it.
+"""
+
+import json
+import logging
+import sys
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, ClassVar, Protocol
+from urllib.parse import urlsplit
+
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import (
+    BatchSpanProcessor,
+    ConsoleSpanExporter,
+    SimpleSpanProcessor,
+)
+from opentelemetry.trace import Span as OtelSpan
+from opentelemetry.trace import SpanKind, StatusCode, set_span_in_context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from chatgpt_source import __version__
+from chatgpt_source.log import get_logger
+from chatgpt_source.prompt import Answer, Ask, Delivery, Trace
+from chatgpt_source.telemetry.spans import Span, Spans
+
+log = get_logger(__name__)
+
+CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+_CAPTURING = {"true", "span_only", "span_and_event"}
+_ACCEPTED, _SERVERS_FAULT = 202, 500
+_W3C = TraceContextTextMapPropagator()
+
+
+class Settings(Protocol):
+    """What spans tell of the daemon's settings."""
+
+    @property
+    def base_url(self) -> str: ...
+    @property
+    def api_version(self) -> str | None: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def max_tokens(self) -> int | None: ...
+    @property
+    def temperature(self) -> float | None: ...
+    @property
+    def top_p(self) -> float | None: ...
+    @property
+    def system_prompt(self) -> str | None: ...
+    @property
+    def target(self) -> str: ...
+    @property
+    def dead_letter(self) -> str | None: ...
+
+
+def open_spans(config: Settings, environ: Mapping[str, str]) -> "OtelSpans":
+    """Spans that are exported as the OTEL_ variables say.
+
+    Sampling, resource attributes and the exporter's endpoint are read by the SDK itself.
+    """
+    named = OTELResourceDetector().detect().attributes
+    ours = {"service.name": "chatgpt-source", "service.version": __version__}
+    provider = TracerProvider(
+        resource=Resource.create({name: ours[name] for name in ours if name not in named})
+    )
+    if environ.get("OTEL_TRACES_EXPORTER", "").strip().lower() == "console":
+        # Not sys.stdout: twistd has put its log in that one's place.
+        console = ConsoleSpanExporter(out=sys.__stdout__ or sys.stdout, formatter=_one_line)
+        provider.add_span_processor(SimpleSpanProcessor(console))
+    else:
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    sdk = logging.getLogger("opentelemetry")
+    sdk.propagate = False
+    sdk.handlers = [_ToOurLog()]
+    capture = environ.get(CAPTURE, "").strip().lower() in _CAPTURING
+    return OtelSpans(provider, config, capture=capture)
+
+
+def _one_line(span: ReadableSpan) -> str:
+    return f"{span.to_json(indent=None)}\n"
+
+
+class _ToOurLog(logging.Handler):
+    """Tells what the SDK has to complain of; never its arguments, which may hold anything."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.WARNING:
+            log.warn("OpenTelemetry: {what}", what=str(record.msg).partition("%")[0].strip(" :("))
+
+
+class OtelSpans(Spans):
+    """Spans that are exported.
+
+    Args:
+        provider: Makes and exports them.
+        config: What is asked, and where events go.
+        capture: Whether prompts and answers are recorded.
+    """
+
+    def __init__(self, provider: TracerProvider, config: Settings, *, capture: bool) -> None:
+        self._provider = provider
+        self._tracer = provider.get_tracer("chatgpt_source", __version__)
+        self._capture = capture
+        self._config = config
+        self._request = _without_none(
+            {
+                "gen_ai.operation.name": "chat",
+                "gen_ai.provider.name": "azure.ai.openai" if config.api_version else "openai",
+                "gen_ai.request.model": config.model,
+                "gen_ai.request.max_tokens": config.max_tokens,
+                "gen_ai.request.temperature": config.temperature,
+                "gen_ai.request.top_p": config.top_p,
+                **_server(config.base_url),
+            }
+        )
+        self._target = _server(config.target)
+        self._dead_letter = {} if config.dead_letter is None else _server(config.dead_letter)
+
+    def accept(self, trace: Trace | None) -> Span:
+        """The span of a request; those of the prompt's further way are its children."""
+        attributes = {"http.request.method": "POST", "http.route": "/"}
+        return _Accept(self._start("POST /", trace, SpanKind.SERVER, attributes))
+
+    def chat(self, ask: Ask) -> Span:
+        """The span of a call to the model."""
+        attributes = {**self._request, "chatgpt_source.attempt": ask.total}
+        if self._capture:
+            attributes["gen_ai.input.messages"] = _message("user", ask.prompt.text)
+            if self._config.system_prompt is not None:
+                attributes["gen_ai.system_instructions"] = json.dumps(
+                    [{"type": "text", "content": self._config.system_prompt}]
+                )
+        name = f"chat {self._config.model}"
+        span = self._start(name, ask.prompt.trace, SpanKind.CLIENT, attributes)
+        return _Chat(span, capture=self._capture)
+
+    def deliver(self, delivery: Delivery) -> Span:
+        """The span of a call to the target."""
+        return self._deliver("deliver", self._target, delivery)
+
+    def deliver_letter(self, letter: Delivery) -> Span:
+        """The span of a call to the dead letters' receiver."""
+        return self._deliver("deliver dead letter", self._dead_letter, letter)
+
+    def _deliver(self, name: str, server: Mapping[str, Any], delivery: Delivery) -> Span:
+        event = json.loads(delivery.event)
+        attributes = {
+            "http.request.method": "POST",
+            **server,
+            "cloudevents.event_id": event["id"],
+            "cloudevents.event_source": event["source"],
+            "cloudevents.event_spec_version": event["specversion"],
+            "cloudevents.event_type": event["type"],
+            "chatgpt_source.attempt": delivery.attempt,
+        }
+        return _Work(self._start(name, delivery.trace, SpanKind.PRODUCER, attributes))
+
+    def close(self) -> None:
+        """Export what has not been yet."""
+        self._provider.shutdown()
+
+    def _start(
+        self, name: str, trace: Trace | None, kind: SpanKind, attributes: Mapping[str, Any]
+    ) -> OtelSpan:
+        parent = _W3C.extract(trace.members(), Context()) if trace else Context()
+        return self._tracer.start_span(name, parent, kind, attributes)
+
+
+class _Work(Span):
+    """A span that ends with the work."""
+
+    success: ClassVar[int | None] = None
+    """The status of work that ends well, if it has one worth telling."""
+
+    def __init__(self, span: OtelSpan) -> None:
+        carrier: dict[str, str] = {}
+        _W3C.inject(carrier, set_span_in_context(span, Context()))
+        super().__init__(Trace(carrier["traceparent"], carrier.get("tracestate")))
+        self.span = span
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        status = self.success if error is None else getattr(error, "status", None)
+        if status is not None:
+            self.span.set_attribute("http.response.status_code", status)
+        if kind is not None and self.is_failure(status):
+            self.span.set_attribute("error.type", str(status) if status else kind.__name__)
+            self.span.set_status(StatusCode.ERROR, getattr(error, "reason", None))
+        self.span.end()
+
+    def is_failure(self, status: int | None) -> bool:  # noqa: ARG002 - for those to whom it matters
+        """Whether an end by an exception counts as an error."""
+        return True
+
+
+class _Accept(_Work):
+    """A request's: that it was refused is no error of the server's."""
+
+    success = _ACCEPTED
+
+    def is_failure(self, status: int | None) -> bool:
+        return status is None or status >= _SERVERS_FAULT
+
+
+class _Chat(_Work):
+    """A call's to the model."""
+
+    def __init__(self, span: OtelSpan, *, capture: bool) -> None:
+        super().__init__(span)
+        self._capture = capture
+
+    def answered(self, answer: Answer) -> None:
+        usage = answer.usage or {}
+        told = {
+            "gen_ai.response.model": answer.model,
+            "gen_ai.response.finish_reasons": answer.finish_reason and [answer.finish_reason],
+            "gen_ai.usage.input_tokens": usage.get("prompt_tokens"),
+            "gen_ai.usage.output_tokens": usage.get("completion_tokens"),
+        }
+        if self._capture:
+            told["gen_ai.output.messages"] = _message(
+                "assistant", answer.content, finish_reason=answer.finish_reason
+            )
+        self.span.set_attributes(_without_none(told))
+
+
+def _message(role: str, text: str, **others: Any) -> str:
+    parts = [{"type": "text", "content": text}]
+    return json.dumps([{"role": role, "parts": parts, **others}])
+
+
+def _server(url: str) -> dict[str, Any]:
+    parts = urlsplit(url)
+    port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    return {"server.address": parts.hostname or "", "server.port": port}
+
+
+def _without_none(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in attributes.items() if value is not None}

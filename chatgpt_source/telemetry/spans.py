@@ -1,0 +1,79 @@
+"""What is traced of a prompt's way: spans around accepting, asking and delivering.
+
+Here nothing is traced, and a caller's trace goes along as it came; `otel` makes spans of it.
+"""
+
+from collections.abc import Mapping
+from types import TracebackType
+
+from typing_extensions import Self
+
+from chatgpt_source.prompt import Answer, Ask, Delivery, Trace
+
+
+class Span:
+    """A piece of work, as a context manager around it; an exception that leaves it is its end.
+
+    Attributes:
+        trace: What goes along with the work, so that what comes of it is part of the trace.
+    """
+
+    def __init__(self, trace: Trace | None) -> None:
+        self.trace = trace
+
+    def answered(self, answer: Answer) -> None:
+        """The work was a call to the model, and this came of it."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """The work has ended."""
+
+
+class Spans:
+    """Begins spans."""
+
+    def accept(self, trace: Trace | None) -> Span:
+        """A prompt is being accepted.
+
+        Args:
+            trace: What its request is part of.
+        """
+        return Span(trace)
+
+    def chat(self, ask: Ask) -> Span:
+        """The model is being asked."""
+        return Span(ask.prompt.trace)
+
+    def deliver(self, delivery: Delivery) -> Span:
+        """An event is being delivered."""
+        return Span(delivery.trace)
+
+    def deliver_letter(self, letter: Delivery) -> Span:
+        """A dead letter is being delivered."""
+        return Span(letter.trace)
+
+    def close(self) -> None:
+        """Send what has not been sent yet. Blocks."""
+
+
+NO_SPANS = Spans()
+
+
+def are_wanted(environ: Mapping[str, str]) -> bool:
+    """Whether the environment says where spans go, and does not turn them off (OpenTelemetry)."""
+
+    def said(name: str) -> str:
+        return environ.get(name, "").strip().lower()
+
+    exporter = said("OTEL_TRACES_EXPORTER")
+    endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    if said("OTEL_SDK_DISABLED") == "true" or exporter == "none":
+        return False
+    return bool(exporter) or any(map(said, endpoints))

@@ -1,0 +1,157 @@
+"""Which connection a request goes out on, over real sockets."""
+
+from typing import Any
+
+from twisted.internet import reactor
+
+from chatgpt_source.http.client import NoReply
+from chatgpt_source.http.client.pool import AT_ONCE
+from tests.http.client.test_client import OK, ClientCase, Connection, Peer, _a_moment
+
+
+class ReuseTests(ClientCase):
+    async def test_not_after_an_answer_of_http_1_0(self) -> None:
+        """It closes, and its end may come after the next request is written."""
+        peer = Peer(OK.replace(b"HTTP/1.1", b"HTTP/1.0"))
+        url = self.serve(peer)
+        for _ in range(4):
+            self.assertEqual((await self.post(url)).status, 200)
+        self.assertGreaterEqual(len(peer.connections), 3)
+
+    async def test_not_when_its_end_lies_unread(self) -> None:
+        peer = Peer()
+        url = self.serve(peer)
+        await self.post(url)
+        (idle,) = next(iter(self.pool._connections.values()))
+        idle.transport.stopReading()  # as if the reactor had not come round to it
+        peer.connections[0].transport.abortConnection()
+        gone = peer.connections[0]
+        while gone.transport.connected:
+            await _a_moment()
+        self.assertEqual((await self.post(url)).status, 200)
+        self.assertEqual(len(peer.connections), 2)
+
+    async def test_the_one_used_last(self) -> None:
+        """So that those that are not needed any more get old, and close."""
+        peer = Peer(None)
+        url = self.serve(peer)
+        done = [self.post(url) for _ in range(3)]
+        while len(peer.requests) < 3:
+            await _a_moment()
+        first, _, last = peer.connections
+        for connection in (first, peer.connections[1], last):
+            connection.transport.write(OK)
+        for reply in done:
+            await reply
+        used: list[Connection] = []
+
+        def answer(connection: Connection) -> None:
+            used.append(connection)
+            connection.transport.write(OK)
+
+        peer.on_request = answer
+        for _ in range(2):
+            await self.post(url)
+        self.assertEqual(used, [last, last])
+
+    async def test_those_handed_out_alone_are_looked_at(self) -> None:
+        peer = Peer(None)
+        url = self.serve(peer)
+        done = [self.post(url) for _ in range(3)]
+        while len(peer.requests) < 3:
+            await _a_moment()
+        for connection in peer.connections:
+            connection.transport.write(OK)
+        for reply in done:
+            await reply
+        ((*others, _),) = self.pool._connections.values()
+        for idle in others:
+            idle.transport.getHandle = None  # that it is looked at would be an error
+        peer.on_request = lambda connection: connection.transport.write(OK)
+        self.assertEqual((await self.post(url)).status, 200)
+        self.assertEqual(len(peer.connections), 3)
+        for idle in others:
+            del idle.transport.getHandle
+
+
+class DyingTests(ClientCase):
+    """A kept connection that ends just as a request goes out on it."""
+
+    async def kept(self, fate: Any) -> tuple[Peer, Any]:
+        """A peer with one idle connection, on which the next request meets its fate."""
+        peer = Peer()
+        url = self.serve(peer)
+        await self.post(url)
+        answer = peer.on_request
+
+        def once(connection: Connection) -> None:
+            peer.on_request = answer
+            fate(connection)
+
+        peer.on_request = once
+        return peer, url
+
+    async def test_is_sent_again_on_a_new_one(self) -> None:
+        for fate in (
+            lambda connection: connection.transport.abortConnection(),
+            lambda connection: connection.transport.loseConnection(),
+        ):
+            peer, url = await self.kept(fate)
+            self.assertEqual((await self.post(url)).body, b"ok")
+            self.assertEqual((len(peer.requests), len(peer.connections)), (3, 2))
+            self.assertEqual(peer.requests[1], peer.requests[2])
+
+    async def test_but_once(self) -> None:
+        peer, url = await self.kept(None)
+        peer.on_request = lambda connection: connection.transport.abortConnection()
+        await self.error(NoReply, self.post(url))
+        self.assertEqual((len(peer.requests), len(peer.connections)), (3, 2))
+
+    async def test_not_once_a_byte_of_an_answer_came(self) -> None:
+        def cut(connection: Connection) -> None:
+            connection.transport.write(b"H")
+            connection.transport.loseConnection()
+
+        peer, url = await self.kept(cut)
+        await self.error(NoReply, self.post(url))
+        self.assertEqual(len(peer.requests), 2)
+
+    async def test_not_later(self) -> None:
+        def late(connection: Connection) -> None:
+            reactor.callLater(  # type: ignore[attr-defined]
+                AT_ONCE * 1.1, connection.transport.abortConnection
+            )
+
+        peer, url = await self.kept(late)
+        await self.error(NoReply, self.post(url))
+        self.assertEqual(len(peer.requests), 2)
+
+    async def test_not_when_we_gave_up(self) -> None:
+        peer, url = await self.kept(lambda _: None)
+        await self.error(NoReply, self.post(url, timeout=0.2))
+        self.assertEqual(len(peer.requests), 2)
+
+    async def test_not_on_a_new_one(self) -> None:
+        peer = Peer(None, close=True)
+        await self.error(NoReply, self.post(self.serve(peer)))
+        self.assertEqual(len(peer.requests), 1)
+
+    async def test_who_refuses_connections_then(self) -> None:
+        peer, url = await self.kept(lambda connection: connection.transport.abortConnection())
+        await self.ports.pop().stopListening()
+        self.assertEqual(await self.error(NoReply, self.post(url)), "connection refused")
+        self.assertEqual(len(peer.requests), 2)
+
+
+class FreshTests(ClientCase):
+    async def test_a_connection_of_its_own(self) -> None:
+        peer = Peer()
+        url = self.serve(peer)
+        await self.post(url)
+        for _ in range(2):
+            reply = await self.post(url, fresh=True)
+            self.assertEqual(reply.body, b"ok")
+        self.assertEqual(len(peer.connections), 3)
+        self.assertIn(b"connection: close", peer.requests[1][0].lower())
+        await self.post(url)
+        self.assertEqual(len(peer.connections), 3)

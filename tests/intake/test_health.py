@@ -1,0 +1,94 @@
+"""/healthz and /readyz, through the door."""
+
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+
+from chatgpt_source.errors import PeerFailure, Transient
+from chatgpt_source.prompt import State
+from tests.door import CONFIG, DoorTestCase
+from tests.journal.common import NOON
+
+
+class HealthTests(DoorTestCase):
+    OK = dict.fromkeys(("journal", "quota", "backlog"), "ok")
+    UNTRIED = dict.fromkeys(("openai", "target", "failures"), "unknown")
+
+    def ready(self, status: int) -> Any:
+        answer = self.request("GET", "/readyz")
+        self.assertEqual(
+            (answer.status, answer.headers["content-type"]), (status, "application/json")
+        )
+        return answer.json
+
+    def test_alive(self) -> None:
+        self.assertEqual(self.request("GET", "/healthz").status, 200)
+
+    def test_ready(self) -> None:
+        checks = {**self.OK, **self.UNTRIED}
+        self.assertEqual(self.ready(200), {"status": "ready", "checks": checks})
+
+    def test_what_was_tried(self) -> None:
+        for name, breaker in (("openai", self.pipeline.model), ("target", self.pipeline.target)):
+            breaker.succeeded(breaker.start(NOON), NOON)
+            self.assertEqual(self.ready(200)["checks"][name], "ok")
+        self.end(State.DELIVERED)
+        self.assertEqual(set(self.ready(200)["checks"].values()), {"ok"})
+
+    def end(self, state: State, error: str | None = None) -> None:
+        self.intake.health.recent.moved(prompt_id="x", state=state, now=NOON, error=error)
+
+    def test_degraded_by_failures(self) -> None:
+        for _ in range(3):
+            self.end(State.FAILED, "the target answered 400: it refuses this event")
+        body = self.ready(200)
+        self.assertEqual(body["status"], "degraded")
+        self.assertEqual(
+            body["checks"]["failures"],
+            "3 of the last 3 prompts failed since 12:00 (most often: the target answered 400):"
+            " see `chatgpt-source-journal list`",
+        )
+
+    def test_degraded_by_the_quota(self) -> None:
+        for _ in range(3):
+            self.post()
+        body = self.ready(200)
+        self.assertEqual(body["status"], "degraded")
+        self.assertIn("3 prompts", body["checks"]["quota"])
+
+    def test_degraded_by_a_peer(self) -> None:
+        model, target = self.pipeline.model, self.pipeline.target
+        hold = PeerFailure("the model answered 401: check `token`", status=401)
+        call = model.start(NOON)
+        model.failed(call, hold, NOON, shared=True)
+        again = Transient("the target answered 500", status=500)
+        target.failed(target.start(NOON), again, NOON, shared=False)
+        body = self.ready(200)
+        self.assertEqual(body["status"], "degraded")
+        self.assertIn("check `token`", body["checks"]["openai"])
+        self.assertIn("500", body["checks"]["target"])
+        model.succeeded(call, NOON)
+        target.succeeded(call, NOON)
+        self.assertEqual(self.ready(200)["status"], "ready")
+
+    def test_not_ready_while_the_journal_can_not_be_written(self) -> None:
+        self.journal._fault = "disk full"
+        body = self.ready(503)
+        self.assertEqual(body["status"], "not ready")
+        self.assertIn("disk full", body["checks"]["journal"])
+        self.assertEqual(self.request("GET", "/healthz").status, 200)
+
+    def test_not_ready_while_draining(self) -> None:
+        Deferred.fromCoroutine(self.pipeline.drain())
+        self.assertEqual(self.ready(503)["status"], "not ready")
+
+
+class FullBacklogHealthTests(DoorTestCase):
+    config = attrs.evolve(CONFIG, max_backlog=1)
+
+    def test_degraded_by_the_backlog(self) -> None:
+        self.post()
+        answer = self.request("GET", "/readyz")
+        self.assertEqual((answer.status, answer.json["status"]), (200, "degraded"))
+        self.assertIn("max_backlog", answer.json["checks"]["backlog"])

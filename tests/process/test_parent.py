@@ -1,0 +1,36 @@
+"""The parent that waits for a start hears of its end, once."""
+
+import os
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from chatgpt_source.process.parent import Parent
+
+
+class ParentTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.read, write = os.pipe()
+        self.addCleanup(os.close, self.read)
+        self.twistd: dict[str, Any] = {"statusPipe": write}
+        self.parent = Parent(self.twistd)
+
+    def test_hears_nothing_from_twistd(self) -> None:
+        self.parent.hold()
+        self.assertEqual(self.twistd, {})
+        self.parent.tell()
+        self.assertEqual(os.read(self.read, 100), b"0")
+        self.assertEqual(os.read(self.read, 100), b"")
+        self.parent.tell()
+
+    def test_hears_why(self) -> None:
+        self.parent.hold()
+        self.parent.tell("näh" * 99)
+        said = os.read(self.read, 1000)
+        self.assertEqual(len(said), 100)
+        self.assertTrue(said.startswith(b"1 n\\xe4h"), said)
+
+    def test_where_there_is_none(self) -> None:
+        parent = Parent({})
+        parent.hold()
+        parent.tell("anything")

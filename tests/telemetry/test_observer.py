@@ -1,0 +1,269 @@
+"""What happens is told to whoever watches: by the door, by the pipeline, and to many."""
+
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.logger import LogLevel, capturedLogs
+from twisted.trial.unittest import SynchronousTestCase
+
+from chatgpt_source.errors import (
+    JournalUnavailable,
+    PeerFailure,
+    Permanent,
+    PossiblyBilled,
+    Transient,
+)
+from chatgpt_source.http.server import Problem
+from chatgpt_source.prompt import State
+from chatgpt_source.telemetry.observer import (
+    Asked,
+    Observer,
+    Observers,
+    RefusalReason,
+    Sent,
+    asked_outcome,
+    sent_outcome,
+)
+from tests.door import DoorTestCase
+from tests.journal.common import ANSWER, NOON, prompt
+from tests.pipeline.test_pipeline import PipelineTestCase
+
+METHODS = [name for name in vars(Observer) if not name.startswith("_")]
+
+
+def arguments(name: str) -> dict[str, Any]:
+    words = getattr(Observer, name).__kwdefaults__ or {}
+    names = getattr(Observer, name).__code__.co_varnames[1:]
+    return {each: words.get(each, each) for each in names}
+
+
+class Recorder(Observer):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, dict[str, Any]]] = []
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in METHODS:
+            return lambda **said: self.told.append((name, said))
+        return super().__getattribute__(name)
+
+    def names(self) -> list[str]:
+        return [name for name, _ in self.told]
+
+    def of(self, name: str) -> list[dict[str, Any]]:
+        return [said for told, said in self.told if told == name]
+
+    def refusals(self) -> list[RefusalReason]:
+        return [said["reason"] for said in self.of("refused")]
+
+
+class OutcomeTests(SynchronousTestCase):
+    def test_of_every_class(self) -> None:
+        for error, asked, sent in (
+            (None, Asked.ANSWERED, Sent.DELIVERED),
+            (Transient("x"), Asked.AGAIN, Sent.AGAIN),
+            (PeerFailure("x"), Asked.HOLD, Sent.HOLD),
+            (Permanent("x"), Asked.FAILED, Sent.FAILED),
+        ):
+            self.assertEqual((asked_outcome(error), sent_outcome(error)), (asked, sent))
+        self.assertEqual(asked_outcome(PossiblyBilled("x")), Asked.MAYBE_BILLED)
+
+
+class WatchersTests(SynchronousTestCase):
+    def test_all_are_told_all(self) -> None:
+        recorders = Recorder(), Recorder()
+        observers = Observers(recorders[0])
+        observers.add(recorders[1])
+        expected = [(name, arguments(name)) for name in METHODS]
+        for name, said in expected:
+            getattr(observers, name)(**said)
+        for recorder in recorders:
+            self.assertEqual(recorder.told, expected)
+
+    def test_one_that_raises_disturbs_nobody(self) -> None:
+        class Broken(Observer):
+            def repeated(self) -> None:
+                raise ZeroDivisionError("a secret")
+
+        recorder = Recorder()
+        with capturedLogs() as events:
+            Observers(Broken(), recorder).repeated()
+        self.assertEqual(recorder.names(), ["repeated"])
+        (event,) = events
+        self.assertEqual((event["log_level"], event["kind"]), (LogLevel.error, "ZeroDivisionError"))
+        self.assertNotIn("secret", str(event))
+
+    def test_a_mere_watcher_does_nothing(self) -> None:
+        for name in METHODS:
+            getattr(Observer(), name)(**arguments(name))
+
+
+class DoorTests(DoorTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.recorder = Recorder()
+        self.intake = attrs.evolve(self.intake, observer=self.recorder)
+        self.site.resource._handler = self.intake.answer
+        self.site.refused = self.intake.refused
+
+    def test_accepted_and_repeated(self) -> None:
+        first = self.post(Idempotency_Key="k").json["id"]
+        self.post(Idempotency_Key="k")
+        expected = [("accepted", {"prompt_id": first, "now": NOON}), ("repeated", {})]
+        self.assertEqual(self.recorder.told, expected)
+
+    def test_refused(self) -> None:
+        self.post(Idempotency_Key="k")
+        self.post(b"another", Idempotency_Key="k")
+        self.post(b" ")
+        self.post(b"\xff")
+        self.post(vanus_source="no reference")
+        self.post(content_type="text/plain; charset=utf-7")
+        self.post(b"x" * 1001)
+        expected = [
+            RefusalReason.KEY_REUSED,
+            *[RefusalReason.INVALID] * 3,
+            RefusalReason.CHARSET,
+            RefusalReason.TOO_LARGE,
+        ]
+        self.assertEqual(self.recorder.refusals(), expected)
+
+    def test_refused_before_the_bodys_end(self) -> None:
+        head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2000\r\nExpect: 100-continue\r\n\r\n"
+        self.channel.dataReceived(head)
+        self.assertEqual(self.recorder.refusals(), [RefusalReason.TOO_LARGE])
+
+    def test_refused_for_its_head(self) -> None:
+        self.site.admits = lambda _: Problem(401, "no")
+        self.post()
+        self.request("GET", "/prompts/x")
+        self.site.admits = lambda _: Problem(503, "too many large bodies")
+        self.post()
+        self.assertEqual(self.recorder.refusals(), [RefusalReason.UNAUTHORIZED, RefusalReason.BUSY])
+
+    def test_refused_for_now(self) -> None:
+        for _ in range(4):
+            self.post()
+        self.assertEqual(self.recorder.refusals(), [RefusalReason.QUOTA])
+        self.clock.advance(86400)
+        self.connect()
+        self.site.resource._handler = attrs.evolve(
+            self.intake, config=attrs.evolve(self.config, max_backlog=1)
+        ).answer
+        self.post()
+        self.site.resource._handler = self.intake.answer
+        Deferred.fromCoroutine(self.pipeline.drain())
+        self.post()
+        self.opened.connection.close()
+        self.post()
+        expected = [
+            RefusalReason.QUOTA,
+            RefusalReason.BACKLOG,
+            RefusalReason.DRAINING,
+            RefusalReason.JOURNAL,
+        ]
+        self.assertEqual(self.recorder.refusals(), expected)
+
+    def test_what_is_no_prompt_is_not_refused_one(self) -> None:
+        self.request("GET")
+        self.request("POST", "/elsewhere")
+        self.request("GET", "/healthz", b"x" * 1001)
+        self.assertEqual(self.recorder.told, [])
+
+
+class PipelineTests(PipelineTestCase):
+    def begin(self, **changes: Any) -> None:
+        self.recorder = Recorder()
+        super().begin(**changes)
+        self.pipeline._observer = self.recorder
+
+    def test_the_way_of_a_prompt(self) -> None:
+        self.pass_time(0.1)
+        self.accept(prompt("p1"))
+        self.clock.advance(1)  # before the pipeline looks
+        self.pipeline.accepted()
+        self.clock.advance(1)
+        self.model.answer()
+        self.clock.advance(2)
+        self.target.answer()
+        self.assertEqual(self.recorder.names(), ["asked", "moved", "sent", "moved"])
+        (asked,), (sent,) = self.recorder.of("asked"), self.recorder.of("sent")
+        self.assertEqual(
+            (asked["prompt_id"], asked["attempt"], asked["outcome"], asked["seconds"]),
+            ("p1", 1, Asked.ANSWERED, 1.0),
+        )
+        self.assertAlmostEqual(asked["waited"], 1.0)
+        self.assertEqual((asked["answer"], asked["error"]), (ANSWER, None))
+        self.assertEqual((sent["outcome"], sent["seconds"]), (Sent.DELIVERED, 2.0))
+        answered, delivered = self.recorder.of("moved")
+        self.assertEqual(answered["state"], State.ANSWERED)
+        self.assertEqual(delivered["state"], State.DELIVERED)
+        self.assertAlmostEqual(delivered["now"] - delivered["accepted"], 4.1, places=3)
+
+    def test_a_delivery_from_the_journal_knows_the_acceptance(self) -> None:
+        self.post("p1", "p2", "p3")
+        self.clock.advance(5)
+        for _ in range(3):
+            self.model.answer()
+        self.clock.advance(5)
+        for _ in range(3):
+            self.target.answer()
+        accepted = [said["accepted"] for said in self.recorder.of("moved")]
+        self.assertEqual(accepted, [NOON] * 6)
+
+    def test_calls_that_fail(self) -> None:
+        self.post("p1")
+        errors = [
+            Transient("the model answered 500", status=500),
+            PossiblyBilled("no answer in time"),
+        ]
+        for error in errors:
+            self.model.answer(error)
+            self.pass_time(2.1)
+        self.model.answer(Permanent("the model answered 400", status=400))
+        asked = self.recorder.of("asked")
+        self.assertEqual([each["error"] for each in asked[:2]], errors)
+        self.assertEqual(
+            [(each["attempt"], each["outcome"]) for each in asked],
+            [(1, Asked.AGAIN), (2, Asked.MAYBE_BILLED), (3, Asked.FAILED)],
+        )
+        self.assertEqual([each["waited"] for each in asked], [0.0, None, None])
+        (moved,) = self.recorder.of("moved")
+        self.assertEqual((moved["state"], moved["accepted"]), (State.FAILED, NOON))
+
+    def test_deliveries_that_fail(self) -> None:
+        self.post("p1")
+        self.model.answer()
+        self.target.answer(PeerFailure("the target answered 410", status=410))
+        self.pass_time(30.1)
+        self.target.answer(Permanent("the target answered 400", status=400))
+        outcomes = [(each["attempt"], each["outcome"]) for each in self.recorder.of("sent")]
+        self.assertEqual(outcomes, [(1, Sent.HOLD), (2, Sent.FAILED)])
+        self.assertEqual(self.recorder.of("moved")[-1]["state"], State.FAILED)
+
+    def test_what_is_not_on_disk_is_not_told_to_be(self) -> None:
+        def fail(*_: Any, **__: Any) -> None:
+            raise JournalUnavailable("full", retry_after=1)
+
+        self.post("p1")
+        self.patch(self.journal, "answered", fail)
+        self.model.answer()
+        self.assertEqual(self.recorder.names(), ["asked"])
+
+
+class LetterTests(PipelineTestCase):
+    config = attrs.evolve(PipelineTestCase.config, dead_letter="http://letters")
+
+    def test_dead_letters(self) -> None:
+        recorder = Recorder()
+        self.pipeline._observer = recorder
+        self.post("p1")
+        self.model.answer(Permanent("the model answered 400", status=400))
+        self.letters.answer(Transient("it answered 500", status=500))
+        self.pass_time(2.1)
+        self.letters.answer()
+        outcomes = [(each["attempt"], each["outcome"]) for each in recorder.of("letter_sent")]
+        self.assertEqual(outcomes, [(1, Sent.AGAIN), (2, Sent.DELIVERED)])
+        self.assertEqual(recorder.of("sent"), [])

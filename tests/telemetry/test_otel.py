@@ -1,0 +1,219 @@
+"""Spans as OpenTelemetry makes them: names, parents, attributes, and what must not be in them."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import attrs
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind, StatusCode
+from twisted.internet.defer import CancelledError
+from twisted.trial.unittest import SynchronousTestCase
+
+from chatgpt_source.config import Config
+from chatgpt_source.config.secret import Secret
+from chatgpt_source.delivery import event
+from chatgpt_source.errors import PeerFailure, Transient
+from chatgpt_source.http.server import Problem
+from chatgpt_source.prompt import Answer, Ask, Delivery, Prompt, Trace
+from chatgpt_source.telemetry.otel import OtelSpans
+from chatgpt_source.telemetry.spans import NO_SPANS, are_wanted
+
+PARENT = Trace("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "rojo=1")
+CONFIG = Config(
+    target="https://broker.example/x?key=MARKED",
+    token=Secret("MARKED"),
+    base_url="http://model.example:8000/v1",
+    max_tokens=50,
+    temperature=0.5,
+)
+PROMPT = Prompt("p1", "MARKED prompt", "/source", "a.type", 1.0, PARENT)
+ANSWER = Answer(
+    "MARKED answer", "gpt-6-luna-1", "stop", "req_1", {"prompt_tokens": 3, "completion_tokens": 4}
+)
+
+
+class SpansCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.begin()
+
+    def begin(self, *, capture: bool = False, **settings: Any) -> None:
+        self.exporter = InMemorySpanExporter()
+        provider = TracerProvider()
+        provider.add_span_processor(SimpleSpanProcessor(self.exporter))
+        self.spans = OtelSpans(provider, attrs.evolve(CONFIG, **settings), capture=capture)
+
+    def exported(self) -> ReadableSpan:
+        (span,) = self.exporter.get_finished_spans()
+        self.exporter.clear()
+        return span
+
+    def assert_leads_to(self, trace: Trace | None, span: ReadableSpan) -> None:
+        """Check that what went along names the span."""
+        context = span.get_span_context()
+        assert trace
+        assert context
+        flags = f"{context.trace_flags:02x}"
+        self.assertEqual(trace.parent, f"00-{context.trace_id:032x}-{context.span_id:016x}-{flags}")
+
+
+class AcceptTests(SpansCase):
+    def test_within_the_callers_trace(self) -> None:
+        with self.spans.accept(PARENT) as work:
+            pass
+        span = self.exported()
+        assert span.parent
+        self.assertEqual(f"{span.parent.span_id:016x}", PARENT.parent.split("-")[2])
+        self.assertEqual(f"{span.context.trace_id:032x}", PARENT.parent.split("-")[1])
+        self.assert_leads_to(work.trace, span)
+        self.assertEqual(work.trace and work.trace.state, "rojo=1")
+        self.assertEqual((span.name, span.kind), ("POST /", SpanKind.SERVER))
+        self.assertEqual(
+            dict(span.attributes or {}),
+            {
+                "http.request.method": "POST",
+                "http.route": "/",
+                "http.response.status_code": 202,
+            },
+        )
+
+    def test_a_trace_of_its_own(self) -> None:
+        with self.spans.accept(None) as work:
+            pass
+        span = self.exported()
+        self.assertIsNone(span.parent)
+        self.assert_leads_to(work.trace, span)
+
+    def test_a_refusal_is_no_error_of_ours(self) -> None:
+        for status, expected in ((429, StatusCode.UNSET), (503, StatusCode.ERROR)):
+            with self.assertRaises(Problem), self.spans.accept(None):
+                raise Problem(status, "MARKED")
+            span = self.exported()
+            self.assertEqual(span.status.status_code, expected)
+            assert span.attributes
+            self.assertEqual(span.attributes["http.response.status_code"], status)
+            self.assertNotIn("MARKED", span.to_json())
+
+
+class ChatTests(SpansCase):
+    def ask(self, prompt: Prompt = PROMPT) -> ReadableSpan:
+        with self.spans.chat(Ask(prompt, 1, 2, 1.0)) as work:
+            work.answered(ANSWER)
+        span = self.exported()
+        self.assert_leads_to(work.trace, span)
+        return span
+
+    def test_attributes(self) -> None:
+        span = self.ask()
+        self.assertEqual((span.name, span.kind), ("chat gpt-6-luna", SpanKind.CLIENT))
+        self.assertEqual(
+            dict(span.attributes or {}),
+            {
+                "gen_ai.operation.name": "chat",
+                "gen_ai.provider.name": "openai",
+                "gen_ai.request.model": "gpt-6-luna",
+                "gen_ai.request.max_tokens": 50,
+                "gen_ai.request.temperature": 0.5,
+                "gen_ai.response.model": "gpt-6-luna-1",
+                "gen_ai.response.finish_reasons": ("stop",),
+                "gen_ai.usage.input_tokens": 3,
+                "gen_ai.usage.output_tokens": 4,
+                "server.address": "model.example",
+                "server.port": 8000,
+                "chatgpt_source.attempt": 2,
+            },
+        )
+        self.assertNotIn("MARKED", span.to_json())
+
+    def test_azure(self) -> None:
+        self.begin(api_version="2024-10-21")
+        attributes = dict(self.ask().attributes or {})
+        self.assertEqual(attributes["gen_ai.provider.name"], "azure.ai.openai")
+
+    def test_content_only_where_it_is_asked_for(self) -> None:
+        self.begin(capture=True, system_prompt="Be brief.")
+        attributes = dict(self.ask().attributes or {})
+        messages = {
+            name: json.loads(str(attributes[name])) for name in attributes if "messages" in name
+        }
+        text = {"type": "text", "content": "MARKED prompt"}
+        self.assertEqual(messages["gen_ai.input.messages"], [{"role": "user", "parts": [text]}])
+        (output,) = messages["gen_ai.output.messages"]
+        self.assertEqual(output["parts"][0]["content"], "MARKED answer")
+        self.assertEqual(output["finish_reason"], "stop")
+        self.assertIn("Be brief.", str(attributes["gen_ai.system_instructions"]))
+
+    def test_failures(self) -> None:
+        for error, kind, status in (
+            (Transient("the model answered 503", status=503), "503", 503),
+            (PeerFailure("the model answered 401", status=401), "401", 401),
+            (Transient("the model can't be reached"), "Transient", None),
+            (CancelledError(), "CancelledError", None),
+        ):
+            with self.assertRaises(type(error)), self.spans.chat(Ask(PROMPT, 1, 1, 1.0)):
+                raise error
+            span = self.exported()
+            assert span.attributes
+            self.assertEqual(span.status.status_code, StatusCode.ERROR)
+            self.assertEqual(span.attributes["error.type"], kind)
+            self.assertEqual(span.attributes.get("http.response.status_code"), status)
+            self.assertNotIn("MARKED", span.to_json())
+
+
+class DeliverTests(SpansCase):
+    def test_attributes(self) -> None:
+        encoded = event.encode(PROMPT, ANSWER)
+        with self.spans.deliver(Delivery("p1", encoded, 1.0, 3, 1.0, PARENT)) as work:
+            pass
+        span = self.exported()
+        self.assert_leads_to(work.trace, span)
+        self.assertEqual((span.name, span.kind), ("deliver", SpanKind.PRODUCER))
+        self.assertEqual(
+            dict(span.attributes or {}),
+            {
+                "http.request.method": "POST",
+                "server.address": "broker.example",
+                "server.port": 443,
+                "cloudevents.event_id": "p1",
+                "cloudevents.event_source": "/source",
+                "cloudevents.event_spec_version": "1.0",
+                "cloudevents.event_type": "a.type",
+                "chatgpt_source.attempt": 3,
+            },
+        )
+        self.assertNotIn("MARKED", span.to_json())
+
+
+class WantedTests(SynchronousTestCase):
+    def test_only_where_the_environment_says_where_to(self) -> None:
+        endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}
+        for environ, wanted in (
+            ({}, False),
+            ({"OTEL_SERVICE_NAME": "x"}, False),
+            (endpoint, True),
+            ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://c/v1/traces"}, True),
+            ({"OTEL_TRACES_EXPORTER": "console"}, True),
+            ({"OTEL_TRACES_EXPORTER": "none", **endpoint}, False),
+            ({"OTEL_SDK_DISABLED": "true", **endpoint}, False),
+            ({"OTEL_EXPORTER_OTLP_ENDPOINT": " "}, False),
+        ):
+            self.assertIs(are_wanted(environ), wanted, environ)
+
+    def test_nothing_is_imported_without_it(self) -> None:
+        program = (
+            "import sys, chatgpt_source.service\n"
+            "print([name for name in sys.modules if name.startswith('opentelemetry')])"
+        )
+        ran = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True
+        )
+        self.assertEqual(ran.stdout.strip(), "[]")
+
+    def test_no_spans_pass_the_trace_on(self) -> None:
+        with NO_SPANS.accept(PARENT) as accept, NO_SPANS.chat(Ask(PROMPT, 1, 1, 1.0)) as chat:
+            chat.answered(ANSWER)
+        self.assertIs(accept.trace, PARENT)
+        self.assertIs(chat.trace, PARENT)
