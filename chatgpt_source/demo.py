@@ -11,7 +11,6 @@ import secrets
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -29,6 +28,7 @@ from chatgpt_source import log
 from chatgpt_source.config import Config, ConfigError, load
 from chatgpt_source.display import DisplayService, DisplaySite
 from chatgpt_source.http.listen import PortUnavailable, port_string, probe_port
+from chatgpt_source.log.lines import flush, lines_of
 from chatgpt_source.service import ChatGPTSource
 
 PROMPT = "what is vanus"
@@ -195,6 +195,7 @@ def run(reactor: Any, environ: Mapping[str, str], wanted: Ports, say: Say) -> No
     endpoint = openai_endpoint(environ)
     if endpoint is None:
         say("[1/4] Loading a small language model: it runs right here and needs no API key ...")
+        flush()  # what loads it may keep the other threads waiting
         endpoint = local_endpoint()
         say(f"      {endpoint.settings['model']} is ready.")
         say("      So small a model is often wrong; with OPENAI_API_KEY set, OpenAI is asked.")
@@ -253,8 +254,9 @@ def _port(text: str) -> int:
 
 
 def _say(text: str) -> None:
-    with suppress(OSError):  # nobody reads any more
-        print(text, flush=True)  # noqa: T201 - the screen is what a demo is for
+    lines = lines_of(sys.stdout)
+    if lines is not None:  # else there is no screen
+        lines.write(f"{text}\n".encode(sys.stdout.encoding, "replace"))
 
 
 def main() -> None:

@@ -4,40 +4,57 @@ import re
 import sys
 from typing import Any, ClassVar, TextIO
 
+from attrs import frozen
 from twisted.application.service import IService, Service
-from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IListeningPort, IReactorTCP, IReactorTime
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IListeningPort, IReactorTCP
+from twisted.logger import ILogObserver
 from twisted.python import usage
+from twisted.python.components import Componentized
 
 from chatgpt_source.clock import steady
 from chatgpt_source.display.events import InvalidEvent, quoted, read_events, render_events
+from chatgpt_source.display.printer import Printer, Unread
 from chatgpt_source.http.listen import PortUnavailable, listen, port_string, probe_port, taken
 from chatgpt_source.http.server import BoundedRequest, BoundedSite, Problem, too_large
-from chatgpt_source.log import get_logger, set_format
+from chatgpt_source.log import get_logger, is_stdout_the_log, set_format, stdout
+from chatgpt_source.log.lines import flush
 
 MAX_BODY = 16 * 2**20
 """The largest body taken, in bytes; a larger one is answered with 413."""
+RETRY_AFTER = 5
+"""Seconds until a sender may try again, where nobody reads what is printed."""
 
 log = get_logger(__name__)
+
+
+@frozen
+class _Shown:
+    """Events as text; how many they are, and of a single one what the log says of it."""
+
+    data: bytes
+    number: int
+    id: str = ""
+    type: str = ""
 
 
 class Display:
     """Takes events at every path, prints them, and keeps the running count.
 
     Args:
-        out: Where to print.
+        printer: What prints.
 
     Attributes:
         count: How many events have been printed.
     """
 
-    def __init__(self, out: TextIO) -> None:
+    def __init__(self, printer: Printer) -> None:
         self.count = 0
-        self._out = out
-        self._out_broken = False
+        self._printer = printer
+        self._trouble = ""
 
     async def answer(self, request: BoundedRequest) -> None:
-        """Answer 200 with no body.
+        """Answer 200 with no body, an event once it is printed.
 
         Raises:
             Problem: With what is wrong with the request.
@@ -53,7 +70,7 @@ class Display:
                 "WebHook-Allowed-Rate": "*",
             }
         elif request.method == b"POST":
-            self._take(request)
+            await self._take(request)
         elif not (healthz and request.method in {b"GET", b"HEAD"}):
             allowed = "GET, HEAD, OPTIONS, POST" if healthz else "OPTIONS, POST"
             raise Problem(
@@ -61,37 +78,50 @@ class Display:
             )
         request.answer(200, b"", headers)
 
-    def _take(self, request: BoundedRequest) -> None:
-        if request.oversized:
-            raise too_large(request.limit)
-        try:
-            events = read_events(request.requestHeaders, request.body())
-            text = render_events(events, self._out.encoding)
-        except InvalidEvent as error:
-            raise Problem(error.status, error.detail) from None
-        self._print(text)
-        self.count += len(events)
-        if len(events) == 1:
+    async def _take(self, request: BoundedRequest) -> None:
+        shown = self._read(request)
+        await self._print(shown.data)
+        self.count += shown.number
+        if shown.number == 1:
             log.info(
                 "event {count}: id {id}, type {type}",
                 count=self.count,
-                id=quoted(events[0]["id"]),
-                type=quoted(events[0]["type"]),
+                id=shown.id,
+                type=shown.type,
             )
         else:
-            log.info("{count} events, with a batch of {size}", count=self.count, size=len(events))
+            log.info("{count} events, with a batch of {size}", count=self.count, size=shown.number)
 
-    def _print(self, text: str) -> None:
+    def _read(self, request: BoundedRequest) -> _Shown:
+        if request.oversized:
+            raise too_large(request.limit)
+        encoding = self._printer.encoding
         try:
-            self._out.write(text)
-            self._out.flush()
+            events = read_events(request.requestHeaders, request.body())
+            data = render_events(events, encoding).encode(encoding)
+        except InvalidEvent as error:
+            raise Problem(error.status, error.detail) from None
+        if len(events) != 1:
+            return _Shown(data, len(events))
+        return _Shown(data, 1, quoted(events[0]["id"]), quoted(events[0]["type"]))
+
+    async def _print(self, data: bytes) -> None:
+        try:
+            await self._printer.print(data)
+        except Unread:
+            self._tell("nobody reads what is printed, answering 503")
+            again = {"Retry-After": str(RETRY_AFTER)}
+            raise Problem(503, "nobody reads what is printed: send it again later", again) from None
         except (OSError, ValueError) as error:  # ValueError: the stream has been closed
             reason = getattr(error, "strerror", None) or str(error)
-            if not self._out_broken:
-                log.error("events can't be printed, answering 500: {reason}", reason=reason)
-            self._out_broken = True
+            self._tell(f"events can't be printed, answering 500: {reason}")
             raise Problem(500, f"the event can't be printed: {reason}") from None
-        self._out_broken = False
+        self._trouble = ""
+
+    def _tell(self, trouble: str) -> None:
+        if trouble != self._trouble:
+            log.error("{trouble}", trouble=trouble)
+        self._trouble = trouble
 
 
 class DisplaySite(BoundedSite):
@@ -99,21 +129,41 @@ class DisplaySite(BoundedSite):
 
     Attributes:
         display: Its `count` is the number of events printed.
+        printer: What prints them.
     """
 
-    def __init__(self, out: TextIO, reactor: IReactorTime) -> None:
-        self.display = Display(out)
+    def __init__(self, out: TextIO, reactor: Any) -> None:
+        self.printer = Printer(out, reactor)
+        self.display = Display(self.printer)
         super().__init__(reactor, self.display.answer, MAX_BODY)
 
 
 class DisplayService(Service):
-    """Listens with `site` on `port` of `interface` while it runs."""
+    """Listens with `site` on `port` of `interface` while it runs.
 
-    def __init__(self, reactor: IReactorTCP, port: int, interface: str, site: BoundedSite) -> None:
+    With `log_to_stdout`, it takes the log of the application it joins.
+    """
+
+    def __init__(
+        self,
+        reactor: IReactorTCP,
+        port: int,
+        interface: str,
+        site: DisplaySite,
+        *,
+        log_to_stdout: bool = False,
+    ) -> None:
         self._reactor = reactor
         self._where = port_string(port, interface)
         self._site = site
+        self._log_to_stdout = log_to_stdout
         self._listening: IListeningPort | None = None
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Join an application; twistd's own log would wait for whoever reads stdout."""
+        if self._log_to_stdout and isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, stdout())
+        super().setServiceParent(parent)
 
     def privilegedStartService(self) -> None:
         """Listen, while ports under 1024 are still allowed.
@@ -125,11 +175,17 @@ class DisplayService(Service):
         self._listening = taken(listen(self._reactor, self._where, self._site, "--port"))
 
     def stopService(self) -> Deferred[None]:
-        """Stop listening; fires when the port is free."""
+        """Stop listening; fires when the port is free and nothing waits to be printed."""
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
         super().stopService()
         listening, self._listening = self._listening, None
         stopped = listening.stopListening() if listening else None
-        return stopped or succeed(None)
+        if stopped is not None:
+            await stopped
+        await self._site.printer.stop()
+        flush()  # twistd may end this process by a signal next
 
 
 def port_number(text: str) -> int:
@@ -167,4 +223,6 @@ def makeService(options: Options) -> IService:
         raise SystemExit(str(error)) from None
     set_format("text")  # among the events, which are for people too
     real: Any = reactor
-    return DisplayService(real, port, interface, DisplaySite(sys.stdout, real))
+    to_stdout = is_stdout_the_log(options.parent or {})
+    site = DisplaySite(sys.stdout, real)
+    return DisplayService(real, port, interface, site, log_to_stdout=to_stdout)

@@ -32,7 +32,7 @@ from twisted.logger import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from chatgpt_source.log.lines import Lines
+from chatgpt_source.log.lines import lines_of
 
 LEVELS = {
     "trace": LogLevel.debug,
@@ -101,8 +101,9 @@ class _LineObserver:
         self._out = out
         self._encoding = out.encoding or "utf-8"
         self._auto = "text" if out.isatty() else "json"
-        fd = _descriptor(out)
-        self._lines = None if fd is None else Lines(fd, self._lost)
+        self._lines = lines_of(out)
+        if self._lines is not None:
+            self._lines.lost = self._lost
 
     def __call__(self, event: LogEvent) -> None:
         line = self._line(event)
@@ -129,13 +130,6 @@ class _LineObserver:
         else:
             line = f"{stamp} {name:<8} {_text(event)}"
         return f"{line}\n".encode(self._encoding, "replace")
-
-
-def _descriptor(out: TextIO) -> int | None:
-    try:
-        return out.fileno()
-    except (AttributeError, OSError, ValueError):  # a stream in memory, which takes all
-        return None
 
 
 def _text(event: LogEvent) -> str:

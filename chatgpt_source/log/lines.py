@@ -1,70 +1,145 @@
-"""Lines to a stream that nobody may read: from a thread, bounded, and never waited for.
+"""Lines to a stream that nobody may read: in order, bounded, and never waited for.
 
 A pipe whose reader is stuck would otherwise stop whoever writes a line. The stream stays as it is,
-blocking: whoever started us may share it.
+blocking: whoever started us may share it. So a thread writes, and anybody else only what a stream
+takes at once.
 """
 
 import atexit
 import os
+import stat
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from queue import Empty, SimpleQueue
-from select import select
+from select import PIPE_BUF, select
+from typing import TextIO
 from weakref import WeakSet
 
+from attrs import define
+
 MOST_BYTES = 2**20
-"""How much may wait to be written; of what comes beyond it, nothing is kept."""
+"""How much of lines may wait to be written; of what comes beyond it, nothing is kept."""
 SPACING = 0.02
 """Seconds from one write to the next, so that what comes meanwhile rides along."""
 STEP = 2**16
-"""Bytes that are written at once, at the most."""
+"""Bytes that the thread writes at once, and that others write before they leave it the rest."""
 PATIENCE = 0.5
 """Seconds that `flush` waits."""
 LOOK = 0.002
+AGAIN = 1.0
+"""Seconds until a stream is asked again; a terminal may not tell that it takes more."""
+
+Ended = Callable[[OSError | None], None]
 
 _all: "WeakSet[Lines]" = WeakSet()
+_shared: "dict[int, Lines]" = {}
+
+
+@define(eq=False)
+class Piece:
+    """What is written whole, with nothing between, unless it is taken back before it is begun.
+
+    Attributes:
+        rest: What of it is not written yet.
+        begun: Whether it may be partly written.
+        ended: Whether nothing more will become of it.
+        error: What befell it, if anything did.
+        done: Told so, if that happens after `put` returned.
+    """
+
+    rest: bytes | memoryview
+    is_line: bool
+    begun: bool = False
+    ended: bool = False
+    error: OSError | None = None
+    done: Ended | None = None
 
 
 class Lines:
-    """Writes lines to a file descriptor, in order, from a thread that the first line starts.
-
-    Args:
-        fd: Where to; an error costs the lines that it befalls.
-        lost: The line that tells how many were lost, once there is room again.
+    """Writes to a file descriptor; an error costs the lines that it befalls.
 
     Attributes:
         dropped: Lines that were not written, for want of room or by an error.
+        lost: Makes the line that tells how many were lost, once there is room again.
     """
 
-    def __init__(self, fd: int, lost: Callable[[int], bytes]) -> None:
+    def __init__(self, fd: int, lost: Callable[[int], bytes] | None = None) -> None:
         self.dropped = 0
+        self.lost = lost
         self._fd = fd
-        self._lost = lost
         self._begin()
         _all.add(self)
 
     def _begin(self) -> None:
-        self._queue: SimpleQueue[bytes] = SimpleQueue()
         self._lock = threading.RLock()  # a signal's handler may write while its thread does
-        self._put = self._done = 0
+        self._writing = threading.Lock()
+        self._pieces: deque[Piece] = deque()
+        self._batch: deque[Piece] = deque()  # those that are begun
+        self._wake: SimpleQueue[None] = SimpleQueue()
+        self._idle = True
+        self._put = self._done = self._of_lines = 0
         self._told = self.dropped
         self._broken = False
         self._gave_up_at = -1
+        self._at_once = _takes_at_once(self._fd)
         self._thread: threading.Thread | None = None
 
     def write(self, line: bytes) -> None:
         """Let a line be written soon, or drop it if too much waits already."""
         with self._lock:
-            if self._put - self._done + len(line) > MOST_BYTES:
+            if self._of_lines + len(line) > MOST_BYTES:
                 self.dropped += 1
                 return
-            if self.dropped != self._told and not self._broken:
+            if not self._broken:
                 self._tell()
-            self._enqueue(line)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="log", daemon=True)
-                self._thread.start()
+            self._enqueue(Piece(line, is_line=True))
+            if self._idle:
+                self._wake_up()
+
+    def put(self, data: bytes, done: Ended) -> Piece | None:
+        """Write what must not be dropped: at once if the stream takes it, else soon.
+
+        Args:
+            data: What to write; the caller bounds how much of it waits.
+            done: Told, in any thread, once it is written, or of the error.
+
+        Returns:
+            None if it is written already: then `done` is not told.
+
+        Raises:
+            OSError: If it can't be written.
+        """
+        if not data:
+            return None
+        piece = Piece(data, is_line=False)
+        with self._lock:
+            self._enqueue(piece)
+        if self._at_once:
+            self._write_at_once()
+        with self._lock:
+            if not piece.ended:
+                piece.done = done
+                self._wake_up()
+                return piece
+        if piece.error is not None:
+            raise piece.error
+        return None
+
+    def take_back(self, piece: Piece) -> bool:
+        """See that a piece is not written; whether that is still possible."""
+        with self._lock:
+            if piece.begun:
+                return False
+            self._done += len(piece.rest)
+            self._pieces.remove(piece)
+            return True
+
+    def ready(self) -> bool:
+        """Whether nothing is stuck half-way, and the stream takes more."""
+        return not self._batch and self._takes_more(0)
 
     def flush(self, patience: float) -> None:
         """Wait until all is written, but no longer than so many seconds, and only once in vain."""
@@ -74,45 +149,132 @@ class Lines:
                 self._gave_up_at = self._done
             time.sleep(LOOK)
 
-    def _enqueue(self, line: bytes) -> None:
-        self._put += len(line)
-        self._queue.put(line)
+    def _enqueue(self, piece: Piece) -> None:
+        self._put += len(piece.rest)
+        self._of_lines += len(piece.rest) if piece.is_line else 0
+        self._pieces.append(piece)
+
+    def _wake_up(self) -> None:
+        self._idle = False
+        self._wake.put(None)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="lines", daemon=True)
+            self._thread.start()
 
     def _tell(self) -> None:
         number, self._told = self.dropped - self._told, self.dropped
-        self._enqueue(self._lost(number))
+        if number and self.lost is not None:
+            self._enqueue(Piece(self.lost(number), is_line=True))
 
     def _run(self) -> None:
         while True:
-            batch = [self._queue.get()]
-            try:
-                while True:
-                    batch.append(self._queue.get_nowait())
-            except Empty:
-                pass
-            self._broken = not self._write(b"".join(batch))
-            with self._lock:
-                if self.dropped != self._told and self._done == self._put and not self._broken:
-                    self._tell()
-            if self._put - self._done < STEP:
-                time.sleep(SPACING)
+            self._wake.get()
+            while self._has_work():
+                if self._takes_more(AGAIN):
+                    with self._writing:
+                        self._write_some(STEP)
+                if self._put == self._done:
+                    self._pause()
 
-    def _write(self, text: bytes) -> bool:
-        data = memoryview(text)
-        while data:
-            try:
-                written = os.write(self._fd, data[:STEP])
-            except BlockingIOError:  # somebody else has made the stream so
-                select([], [self._fd], [])
-                continue
-            except OSError:
-                with self._lock:
-                    self.dropped += bytes(data).count(b"\n")
-                self._done += len(data)
-                return False
-            data = data[written:]
-            self._done += written
-        return True
+    def _takes_more(self, timeout: float) -> bool:
+        """Whether it does, or did within so many seconds; or an error would tell it is gone."""
+        try:
+            return bool(select([], [self._fd], [], timeout)[1])
+        except (OSError, ValueError):
+            return True
+
+    def _has_work(self) -> bool:
+        with self._lock:
+            self._idle = not (self._pieces or self._batch)
+            return not self._idle
+
+    def _pause(self) -> None:
+        with suppress(Empty):
+            self._wake.get(timeout=SPACING)
+
+    def _write_at_once(self) -> None:
+        if not self._writing.acquire(blocking=False):
+            return  # the thread is about it
+        try:
+            until = self._done + STEP
+            while self._done < until and self._done != self._put and self._takes_more(0):
+                self._write_some(PIPE_BUF)
+        finally:
+            self._writing.release()
+
+    def _write_some(self, most: int) -> None:
+        """Write once: some of a large piece, or small ones whole."""
+        with self._lock:
+            size = self._begin_batch(most)
+            data = b"".join(piece.rest[:most] for piece in self._batch)
+        error = None
+        try:
+            written = os.write(self._fd, data) if data else 0
+        except BlockingIOError:  # somebody else has made the stream so, and filled it
+            return
+        except OSError as failed:
+            written, error = size, failed
+        with self._lock:
+            self._broken = error is not None
+            self._account(written, error)
+            if self._put == self._done and not self._broken:
+                self._tell()
+
+    def _begin_batch(self, most: int) -> int:
+        """Begin one piece at least, and what may go with it. Returns the size of all.
+
+        What may be taken back is begun with others only if the stream takes them whole, or not.
+        """
+        size = sum(len(piece.rest) for piece in self._batch)
+        lines_alone = all(piece.is_line for piece in self._batch)
+        while self._pieces:
+            piece = self._pieces[0]
+            lines_alone &= piece.is_line
+            size += len(piece.rest)
+            if self._batch and size > (most if lines_alone else PIPE_BUF * self._at_once):
+                return size - len(piece.rest)
+            piece.begun = True
+            self._batch.append(self._pieces.popleft())
+        return size
+
+    def _account(self, written: int, error: OSError | None) -> None:
+        self._done += written
+        while self._batch and written >= len(self._batch[0].rest):
+            piece = self._batch.popleft()
+            written -= len(piece.rest)
+            self._end(piece, len(piece.rest), error)
+        if written:
+            piece = self._batch[0]
+            piece.rest = memoryview(piece.rest)[written:]
+            self._of_lines -= written if piece.is_line else 0
+
+    def _end(self, piece: Piece, size: int, error: OSError | None) -> None:
+        piece.ended, piece.error = True, error
+        if piece.is_line:
+            self._of_lines -= size
+            self.dropped += error is not None
+        elif piece.done is not None:
+            piece.done(error)
+
+
+def _takes_at_once(fd: int) -> bool:
+    """Whether it takes PIPE_BUF bytes without blocking once it is ready; a disk is waited for."""
+    try:
+        mode = os.fstat(fd).st_mode
+    except OSError:
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
+
+
+def lines_of(stream: TextIO | None) -> Lines | None:
+    """The Lines of a stream's descriptor, which all that write there share; None if it has none."""
+    try:
+        fd = stream.fileno()  # type: ignore[union-attr]
+    except (AttributeError, OSError, ValueError):  # a stream in memory, which takes all
+        return None
+    if fd not in _shared:
+        _shared[fd] = Lines(fd)
+    return _shared[fd]
 
 
 def dropped() -> int:

@@ -8,7 +8,7 @@ asks for it. This module alone imports the SDK, and is imported only to use it.
 import json
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, ClassVar, Protocol
 from urllib.parse import urlsplit
@@ -19,8 +19,9 @@ from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import (
     BatchSpanProcessor,
-    ConsoleSpanExporter,
     SimpleSpanProcessor,
+    SpanExporter,
+    SpanExportResult,
 )
 from opentelemetry.trace import Span as OtelSpan
 from opentelemetry.trace import SpanKind, StatusCode, set_span_in_context
@@ -28,6 +29,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from chatgpt_source import __version__
 from chatgpt_source.log import get_logger
+from chatgpt_source.log.lines import Lines, lines_of
 from chatgpt_source.prompt import Answer, Ask, Delivery, Trace
 from chatgpt_source.telemetry.spans import Span, Spans
 
@@ -74,8 +76,11 @@ def open_spans(config: Settings, environ: Mapping[str, str]) -> "OtelSpans":
     )
     if environ.get("OTEL_TRACES_EXPORTER", "").strip().lower() == "console":
         # Not sys.stdout: twistd has put its log in that one's place.
-        console = ConsoleSpanExporter(out=sys.__stdout__ or sys.stdout, formatter=_one_line)
-        provider.add_span_processor(SimpleSpanProcessor(console))
+        lines = lines_of(sys.__stdout__)
+        if lines is None:
+            log.warn("OTEL_TRACES_EXPORTER is console, and stdout is closed: nothing is traced")
+        else:
+            provider.add_span_processor(SimpleSpanProcessor(_Console(lines)))
     else:
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     sdk = logging.getLogger("opentelemetry")
@@ -85,8 +90,16 @@ def open_spans(config: Settings, environ: Mapping[str, str]) -> "OtelSpans":
     return OtelSpans(provider, config, capture=capture)
 
 
-def _one_line(span: ReadableSpan) -> str:
-    return f"{span.to_json(indent=None)}\n"
+class _Console(SpanExporter):
+    """Writes each span as a line, among those of the log."""
+
+    def __init__(self, lines: Lines) -> None:
+        self._lines = lines
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        for span in spans:
+            self._lines.write(f"{span.to_json(indent=None)}\n".encode())
+        return SpanExportResult.SUCCESS
 
 
 class _ToOurLog(logging.Handler):

@@ -2,9 +2,12 @@
 
 import base64
 import json
+import os
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from io import StringIO, TextIOWrapper
+from queue import SimpleQueue
 from typing import Any, BinaryIO, cast
 
 import treq
@@ -26,7 +29,7 @@ from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.http_headers import Headers
 
 from chatgpt_source import display
-from chatgpt_source.display import MAX_BODY, DisplayService, DisplaySite, Options, events
+from chatgpt_source.display import MAX_BODY, DisplayService, DisplaySite, Options, events, printer
 from chatgpt_source.display.events import (
     InvalidEvent,
     check_event,
@@ -34,7 +37,9 @@ from chatgpt_source.display.events import (
     read_events,
     render_events,
 )
+from chatgpt_source.display.printer import PATIENCE, Printer, Unread
 from chatgpt_source.http.listen import PortUnavailable, probe_port
+from chatgpt_source.log import lines
 
 STRUCTURED = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"
@@ -386,10 +391,10 @@ class SiteTests(SynchronousTestCase):
         framing = (
             {"transfer-encoding": "chunked"} if chunked else {"content-length": str(len(body))}
         )
-        lines = [f"{method} {path} HTTP/1.1", "host: x"]
-        lines += [f"{name}: {value}" for name, value in {**(headers or {}), **framing}.items()]
+        head_lines = [f"{method} {path} HTTP/1.1", "host: x"]
+        head_lines += [f"{name}: {value}" for name, value in {**(headers or {}), **framing}.items()]
         self.transport.clear()
-        self.channel.dataReceived("\r\n".join([*lines, "", ""]).encode())
+        self.channel.dataReceived("\r\n".join([*head_lines, "", ""]).encode())
         for start in range(0, len(body), 1 << 20):
             piece = body[start : start + (1 << 20)]
             self.channel.dataReceived(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
@@ -514,6 +519,139 @@ class SiteTests(SynchronousTestCase):
             self.assertEqual(self.post({**EVENT, "data": "ü"})[0], 200)
         with open("out", "rb") as written:  # noqa: PTH123
             self.assertIn(b'"data": "\\u00fc"\n', written.read())
+
+
+class ThreadClock(Clock):
+    """A clock that others' threads may have calls made on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.from_threads: SimpleQueue[Callable[[], None]] = SimpleQueue()
+
+    def callFromThread(self, call: Callable[..., None], *args: Any) -> None:
+        self.from_threads.put(partial(call, *args))
+
+
+class PrinterTests(SynchronousTestCase):
+    """On a pipe."""
+
+    def setUp(self) -> None:
+        self.read, write = os.pipe()
+        self.out = os.fdopen(write, "w")
+        self.addCleanup(self.shut)
+        self.clock = ThreadClock()
+        self.printer = Printer(self.out, self.clock)
+        os.set_blocking(write, False)
+        self.filled = 0
+        try:
+            while True:
+                self.filled += os.write(write, b"-" * 4096)
+        except BlockingIOError:
+            os.set_blocking(write, True)
+
+    def shut(self) -> None:
+        os.close(self.read)
+        shared = lines._shared.pop(self.out.fileno())
+        shared.flush(20)  # an error ends what still waits
+        self.out.close()
+
+    def print(self, data: bytes) -> "Deferred[None]":
+        return Deferred.fromCoroutine(self.printer.print(data))
+
+    def drain(self, size: int) -> bytes:
+        got = b""
+        while len(got) < size:
+            got += os.read(self.read, size - len(got))
+        return got
+
+    def empty(self) -> None:
+        self.drain(self.filled)
+
+    def call(self) -> None:
+        """Make the next call from a thread."""
+        self.clock.from_threads.get(timeout=20)()
+
+    def test_it_waits_until_it_is_printed(self) -> None:
+        printing = self.print(b"data")
+        self.assertNoResult(printing)
+        self.empty()
+        self.call()
+        self.successResultOf(printing)
+        self.assertEqual(self.drain(4), b"data")
+        self.successResultOf(self.print(b"more"))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_it_does_not_wait_long_and_is_not_printed_then(self) -> None:
+        first, second = self.print(b"first"), self.print(b"second")
+        self.clock.advance(PATIENCE)
+        self.failureResultOf(first, Unread)
+        self.failureResultOf(second, Unread)
+        self.failureResultOf(self.print(b"third"), Unread)  # at once
+        self.empty()
+        self.successResultOf(self.print(b"fourth"))
+        self.assertEqual(self.drain(6), b"fourth")
+
+    def test_what_was_begun_is_printed_once(self) -> None:
+        self.empty()
+        large = b"x" * 300_000
+        for _ in range(2):
+            printing = self.print(large)
+            self.assertNoResult(printing)
+            self.clock.advance(PATIENCE)
+            self.failureResultOf(printing, Unread)
+        waiting = self.print(large)
+        self.assertEqual(self.drain(300_000), large)
+        self.call()
+        self.successResultOf(waiting)
+        self.successResultOf(self.print(b"next"))
+        self.assertEqual(self.drain(4), b"next")
+
+    def test_what_was_begun_may_be_printed_before_it_is_sent_again(self) -> None:
+        self.empty()
+        large = b"x" * 300_000
+        self.failureResultOf(self.late(large), Unread)
+        self.drain(300_000)
+        self.call()
+        self.successResultOf(self.print(large))
+        again = self.print(large)  # that is another
+        self.assertNoResult(again)
+        self.drain(300_000)
+        self.call()
+        self.successResultOf(again)
+
+    def late(self, data: bytes) -> "Deferred[None]":
+        printing = self.print(data)
+        self.clock.advance(PATIENCE)
+        return printing
+
+    def test_what_waits_is_bounded(self) -> None:
+        self.patch(printer, "MOST_WAITING", 1000)
+        first, second = self.print(b"x" * 2000), self.print(b"y")
+        self.assertNoResult(first)
+        self.failureResultOf(second, Unread)
+        self.empty()
+        self.call()
+        self.successResultOf(first)
+        self.drain(2000)
+
+    def test_the_reader_goes(self) -> None:
+        printing = self.print(b"data")
+        os.close(self.read)
+        self.call()
+        self.failureResultOf(printing, BrokenPipeError)
+        self.failureResultOf(self.print(b"data"), BrokenPipeError)
+        self.read = os.open(os.devnull, os.O_RDONLY)
+
+    def test_a_stop(self) -> None:
+        self.successResultOf(Deferred.fromCoroutine(self.printer.stop()))
+        printing = self.print(b"data")
+        stopping = Deferred.fromCoroutine(self.printer.stop())
+        self.clock.pump([0.02] * 20)
+        self.assertNoResult(stopping)
+        self.clock.pump([0.02] * 20)
+        self.successResultOf(stopping)
+        self.failureResultOf(printing, Unread)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
 class ServiceTests(SynchronousTestCase):

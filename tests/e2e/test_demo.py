@@ -1,5 +1,6 @@
 """The demo as its users start it: a process, a real model, a signal."""
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+from tests.e2e.processes import free_port
 
 ROOT = Path(__file__).parent.parent.parent
 PATIENCE = 90.0
@@ -29,16 +32,18 @@ class DemoTests(SynchronousTestCase):
         self.dir = Path(self.mktemp()).absolute()
         (self.dir / "tmp").mkdir(parents=True)
 
-    def start(self, **environ: str) -> "subprocess.Popen[bytes]":
+    def start(
+        self, *, port: int = 0, stdout: int | None = None, **environ: str
+    ) -> "subprocess.Popen[bytes]":
         kept = {key: value for key, value in os.environ.items() if "OPENAI" not in key}
-        ports = [f"--{each}=0" for each in ("port", "display-port", "admin-port")]
+        ports = ["--port=0", "--display-port=0", f"--admin-port={port}"]
         command = [sys.executable, "-m", "chatgpt_source.demo", *ports]
         with (self.dir / "out").open("wb") as out, (self.dir / "err").open("wb") as err:
             process = subprocess.Popen(
                 command,
                 cwd=self.dir,
                 env={**kept, "PYTHONPATH": str(ROOT), "TMPDIR": str(self.dir / "tmp"), **environ},
-                stdout=out,
+                stdout=out if stdout is None else stdout,
                 stderr=err,
             )
         self.addCleanup(process.wait)
@@ -94,6 +99,35 @@ class DemoTests(SynchronousTestCase):
             self.assertEqual(json.load(answer)["prompts"]["accepted"], 1)
         self.assertNotIn("sk-none", self.screen())
         self.end(process, signal.SIGINT)
+
+    def test_nobody_reads_the_screen(self) -> None:
+        reading, writing = os.pipe()
+        self.addCleanup(os.close, reading)
+        os.set_blocking(writing, False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(writing, b"\n" * 4096)
+        os.set_blocking(writing, True)
+        port = free_port()
+        process = self.start(
+            port=port,
+            stdout=writing,
+            OPENAI_API_KEY="sk-none",
+            OPENAI_BASE_URL="http://127.0.0.1:9/v1",
+        )
+        os.close(writing)
+        deadline = time.monotonic() + PATIENCE
+        while not self.is_asking(port):
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.05)
+        self.end(process, signal.SIGINT)
+
+    def is_asking(self, port: int) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+                return "chatgpt_source_prompts_accepted_total 1" in answer.read().decode()
+        except OSError:
+            return False
 
     def test_no_wheel(self) -> None:
         (self.dir / "xllamacpp.py").write_text("raise ImportError('no xllamacpp here')")

@@ -4,12 +4,15 @@ import errno
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +54,15 @@ def alive(pid: int) -> bool:
     return not (state.exists() and state.read_text().rpartition(")")[2].split()[0] == "Z")
 
 
+def status_of_get(port: int, path: str) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
 def post(port: int, headers: dict[str, str], body: Any) -> tuple[int, bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     try:
@@ -63,7 +75,7 @@ def post(port: int, headers: dict[str, str], body: Any) -> tuple[int, bytes]:
         connection.close()
 
 
-class ProcessTests(SynchronousTestCase):
+class ProcessCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.dir = Path(self.mktemp()).absolute()
         self.dir.mkdir(parents=True)
@@ -102,6 +114,8 @@ class ProcessTests(SynchronousTestCase):
             check=False,
         )
 
+
+class ProcessTests(ProcessCase):
     def test_prints_what_it_receives(self) -> None:
         process = self.start("--logfile", "log")
         event = {**EVENT, "data": {"content": "Grüße"}}
@@ -175,3 +189,122 @@ class ProcessTests(SynchronousTestCase):
         log = (self.dir / "log").read_text() + self.err.read_text()
         self.assertEqual(log.count("events can't be printed"), 1)
         self.assertNotIn("Traceback", log)
+
+
+LOG_LINE = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z (info|warn|error) .*\n")
+
+
+class Pipe:
+    """A standard output that is read when it is told to."""
+
+    def __init__(self, case: SynchronousTestCase) -> None:
+        self._reading, self.stdout = os.pipe()
+        self._text = bytearray()
+        self._thread = threading.Thread(target=self._read_all, daemon=True)
+        case.addCleanup(self._end)
+
+    def _end(self) -> None:
+        if self._thread.ident is not None:
+            self._thread.join(PATIENCE)
+        os.close(self._reading)
+
+    def read(self) -> None:
+        """Read on, until the other end is closed."""
+        self._thread.start()
+
+    def _read_all(self) -> None:
+        while data := os.read(self._reading, 2**16):
+            self._text += data
+
+    def close(self) -> None:
+        os.close(self.stdout)
+
+    def events(self) -> list[Any]:
+        """What was printed between the log's lines, once nobody writes any more."""
+        self._thread.join(PATIENCE)
+        lines = self._text.decode().splitlines(keepends=True)
+        text = "".join(line for line in lines if not LOG_LINE.fullmatch(line))
+        decoder, found, at = json.JSONDecoder(), [], 0
+        while at < len(text):
+            event, at = decoder.raw_decode(text, at)
+            found.append(event)
+            at += 1  # the newline
+        return found
+
+
+class UnreadTests(ProcessCase):
+    """Nobody reads stdout, for a while."""
+
+    def start_unread(self, *how: str) -> "tuple[subprocess.Popen[bytes], Pipe]":
+        pipe = Pipe(self)
+        process = self.start(*how, stdout=pipe.stdout)
+        pipe.close()
+        return process, pipe
+
+    def send(self, number: int, size: int = 500) -> int:
+        event = {**EVENT, "id": str(number), "data": "x" * size}
+        began = time.monotonic()
+        status, body = post(self.port, STRUCTURED, event)
+        self.assertLess(time.monotonic() - began, 10)
+        if status != 200:
+            self.assertEqual(status, 503)
+            self.assertIn("nobody reads", json.loads(body)["detail"])
+        return status
+
+    def send_until_printed(self, number: int, size: int = 500) -> None:
+        wait_until(lambda: self.send(number, size) == 200, f"event {number} to be printed")
+
+    def stop(self, process: "subprocess.Popen[bytes]") -> None:
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        process.wait(5)
+        self.assertLess(time.monotonic() - began, 5)
+        self.assertEqual(self.err.read_text(), "")
+
+    def test_senders_are_told_and_each_event_is_printed_once(self) -> None:
+        for how in ([], ["--logfile", "log"]):
+            process, pipe = self.start_unread(*how)
+            with ThreadPoolExecutor(16) as pool:
+                sending = pool.map(self.send, range(300))
+                self.assertEqual(status_of_get(self.port, "/healthz"), 200)
+                statuses = list(sending)
+                self.assertEqual(status_of_get(self.port, "/healthz"), 200)
+                self.assertEqual(set(statuses), {200, 503})
+                pipe.read()
+                refused = [number for number in range(300) if statuses[number] != 200]
+                list(pool.map(self.send_until_printed, refused))
+            self.stop(process)
+            printed = sorted(int(event["id"]) for event in pipe.events())
+            self.assertEqual(printed, list(range(300)))
+
+    def test_an_event_that_does_not_fit_at_once(self) -> None:
+        process, pipe = self.start_unread()
+        self.assertEqual(self.send(1, 200_000), 503)
+        self.assertEqual(self.send(2), 503)
+        pipe.read()
+        for number, size in ((1, 200_000), (2, 500), (3, 3_000_000)):
+            self.send_until_printed(number, size)
+        self.stop(process)
+        sizes = [(event["id"], len(event["data"])) for event in pipe.events()]
+        self.assertEqual(sizes, [("1", 200_000), ("2", 500), ("3", 3_000_000)])
+
+    def test_a_stop_does_not_wait_for_a_reader(self) -> None:
+        process, pipe = self.start_unread()
+        self.assertEqual(self.send(1, 200_000), 503)
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(self.send, 1, 200_000)  # its first try is not printed whole
+            wait_until(lambda: status_of_get(self.port, "/healthz") == 200, "an answer")
+            self.stop(process)
+            self.assertIsInstance(waiting.exception(PATIENCE) or waiting.result(), (OSError, int))
+        pipe.read()
+
+    def test_a_refusal_says_when_to_come_back(self) -> None:
+        _, pipe = self.start_unread()
+        self.send(1, 200_000)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        self.addCleanup(connection.close)
+        connection.request("POST", "/", json.dumps(EVENT), STRUCTURED)
+        answer = connection.getresponse()
+        self.assertEqual((answer.status, answer.getheader("Retry-After")), (503, "5"))
+        self.assertEqual(answer.getheader("Content-Type"), "application/problem+json")
+        pipe.read()

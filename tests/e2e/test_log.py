@@ -71,6 +71,21 @@ class UnreadTests(DaemonCase):
         await daemon.start()
         self.assertEqual((await daemon.record(ids[-1]))["state"], "delivered")
 
+    async def test_spans_on_the_console_hold_nothing_up(self):
+        reader = Reader(self)
+        settings = self.config(everyday_limit=1000)
+        daemon = Daemon(self, settings, stdout=reader.stdout, OTEL_TRACES_EXPORTER="console")
+        await daemon.start()
+        for _ in range(3):
+            await together(*(daemon.accepted("text") for _ in range(30)))
+        await until(lambda: len(self.target.events) == 90, "all events")
+        self.assertTrue(await daemon.answers())
+        reading = reader.read()
+        await daemon.stop(timeout=5)
+        await reading
+        spans = [line for line in reader.lines if "name" in line]
+        self.assertEqual(len(spans), 3 * 90)
+
     async def test_what_was_lost_is_told_once_it_is_read_again(self):
         reader, daemon = self.unread()
         process = await daemon.start()

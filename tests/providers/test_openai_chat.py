@@ -235,9 +235,7 @@ class ReadAnswerTests(OpenAICase):
 
     def test_refusal(self) -> None:
         for content in (None, "", "MODELMARK"):
-            self.rejected(
-                completion(content=content, refusal="MODELMARK"), "refused this prompt"
-            )
+            self.rejected(completion(content=content, refusal="MODELMARK"), "refused this prompt")
 
     def test_no_refusal(self) -> None:
         for empty in (None, ""):
