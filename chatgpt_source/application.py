@@ -29,6 +29,7 @@ from chatgpt_source.prompt import DEAD_LETTER
 from chatgpt_source.providers.openai_chat import Model
 from chatgpt_source.quota import Calendar, Midnight
 from chatgpt_source.telemetry.observer import Observers
+from chatgpt_source.telemetry.outcome_log import OutcomeLog
 from chatgpt_source.telemetry.spans import NO_SPANS, Spans, are_wanted
 
 log = get_logger(__name__)
@@ -77,7 +78,7 @@ class Application:
             else None
         )
         self._recent = Recent(reactor)
-        observers = Observers(self._recent)
+        observers = Observers(OutcomeLog(), self._recent)
         self._spans = _open_spans(config)
         self._pipeline = Pipeline(
             reactor,

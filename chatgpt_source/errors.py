@@ -3,6 +3,8 @@
 No text of an error holds what a caller, a model or a target wrote.
 """
 
+from typing import ClassVar
+
 
 class CallError(Exception):
     """A call to the model or the target that did not do its work.
@@ -65,8 +67,11 @@ class NotAccepted(Exception):
     """A prompt that can't be accepted now; nothing was changed.
 
     Attributes:
+        word: Why, in a word.
         retry_after: Seconds until another try may succeed.
     """
+
+    word: ClassVar[str]
 
     def __init__(self, reason: str, *, retry_after: float) -> None:
         super().__init__(reason)
@@ -77,17 +82,25 @@ class NotAccepted(Exception):
 class QuotaUsedUp(NotAccepted):
     """The day's limit is reached."""
 
+    word = "quota"
+
 
 class BacklogFull(NotAccepted):
     """As many prompts wait as `max_backlog` allows."""
+
+    word = "backlog"
 
 
 class Draining(NotAccepted):
     """The daemon is stopping."""
 
+    word = "draining"
+
 
 class JournalUnavailable(NotAccepted):
     """The journal can't be written; it may heal."""
+
+    word = "journal"
 
 
 class KeyReused(Exception):

@@ -81,7 +81,7 @@ class Ask:
         attempt: Which call this is since `since`, from 1.
         total: Which call this is at all, from 1.
         since: From when the time that asking may take is counted, by the steady clock.
-        maybe_billed: How many earlier calls may have been billed without an answer reaching us.
+        possibly_billed: How many earlier calls may have been billed without an answer reaching us.
         held: When a call of it first met a hold, if one did.
     """
 
@@ -89,8 +89,9 @@ class Ask:
     attempt: int
     total: int
     since: float
-    maybe_billed: int = 0
+    possibly_billed: int = 0
     held: float | None = None
+    token: int = 0
 
 
 @frozen
@@ -116,6 +117,8 @@ class Delivery:
     trace: Trace | None = None
     request_id: str | None = None
     held: float | None = None
+    destination: str = "target"
+    token: int = 0
 
 
 @frozen

@@ -23,7 +23,7 @@ from chatgpt_source.clock import steady
 from chatgpt_source.config import Config, ConfigError, files_for_callers, load, require_files
 from chatgpt_source.errors import JournalError, JournalInUse
 from chatgpt_source.http.listen import Certificates, PortUnavailable, listen, taken
-from chatgpt_source.http.server import BoundedRequest, BoundedSite
+from chatgpt_source.http.server import BoundedRequest, BoundedSite, Problem
 from chatgpt_source.intake import starting
 from chatgpt_source.intake.access_log import AccessLog
 from chatgpt_source.intake.api import OPEN_PATHS
@@ -196,6 +196,7 @@ class ChatGPTSource(Service):
             self._config.max_body_size,
             Admission(self._config.admin_auth, where).refusal,
             MOST_OPERATORS,
+            self._refused,
             probes=PROBES,
         )
         return self._listen(where, site, "admin")
@@ -282,9 +283,9 @@ class ChatGPTSource(Service):
         else:
             await self._running.intake.answer(request)
 
-    def _refused(self, request: BoundedRequest, status: int) -> None:
+    def _refused(self, request: BoundedRequest, problem: Problem) -> None:
         if self._running is not None:
-            self._running.intake.refused(request, status)
+            self._running.intake.refused(request, problem)
 
     async def _answer_admin(self, request: BoundedRequest) -> None:
         if self._running is None or self._running.admin is None:

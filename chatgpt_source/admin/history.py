@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from chatgpt_source.clock import wall
 from chatgpt_source.prompt import State
-from chatgpt_source.telemetry.observer import Observer
+from chatgpt_source.telemetry.observer import AskEnded, DeliveryEnded, Observer
 
 MINUTES = 60
 _GROWTH = 1.08
@@ -89,14 +89,19 @@ class History(Observer):
         """A prompt was accepted."""
         self._now().accepted += 1
 
-    def moved(self, *, state: State, now: float, accepted: float, **_: object) -> None:
-        """A prompt was delivered or set aside."""
-        if state is State.DELIVERED:
-            minute = self._now()
-            minute.delivered += 1
-            minute.latencies.add(now - accepted)
-        elif state is State.FAILED:
+    def asked(self, ended: AskEnded) -> None:
+        """A call to the model has ended."""
+        if ended.state is State.FAILED:
             self._now().failed += 1
+
+    def sent(self, ended: DeliveryEnded) -> None:
+        """A call to a receiver of events has ended."""
+        minute = self._now()
+        if ended.state is State.DELIVERED:
+            minute.delivered += 1
+            minute.latencies.add(ended.date - ended.accepted)
+        elif ended.state is State.FAILED:
+            minute.failed += 1
 
     def minutes(self) -> list[Minute]:
         """The last 60 minutes, the oldest first; the last is the one under way."""

@@ -64,11 +64,11 @@ class Live(Observer):
             rendered[query] = {**shared, **await _html(fragments.own(shown, picked))}
         return rendered
 
-    def _touch(self, **_: object) -> None:
+    def _touch(self, *_: object, **__: object) -> None:
         self._streams.touch()
 
     # What makes viewers see what is new.
-    accepted = asked = sent = moved = redriven = _touch
+    accepted = asked = sent = redriven = _touch
 
 
 async def _html(parts: Mapping[str, Tag]) -> Fragments:

@@ -19,8 +19,15 @@ from chatgpt_source import __version__
 from chatgpt_source.journal.counts import Counted
 from chatgpt_source.log.lines import dropped
 from chatgpt_source.pipeline.breaker import Breaker
-from chatgpt_source.prompt import Answer, State
-from chatgpt_source.telemetry.observer import Asked, Observer, RefusalReason, Sent
+from chatgpt_source.prompt import State
+from chatgpt_source.telemetry.observer import (
+    AskEnded,
+    AskOutcome,
+    DeliveryEnded,
+    DeliveryOutcome,
+    Observer,
+    RefusalReason,
+)
 
 PREFIX = "chatgpt_source"
 OPENMETRICS = "application/openmetrics-text"
@@ -81,19 +88,19 @@ class Metrics(Observer):
             "asks",
             "Calls to the model, by what they brought.",
             "outcome",
-            [each.value for each in Asked],
+            [each.value for each in AskOutcome],
         )
         self._deliveries = self._counter(
             "deliveries",
             "Calls to the target, by what they brought.",
             "outcome",
-            [each.value for each in Sent],
+            [each.value for each in DeliveryOutcome],
         )
         self._letters = self._counter(
             "dead_letters",
             "Calls to the dead letters' receiver, by what they brought.",
             "outcome",
-            [each.value for each in Sent],
+            [each.value for each in DeliveryOutcome],
         )
         self._tokens = self._counter(
             "tokens", "Tokens of answers, as the provider counts them.", "kind", _TOKENS.values()
@@ -127,35 +134,27 @@ class Metrics(Observer):
     def refused(self, *, reason: RefusalReason) -> None:
         self._refused.labels(reason.value).inc()
 
-    def asked(
-        self,
-        *,
-        outcome: Asked,
-        seconds: float,
-        waited: float | None,
-        answer: Answer | None,
-        **_: object,
-    ) -> None:
-        self._asks.labels(outcome.value).inc()
-        self._ask.observe(seconds)
-        if waited is not None:
-            self._wait.observe(waited)
-        for name, count in ((answer and answer.usage) or {}).items():
+    def asked(self, ended: AskEnded) -> None:
+        self._asks.labels(ended.outcome.value).inc()
+        self._ask.observe(ended.seconds)
+        if ended.waited is not None:
+            self._wait.observe(ended.waited)
+        for name, count in ((ended.answer and ended.answer.usage) or {}).items():
             if name in _TOKENS and type(count) is int and 0 < count < _MOST_TOKENS:
                 self._tokens.labels(_TOKENS[name]).inc(count)
-
-    def sent(self, *, outcome: Sent, seconds: float, **_: object) -> None:
-        self._deliveries.labels(outcome.value).inc()
-        self._delivery.observe(seconds)
-
-    def letter_sent(self, *, outcome: Sent, **_: object) -> None:
-        self._letters.labels(outcome.value).inc()
-
-    def moved(self, *, state: State, now: float, accepted: float, **_: object) -> None:
-        if state is State.FAILED:
+        if ended.state is State.FAILED:
             self._failed.inc()
-        if state is State.DELIVERED:
-            self._whole_way.observe(now - accepted)
+
+    def sent(self, ended: DeliveryEnded) -> None:
+        if ended.is_dead_letter:
+            self._letters.labels(ended.outcome.value).inc()
+            return
+        self._deliveries.labels(ended.outcome.value).inc()
+        self._delivery.observe(ended.seconds)
+        if ended.state is State.FAILED:
+            self._failed.inc()
+        if ended.state is State.DELIVERED:
+            self._whole_way.observe(ended.date - ended.accepted)
 
     # The rest.
 

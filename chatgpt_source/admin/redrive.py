@@ -6,7 +6,6 @@ from attrs import define, field
 from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.internet.interfaces import IReactorTime
 
-from chatgpt_source.clock import wall
 from chatgpt_source.errors import NotRedriven, QuotaUsedUp
 from chatgpt_source.journal import Journal, Record
 from chatgpt_source.log import get_logger
@@ -47,7 +46,7 @@ class Redriver:
         """
         state = await self._journal.redrive(prompt_id)
         log.info("redriven: id={id}, it is {state} again", id=prompt_id, state=state.value)
-        self._observer.redriven(prompt_id=prompt_id, state=state, now=wall(self._clock))
+        self._observer.redriven(prompt_id=prompt_id, state=state)
         self._pipeline.redriven()
         return state
 

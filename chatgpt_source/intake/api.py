@@ -4,7 +4,6 @@ Refusals are `application/problem+json` (RFC 9457) and change nothing.
 """
 
 import re
-from collections.abc import Mapping
 from math import ceil
 from uuid import uuid4
 
@@ -16,8 +15,6 @@ from chatgpt_source.clock import wall
 from chatgpt_source.cloudevent import is_source, is_type
 from chatgpt_source.config import Config
 from chatgpt_source.errors import (
-    BacklogFull,
-    Draining,
     JournalUnavailable,
     KeyReused,
     NotAccepted,
@@ -27,38 +24,19 @@ from chatgpt_source.http.server import BoundedRequest, Handler, Problem, to_json
 from chatgpt_source.intake.health import Health
 from chatgpt_source.intake.reading import read_attribute, read_key, read_request_trace, read_text
 from chatgpt_source.journal import Admitted, Journal, Record, Terms
-from chatgpt_source.log import get_logger
 from chatgpt_source.pipeline import Pipeline
 from chatgpt_source.prompt import DEFAULT_SOURCE, DEFAULT_TYPE, Prompt, Trace
 from chatgpt_source.quota import Calendar, Day
 from chatgpt_source.telemetry.observer import NO_OBSERVER, Observer, RefusalReason
 from chatgpt_source.telemetry.spans import NO_SPANS, Spans
 
-log = get_logger(__name__)
-
 OPEN_PATHS = ("/healthz", "/readyz")
 """What needs no credentials: Kubernetes' probes have none."""
 QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 """The problem type that draft-ietf-httpapi-ratelimit-headers registers."""
 
-_REFUSED: Mapping[type[Exception], RefusalReason] = {
-    QuotaUsedUp: RefusalReason.QUOTA,
-    BacklogFull: RefusalReason.BACKLOG,
-    Draining: RefusalReason.DRAINING,
-    JournalUnavailable: RefusalReason.JOURNAL,
-    KeyReused: RefusalReason.KEY_REUSED,
-}
-_REFUSED_FOR_ITS_FORM = {
-    400: RefusalReason.INVALID,
-    413: RefusalReason.TOO_LARGE,
-    415: RefusalReason.CHARSET,
-}
-_REFUSED_EARLY = {
-    401: RefusalReason.UNAUTHORIZED,
-    403: RefusalReason.CROSS_SITE,
-    413: RefusalReason.TOO_LARGE,
-    503: RefusalReason.BUSY,
-}
+_PROMPTS = ("/", "/api/prompts")
+"""Where prompts are sent, on the prompt port and the admin site."""
 
 
 def retry_after_header(refusal: NotAccepted) -> dict[str, str]:
@@ -69,7 +47,7 @@ def retry_after_header(refusal: NotAccepted) -> dict[str, str]:
 def unavailable(refusal: JournalUnavailable) -> Problem:
     """The problem of a journal that can't be used now."""
     detail = f"the journal can't be used: {refusal.reason}; try later"
-    return Problem(503, detail, retry_after_header(refusal), word=RefusalReason.JOURNAL.value)
+    return Problem(503, detail, retry_after_header(refusal), word=refusal.word)
 
 
 @frozen
@@ -103,21 +81,16 @@ class Intake:
         Raises:
             Problem: If it is refused.
         """
-        try:
-            if request.oversized:
-                raise too_large(request.limit)
-            with self.spans.accept(read_request_trace(request)) as span:
-                return await self._accept(request, span.trace)
-        except Problem as problem:
-            if problem.status in _REFUSED_FOR_ITS_FORM:
-                self.observer.refused(reason=_REFUSED_FOR_ITS_FORM[problem.status])
-            raise
+        if request.oversized:
+            raise too_large(request.limit)
+        with self.spans.accept(read_request_trace(request)) as span:
+            return await self._accept(request, span.trace)
 
-    def refused(self, request: BoundedRequest, status: int) -> None:
-        """Take note of a request that was refused before it came here."""
-        is_prompt = request.method == b"POST" and request.route() == "/"
-        if is_prompt and status in _REFUSED_EARLY:
-            self.observer.refused(reason=_REFUSED_EARLY[status])
+    def refused(self, request: BoundedRequest, problem: Problem) -> None:
+        """Take note of a request that was refused, whoever refused it: prompts are counted."""
+        known = problem.word in {reason.value for reason in RefusalReason}
+        if known and request.method == b"POST" and request.route() in _PROMPTS:
+            self.observer.refused(reason=RefusalReason(problem.word))
 
     async def _accept(
         self, request: BoundedRequest, trace: Trace | None
@@ -147,12 +120,11 @@ class Intake:
             request.on_hang_up(accepting.cancel)
             admitted = await accepting
         except CancelledError:  # nobody is there to be told
-            raise Problem(503, "the caller hung up before the prompt was accepted") from None
+            detail = "the caller hung up before the prompt was accepted"
+            raise Problem(503, detail, word="hung_up") from None
         except NotAccepted as refusal:
-            self.observer.refused(reason=_REFUSED[type(refusal)])
             raise self._problem(refusal, day) from None
         except KeyReused:
-            self.observer.refused(reason=_REFUSED[KeyReused])
             raise Problem(
                 422,
                 "this Idempotency-Key came before with another prompt, vanus-source or vanus-type:"
@@ -163,14 +135,8 @@ class Intake:
             self.observer.repeated()
         else:
             request.told = True
-            log.info(
-                "accepted: id={id} bytes={bytes} status={status} seconds={seconds:.3f}",
-                id=prompt.id,
-                bytes=size,
-                status=202,
-                seconds=self.clock.seconds() - request.began,
-            )
-            self.observer.accepted(prompt_id=prompt.id, now=now)
+            seconds = self.clock.seconds() - request.began
+            self.observer.accepted(prompt_id=prompt.id, size=size, seconds=seconds)
             self.pipeline.accepted()
         return admitted, self._rate_limit(day, admitted.left)
 
@@ -213,7 +179,7 @@ class Intake:
         if isinstance(refusal, JournalUnavailable):
             return unavailable(refusal)
         detail = f"{refusal.reason}: send it again later"
-        return Problem(503, detail, retry_after_header(refusal), word=_REFUSED[type(refusal)].value)
+        return Problem(503, detail, retry_after_header(refusal), word=refusal.word)
 
     def _rate_limit(self, day: Day, left: int) -> dict[str, str]:
         """The RateLimit header fields (draft-ietf-httpapi-ratelimit-headers-10)."""

@@ -15,7 +15,7 @@ from chatgpt_source.clock import date_of, wall
 from chatgpt_source.journal import End
 from chatgpt_source.prompt import State
 from chatgpt_source.quota import clock_time
-from chatgpt_source.telemetry.observer import Observer
+from chatgpt_source.telemetry.observer import AskEnded, DeliveryEnded, Observer
 
 MOST = 100
 WINDOW = 900.0
@@ -43,26 +43,26 @@ class Recent(Observer):
                 self._ends.appendleft(evolve(end, at=min(end.at, now)))
         self.tried = self.tried or bool(ends)
 
-    def moved(
-        self,
-        *,
-        prompt_id: str,
-        state: State,
-        error: str | None = None,
-        **_: object,
-    ) -> None:
-        """A prompt has reached a state."""
-        if state in {State.DELIVERED, State.FAILED}:
-            self.tried = True
-            self._ends.append(End(prompt_id, state, self._clock.seconds(), error))
-            if state is State.FAILED or self._since is not None:
-                self._failed()
+    def asked(self, ended: AskEnded) -> None:
+        """A call to the model has ended."""
+        self._ended(ended.id, ended.state, ended.reason)
+
+    def sent(self, ended: DeliveryEnded) -> None:
+        """A call to a receiver of events has ended."""
+        self._ended(ended.id, ended.state, ended.reason)
 
     def redriven(self, *, prompt_id: str, **_: object) -> None:
         """A failed prompt was taken up again: how it ends is not known yet."""
         left = [end for end in self._ends if end.id != prompt_id]
         self._ends.clear()
         self._ends.extend(left)
+
+    def _ended(self, prompt_id: str, state: State | None, reason: str | None) -> None:
+        if state in {State.DELIVERED, State.FAILED}:
+            self.tried = True
+            self._ends.append(End(prompt_id, state, self._clock.seconds(), reason))
+            if state is State.FAILED or self._since is not None:
+                self._failed()
 
     def ratio(self) -> float:
         """The share of the prompts that ended lately which failed, from 0 to 1; 0 if none ended."""

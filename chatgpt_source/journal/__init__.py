@@ -10,7 +10,7 @@ The dates of a record are the wall clock's, and the engine's to take.
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
@@ -51,20 +51,67 @@ class Admitted:
     repeated: bool = False
 
 
-@frozen
-class AskClaims:
-    """What was claimed to be asked, and when the next that waits is due (None: none waits)."""
+Work = TypeVar("Work")
 
-    claimed: Sequence[Ask]
+
+@frozen
+class Claims(Generic[Work]):
+    """What was claimed, and when the next that waits is due (None: none waits)."""
+
+    claimed: Sequence[Work]
     next_due: float | None
 
 
 @frozen
-class DeliveryClaims:
-    """What was claimed to be delivered, and when the next that waits is due."""
+class Answered:
+    """A call to the model brought an answer: its event is to be delivered."""
 
-    claimed: Sequence[Delivery]
-    next_due: float | None
+    answer: Answer
+    event: bytes
+
+
+@frozen
+class Delivered:
+    """A receiver has taken an event."""
+
+
+@frozen
+class Postponed:
+    """A call failed, and is to be tried again."""
+
+    until: float
+    error: str
+    possibly_billed: bool = False
+    held: float | None = None
+
+
+@frozen
+class Failed:
+    """A call failed, and is not to be tried again."""
+
+    error: str
+    give_back: bool = False
+    dead_letter: bytes | None = None
+
+
+@frozen
+class PeerState:
+    """What is known of a peer, for the next start; instants are the steady clock's."""
+
+    held: str | None = None
+    since: float | None = None
+    misses: int = 0
+    probe_at: float | None = None
+    throttled_until: float | None = None
+    failing: bool = False
+
+
+@frozen
+class Ended:
+    """What ending a claim did."""
+
+    kept: bool
+    delivery: Delivery | None = None
 
 
 @frozen
@@ -155,65 +202,26 @@ class Journal(Protocol):
             BacklogFull: If too many prompts wait already.
         """
 
-    def claim_asks(self, now: float, most: int) -> Deferred[AskClaims]:
-        """Take up to `most` accepted prompts that are due, longest due first, counting an ask.
-
-        Fewer, but one at least, where their texts are long. So do the other claims.
-        """
+    def claim_asks(self, now: float, most: int) -> Deferred[Claims[Ask]]:
+        """Take up to `most` accepted prompts that are due, longest due first, counting an ask."""
 
     def claim_deliveries(
-        self, now: float, most: int, *, untried_since: float | None
-    ) -> Deferred[DeliveryClaims]:
-        """Take up to `most` answered prompts that are due, counting a delivery.
+        self, destination: str, now: float, most: int, *, untried_since: float | None = None
+    ) -> Deferred[Claims[Delivery]]:
+        """Take up to `most` outbox rows of a destination that are due, counting a delivery."""
 
-        Args:
-            now: The time.
-            most: How many.
-            untried_since: Take only what has been due since then at the earliest, and never tried.
-        """
+    def ask_ended(
+        self, ask: Ask, outcome: Answered | Postponed | Failed, now: float, *, claim: bool = False
+    ) -> Deferred[Ended]:
+        """End a claim of an ask."""
 
-    def answered(
-        self, prompt_id: str, answer: Answer, event: bytes, now: float, *, claim: bool
-    ) -> Deferred[None]:
-        """Keep the answer and its event; `claim` it for its first delivery, or let it be due."""
+    def delivery_ended(
+        self, delivery: Delivery, outcome: Delivered | Postponed | Failed, now: float
+    ) -> Deferred[Ended]:
+        """End a claim of a delivery."""
 
-    def delivered(self, prompt_id: str) -> Deferred[None]:
-        """End a prompt well, and forget its text and its answer's."""
-
-    def claim_letters(self, now: float, most: int) -> Deferred[DeliveryClaims]:
-        """Take up to `most` dead letters that are due; `since` is when their prompt failed."""
-
-    def failed(
-        self,
-        prompt_id: str,
-        now: float,
-        error: str,
-        *,
-        give_back: bool,
-        letter: bytes | None = None,
-    ) -> Deferred[None]:
-        """Set a prompt aside, keeping its text.
-
-        Args:
-            prompt_id: Which.
-            now: The time.
-            error: The reason.
-            give_back: Give its unit back to the day it was taken from, unless an earlier call may
-                have been billed: one of `postpone`, or one that `recover` found under way.
-            letter: The dead letter that is to be delivered, an event's bytes.
-        """
-
-    def letter_ended(
-        self, prompt_id: str, since: float, until: float | None, *, held: float | None = None
-    ) -> Deferred[None]:
-        """Let a dead letter that was claimed wait for its next attempt, or (None) be done with it.
-
-        Args:
-            prompt_id: Whose.
-            since: The claim's; if the prompt has been redriven meanwhile, nothing is changed.
-            until: When the next attempt is due.
-            held: When the attempt met a hold, if it did.
-        """
+    def remember(self, peer: str, state: PeerState) -> Deferred[None]:
+        """Keep what is known of a peer for the next start."""
 
     def redrive(self, prompt_id: str) -> Deferred[State]:
         """Take up a failed prompt again; it is due at once, whatever its daemon's clock says.
@@ -229,25 +237,6 @@ class Journal(Protocol):
 
     def purge(self, prompt_id: str) -> Deferred[bool]:
         """Forget a failed prompt and its text; whether there was one."""
-
-    def postpone(
-        self,
-        prompt_id: str,
-        until: float,
-        error: str,
-        *,
-        maybe_billed: bool = False,
-        held: float | None = None,
-    ) -> Deferred[None]:
-        """Let a claimed prompt wait for its next attempt.
-
-        Args:
-            prompt_id: Which.
-            until: When it is due.
-            error: Why the attempt failed.
-            maybe_billed: Count the attempt as one that may have been billed.
-            held: When it met a hold, if it did.
-        """
 
     def record(self, prompt_id: str) -> Deferred[Record | None]:
         """What is known of a prompt; None if there is none."""

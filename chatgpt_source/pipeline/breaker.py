@@ -15,6 +15,7 @@ from collections.abc import Callable
 from attrs import define, field
 
 from chatgpt_source.errors import CallError, PeerFailure, Transient
+from chatgpt_source.journal import PeerState
 from chatgpt_source.log import get_logger
 from chatgpt_source.pipeline.backoff import backoff, probe_interval
 from chatgpt_source.pipeline.decide import Others
@@ -42,11 +43,13 @@ class Breaker:
         peer: Its name, for people, like "the model".
         limit: How many calls may be under way at once.
         random: Numbers from 0 to 1, for the backoff's jitter.
+        changed: Is told when the circuit or the throttle has changed, for the next start.
     """
 
     peer: str
     limit: int
     _random: Callable[[], float]
+    _changed: Callable[[PeerState], None] = field(default=lambda _: None)
     under_way: int = field(init=False, default=0)
     since: float | None = field(init=False, default=None)
     """When `trouble` began; None while there is none."""
@@ -70,6 +73,29 @@ class Breaker:
 
     def __attrs_post_init__(self) -> None:
         self._window = self.limit
+
+    def restore(self, state: PeerState, now: float) -> None:
+        """Go on with what an earlier process knew: neither a probe nor a call comes too early."""
+        if state.held is not None:
+            self._held = state.held
+            self.since = now if state.since is None else state.since
+            self._misses = max(1, state.misses)
+            self._probe_at = now if state.probe_at is None else state.probe_at
+            self.tried = True
+        if state.throttled_until is not None and state.throttled_until > now:
+            self._closed_until = state.throttled_until
+            self._window = 1
+
+    @property
+    def state(self) -> PeerState:
+        """What the next start has to know."""
+        return PeerState(
+            held=self._held,
+            since=self.since,
+            misses=self._misses,
+            probe_at=self._probe_at if self._held else None,
+            throttled_until=self._closed_until if self._closed_until > NEVER else None,
+        )
 
     def resume_gradually(self) -> None:
         """Begin with one call at once: the last ones, of an earlier process, failed."""
@@ -136,6 +162,7 @@ class Breaker:
         """Take note of a success: the circuit closes, and one more call may pass at once."""
         if self._held:
             log.info("{peer} answers again: resuming", peer=self.peer)
+        known = self._held is not None or self._throttles > 0
         self._held = self._trouble = self._probe = self.since = None
         self._misses = self._throttles = self._streak = self._refusals = 0
         self._paced_until = NEVER
@@ -143,6 +170,8 @@ class Breaker:
         self._succeeded = now
         self._succeeded_start = max(self._succeeded_start, call.started)
         self.tried = True
+        if known:
+            self._changed(self.state)
 
     def failed(
         self, call: Call, error: CallError, now: float, *, shared: bool, alone: bool = False
@@ -174,6 +203,8 @@ class Breaker:
             self._throttle(call, error, now)
         if call is self._probe:
             self._probe_at = max(self._probe_at, now + probe_interval(max(1, self._misses)))
+        if self._held or self._closed_until > now:
+            self._changed(self.state)
 
     def _hold(self, call: Call, error: PeerFailure, now: float) -> None:
         if self._held is not None and call is not self._probe:

@@ -3,7 +3,7 @@
 What waits, waits in the journal. Each claim runs as a task, which keeps its slot to the end.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -12,7 +12,7 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from chatgpt_source.errors import JournalUnavailable
-from chatgpt_source.journal import Journal
+from chatgpt_source.journal import Claims, Journal
 from chatgpt_source.log import get_logger, log_unexpected
 from chatgpt_source.pipeline.breaker import Breaker, Call
 
@@ -22,8 +22,6 @@ POLL_INTERVAL = 2.0
 """Seconds between two looks into the journal at the most; what else writes to it is seen then."""
 
 Work = TypeVar("Work")
-Claimed = tuple[Sequence[Work], float | None]
-"""What was claimed, and when the next that waits is due."""
 
 
 class Worker(Generic[Work]):
@@ -42,7 +40,7 @@ class Worker(Generic[Work]):
         clock: IReactorTime,
         journal: Journal,
         breaker: Breaker,
-        claim: Callable[[float, int], Awaitable[Claimed[Work]]],
+        claim: Callable[[float, int], Awaitable[Claims[Work]]],
         run: Callable[[Work, Call], Coroutine[Deferred[Any], Any, None]],
     ) -> None:
         self._clock = clock
@@ -86,7 +84,7 @@ class Worker(Generic[Work]):
             task.cancel()
 
     async def idle(self) -> None:
-        """Wait until nothing is under way. Only a stopped loop stays so."""
+        """Wait until nothing is under way. Only a stopped worker stays so."""
         while self._tasks:
             done: Deferred[None] = Deferred()
             self._idle.append(done)
@@ -97,14 +95,17 @@ class Worker(Generic[Work]):
         now = self._clock.seconds()
         return self._breaker.start(now) if self._breaker.room(now) > self._claiming else None
 
-    def launch(self, work: Work, call: Call) -> None:
-        """Run work in a slot that `reserve` gave."""
-        self._spawn(self._task(work, call))
-
-    def abandon(self, call: Call) -> None:
-        """Give a reserved slot back unused."""
-        self._breaker.end(call)
+    def fill(self, slot: Call | None, work: Work | None) -> None:
+        """Run work in a slot that `reserve` gave; where there is no slot, look for the work."""
+        if slot is not None and work is not None:
+            self._launch(work, slot)
+            return
+        if slot is not None:
+            self._breaker.end(slot)
         self.wake()
+
+    def _launch(self, work: Work, call: Call) -> None:
+        self._spawn(self._task(work, call))
 
     def _spawn(self, work: Coroutine[Deferred[Any], Any, None]) -> None:
         task = Deferred.fromCoroutine(work)
@@ -136,7 +137,7 @@ class Worker(Generic[Work]):
                 delay = POLL_INTERVAL
             except CancelledError:
                 raise
-            except Exception:  # noqa: BLE001 - a loop that ends would leave its work lying
+            except Exception:  # noqa: BLE001 - a worker that ends would leave its work lying
                 log_unexpected(log, "claiming work", Failure())
                 delay = POLL_INTERVAL
             if self._woken or not self._running:
@@ -152,7 +153,7 @@ class Worker(Generic[Work]):
             await self._pause
         except CancelledError:
             if self._pause is not None:
-                raise  # the loop itself is cancelled; `wake` takes the pause away first
+                raise  # the worker itself is cancelled; `wake` takes the pause away first
 
     def _is_full(self) -> bool:
         """Whether it is only for want of a free slot that nothing more can be claimed."""
@@ -170,15 +171,16 @@ class Worker(Generic[Work]):
             return wait if wait > 0 else POLL_INTERVAL
         self._claiming = room
         try:
-            claimed, next_due = await self._claim(now, room)
+            claims = await self._claim(now, room)
         finally:
             self._claiming = 0
         started = self._clock.seconds()
-        for work in claimed:
-            self.launch(work, self._breaker.start(started))
+        for work in claims.claimed:
+            self._launch(work, self._breaker.start(started))
+        next_due = claims.next_due
         if next_due is not None and next_due > now:
             return next_due - now
-        if claimed and next_due is not None and self._breaker.room(started) > 0:
+        if claims.claimed and next_due is not None and self._breaker.room(started) > 0:
             return 0.0  # the journal gives long prompts a few at a time
         wait = self._breaker.opens_at - started
         return wait if wait > 0 else POLL_INTERVAL  # else a call that ends makes room, and wakes

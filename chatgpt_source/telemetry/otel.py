@@ -30,7 +30,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from chatgpt_source import __version__
 from chatgpt_source.log import get_logger
 from chatgpt_source.log.lines import Lines, lines_of
-from chatgpt_source.prompt import Answer, Ask, Delivery, Trace
+from chatgpt_source.prompt import TARGET, Answer, Ask, Delivery, Trace
 from chatgpt_source.telemetry.spans import Span, Spans
 
 log = get_logger(__name__)
@@ -157,14 +157,11 @@ class OtelSpans(Spans):
         return _Chat(span, capture=self._capture)
 
     def deliver(self, delivery: Delivery) -> Span:
-        """The span of a call to the target."""
-        return self._deliver("deliver", self._target, delivery)
-
-    def deliver_letter(self, letter: Delivery) -> Span:
-        """The span of a call to the dead letters' receiver."""
-        return self._deliver("deliver dead letter", self._dead_letter, letter)
-
-    def _deliver(self, name: str, server: Mapping[str, Any], delivery: Delivery) -> Span:
+        """The span of a call to a receiver of events."""
+        is_event = delivery.destination == TARGET.setting
+        name, server = (
+            ("deliver", self._target) if is_event else ("deliver dead letter", self._dead_letter)
+        )
         event = json.loads(delivery.event)
         attributes = {
             "http.request.method": "POST",

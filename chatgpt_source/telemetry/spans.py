@@ -55,10 +55,6 @@ class Spans:
         """An event is being delivered."""
         return Span(delivery.trace)
 
-    def deliver_letter(self, letter: Delivery) -> Span:
-        """A dead letter is being delivered."""
-        return Span(letter.trace)
-
     def close(self) -> None:
         """Send what has not been sent yet. Blocks."""
 

@@ -72,9 +72,7 @@ class AdminTestCase(DoorTestCase):
 
     def end(self) -> None:
         self.admin.stop()
-        for loop in (self.pipeline._asks, self.pipeline._deliveries, self.pipeline._letters):
-            loop.stop()
-            loop.cancel()
+        self.pipeline.end()
 
     def ask(self, body: bytes = b"what is vanus", **headers: str | bytes) -> ErrorResponse:
         """POST a prompt at the door."""

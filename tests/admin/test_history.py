@@ -7,6 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.admin.history import MINUTES, History, Latencies, Minute, together
 from chatgpt_source.prompt import State
+from tests.telemetry.outcomes import ended, tell
 
 
 def assert_near(case: SynchronousTestCase, seconds: float | None, wanted: float) -> None:
@@ -59,11 +60,11 @@ class HistoryTests(SynchronousTestCase):
         self.history = History(cast(Any, self.clock))
 
     def accept(self) -> None:
-        self.history.accepted(prompt_id="p", now=self.clock.seconds())
+        self.history.accepted(prompt_id="p", size=1, seconds=0.0)
 
     def end(self, state: State, after: float) -> None:
         now = self.clock.seconds()
-        self.history.moved(prompt_id="p", state=state, now=now, accepted=now - after)
+        tell(self.history, ended(state, accepted=now - after, date=now))
 
     def test_what_happened_when(self) -> None:
         self.accept()

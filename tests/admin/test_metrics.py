@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.admin.lag import EVERY, LagMeter
 from chatgpt_source.errors import PeerFailure, Permanent, PossiblyBilled, Transient
-from chatgpt_source.telemetry.observer import Asked, RefusalReason, Sent
+from chatgpt_source.telemetry.observer import AskOutcome, DeliveryOutcome, RefusalReason
 from tests.admin.common import OPENMETRICS, PREFIX, AdminTestCase
 from tests.journal.common import ANSWER
 
@@ -67,9 +67,9 @@ class ScrapeTests(MetricsTestCase):
             "quota_used",
             "reactor_lag_last_seconds",
             *(f'prompts_refused_total{{reason="{each.value}"}}' for each in RefusalReason),
-            *(f'asks_total{{outcome="{each.value}"}}' for each in Asked),
-            *(f'deliveries_total{{outcome="{each.value}"}}' for each in Sent),
-            *(f'dead_letters_total{{outcome="{each.value}"}}' for each in Sent),
+            *(f'asks_total{{outcome="{each.value}"}}' for each in AskOutcome),
+            *(f'deliveries_total{{outcome="{each.value}"}}' for each in DeliveryOutcome),
+            *(f'dead_letters_total{{outcome="{each.value}"}}' for each in DeliveryOutcome),
             *(f'tokens_total{{kind="{kind}"}}' for kind in ("prompt", "completion")),
             *(f"{name}_count" for name in HISTOGRAMS),
             *(

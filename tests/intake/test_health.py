@@ -9,6 +9,7 @@ from chatgpt_source.errors import PeerFailure, Transient
 from chatgpt_source.prompt import State
 from tests.door import CONFIG, DoorTestCase
 from tests.journal.common import NOON
+from tests.telemetry.outcomes import ended, tell
 
 
 class HealthTests(DoorTestCase):
@@ -37,7 +38,7 @@ class HealthTests(DoorTestCase):
         self.assertEqual(set(self.ready(200)["checks"].values()), {"ok"})
 
     def end(self, state: State, error: str | None = None) -> None:
-        self.intake.health.recent.moved(prompt_id="x", state=state, now=NOON, error=error)
+        tell(self.intake.health.recent, ended(state, error))
 
     def test_degraded_by_failures(self) -> None:
         for _ in range(3):

@@ -9,6 +9,7 @@ from chatgpt_source.intake.recent import MOST, WINDOW, Recent
 from chatgpt_source.journal import End
 from chatgpt_source.prompt import State
 from tests.journal.common import NOON
+from tests.telemetry.outcomes import ended, tell
 
 REFUSED = "the target answered 400: it refuses this event"
 GAVE_UP = "the model answered 503 (after `give_up_after`)"
@@ -27,10 +28,8 @@ class RecentTests(SynchronousTestCase):
             state = State.FAILED if error else State.DELIVERED
             name = f"p{self.ended}"
             self.ended += 1
-            self.recent.moved(
-                prompt_id=name, state=State.ANSWERED, now=NOON, accepted=NOON, error=None
-            )
-            self.recent.moved(prompt_id=name, state=state, now=NOON, accepted=NOON, error=error)
+            tell(self.recent, ended(State.ANSWERED, name=name))
+            tell(self.recent, ended(state, error, name=name))
 
     def trouble(self) -> str | None:
         return self.recent.trouble(UTC)
@@ -101,7 +100,7 @@ class RecentTests(SynchronousTestCase):
     def test_what_is_taken_up_again_has_not_failed(self) -> None:
         self.end(*[REFUSED] * 3)
         for n in range(3):
-            self.recent.redriven(prompt_id=f"p{n}", state=State.ANSWERED, now=NOON)
+            self.recent.redriven(prompt_id=f"p{n}", state=State.ANSWERED)
         self.assertIsNone(self.trouble())
 
     def test_goes_on_after_a_restart(self) -> None:

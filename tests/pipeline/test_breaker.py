@@ -1,4 +1,4 @@
-"""The gate: the hold circuit, the throttle and the pace, alone and at once."""
+"""The breaker: the hold circuit, the throttle and the pace, alone and at once."""
 
 from collections.abc import Callable
 
@@ -9,6 +9,7 @@ from twisted.logger import LogLevel, capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.errors import CallError, PeerFailure, Permanent, PossiblyBilled, Transient
+from chatgpt_source.journal import PeerState
 from chatgpt_source.pipeline.breaker import PACE, STREAK, Breaker, Call
 
 UNAUTHORIZED = PeerFailure("the model answered 401: check `token`", status=401)
@@ -20,7 +21,7 @@ def throttled(wait: float | None = None) -> Transient:
     return Transient("the model answered 429", status=429, retry_after=wait)
 
 
-class GateCase(SynchronousTestCase):
+class BreakerCase(SynchronousTestCase):
     limit = 8
 
     def setUp(self) -> None:
@@ -58,7 +59,7 @@ class GateCase(SynchronousTestCase):
         self.assertGreater(self.breaker.room(self.now + seconds), 0)
 
 
-class RoomTests(GateCase):
+class RoomTests(BreakerCase):
     def test_new(self) -> None:
         self.assertEqual(self.room(), self.limit)
         self.assertIsNone(self.breaker.trouble)
@@ -105,7 +106,7 @@ class RoomTests(GateCase):
         self.assertEqual(self.room(), self.limit)
 
 
-class HoldTests(GateCase):
+class HoldTests(BreakerCase):
     def open(self) -> None:
         self.one(UNAUTHORIZED)
 
@@ -271,7 +272,7 @@ class HoldTests(GateCase):
         self.assertEqual(logged, [])
 
 
-class ThrottleTests(GateCase):
+class ThrottleTests(BreakerCase):
     def test_retry_after_closes_for_all(self) -> None:
         self.one(throttled(42.0))
         self.assert_opens_in(42.0)
@@ -366,7 +367,7 @@ class ThrottleTests(GateCase):
         self.assertEqual(self.room(), self.limit)
 
 
-class PaceTests(GateCase):
+class PaceTests(BreakerCase):
     def streak(self, count: int, error: CallError = DOWN) -> None:
         for _ in range(count):
             call = self.breaker.start(self.now)
@@ -519,7 +520,7 @@ class InvariantTests(SynchronousTestCase):
     test_whatever_happens = _machine(GateMachine)
 
 
-class SinceTests(GateCase):
+class SinceTests(BreakerCase):
     def test_since_the_first_failure_after_a_success(self) -> None:
         self.assertIsNone(self.breaker.since)
         self.one(DOWN)
@@ -559,3 +560,53 @@ class SinceTests(GateCase):
             self.assertTrue(self.breaker.throttled(self.now))
             self.one()
         self.assertFalse(self.breaker.throttled(self.now))
+
+
+class RememberedTests(BreakerCase):
+    """What an earlier process knew, and what the next one is to know."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.kept: list[PeerState] = []
+        self.breaker = Breaker("the model", 8, lambda: 1.0, self.kept.append)
+
+    def restored(self) -> Breaker:
+        breaker = Breaker("the model", 8, lambda: 1.0)
+        breaker.restore(self.kept[-1], self.now)
+        return breaker
+
+    def test_a_hold_is_probed_no_earlier(self) -> None:
+        self.one(UNAUTHORIZED)
+        self.now += 30
+        self.one(UNAUTHORIZED)
+        self.now += 10
+        breaker = self.restored()
+        self.assertTrue(breaker.held)
+        self.assertEqual((breaker.trouble, breaker.since), (UNAUTHORIZED.reason, 1000.0))
+        self.assertEqual(breaker.opens_at, 1000.0 + 30 + 60)
+        self.assertEqual(breaker.room(breaker.opens_at - 1), 0)
+        self.assertEqual(breaker.room(breaker.opens_at), 1)
+
+    def test_an_hours_retry_after_is_not_forgotten(self) -> None:
+        self.one(throttled(3600.0))
+        self.now += 100
+        breaker = self.restored()
+        self.assertFalse(breaker.held)
+        self.assertEqual(breaker.room(1000.0 + 3599), 0)
+        self.assertEqual(breaker.room(1000.0 + 3600), 1)
+
+    def test_a_success_ends_both(self) -> None:
+        self.one(UNAUTHORIZED)
+        self.now += 30
+        call = self.breaker.start(self.now)
+        self.breaker.succeeded(call, self.now)
+        self.assertIsNone(self.kept[-1].held)
+        self.assertEqual(self.restored().room(self.now), 8)
+
+    def test_what_changes_nothing_is_not_kept(self) -> None:
+        for _ in range(3):
+            call = self.breaker.start(self.now)
+            self.breaker.succeeded(call, self.now)
+            self.breaker.end(call)
+        self.one(DOWN)
+        self.assertEqual(self.kept, [])

@@ -21,6 +21,7 @@ from chatgpt_source.pipeline import Pipeline
 from chatgpt_source.pipeline.breaker import STREAK
 from chatgpt_source.pipeline.worker import POLL_INTERVAL
 from chatgpt_source.prompt import State
+from chatgpt_source.telemetry.observer import NO_OBSERVER, Observer
 from tests.journal.common import ANSWER, JournalTestCase, prompt
 
 CONFIG = Config(target="http://target", token=Secret("t"), concurrency=2)
@@ -58,6 +59,7 @@ class Peer:
 
 class PipelineTestCase(JournalTestCase):
     config = CONFIG
+    observer: Observer = NO_OBSERVER
 
     def setUp(self) -> None:
         super().setUp()
@@ -73,14 +75,13 @@ class PipelineTestCase(JournalTestCase):
             lambda delivery: self.target.call(delivery.event),
             (lambda letter: self.letters.call(letter.event)) if self.config.dead_letter else None,
             lambda: 1.0,
+            self.observer,
         )
         self.pipeline.start()
         self.addCleanup(self.end, self.pipeline)
 
     def end(self, pipeline: Pipeline) -> None:
-        for worker in (pipeline._asks, pipeline._deliveries, pipeline._letters):
-            worker.stop()
-            worker.cancel()
+        pipeline.end()
 
     def post(self, *names: str) -> None:
         for name in names:
@@ -178,7 +179,7 @@ class WayTests(PipelineTestCase):
     def test_what_waits_holds_no_memory(self) -> None:
         self.post(*(f"p{n}" for n in range(50)))
         self.assertEqual(len(self.model.calls), 2)
-        self.assertLessEqual(len(self.pipeline._asks._tasks), 3)
+        self.assertLessEqual(len(self.pipeline._asks.worker._tasks), 3)
 
 
 class NotAnsweredTests(PipelineTestCase):

@@ -17,13 +17,11 @@ from chatgpt_source.errors import (
 from chatgpt_source.http.server import Problem
 from chatgpt_source.prompt import State
 from chatgpt_source.telemetry.observer import (
-    Asked,
+    AskOutcome,
+    DeliveryOutcome,
     Observer,
     Observers,
     RefusalReason,
-    Sent,
-    asked_outcome,
-    sent_outcome,
 )
 from tests.door import DoorTestCase
 from tests.journal.common import ANSWER, NOON, prompt
@@ -33,26 +31,24 @@ METHODS = [name for name in vars(Observer) if not name.startswith("_")]
 
 
 def arguments(name: str) -> dict[str, Any]:
-    words = getattr(Observer, name).__kwdefaults__ or {}
-    names = getattr(Observer, name).__code__.co_varnames[1:]
-    return {each: words.get(each, each) for each in names}
+    return {each: each for each in getattr(Observer, name).__code__.co_varnames[1:]}
 
 
 class Recorder(Observer):
     """Keeps what it is told."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, dict[str, Any]]] = []
+        self.told: list[tuple[str, Any]] = []
 
     def __getattribute__(self, name: str) -> Any:
         if name in METHODS:
-            return lambda **said: self.told.append((name, said))
+            return lambda *said, **named: self.told.append((name, said[0] if said else named))
         return super().__getattribute__(name)
 
     def names(self) -> list[str]:
         return [name for name, _ in self.told]
 
-    def of(self, name: str) -> list[dict[str, Any]]:
+    def of(self, name: str) -> list[Any]:
         return [said for told, said in self.told if told == name]
 
     def refusals(self) -> list[RefusalReason]:
@@ -62,13 +58,14 @@ class Recorder(Observer):
 class OutcomeTests(SynchronousTestCase):
     def test_of_every_class(self) -> None:
         for error, asked, sent in (
-            (None, Asked.ANSWERED, Sent.DELIVERED),
-            (Transient("x"), Asked.AGAIN, Sent.AGAIN),
-            (PeerFailure("x"), Asked.HOLD, Sent.HOLD),
-            (Permanent("x"), Asked.FAILED, Sent.FAILED),
+            (None, "answered", "delivered"),
+            (Transient("x"), "again", "again"),
+            (PeerFailure("x"), "hold", "hold"),
+            (Permanent("x"), "failed", "failed"),
+            (PossiblyBilled("x"), "maybe_billed", "again"),
         ):
-            self.assertEqual((asked_outcome(error), sent_outcome(error)), (asked, sent))
-        self.assertEqual(asked_outcome(PossiblyBilled("x")), Asked.MAYBE_BILLED)
+            self.assertEqual(AskOutcome.of(error).value, asked)
+            self.assertEqual(DeliveryOutcome.of(error).value, sent)
 
 
 class WatchersTests(SynchronousTestCase):
@@ -111,7 +108,10 @@ class DoorTests(DoorTestCase):
     def test_accepted_and_repeated(self) -> None:
         first = self.post(Idempotency_Key="k").json["id"]
         self.post(Idempotency_Key="k")
-        expected = [("accepted", {"prompt_id": first, "now": NOON}), ("repeated", {})]
+        expected = [
+            ("accepted", {"prompt_id": first, "size": 13, "seconds": 0.0}),
+            ("repeated", {}),
+        ]
         self.assertEqual(self.recorder.told, expected)
 
     def test_refused(self) -> None:
@@ -175,9 +175,8 @@ class DoorTests(DoorTestCase):
 
 class PipelineTests(PipelineTestCase):
     def begin(self, **changes: Any) -> None:
-        self.recorder = Recorder()
+        self.observer = self.recorder = Recorder()
         super().begin(**changes)
-        self.pipeline._observer = self.recorder
 
     def test_the_way_of_a_prompt(self) -> None:
         self.pass_time(0.1)
@@ -188,19 +187,17 @@ class PipelineTests(PipelineTestCase):
         self.model.answer()
         self.clock.advance(2)
         self.target.answer()
-        self.assertEqual(self.recorder.names(), ["asked", "moved", "sent", "moved"])
+        self.assertEqual(self.recorder.names(), ["asked", "sent"])
         (asked,), (sent,) = self.recorder.of("asked"), self.recorder.of("sent")
         self.assertEqual(
-            (asked["prompt_id"], asked["attempt"], asked["outcome"], asked["seconds"]),
-            ("p1", 1, Asked.ANSWERED, 1.0),
+            (asked.id, asked.ask.total, asked.outcome, asked.seconds),
+            ("p1", 1, AskOutcome.ANSWERED, 1.0),
         )
-        self.assertAlmostEqual(asked["waited"], 1.0)
-        self.assertEqual((asked["answer"], asked["error"]), (ANSWER, None))
-        self.assertEqual((sent["outcome"], sent["seconds"]), (Sent.DELIVERED, 2.0))
-        answered, delivered = self.recorder.of("moved")
-        self.assertEqual(answered["state"], State.ANSWERED)
-        self.assertEqual(delivered["state"], State.DELIVERED)
-        self.assertAlmostEqual(delivered["now"] - delivered["accepted"], 4.1, places=3)
+        self.assertAlmostEqual(asked.waited, 1.0)
+        self.assertEqual((asked.answer, asked.error), (ANSWER, None))
+        self.assertEqual((sent.outcome, sent.seconds), (DeliveryOutcome.DELIVERED, 2.0))
+        self.assertEqual((asked.state, sent.state), (State.ANSWERED, State.DELIVERED))
+        self.assertAlmostEqual(sent.date - sent.accepted, 4.1, places=3)
 
     def test_a_delivery_from_the_journal_knows_the_acceptance(self) -> None:
         self.post("p1", "p2", "p3")
@@ -210,7 +207,7 @@ class PipelineTests(PipelineTestCase):
         self.clock.advance(5)
         for _ in range(3):
             self.target.answer()
-        accepted = [said["accepted"] for said in self.recorder.of("moved")]
+        accepted = [ended.accepted for _, ended in self.recorder.told]
         self.assertEqual(accepted, [NOON] * 6)
 
     def test_calls_that_fail(self) -> None:
@@ -224,14 +221,14 @@ class PipelineTests(PipelineTestCase):
             self.pass_time(2.1)
         self.model.answer(Permanent("the model answered 400", status=400))
         asked = self.recorder.of("asked")
-        self.assertEqual([each["error"] for each in asked[:2]], errors)
+        self.assertEqual([each.error for each in asked[:2]], errors)
         self.assertEqual(
-            [(each["attempt"], each["outcome"]) for each in asked],
-            [(1, Asked.AGAIN), (2, Asked.MAYBE_BILLED), (3, Asked.FAILED)],
+            [(each.ask.total, each.outcome.value, each.state) for each in asked],
+            [(1, "again", None), (2, "maybe_billed", None), (3, "failed", State.FAILED)],
         )
-        self.assertEqual([each["waited"] for each in asked], [0.0, None, None])
-        (moved,) = self.recorder.of("moved")
-        self.assertEqual((moved["state"], moved["accepted"]), (State.FAILED, NOON))
+        self.assertEqual([each.waited for each in asked], [0.0, None, None])
+        self.assertEqual([each.wait for each in asked], [0.5, 1.0, None])
+        self.assertEqual(asked[-1].reason, "the model answered 400")
 
     def test_deliveries_that_fail(self) -> None:
         self.post("p1")
@@ -239,31 +236,38 @@ class PipelineTests(PipelineTestCase):
         self.target.answer(PeerFailure("the target answered 410", status=410))
         self.pass_time(30.1)
         self.target.answer(Permanent("the target answered 400", status=400))
-        outcomes = [(each["attempt"], each["outcome"]) for each in self.recorder.of("sent")]
-        self.assertEqual(outcomes, [(1, Sent.HOLD), (2, Sent.FAILED)])
-        self.assertEqual(self.recorder.of("moved")[-1]["state"], State.FAILED)
+        sent = self.recorder.of("sent")
+        self.assertEqual(
+            [(each.delivery.attempt, each.outcome.value, each.held) for each in sent],
+            [(1, "hold", True), (2, "failed", False)],
+        )
+        self.assertEqual(sent[-1].state, State.FAILED)
 
-    def test_what_is_not_on_disk_is_not_told_to_be(self) -> None:
+    def test_what_is_not_on_disk_is_not_told(self) -> None:
         def fail(*_: Any, **__: Any) -> None:
             raise JournalUnavailable("full", retry_after=1)
 
         self.post("p1")
-        self.patch(self.journal, "answered", fail)
+        self.patch(self.journal, "ask_ended", fail)
         self.model.answer()
-        self.assertEqual(self.recorder.names(), ["asked"])
+        self.assertEqual(self.recorder.names(), [])
 
 
-class LetterTests(PipelineTestCase):
+class DeadLetterTests(PipelineTestCase):
     config = attrs.evolve(PipelineTestCase.config, dead_letter="http://letters")
 
     def test_dead_letters(self) -> None:
-        recorder = Recorder()
-        self.pipeline._observer = recorder
+        self.end(self.pipeline)
+        self.observer = recorder = Recorder()
+        self.begin()
         self.post("p1")
         self.model.answer(Permanent("the model answered 400", status=400))
         self.letters.answer(Transient("it answered 500", status=500))
         self.pass_time(2.1)
         self.letters.answer()
-        outcomes = [(each["attempt"], each["outcome"]) for each in recorder.of("letter_sent")]
-        self.assertEqual(outcomes, [(1, Sent.AGAIN), (2, Sent.DELIVERED)])
-        self.assertEqual(recorder.of("sent"), [])
+        sent = recorder.of("sent")
+        self.assertEqual(
+            [(each.is_dead_letter, each.delivery.attempt, each.outcome.value) for each in sent],
+            [(True, 1, "again"), (True, 2, "delivered")],
+        )
+        self.assertEqual([each.state for each in sent], [None, None])

@@ -180,6 +180,7 @@ class BoundedRequest(Request):
     def refuse(self, problem: Problem) -> None:
         """Send a problem."""
         self.why = problem.word
+        self._site.refused(self, problem)
         self.answer(problem.status, problem.body(), problem.headers, "application/problem+json")
 
     def begin(self, headers: Mapping[str, str], producer: IPushProducer) -> None:
@@ -206,8 +207,6 @@ class BoundedRequest(Request):
 
     def _drop(self, refusal: Problem) -> None:
         self.refusal = refusal
-        if not self.oversized:  # else the handler sees it, if it is not given up before
-            self._site.refused(self, refusal.status)
         self._body.truncate(0)
         self._release()
         self.channel.let_end_within(DROPPED_FOR)
@@ -220,8 +219,7 @@ class BoundedRequest(Request):
         """Answer before the body's end."""
         self._release()
         self._gone = True
-        if self.refusal is None or self.oversized:
-            self._site.refused(self, refusal.status)
+        self._site.refused(self, refusal)
         self.channel.refuse(refusal)
 
     def tell(self, status: int, size: int) -> None:
@@ -247,7 +245,8 @@ class BoundedRequest(Request):
 Handler = Callable[[BoundedRequest], Coroutine[Deferred[Any], Any, None]]
 Admits = Callable[[BoundedRequest], Problem | None]
 """Says of a request whose head alone is there (`method`, `path`, headers) why it is refused."""
-Refused = Callable[[BoundedRequest, int], None]
+Refused = Callable[[BoundedRequest, Problem], None]
+"""Takes note of a request that is refused, and why."""
 Access = Callable[[BoundedRequest, int, int], None]
 """Takes note of a request, the status it is answered with, and the bytes of the answer's body."""
 
@@ -290,7 +289,7 @@ class BoundedSite(Site):
             with `too_large`.
         admits: Says why a request is refused for its head alone; nothing of its body is held then.
         connections_at_most: How many connections there may be.
-        refused: Told of a request that is refused without the handler, and with which status.
+        refused: Told of each request that is refused, and why.
         access: Told of each answer.
         probes: Paths that are answered however many callers wait; a few connections are kept for
             them. Their answers must not take long.

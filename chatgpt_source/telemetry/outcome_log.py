@@ -1,0 +1,73 @@
+"""The log's lines about prompts: one for each outcome."""
+
+from chatgpt_source.log import get_logger
+from chatgpt_source.prompt import State
+from chatgpt_source.telemetry.observer import AskEnded, DeliveryEnded, Observer
+
+log = get_logger(__name__)
+
+UNKNOWN = "-"
+"""What the log says for a request id that is not known."""
+_TRIED_AGAIN = "{reason}: id={id} request_id={request_id}, next attempt in {wait:.1f} s"
+_FAILED = "set aside: id={id} request_id={request_id} {reason}"
+
+
+class OutcomeLog(Observer):
+    """Writes the lines."""
+
+    def accepted(self, *, prompt_id: str, size: int, seconds: float) -> None:
+        """A prompt was accepted."""
+        log.info(
+            "accepted: id={id} bytes={bytes} status={status} seconds={seconds:.3f}",
+            id=prompt_id,
+            bytes=size,
+            status=202,
+            seconds=seconds,
+        )
+
+    def asked(self, ended: AskEnded) -> None:
+        """A call to the model has ended."""
+        if ended.answer is not None:
+            log.info(
+                "answered: id={id} asks={asks} request_id={request_id}",
+                id=ended.id,
+                asks=ended.ask.total,
+                request_id=ended.answer.request_id or UNKNOWN,
+            )
+        else:
+            _tell_failure(ended, ended.error.request_id if ended.error else None)
+
+    def sent(self, ended: DeliveryEnded) -> None:
+        """A call to a receiver of events has ended."""
+        if ended.is_dead_letter:
+            _tell_dead_letter(ended)
+        elif ended.state is State.DELIVERED:
+            log.info(
+                "delivered: id={id} deliveries={deliveries} request_id={request_id}",
+                id=ended.id,
+                deliveries=ended.delivery.attempt,
+                request_id=ended.delivery.request_id or UNKNOWN,
+            )
+        else:
+            _tell_failure(ended, ended.delivery.request_id)
+
+
+def _tell_failure(ended: AskEnded | DeliveryEnded, request_id: str | None) -> None:
+    if ended.state is State.FAILED:
+        log.error(_FAILED, id=ended.id, request_id=request_id or UNKNOWN, reason=ended.reason)
+        return
+    tell = log.debug if ended.held else log.warn
+    tell(
+        _TRIED_AGAIN,
+        id=ended.id,
+        request_id=request_id or UNKNOWN,
+        reason=ended.error.reason if ended.error else UNKNOWN,
+        wait=ended.wait,
+    )
+
+
+def _tell_dead_letter(ended: DeliveryEnded) -> None:
+    if ended.error is None:
+        log.info("dead letter delivered: id={id}", id=ended.id)
+    elif ended.reason is not None:
+        log.error("dead letter not delivered: id={id} {reason}", id=ended.id, reason=ended.reason)
