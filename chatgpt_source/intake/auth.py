@@ -37,7 +37,7 @@ class Guard:
             return None
         return Problem(
             401,
-            f"this needs credentials: send `Authorization: {' or '.join(self._forms())}`",
+            f"this needs credentials: send {' or '.join(self._forms())}",
             {"WWW-Authenticate": self._challenges(any(map(_is_bearer, given)))},
         )
 
@@ -56,8 +56,11 @@ class Guard:
         return allowed
 
     def _forms(self) -> list[str]:
-        bearer = ["Bearer <token>"] if self._credentials.bearer else []
-        return bearer + (["Basic <user and password>"] if self._credentials.basic else [])
+        bearer = ["`Authorization: Bearer <token>`"] if self._credentials.bearer else []
+        basic = (
+            ["`Authorization: Basic <user:password in base64>`"] if self._credentials.basic else []
+        )
+        return bearer + basic
 
     def _challenges(self, token_shown: bool) -> tuple[str, ...]:  # noqa: FBT001 - private
         """WWW-Authenticate (RFC 9110, section 11.6.1) for each scheme there is."""

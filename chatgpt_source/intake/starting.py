@@ -23,7 +23,7 @@ RETRY_AFTER = 5
 """Seconds after which a caller who came too early may try again."""
 
 _WAITING = "starting: waiting for the daemon that uses the journal"
-_UNKNOWN = dict.fromkeys(("openai", "target", "quota", "backlog"), "unknown")
+_UNKNOWN = dict.fromkeys(("openai", "target", "quota", "backlog", "failures"), "unknown")
 
 
 async def open_when_free(path: Path, clock: IReactorTime) -> OpenJournal:

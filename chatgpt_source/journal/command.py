@@ -47,7 +47,12 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--json", action="store_true", help="print JSON, one object a line")
     also = argparse.ArgumentParser(add_help=False)
-    also.add_argument("--json", action="store_true", default=argparse.SUPPRESS)
+    also.add_argument(
+        "--json",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="print JSON, one object a line",
+    )
     commands = top.add_subparsers(dest="command", required=True)
     listing = commands.add_parser(
         "list", parents=[also], help="list prompts, the failed ones unless told otherwise"
@@ -68,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
     backup = commands.add_parser(
         "backup", parents=[also], help="copy the journal to a new file that you alone can read"
     )
-    backup.add_argument("to", metavar="PATH", type=Path)
+    backup.add_argument("to", metavar="PATH", type=Path, help="the copy's, where no file may be")
     return top
 
 

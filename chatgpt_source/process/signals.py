@@ -87,7 +87,7 @@ class Signals:
         tell(
             "SIGHUP: read anew: {read}; kept as before: {kept}",
             read=", ".join(read) or "nothing",
-            kept="; ".join(kept) or "all that is not in a file of its own",
+            kept="; ".join(kept) or "the other settings, which need a restart",
         )
 
     def reopen(self) -> None:

@@ -43,6 +43,11 @@ class AuthTestCase(DoorTestCase):
 
 
 class BothTests(AuthTestCase):
+    def test_what_to_send_is_told_for_each_scheme(self) -> None:
+        detail = self.refused().json["detail"]
+        for form in ("Bearer <token>", "Basic <user:password in base64>"):
+            self.assertIn(f"`Authorization: {form}`", detail)
+
     def test_who_shows_what_is_right_is_let_in(self) -> None:
         for value in (
             "Bearer token-one",

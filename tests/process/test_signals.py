@@ -49,6 +49,12 @@ class SignalsTests(SynchronousTestCase):
         self.assertEqual(event["read"], "4 secrets")
         self.assertIn("basic can't be read", event["kept"])
 
+    def test_what_needs_a_restart_is_told(self) -> None:
+        Signals(None, Config(target="http://x", token=Secret("t")), {}, None).reload()
+        (event,) = self.events
+        self.assertEqual(event["read"], "nothing")
+        self.assertEqual(event["kept"], "the other settings, which need a restart")
+
     def test_a_handler_that_is_there_stays(self) -> None:
         theirs = signal.getsignal(signal.SIGHUP)
         self.addCleanup(signal.signal, signal.SIGHUP, theirs)
