@@ -12,13 +12,13 @@ from chatgpt_source.clock import wall
 from chatgpt_source.config import Config
 from chatgpt_source.delivery import event
 from chatgpt_source.errors import CallError, PeerFailure, PossiblyBilled
-from chatgpt_source.journal import Claims, ErrorResponse, Failed, Journal, Postponed
+from chatgpt_source.journal import Answered, Claims, Failed, Journal, Postponed
 from chatgpt_source.pipeline.breaker import Breaker, Call
 from chatgpt_source.pipeline.calls import Random, foreseen, recorded, within
 from chatgpt_source.pipeline.decide import (
     POSSIBLY_BILLED_ATTEMPTS,
     Fail,
-    PeerFailure,
+    Hold,
     Tried,
     decide,
     next_try,
@@ -87,7 +87,7 @@ class Asking:
         now = self.clock.seconds()
         self.breaker.succeeded(call, now)
         encoded = event.encode(ask.prompt, answer, self.config.include, self.config.extensions)
-        outcome = ErrorResponse(answer, encoded)
+        outcome = Answered(answer, encoded)
         slot = self.deliveries.reserve()
         delivery = None
         try:
@@ -113,7 +113,7 @@ class Asking:
             asked=True,
         )
         decision = decide(error, tried, self.breaker.others, now, self.random)
-        held = isinstance(decision, PeerFailure)
+        held = isinstance(decision, Hold)
         self.breaker.failed(call, error, now, shared=True, alone=not held)
         if isinstance(decision, Fail):
             outcome: Failed | Postponed = Failed(

@@ -68,7 +68,7 @@ class Retry:
 
 
 @frozen
-class PeerFailure:
+class Hold:
     """Hold all calls to the peer, and let the prompt wait with the others."""
 
 
@@ -79,7 +79,7 @@ class Fail:
     reason: str
 
 
-Decision = Retry | PeerFailure | Fail
+Decision = Retry | Hold | Fail
 
 
 def decide(
@@ -124,13 +124,13 @@ def _decide_hold(
         if tried.held is not None:
             return Retry(now + probe_interval(tried.attempt))
     if not (recent and own and tried.asked) or others.held or others.refusals >= MOST_IN_A_ROW:
-        return PeerFailure()
+        return Hold()
     if error.status == 400 or (tried.held is not None and others.refusals < FEW):
         return Fail(f"{error.reason} (while others succeed)")
     return Retry(now + backoff(tried.attempt, random))
 
 
-def next_try(decision: Retry | PeerFailure, opens_at: float, now: float) -> float:
+def next_try(decision: Retry | Hold, opens_at: float, now: float) -> float:
     """When a prompt is tried again, not before its peer may be called.
 
     Args:

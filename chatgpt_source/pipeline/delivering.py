@@ -14,7 +14,7 @@ from chatgpt_source.errors import CallError, PeerFailure, Transient
 from chatgpt_source.journal import Claims, Delivered, Failed, Journal, Postponed
 from chatgpt_source.pipeline.breaker import Breaker, Call
 from chatgpt_source.pipeline.calls import Random, foreseen, recorded, within
-from chatgpt_source.pipeline.decide import Fail, PeerFailure, Tried, decide, next_try
+from chatgpt_source.pipeline.decide import Fail, Hold, Tried, decide, next_try
 from chatgpt_source.pipeline.worker import Worker
 from chatgpt_source.prompt import Delivery, Receiver, State
 from chatgpt_source.telemetry.observer import NO_OBSERVER, DeliveryEnded, Observer
@@ -92,7 +92,7 @@ class Delivering:
             held=delivery.held,
         )
         decision = decide(error, tried, self.breaker.others, now, self.random)
-        held = isinstance(decision, PeerFailure)
+        held = isinstance(decision, Hold)
         self.breaker.failed(call, error, now, shared=False, alone=not held)
         if isinstance(decision, Fail):
             outcome: Failed | Postponed = Failed(
