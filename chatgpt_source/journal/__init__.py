@@ -63,7 +63,7 @@ class Claims(Generic[Work]):
 
 
 @frozen
-class ErrorResponse:
+class Answered:
     """A call to the model brought an answer: its event is to be delivered."""
 
     answer: Answer
@@ -211,12 +211,7 @@ class Journal(Protocol):
         """Take up to `most` outbox rows of a destination that are due, counting a delivery."""
 
     def ask_ended(
-        self,
-        ask: Ask,
-        outcome: ErrorResponse | Postponed | Failed,
-        now: float,
-        *,
-        claim: bool = False,
+        self, ask: Ask, outcome: Answered | Postponed | Failed, now: float, *, claim: bool = False
     ) -> Deferred[Ended]:
         """End a claim of an ask."""
 

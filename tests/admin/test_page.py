@@ -190,23 +190,23 @@ class HealthTests(PageTestCase):
 
 
 class QuotaTests(PageTestCase):
-    def to_dict(self, used: int) -> str:
+    def told(self, used: int) -> str:
         return self.text(fragments.quota(attrs.evolve(SHOWN, used=used)))
 
     def test_used_left_and_midnight(self) -> None:
         self.assertEqual(
-            self.to_dict(20),
+            self.told(20),
             "80left20 of 100 prompts used today"
             "A new day begins in 11 h, at midnight in Europe/Berlin.",
         )
 
     def test_in_words_when_little_is_left(self) -> None:
-        self.assertNotIn("Nearly used up", self.to_dict(79))
-        self.assertIn("Nearly used up", self.to_dict(80))
-        self.assertIn("0left100 of 100 prompts used todayUsed up", self.to_dict(100))
+        self.assertNotIn("Nearly used up", self.told(79))
+        self.assertIn("Nearly used up", self.told(80))
+        self.assertIn("0left100 of 100 prompts used todayUsed up", self.told(100))
 
     def test_more_used_than_the_limit_that_was_lowered(self) -> None:
-        self.assertIn("0left150 of 100", self.to_dict(150))
+        self.assertIn("0left150 of 100", self.told(150))
 
 
 class StatesTests(PageTestCase):
@@ -236,7 +236,7 @@ class ListingTests(PageTestCase):
         )
 
     def test_nothing(self) -> None:
-        def to_dict(query: Query, **more: Any) -> str:
+        def told(query: Query, **more: Any) -> str:
             return self.own(Picked(query, [], more=False, **more), "listing").text
 
         self.assertEqual(told(Query()), "No prompt has come yet.")
@@ -268,14 +268,12 @@ class ListingTests(PageTestCase):
 
 
 class WayTests(PageTestCase):
-    def to_dict(self, known: Record | None) -> str:
+    def told(self, known: Record | None) -> str:
         picked = Picked(Query(prompt="p" * 36), [], more=False, prompt=known)
         return self.text(fragments.own(SHOWN, picked)["way"])
 
     def test_asked(self) -> None:
-        told = self.to_dict(
-            record("p" * 36, State.ACCEPTED, asks=2, error="the model answered 500")
-        )
+        told = self.told(record("p" * 36, State.ACCEPTED, asks=2, error="the model answered 500"))
         self.assertIn("Accepted at 12:59:00", told)
         self.assertIn("Asking the model for 1 min; 2 asks so far", told)
         self.assertIn("The model answered 500", told)
@@ -283,26 +281,26 @@ class WayTests(PageTestCase):
         self.assertIn("Prompt pppppppp is accepted.", told)
 
     def test_answered(self) -> None:
-        told = self.to_dict(record("p" * 36, State.ANSWERED, answered=NOON - 58, deliveries=1))
+        told = self.told(record("p" * 36, State.ANSWERED, answered=NOON - 58, deliveries=1))
         self.assertIn("Answered at 12:59:02, after 2.0 s and 1 ask", told)
         self.assertIn("Delivering the event for 58 s; 1 delivery so far", told)
 
     def test_delivered(self) -> None:
-        told = self.to_dict(DELIVERED)
+        told = self.told(DELIVERED)
         self.assertIn("Delivered at 12:59:03, after 3.0 s and 1 delivery", told)
         self.assertNotIn("Redrive", told)
 
     def test_failed_unanswered(self) -> None:
-        told = self.to_dict(FAILED)
+        told = self.told(FAILED)
         self.assertIn("Failed after 1 ask", told)
         self.assertIn("The model answered 400: check model", told)
         self.assertIn("Redrive", told)
 
     def test_failed_undelivered(self) -> None:
         known = record("p", State.FAILED, answered=NOON - 58, deliveries=3, error="the target")
-        self.assertIn("Failed after 3 deliveries", self.to_dict(known))
+        self.assertIn("Failed after 3 deliveries", self.told(known))
 
     def test_none_and_unknown(self) -> None:
-        self.assertIn("No prompt has this id", self.to_dict(None))
+        self.assertIn("No prompt has this id", self.told(None))
         told = self.text(fragments.own(SHOWN, PICKED)["way"])
         self.assertIn("is shown here", told)

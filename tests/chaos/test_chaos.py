@@ -81,7 +81,7 @@ class LongTests(ChaosCase):
             seed = random.SystemRandom().randrange(10**9)
 
 
-def to_dict(world: World, seconds: float) -> str:
+def told(world: World, seconds: float) -> str:
     """A run in a line."""
     faults = ", ".join(f"{n} {fault}" for fault, n in sorted(Counter(world.faults).items()))
     taken = Counter(taken.id for taken in world.target.taken)

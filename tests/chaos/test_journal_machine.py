@@ -151,7 +151,7 @@ ways = st.sampled_from(["well", "well", "well", "failed", "given back", "later"]
 waits = st.sampled_from([0.0, 1.0, 40.0, 90000.0])
 
 
-def to_dict(claim: Any) -> tuple[str, int]:
+def told(claim: Any) -> tuple[str, int]:
     """A claim's id and attempt."""
     return (claim.prompt if isinstance(claim, Ask) else claim).id, claim.attempt
 

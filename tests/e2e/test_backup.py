@@ -20,7 +20,7 @@ COMMAND = Path(sys.executable).with_name("chatgpt-source-journal")
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 
 
-def to_dict(purpose):
+def told(purpose):
     """A command of the docs, by the comment above it."""
     return re.search(rf"^# {re.escape(purpose)}\n(.+)$", OPERATIONS, re.MULTILINE)[1]
 

@@ -26,7 +26,7 @@ class OneDaemonTests(DaemonCase):
         await daemon.stop()
 
     async def unready(self, daemon, word):
-        async def to_dict():
+        async def told():
             status, _, checks = await daemon.checks()
             return status == 503 and checks["journal"]
 

@@ -18,7 +18,7 @@ LINE = r"request: method={} route={} status={} seconds=0\.000 bytes=[1-9]\d*{}"
 
 
 class AccessTests(DoorTestCase):
-    def to_dict(self, *request: Any, **headers: str | bytes) -> list[str]:
+    def told(self, *request: Any, **headers: str | bytes) -> list[str]:
         with capturedLogs() as logged:
             self.request(*request, **headers)
         return [formatEvent(event) for event in logged]
@@ -33,32 +33,32 @@ class AccessTests(DoorTestCase):
         return str(self.post().json["id"])
 
     def test_an_accepted_prompt_has_one_line(self) -> None:
-        (line,) = self.to_dict("POST", "/", b"text")
+        (line,) = self.told("POST", "/", b"text")
         self.assertRegex(line, r"^accepted: id=\S{36} bytes=4 status=202 seconds=0\.000$")
 
     def test_a_repeated_one_has_the_first_ones_id(self) -> None:
-        (line,) = self.to_dict("POST", "/", b"text", idempotency_key="k")
+        (line,) = self.told("POST", "/", b"text", idempotency_key="k")
         id_ = line.split()[1]
-        again = self.to_dict("POST", "/", b"text", idempotency_key="k")
+        again = self.told("POST", "/", b"text", idempotency_key="k")
         self.assert_line(again, "POST", "/", 202, f" {id_}")
 
     def test_the_state_of_a_prompt(self) -> None:
         id_ = self.accepted()
         self.assert_line(
-            self.to_dict("GET", f"/prompts/{id_}?x=MARKED"),
+            self.told("GET", f"/prompts/{id_}?x=MARKED"),
             "GET",
             "/prompts/<id>",
             200,
             f" id={id_}",
         )
         self.assert_line(
-            self.to_dict("GET", "/prompts/MARKED"), "GET", "/prompts/<id>", 404, " why=unknown"
+            self.told("GET", "/prompts/MARKED"), "GET", "/prompts/<id>", 404, " why=unknown"
         )
 
     def test_probes_have_none(self) -> None:
         for method in ("GET", "HEAD", "POST"):
             for path in ("/healthz", "/readyz", "/readyz?verbose"):
-                self.assertEqual(self.to_dict(method, path), [])
+                self.assertEqual(self.told(method, path), [])
 
     def test_nothing_of_the_callers_own(self) -> None:
         for request, method, route, status, why in (
@@ -68,7 +68,7 @@ class AccessTests(DoorTestCase):
             (("POST", "/prompts/MARKED"), "POST", "/prompts/<id>", 405, "method"),
             (("POST", "http://MARKED/", b""), "POST", "/", 400, "invalid"),
         ):
-            lines = self.to_dict(*request, user_agent="MARKED", referer="MARKED")
+            lines = self.told(*request, user_agent="MARKED", referer="MARKED")
             self.assert_line(lines, method, route, status, f" why={why}")
             self.assertNotIn("MARKED", lines[0])
 
@@ -80,17 +80,17 @@ class AccessTests(DoorTestCase):
             (415, "charset", (b"x", {"content_type": "text/plain; charset=MARKED"})),
         ]
         for status, why, (body, headers) in refused:
-            lines = self.to_dict("POST", "/", body, **headers)
+            lines = self.told("POST", "/", body, **headers)
             self.assert_line(lines, "POST", "/", status, f" why={why}")
-        self.to_dict("POST", "/", b"x", idempotency_key="k")
-        lines = self.to_dict("POST", "/", b"y", idempotency_key="k")
+        self.told("POST", "/", b"x", idempotency_key="k")
+        lines = self.told("POST", "/", b"y", idempotency_key="k")
         self.assert_line(lines, "POST", "/", 422, " why=key_reused")
         for _ in range(CONFIG.everyday_limit):
             self.post()
-        self.assert_line(self.to_dict("POST", "/", b"x"), "POST", "/", 429, " why=quota")
+        self.assert_line(self.told("POST", "/", b"x"), "POST", "/", 429, " why=quota")
 
     def refused_now(self) -> list[str]:
-        return self.to_dict("POST", "/", b"x")
+        return self.told("POST", "/", b"x")
 
     def test_the_backlog_is_full(self) -> None:
         full = attrs.evolve(self.config, max_backlog=0)
@@ -111,7 +111,7 @@ class AccessTests(DoorTestCase):
             raise KeyError("MARKED")
 
         self.patch(self.journal, "accept", broken)
-        where, line = self.to_dict("POST", "/", b"x")
+        where, line = self.told("POST", "/", b"x")
         self.assertIn("KeyError (its text is withheld)", where)
         self.assert_line([line], "POST", "/", 500, " why=defect")
 
@@ -158,5 +158,5 @@ class AccessTests(DoorTestCase):
     def test_off_below_info(self) -> None:
         self.addCleanup(set_level, "info")
         set_level("warn")
-        self.assertEqual(self.to_dict("GET", "/MARKED"), [])
-        self.assertEqual(self.to_dict("POST", "/", b"text"), [])
+        self.assertEqual(self.told("GET", "/MARKED"), [])
+        self.assertEqual(self.told("POST", "/", b"text"), [])

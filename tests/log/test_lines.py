@@ -49,7 +49,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.001)
 
 
-def to_dict(lines: list[bytes]) -> int:
+def told(lines: list[bytes]) -> int:
     """How many are said to be lost."""
     return sum(int(line.split()[0]) for line in lines if line.endswith(b" lost"))
 

@@ -204,7 +204,7 @@ class TextTests(StdoutCase):
 class JsonTests(StdoutCase):
     format = "json"
 
-    def to_dict(self, log: Callable[[Logger], None], namespace: str = "chatgpt_source.x") -> Any:
+    def told(self, log: Callable[[Logger], None], namespace: str = "chatgpt_source.x") -> Any:
         line = self.line(log, namespace)
         self.assertTrue(line.isascii())
         return json.loads(line, parse_constant=self.fail)
@@ -237,7 +237,7 @@ class JsonTests(StdoutCase):
 
     def test_levels_are_the_go_connectors(self) -> None:
         for level, name in zip(ORDER, ("debug", "info", "warn", "error", "fatal"), strict=True):
-            told = self.to_dict(lambda log, level=level: log.emit(level, "x"))
+            told = self.told(lambda log, level=level: log.emit(level, "x"))
             self.assertEqual(told["level"], name)
             self.assertIn(name, LEVELS)
 
@@ -254,34 +254,32 @@ class JsonTests(StdoutCase):
             (b"MARKED", None),
             (marked_failure(), None),
         ):
-            told = self.to_dict(lambda log, value=value: log.info("{x!s:.0}", x=value))
+            told = self.told(lambda log, value=value: log.info("{x!s:.0}", x=value))
             self.assertEqual(told["x"], expected)
             self.assertNotIn("MARKED", str(told))
 
     def test_no_field_takes_the_place_of_a_member(self) -> None:
-        told = self.to_dict(lambda log: log.info("{time} {message}", time="a", message="b"))
+        told = self.told(lambda log: log.info("{time} {message}", time="a", message="b"))
         self.assertNotEqual(told["time"], "a")
         self.assertEqual(told["message"], "a b")
 
     def test_nothing_of_an_objects_own(self) -> None:
-        told = self.to_dict(
-            lambda log: log.info("{x.name} {y[0]} {f()}", x=LogLevel.info, y=[1], f=1)
-        )
+        told = self.told(lambda log: log.info("{x.name} {y[0]} {f()}", x=LogLevel.info, y=[1], f=1))
         self.assertEqual(set(told), {"time", "level", "logger", "message"})
 
     def test_what_is_no_format_string(self) -> None:
         for text in ("{", "}", "{x", "{}", "{0}"):
-            told = self.to_dict(lambda log, text=text: log.info(text, x="MARKED"))
+            told = self.told(lambda log, text=text: log.info(text, x="MARKED"))
             self.assertEqual(set(told), {"time", "level", "logger", "message"})
 
     def test_of_twisted_the_message_alone(self) -> None:
-        told = self.to_dict(lambda log: log.warn("{x}", x="seen"), "twisted.web")
+        told = self.told(lambda log: log.warn("{x}", x="seen"), "twisted.web")
         self.assertEqual((told["message"], told["logger"]), ("seen", "twisted.web"))
         self.assertNotIn("x", told)
 
     def test_failure_is_shown_without_its_text(self) -> None:
         for namespace in ("chatgpt_source.x", "twisted.web"):
-            told = self.to_dict(
+            told = self.told(
                 lambda log: log.failure("while at it: {x}", marked_failure(), x="MARKED"), namespace
             )
             self.assertIn("ZeroDivisionError at ", told["message"])
@@ -290,11 +288,11 @@ class JsonTests(StdoutCase):
 
     @given(st.text())
     def test_any_text(self, text: str) -> None:
-        told = self.to_dict(lambda log: log.info("{text}", text=text))
+        told = self.told(lambda log: log.info("{text}", text=text))
         self.assertEqual(told["message"], told["text"])
 
     def test_controls_and_what_no_stream_can_encode(self) -> None:
-        told = self.to_dict(lambda log: log.info("{text}", text="a\x1b\u2028\ud800b"))
+        told = self.told(lambda log: log.info("{text}", text="a\x1b\u2028\ud800b"))
         self.assertEqual(told["text"], "a  ?b")
 
     def test_unformattable(self) -> None:
@@ -302,8 +300,8 @@ class JsonTests(StdoutCase):
             def __repr__(self) -> str:
                 raise ValueError("no")
 
-        self.to_dict(lambda log: log.info("{x}", x=Sulky()))
-        self.assertIsNone(self.to_dict(lambda log: log.info("{missing}"))["missing"])
+        self.told(lambda log: log.info("{x}", x=Sulky()))
+        self.assertIsNone(self.told(lambda log: log.info("{missing}"))["missing"])
 
 
 class FormatTests(SynchronousTestCase):

@@ -359,11 +359,11 @@ class ReadAnswerTests(OpenAICase):
 
     def test_names_and_reasons_are_short_and_plain(self) -> None:
         for good in ("", "gpt-6-luna", "accounts/x/models/a b (c)", "模型", "x" * MOST_WORDS):
-            self.assertEqual(self.to_dict(model=good).model, good)
-            self.assertEqual(self.to_dict(finish_reason=good).finish_reason, good)
+            self.assertEqual(self.told(model=good).model, good)
+            self.assertEqual(self.told(finish_reason=good).finish_reason, good)
         for bad in ("x" * (MOST_WORDS + 1), "MODELMARK" * 10**5, "a\nb", "a\x00", "\ud800"):
-            self.assertIsNone(self.to_dict(model=bad).model)
-            self.assertIsNone(self.to_dict(finish_reason=bad).finish_reason)
+            self.assertIsNone(self.told(model=bad).model)
+            self.assertIsNone(self.told(finish_reason=bad).finish_reason)
 
     def test_usage_holds_counts_by_plain_names(self) -> None:
         for usage, kept in (
@@ -371,9 +371,9 @@ class ReadAnswerTests(OpenAICase):
             ({"x" * 64: 1, "x" * 65: 1, "MODELMARK " * 9: 1, "": 1, "é": 1}, {"x" * 64}),
             ({"a b": {"c": 1}, "d": {"e f": 1}}, {"d"}),
         ):
-            self.assertEqual(set(self.to_dict(usage=usage).usage or {}), kept)
+            self.assertEqual(set(self.told(usage=usage).usage or {}), kept)
         self.assertEqual(
-            self.to_dict(usage={"a": {"b c": 1, "d": 1.5, "e": 2}}).usage, {"a": {"e": 2}}
+            self.told(usage={"a": {"b c": 1, "d": 1.5, "e": 2}}).usage, {"a": {"e": 2}}
         )
 
     def test_usage_has_few_members(self) -> None:
@@ -383,11 +383,11 @@ class ReadAnswerTests(OpenAICase):
             {f"a{n}": {"b": 1} for n in range(10**4)},
             {f"a{n}": {} for n in range(10**4)},
         ):
-            kept = self.to_dict(usage=usage).usage or {}
+            kept = self.told(usage=usage).usage or {}
             members = len(kept) + sum(len(v) for v in kept.values() if isinstance(v, dict))
             self.assertEqual(members, MOST_COUNTS)
 
-    def to_dict(self, *, finish_reason: Any = "stop", **others: Any) -> Answer:
+    def told(self, *, finish_reason: Any = "stop", **others: Any) -> Answer:
         document = {**completion(), **others}
         document["choices"][0]["finish_reason"] = finish_reason
         return read_answer(reply(document))
