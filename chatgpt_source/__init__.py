@@ -1,8 +1,8 @@
-"""ChatGPT Source: a prompt in by HTTP, a chat model's answer out as a CloudEvent."""
+"""ChatGPT Source: takes prompts by HTTP, asks a chat model, delivers answers as CloudEvents."""
 
 from importlib.metadata import PackageNotFoundError, version
 
 try:
     __version__ = version("chatgpt-source")
-except PackageNotFoundError:  # run from a checkout that was never installed
+except PackageNotFoundError:  # a checkout that was not installed
     __version__ = "0+unknown"

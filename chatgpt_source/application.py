@@ -1,4 +1,4 @@
-"""The parts of the daemon: wired, started and stopped in order. Decides nothing."""
+"""Creates the daemon's parts, connects them, and starts and stops them in order."""
 
 import os
 from collections.abc import Callable
@@ -35,11 +35,11 @@ from chatgpt_source.telemetry.spans import NO_SPANS, Spans, are_wanted
 log = get_logger(__name__)
 
 CLOSE_TIMEOUT = 1.5
-"""Seconds that each of closing the port, the journal and the connections may take at a stop."""
+"""Seconds that a stop may wait for each of the port, the journal and the connections to close."""
 
 
 class Application:
-    """The parts of a started daemon, wired.
+    """The connected parts of a started daemon.
 
     Args:
         reactor: The reactor.
@@ -120,7 +120,7 @@ class Application:
             )
 
     def start(self) -> None:
-        """Begin; says in the log with what."""
+        """Start the parts; log the main settings."""
         config = self._config
         self._threads.start()
         for warning in config.warnings:
@@ -147,7 +147,7 @@ class Application:
         self._doubts = Deferred.fromCoroutine(self._tell_doubts())
 
     def _seed_recent(self) -> None:
-        """Failures of an earlier process are not forgotten by a restart."""
+        """Load the last failures of an earlier process, so that a restart does not hide them."""
         ends = self._journal.ends(self._reactor.seconds() - WINDOW, MOST)
         ends.addCallback(self._recent.seed)
         ends.addErrback(lambda failure: failure.trap(JournalUnavailable) and None)
@@ -171,7 +171,7 @@ class Application:
         if await bounded(self._journal.close(), self._reactor):
             self._threads.stop()
         else:
-            log.warn("the journal does not close in time: ending without it")
+            log.warn("the journal does not close in time: stopping without it")
         await bounded(_closed(self._pool), self._reactor)
         if self._spans is not NO_SPANS:
             await self._export_spans()
@@ -189,33 +189,35 @@ class Application:
         return deferToThreadPool(self._reactor, self._threads, run)
 
     def _prune(self) -> Deferred[None]:
-        # The earlier of the two, so that a clock that is ahead for a while forgets nothing.
+        # The earlier of the two, so that a clock that is ahead for a while deletes nothing.
         now = min(wall(self._reactor), self._reactor.seconds())
         done = self._journal.prune(now - self._config.keep)
         return done.addErrback(lambda failure: failure.trap(JournalUnavailable) and None)
 
 
 def _thread(name: str) -> ThreadPool:
-    """One thread, which can't keep the process: if it hangs, that ends as in a crash."""
+    """A pool of one daemon thread: if it hangs, the process can end all the same."""
     pool = ThreadPool(1, 1, name)
     pool.threadFactory = partial(Thread, daemon=True)  # type: ignore[assignment] # as callable
     return pool
 
 
 def _open_spans(config: Config) -> Spans:
-    """Spans, if they are wanted and the extra for them is installed."""
+    """Spans, if the environment asks for them and the extra `otel` is installed."""
     if not are_wanted(os.environ):
         return NO_SPANS
     try:
         from chatgpt_source.telemetry.otel import open_spans  # noqa: PLC0415 - only its users pay for it
     except ImportError:
-        log.warn("spans are wanted (OTEL_...), but the extra `otel` is not installed: tracing none")
+        log.warn(
+            "OTEL_... variables ask for spans, but the extra `otel` is not installed: nothing is traced"
+        )
         return NO_SPANS
     return open_spans(config, os.environ)
 
 
 async def bounded(step: Deferred[Any] | None, clock: Any) -> bool:
-    """Wait for a step of the stop, but not for ever; whether it came to its end."""
+    """Wait for a step of the stop, with a bound; returns whether it ended."""
     try:
         if step is not None:
             await step.addTimeout(CLOSE_TIMEOUT, clock)

@@ -1,4 +1,4 @@
-"""`twistd chatgpt-source --check`: what the daemon would do, found out without doing it."""
+"""`twistd chatgpt-source --check`: says what the daemon would do, without doing it."""
 
 import resource
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ from chatgpt_source.prompt import State
 from chatgpt_source.quota import day_at
 
 UNGUARDED = (
-    "anyone who reaches the prompt port can spend the day's prompts: set `auth`, or let `listen` be"
+    "anyone who reaches the prompt port can spend the day's prompts: set `auth`, or set `listen` to"
     " a place that only your callers reach"
 )
 
@@ -34,13 +34,13 @@ class Mistakes(Exception):
 
 @frozen
 class Facts:
-    """What a check has found out.
+    """What a check has found.
 
     Attributes:
         config: The settings.
         journal: What is in the journal.
-        taken: Whether somebody listens where it would.
-        files: How many files the process may open.
+        taken: Whether a running daemon has the ports.
+        files: The number of files that the process may open.
     """
 
     config: Config
@@ -50,7 +50,7 @@ class Facts:
 
 
 def gather(environ: Mapping[str, str], twistd: Mapping[str, Any], now: float) -> Facts:
-    """Find out what a start would meet.
+    """Read the settings and the journal, and probe the ports.
 
     Args:
         environ: The environment.
@@ -58,7 +58,7 @@ def gather(environ: Mapping[str, str], twistd: Mapping[str, Any], now: float) ->
         now: The time.
 
     Raises:
-        Mistakes: If the daemon would not start, or not once the one that runs has stopped.
+        Mistakes: If the daemon would not start, even after the running one has stopped.
     """
     try:
         config = load(environ)
@@ -80,11 +80,11 @@ def gather(environ: Mapping[str, str], twistd: Mapping[str, Any], now: float) ->
     taken = False
     for where, check_one in ((config.listen, check_prompts), (config.admin, check_admin)):
         if where and parse(where).kind == "systemd" and "LISTEN_FDS" not in environ:
-            continue  # systemd passes it to what it starts, and to nobody else
+            continue  # systemd passes the socket only to the service that it starts
         try:
             check_one(config)
         except PortUnavailable as error:
-            if error.taken and journal.in_use:  # by that daemon
+            if error.taken and journal.in_use:  # by the daemon that uses the journal
                 taken = True
             else:
                 mistakes.append(str(error))
@@ -94,7 +94,7 @@ def gather(environ: Mapping[str, str], twistd: Mapping[str, Any], now: float) ->
 
 
 def check_prompts(config: Config) -> str:
-    """See whether prompts can be listened for; returns the endpoint string.
+    """Check that the daemon could listen for prompts; returns the endpoint string.
 
     Raises:
         PortUnavailable: If they can't.
@@ -105,7 +105,7 @@ def check_prompts(config: Config) -> str:
 
 
 def check_admin(config: Config) -> None:
-    """See whether operators can be listened for, if they are to be.
+    """Check that the daemon could listen for operators, if `admin` is set.
 
     Raises:
         PortUnavailable: If they can't.
@@ -115,13 +115,13 @@ def check_admin(config: Config) -> None:
 
 
 def unguarded(config: Config) -> Sequence[str]:
-    """What strangers can do, a line each."""
+    """Warnings about unprotected ports, one line each."""
     prompts = config.listen or f"tcp:{config.port}"
     return [UNGUARDED] if config.auth is None and is_exposed(prompts) else []
 
 
 def tell(facts: Facts) -> Sequence[str]:
-    """What the daemon would do, a line each."""
+    """What the daemon would do, one line each."""
     config, journal = facts.config, facts.journal
     left = max(0, config.everyday_limit - journal.used)
     lines = {
@@ -152,28 +152,28 @@ def _admin(config: Config) -> str:
     if config.admin is None:
         return "nowhere"
     open_to_all = config.admin_auth is None and is_exposed(config.admin)
-    return config.admin + "; from elsewhere, the metrics alone" * open_to_all
+    return config.admin + "; other machines get only the metrics" * open_to_all
 
 
 def _schema(journal: Seen) -> str:
     if journal.schema is None:
-        return "it would be made"
+        return "it would be created"
     if journal.schema < journal.current:
         return f"schema {journal.schema}, which would become {journal.current}"
     return f"schema {journal.schema}"
 
 
 def journal_path(config: Config, twistd: Mapping[str, Any]) -> Path:
-    """Where the journal lies; a relative path is in twistd's --rundir."""
+    """The journal's path; a relative one is in twistd's --rundir."""
     return Path(twistd.get("rundir", "."), config.journal).absolute()
 
 
 def changes_user(twistd: Mapping[str, Any]) -> bool:
-    """Whether twistd is to become another user: what we may write says nothing then."""
+    """Whether twistd will change the user, so that our own permissions say nothing."""
     return bool(twistd.get("uid") or twistd.get("gid"))
 
 
 def hard_limit() -> int:
-    """How many files this process may be allowed to open."""
+    """The hard limit of open files."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     return hard if hard != resource.RLIM_INFINITY else 2**31

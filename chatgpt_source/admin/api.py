@@ -1,4 +1,4 @@
-"""The admin site's JSON: how it stands, the latest prompts, one of them, a redrive, one to try."""
+"""The admin site's JSON API: status, the latest prompts, one prompt, redrive, a prompt to try."""
 
 import re
 
@@ -14,12 +14,12 @@ from chatgpt_source.prompt import State
 
 PAGE = 50
 LONGEST_PAGE = 500
-"""Prompts a page of the list has, unless `limit` says otherwise, and at the most."""
+"""Prompts on a page of the list: by default, and at most."""
 
 
 @frozen
 class Api:
-    """What the JSON is made from; each method answers a request, or raises Problem."""
+    """The JSON API; each method answers a request, or raises Problem."""
 
     journal: Journal
     intake: Intake
@@ -31,7 +31,7 @@ class Api:
         request.answer(200, to_json(await self.status_.to_dict()))
 
     async def prompts(self, request: BoundedRequest) -> None:
-        """Answer `GET /api/prompts`: a page, the latest first, and where the next one begins."""
+        """Answer `GET /api/prompts`: a page, the latest first, and where the next page begins."""
         state = read_state(_argument(request, "state"))
         limit = read_whole("limit", _argument(request, "limit"), LONGEST_PAGE) or PAGE
         before = read_whole("before", _argument(request, "before"), 2**63 - 1)
@@ -50,9 +50,9 @@ class Api:
         request.answer(200, to_json(record.to_dict()))
 
     async def redrive(self, request: BoundedRequest) -> None:
-        """Answer `POST /api/prompts/<id>/redrive`: take a failed prompt up again."""
+        """Answer `POST /api/prompts/<id>/redrive`."""
         prompt_id = _id(request)
-        await self.intake.record(prompt_id)  # one that is not known is another problem
+        await self.intake.record(prompt_id)  # raises 404 for an unknown id
         try:
             state = await self.redriver.one(prompt_id)
         except QuotaUsedUp as refusal:
@@ -68,7 +68,7 @@ class Api:
         request.answer(200, to_json({"id": prompt_id, "state": state.value}))
 
     async def redrive_all(self, request: BoundedRequest) -> None:
-        """Answer `POST /api/redrive`: take up again all that have failed."""
+        """Answer `POST /api/redrive`."""
         try:
             done, refused = await self.redriver.all()
         except NotRedriven as error:
@@ -77,11 +77,11 @@ class Api:
             raise unavailable(refusal) from None
         told = f"Taken up again: {done}."
         if refused:
-            told += f" Left as they are, for asking takes a unit and the day has none: {refused}."
+            told += f" Still failed, as asking takes a unit and the day has none left: {refused}."
         request.answer(200, to_json({"redriven": done, "refused": refused, "detail": told}))
 
     async def accept(self, request: BoundedRequest) -> None:
-        """Answer `POST /api/prompts`: a prompt to try, taken as the door takes one."""
+        """Answer `POST /api/prompts`: a prompt to try, accepted as on the prompt port."""
         admitted, budget = await self.intake.accept(request)
         request.answer(
             202,
@@ -94,7 +94,7 @@ def read_state(value: str | None) -> State | None:
     """A state to filter by.
 
     Raises:
-        Problem: 400 if it is none.
+        Problem: 400 if it is not a state.
     """
     try:
         return State(value) if value is not None else None
@@ -104,10 +104,10 @@ def read_state(value: str | None) -> State | None:
 
 
 def read_whole(name: str, value: str | None, most: int) -> int | None:
-    """A number of a query.
+    """A whole number from the query.
 
     Raises:
-        Problem: 400 if it is none, or out of its range.
+        Problem: 400 if it is not a whole number from 1 to `most`.
     """
     if value is None:
         return None

@@ -1,6 +1,6 @@
-"""The page's charts, as SVG: a gauge, and bars by the minute. Pure.
+"""The page's charts as SVG: a gauge, and bars by the minute. Pure.
 
-Colours are the style sheet's.
+The style sheet sets the colours.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,10 +13,10 @@ from chatgpt_source.admin.markup import element
 from chatgpt_source.admin.words import count, took
 
 LANE = 40
-"""Units of height that a row of bars has; a minute is one unit wide."""
+"""The height of a row of bars, in units; a minute is one unit wide."""
 _BAR = 0.72
 _LEAST = 1.5
-"""The height of what is not nothing."""
+"""The least height of a bar that is not empty."""
 _MEDIAN = 3.0
 TABLE_STEP = 5
 """Minutes that a row of the table stands for."""
@@ -28,14 +28,14 @@ def gauge(share: float, kind: str, text: str) -> Tag:
     Args:
         share: How much of it, 0 to 1.
         kind: The class of the filled part.
-        text: What it says, for those who do not see it.
+        text: What it says, for screen readers.
     """
     arc = "M10 60A50 50 0 0 1 110 60"
     filled = f"{max(0.0, min(1.0, share)) * 100:.1f}"
     return element(
         "svg",
         element("path", d=arc, class_="track"),
-        # With round ends even an empty dash is a dot.
+        # With round ends, even an empty dash is a dot.
         element(
             "path", d=arc, class_=f"fill {kind}", pathLength="100", stroke_dasharray=f"{filled} 200"
         )
@@ -66,7 +66,7 @@ def traffic(minutes: Sequence[Minute], times: Sequence[str], unknown: int) -> Ta
 
     Args:
         minutes: The minutes, the oldest first.
-        times: When each began, for people.
+        times: When each began, as text.
         unknown: How many of them were over before the daemon was started.
     """
     highest = max(max(m.accepted, m.delivered, m.failed) for m in minutes)
@@ -113,7 +113,7 @@ def latency(minutes: Sequence[Minute], times: Sequence[str], unknown: int) -> Ta
 
 
 def table(minutes: Sequence[Minute], times: Sequence[str]) -> Tag:
-    """The numbers of both charts, for who can't see them or wants to read them."""
+    """The numbers of both charts as a table, also for screen readers."""
     heads = ["From", "Accepted", "Delivered", "Failed", "Median", "95th percentile"]
     rows = []
     for first in range(0, len(minutes), TABLE_STEP):
@@ -162,7 +162,7 @@ def _chart(
 
 
 def _column(number: int, height: int, hint: str) -> Tag:
-    """What shows a minute's numbers to who points at it."""
+    """A column that shows a minute's numbers when the pointer is on it."""
     shape = {"x": str(number), "width": "1", "height": str(height)}
     return element("rect", element("title", hint), class_="hint", **shape)
 
@@ -177,7 +177,7 @@ def _hints(
 
 
 def _bars(values: Sequence[int], highest: int, lane: int) -> str:
-    """One path for a row of bars; the row has a little air above it."""
+    """One path for a row of bars; there is a small gap above the row."""
     base = (lane + 1) * LANE
     return "".join(
         _bar(number, base, max(_LEAST, value / highest * (LANE - 6)))

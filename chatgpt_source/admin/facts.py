@@ -1,4 +1,4 @@
-"""Reads what the page shows: the facts of this moment, and what a query picks."""
+"""Reads what the page shows: the current state, and the prompts that a query picks."""
 
 from collections.abc import Sequence
 
@@ -19,9 +19,9 @@ _NOTHING = Tally(dict.fromkeys(State, 0), 0)
 
 @define
 class Facts:
-    """Where the page's facts come from.
+    """Reads the page's data.
 
-    Where the journal can't be read, what was last known is shown, and that it can't be read.
+    If the journal can't be read, the page shows the last known data, and says so.
 
     Args:
         status: What is well and what is not.
@@ -34,7 +34,7 @@ class Facts:
     _started: float
 
     async def shown(self) -> Shown:
-        """The facts that all viewers see."""
+        """The data that all viewers see."""
         status = self._status
         clock, config = status.clock, status.config
         _, ready = await status.health.ready()
@@ -61,7 +61,7 @@ class Facts:
         )
 
     async def picked(self, query: Query) -> Picked:
-        """What a query picks; nothing if the journal can't be read."""
+        """The prompts that a query picks; none if the journal can't be read."""
         try:
             return await self._pick(query)
         except JournalUnavailable:

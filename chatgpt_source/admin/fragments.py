@@ -1,6 +1,6 @@
-"""The parts of the page that change, each an element with an id: made here and nowhere else. Pure.
+"""Renders the parts of the page that change, each an element with an id. Pure.
 
-The page holds them when it is loaded, the stream of events sends those that changed.
+The page has all of them when it is loaded; the stream of events sends those that changed.
 """
 
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ _MEANINGS = {
 
 
 def shared(shown: Shown) -> Mapping[str, Tag]:
-    """The fragments that are the same for all, by their ids."""
+    """The fragments that are the same for all viewers, by their ids."""
     return {
         "health": health(shown),
         "quota": quota(shown),
@@ -46,7 +46,7 @@ def shared(shown: Shown) -> Mapping[str, Tag]:
 
 
 def own(shown: Shown, picked: Picked) -> Mapping[str, Tag]:
-    """The fragments that depend on what a viewer looks at, by their ids."""
+    """The fragments that depend on a viewer's query, by their ids."""
     return {
         "way": way(shown, picked),
         "filter": state_links(shown, picked.query),
@@ -57,7 +57,7 @@ def own(shown: Shown, picked: Picked) -> Mapping[str, Tag]:
 
 
 def health(shown: Shown) -> Tag:
-    """What is not well, in words; or that nothing was tried yet; or that all is well."""
+    """What is not well, or that nothing was tried yet, or that all is well."""
     kind, told = "well", ["All is well"]
     if shown.troubles:
         kind, told = "unwell", list(shown.troubles)
@@ -77,7 +77,7 @@ def _mark(kind: str) -> Tag:
 
 
 def quota(shown: Shown) -> Tag:
-    """The day's units: a gauge, and the time to midnight."""
+    """The day's quota: a gauge, and the time to midnight."""
     share = shown.used / shown.limit
     kind = "full" if not shown.left else "high" if share >= NEARLY else "fine"
     words = {"full": "Used up", "high": "Nearly used up", "fine": ""}[kind]
@@ -102,7 +102,7 @@ def quota(shown: Shown) -> Tag:
 
 
 def states(shown: Shown) -> Tag:
-    """How many prompts are in each state, and how long the oldest waits."""
+    """The number of prompts in each state, and how long the oldest has waited."""
     tiles = [
         tags.li(
             tags.span(state_icon(state), sentence(state.value), class_="name"),
@@ -131,7 +131,7 @@ def _oldest(shown: Shown) -> tuple[str | Tag, ...]:
 
 
 def traffic(shown: Shown) -> Tag:
-    """What was accepted, delivered and failed in the last hour."""
+    """The prompts accepted, delivered and failed in the last hour."""
     highest = max(max(m.accepted, m.delivered, m.failed) for m in shown.minutes)
     totals = [
         (State.ACCEPTED, sum(m.accepted for m in shown.minutes)),
@@ -178,7 +178,7 @@ def _figure(name: str, legend: Tag, chart: Tag, top: str) -> Tag:
 
 
 def _unknown(shown: Shown) -> int:
-    """How many of the minutes were over before the daemon was started."""
+    """How many of the minutes ended before the daemon was started."""
     return sum(minute.start + 60 <= shown.started for minute in shown.minutes)
 
 
@@ -187,7 +187,7 @@ def _times(shown: Shown) -> list[str]:
 
 
 def cost(shown: Shown) -> Tag:
-    """What a try costs."""
+    """What a prompt to try costs."""
     return tags.p(
         "It is asked and delivered like any other, and takes one of today’s ",
         f"{count(shown.limit)} prompts; {count(shown.left)} are left.",
@@ -205,7 +205,7 @@ def _redrive_all(shown: Shown) -> Tag:
 
 
 def about(shown: Shown) -> Tag:
-    """What runs here, and since when."""
+    """The version that runs, and since when."""
     started = moment(shown.started, shown.zone, clock_time(shown.started, shown.now, shown.zone))
     return tags.p(
         tags.span(f"ChatGPT Source {shown.version}"),

@@ -1,9 +1,9 @@
-"""Who may talk to the admin site: without credentials nobody but whoever is on this machine.
+"""Who may use the admin site: without credentials, only callers on this machine.
 
-`kubectl port-forward` counts as being there, as it connects from inside the pod. The metrics alone
-are for all who reach the site. And no web page but its own may, whatever a browser is made to send:
-what browsers tell of that is read in `origin`. A page of any other origin can't set a header of its
-own without being allowed to by CORS, of which we send nothing.
+`kubectl port-forward` counts as this machine, because it connects from inside the pod. All callers
+get the metrics. No web page may use the site but its own: `origin` reads what browsers say about
+that. A page of another origin could set a header of its own only if we allowed it by CORS headers,
+and we send none.
 """
 
 from chatgpt_source.config import Credentials
@@ -13,14 +13,14 @@ from chatgpt_source.intake.auth import Guard
 from chatgpt_source.intake.origin import is_foreign, is_known_host, only
 
 REQUESTED_WITH = "chatgpt-source"
-"""What the X-Requested-With of each POST must be."""
+"""The value that each POST must have in X-Requested-With."""
 
 
 class Admission:
-    """Says who may use the admin site, by their connection and the head of their request.
+    """Decides who may use the admin site, by the connection and the head of the request.
 
     Args:
-        credentials: What callers have to show, if anything.
+        credentials: The credentials that callers must have; None if they need none.
         where: The endpoint string of the site.
     """
 
@@ -30,10 +30,10 @@ class Admission:
         self._exposed = is_exposed(where)
 
     def refusal(self, request: BoundedRequest) -> Problem | None:
-        """Why a request is refused, if it is.
+        """Why a request is refused; None if it is not.
 
-        With credentials any name will do: a browser gives none of those it keeps for us to a page
-        of another name. The metrics, which tell little, go to any address and by any name.
+        With credentials, the Host does not matter: a browser does not send the credentials that it
+        has for us to another name. The metrics tell little, so any address and name may get them.
         """
         if self._guard is not None:
             refusal = self._guard.refusal(request)
@@ -45,19 +45,19 @@ class Admission:
         return refusal or (None if reading else _other_origin(request))
 
     def _from_elsewhere(self, request: BoundedRequest) -> Problem | None:
-        """The refusal of whoever may be a stranger: addresses in headers are only said to be so."""
+        """The refusal of a caller from another machine; addresses in headers prove nothing."""
         host = request.channel.getHost()  # type: ignore[no-untyped-call]
         if not self._exposed or is_over_loopback(self._where, host):
             return None
         return Problem(
             403,
-            "without credentials only the metrics can be had from elsewhere: come from this machine"
+            "without credentials, other machines get only the metrics: call from this machine"
             " as localhost (`kubectl port-forward` does), or set `admin_auth`",
         )
 
 
 def _other_host(request: BoundedRequest) -> Problem | None:
-    """The refusal of a name that is neither an address nor localhost: names can be made to lie."""
+    """The refusal of a Host that is neither an address nor localhost, against DNS rebinding."""
     if is_known_host(only(request, "host") or ""):
         return None
     return Problem(
@@ -68,7 +68,7 @@ def _other_host(request: BoundedRequest) -> Problem | None:
 
 
 def _other_origin(request: BoundedRequest) -> Problem | None:
-    """The refusal of a change that comes neither from our own page nor from no page at all."""
+    """The refusal of a change that another site's page may have sent."""
     if only(request, "x-requested-with") != REQUESTED_WITH:
         return Problem(403, f"a POST must have the header X-Requested-With: {REQUESTED_WITH}")
     if only(request, "sec-fetch-site") == "none" or is_foreign(request):

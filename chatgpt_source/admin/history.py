@@ -1,6 +1,6 @@
-"""The last hour, minute by minute: what was accepted, delivered and failed, and how long it took.
+"""Counts prompts and latencies of the last hour, minute by minute.
 
-It lives in memory and is bounded: 60 minutes, each with a histogram of at most `_BUCKETS` counts.
+It is in memory and bounded: 60 minutes, each with a histogram of at most `_BUCKETS` counts.
 """
 
 from collections import Counter
@@ -16,15 +16,15 @@ from chatgpt_source.telemetry.observer import AskEnded, DeliveryEnded, Observer
 
 MINUTES = 60
 _GROWTH = 1.08
-"""How much larger a bucket is than the one before it: a quantile is off by 4 % at most."""
+"""The ratio of a bucket to the one before it: a quantile is off by 4 % at most."""
 _LEAST = 0.001
 _BUCKETS = 300
-"""Buckets of 1 ms to over a hundred days."""
+"""Buckets from 1 ms to over a hundred days."""
 
 
 @define
 class Latencies:
-    """How long things took, as counts in buckets that grow with the duration."""
+    """A histogram of durations, with buckets that grow exponentially."""
 
     _counts: Counter[int] = field(factory=Counter)
 
@@ -34,7 +34,7 @@ class Latencies:
         self._counts[min(bucket, _BUCKETS - 1)] += 1
 
     def quantile(self, share: float) -> float | None:
-        """The duration, in seconds, that `share` (0 to 1) of all did not exceed; None if none."""
+        """The seconds that `share` (0 to 1) of all durations did not exceed; None if empty."""
         rank = share * self._counts.total()
         seen = 0
         for bucket in sorted(self._counts):
@@ -49,7 +49,7 @@ class Latencies:
 
 @define
 class Minute:
-    """What happened in a stretch of time: one minute, or some put together.
+    """What happened in a period: one minute, or several merged.
 
     Attributes:
         start: When it began.
@@ -64,7 +64,7 @@ class Minute:
 
 
 def together(minutes: Sequence[Minute]) -> Minute:
-    """Some minutes, one or more, as one stretch."""
+    """One or more minutes, merged into one period."""
     whole = Minute(minutes[0].start)
     for minute in minutes:
         whole.accepted += minute.accepted
@@ -75,7 +75,7 @@ def together(minutes: Sequence[Minute]) -> Minute:
 
 
 class History(Observer):
-    """Counts what happens, and forgets what is over an hour old.
+    """Counts what happens, and forgets what is more than an hour old.
 
     Args:
         clock: The time.
@@ -104,7 +104,7 @@ class History(Observer):
             minute.failed += 1
 
     def minutes(self) -> list[Minute]:
-        """The last 60 minutes, the oldest first; the last is the one under way."""
+        """The last 60 minutes, the oldest first; the last is the current one."""
         last = self._number()
         return [
             self._minutes.get(number) or Minute(number * 60.0)
@@ -119,7 +119,7 @@ class History(Observer):
         minute = self._minutes.get(number)
         if minute is None:
             minute = self._minutes[number] = Minute(number * 60.0)
-            for other in [*self._minutes]:  # also those ahead of a clock that was put back
+            for other in [*self._minutes]:  # also minutes ahead of a clock that was set back
                 if not number - MINUTES < other <= number:
                     del self._minutes[other]
         return minute

@@ -1,4 +1,4 @@
-"""How late the event loop is: what waits behind something that does not give way."""
+"""Measures how late the event loop runs its calls."""
 
 from collections.abc import Callable
 
@@ -6,16 +6,16 @@ from attrs import define, field
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 EVERY = 1.0
-"""Seconds between two looks."""
+"""Seconds between two measurements."""
 
 
 @define
 class LagMeter:
-    """Asks to be called each second, and tells how late that came.
+    """Schedules a call each second, and reports how late it came.
 
     Args:
         clock: The time.
-        late: Told the seconds.
+        late: Called with the seconds.
     """
 
     _clock: IReactorTime
@@ -29,7 +29,7 @@ class LagMeter:
         self._next = self._clock.callLater(EVERY, self._look)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop measuring."""
         if self._next is not None and self._next.active():
             self._next.cancel()
 

@@ -1,4 +1,4 @@
-"""The page and its stream of events, as the admin site serves them."""
+"""Serves the status page and its stream of events."""
 
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
@@ -19,7 +19,7 @@ from chatgpt_source.telemetry.observer import Observer
 
 
 class Live(Observer):
-    """Answers for the page; what it watches makes those who look at it see what is new.
+    """Serves the page; as an observer, it sends viewers what is new.
 
     Args:
         clock: The time.
@@ -42,7 +42,7 @@ class Live(Observer):
         """Answer `GET /api/events`: a stream that lasts.
 
         Raises:
-            Problem: 503 if too many are open; 403 if another site's page would take one up.
+            Problem: 503 if too many are open; 403 if another site's page asks for one.
         """
         if request.getHeader("sec-fetch-site") not in {None, "same-origin"}:
             raise Problem(403, "another site's page must not open this")
@@ -59,7 +59,7 @@ class Live(Observer):
         shared = await _html(fragments.shared(shown))
         rendered = {}
         for query in queries:
-            await deferLater(self._clock, 0)  # many take a while: let others have their turn
+            await deferLater(self._clock, 0)  # many take a while: let others run
             picked = await self._facts.picked(query)
             rendered[query] = {**shared, **await _html(fragments.own(shown, picked))}
         return rendered
@@ -67,7 +67,7 @@ class Live(Observer):
     def _touch(self, *_: object, **__: object) -> None:
         self._streams.touch()
 
-    # What makes viewers see what is new.
+    # What happens: viewers see it soon.
     accepted = asked = sent = redriven = _touch
 
 

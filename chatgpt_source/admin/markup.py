@@ -1,4 +1,4 @@
-"""Elements whose attributes have hyphens in their names, and those of SVG. Pure."""
+"""Builds HTML and SVG elements, also with hyphens in attribute names. Pure."""
 
 from twisted.web.template import Flattenable, Tag
 
@@ -9,5 +9,5 @@ def element(name: str, *children: Flattenable, **attributes: str) -> Tag:
 
 
 def named(**attributes: str) -> dict[str, str]:
-    """Attributes by the names they have in HTML."""
+    """Attributes by their names in HTML."""
     return {name.rstrip("_").replace("_", "-"): value for name, value in attributes.items()}

@@ -1,7 +1,7 @@
-"""What happens, as numbers for Prometheus: its names, its buckets, and what they are read from.
+"""The metrics for Prometheus: their names, labels, buckets and values.
 
-No id and no text ever gets in here, and each label has few values, all of which are there from the
-start: a series that appears only once something has happened can't be alerted on.
+They hold no id and no text. Each label has few values, and all of them are there from the start: an
+alert can't use a series that appears only once something has happened.
 """
 
 import platform
@@ -39,23 +39,23 @@ WHOLE_WAY = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600, 2
 LAG = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
 _TOKENS = {"prompt_tokens": "prompt", "completion_tokens": "completion"}
-"""Of what a provider counts (`usage`), the numbers that are neither sums nor parts of others."""
+"""The counts of a provider's `usage` that are neither sums nor parts of others."""
 _MOST_TOKENS = 10**9
-"""More in one answer is no count."""
+"""A larger number in one answer is not believed."""
 
 
 @frozen
-class Sight:
-    """What is true at the moment of a scrape.
+class Snapshot:
+    """The state at the moment of a scrape.
 
     Attributes:
-        gates: What is known of each peer.
+        breakers: The circuit breaker of each peer.
         now: When, by the steady clock.
-        limit: Units the day has.
+        limit: The day's units.
         writable: Whether the journal can be written.
-        counted: What the journal's counts are, or were when it last answered.
-        oldest: How long the oldest prompt that waits has done so; 0 if none does.
-        failure_ratio: The share of the prompts that ended lately which failed.
+        counted: The journal's counts, or the last ones if it does not answer.
+        oldest: How long the oldest waiting prompt has waited; 0 if none waits.
+        failure_ratio: The share of failures among the prompts that ended lately.
     """
 
     breakers: Mapping[str, Breaker]
@@ -68,17 +68,17 @@ class Sight:
 
 
 class Metrics(Observer):
-    """Counts what it is told, and shows it."""
+    """An observer that counts outcomes, and renders them for Prometheus."""
 
     def __init__(self) -> None:
-        # Each counter would bring a second series that tells when it was made.
+        # Each counter would add a second series with the time of its creation.
         prometheus_client.disable_created_metrics()
         self._registry = CollectorRegistry()
-        self._sight: Sight | None = None
+        self._snapshot: Snapshot | None = None
         self._lag = 0.0
         self._accepted = self._counter("prompts_accepted", "Prompts accepted, and on disk.")
         self._repeated = self._counter(
-            "prompts_repeated", "Requests whose idempotency key had come before."
+            "prompts_repeated", "Requests with an idempotency key that came before."
         )
         self._refused = self._counter(
             "prompts_refused", "Prompts refused.", "reason", [each.value for each in RefusalReason]
@@ -86,19 +86,19 @@ class Metrics(Observer):
         self._failed = self._counter("prompts_failed", "Prompts set aside as failed.")
         self._asks = self._counter(
             "asks",
-            "Calls to the model, by what they brought.",
+            "Calls to the model, by outcome.",
             "outcome",
             [each.value for each in AskOutcome],
         )
         self._deliveries = self._counter(
             "deliveries",
-            "Calls to the target, by what they brought.",
+            "Calls to the target, by outcome.",
             "outcome",
             [each.value for each in DeliveryOutcome],
         )
         self._letters = self._counter(
             "dead_letters",
-            "Calls to the dead letters' receiver, by what they brought.",
+            "Calls to the dead letters' receiver, by outcome.",
             "outcome",
             [each.value for each in DeliveryOutcome],
         )
@@ -118,12 +118,12 @@ class Metrics(Observer):
             WHOLE_WAY,
         )
         self._reactor_lag = self._histogram(
-            "reactor_lag_seconds", "How late the event loop was, looked at each second.", LAG
+            "reactor_lag_seconds", "How late the event loop was, measured each second.", LAG
         )
         self._registry.register(_Gauges(self._gauges))
         ProcessCollector(registry=self._registry)
 
-    # What an observer is told.
+    # The observer's methods.
 
     def accepted(self, **_: object) -> None:
         self._accepted.inc()
@@ -159,27 +159,27 @@ class Metrics(Observer):
     # The rest.
 
     def late(self, seconds: float) -> None:
-        """Take note of how late the event loop was."""
+        """Count how late the event loop was."""
         self._lag = seconds
         self._reactor_lag.observe(seconds)
 
-    def text(self, sight: Sight, accept: str) -> tuple[bytes, str]:
-        """All there is, and its media type: OpenMetrics if it is accepted, else Prometheus's own.
+    def text(self, snapshot: Snapshot, accept: str) -> tuple[bytes, str]:
+        """All metrics, and their media type: OpenMetrics if it is accepted, else Prometheus's own.
 
         Args:
-            sight: What is true now.
+            snapshot: The current state.
             accept: The request's Accept header.
         """
-        # Not the header itself: it may name a version that there is not.
+        # Not the header itself: it may name a version that does not exist.
         encode, media_type = choose_encoder(OPENMETRICS if OPENMETRICS in accept.lower() else "")
-        self._sight = sight
+        self._snapshot = snapshot
         return encode(self._registry), media_type
 
     def _gauges(self) -> Iterator[Metric]:
         yield _gauge("reactor_lag_last_seconds", "How late the event loop was last.", self._lag)
         yield CounterMetricFamily(
             f"{PREFIX}_log_lines_dropped",
-            "Log lines that were dropped because nobody read them.",
+            "Log lines that were dropped because stdout was not read.",
             dropped(),
         )
         yield _gauge(
@@ -190,8 +190,8 @@ class Metrics(Observer):
             "python",
             "twisted",
         )
-        if self._sight is not None:
-            yield from _of_sight(self._sight)
+        if self._snapshot is not None:
+            yield from _of_snapshot(self._snapshot)
 
     def _counter(
         self, name: str, told: str, label: str | None = None, values: Iterable[str] = ()
@@ -207,8 +207,8 @@ class Metrics(Observer):
         return Histogram(name, told, namespace=PREFIX, registry=self._registry, buckets=buckets)
 
 
-def _of_sight(sight: Sight) -> Iterator[Metric]:
-    breakers = sight.breakers.items()
+def _of_snapshot(snapshot: Snapshot) -> Iterator[Metric]:
+    breakers = snapshot.breakers.items()
     yield _gauge(
         "calls_under_way",
         "Calls under way.",
@@ -217,30 +217,30 @@ def _of_sight(sight: Sight) -> Iterator[Metric]:
     )
     yield _gauge(
         "circuit_open",
-        "1 while a failure that is no prompt's fault holds all calls to the peer.",
+        "1 while the circuit breaker holds all calls to the peer.",
         {(peer,): breaker.held for peer, breaker in breakers},
         "peer",
     )
     yield _gauge(
         "throttled",
-        "1 while calls are fewer than they might be, because the peer answered 429.",
-        {(peer,): breaker.throttled(sight.now) for peer, breaker in breakers},
+        "1 while calls are throttled, because the peer answered 429.",
+        {(peer,): breaker.throttled(snapshot.now) for peer, breaker in breakers},
         "peer",
     )
     yield _gauge(
         "recent_failure_ratio",
-        "Of the last 100 prompts that ended in the last 15 min, the share that failed.",
-        sight.failure_ratio,
+        "The share that failed, of the last 100 prompts that ended in the last 15 min.",
+        snapshot.failure_ratio,
     )
-    yield _gauge("journal_writable", "1 while the journal can be written.", sight.writable)
-    yield _gauge("quota_limit", "Prompts that may be accepted a day.", sight.limit)
-    tally, at = sight.counted.tally, sight.counted.at
+    yield _gauge("journal_writable", "1 while the journal can be written.", snapshot.writable)
+    yield _gauge("quota_limit", "Prompts that may be accepted a day.", snapshot.limit)
+    tally, at = snapshot.counted.tally, snapshot.counted.at
     if tally is None or at is None:
         return
     yield _gauge(
         "journal_counts_age_seconds",
-        "Since the journal last told the counts that follow; about 0 while it answers.",
-        max(0, sight.now - at),
+        "The age of the journal's counts that follow; about 0 while it answers.",
+        max(0, snapshot.now - at),
     )
     yield _gauge("quota_used", "Units of today's quota that are spent.", tally.used)
     yield _gauge(
@@ -252,8 +252,8 @@ def _of_sight(sight: Sight) -> Iterator[Metric]:
     yield _gauge("backlog", "Prompts that are neither delivered nor failed.", tally.backlog)
     yield _gauge(
         "backlog_oldest_age_seconds",
-        "Since the acceptance of the oldest prompt of the backlog; 0 if there is none.",
-        sight.oldest,
+        "The time since the oldest prompt of the backlog was accepted; 0 if there is none.",
+        snapshot.oldest,
     )
 
 

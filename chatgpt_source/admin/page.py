@@ -1,4 +1,4 @@
-"""The status page: the template, the style, the script, and what a browser is told about them."""
+"""The status page: its template, style, script and HTTP headers."""
 
 from base64 import b64encode
 from hashlib import sha256
@@ -16,7 +16,7 @@ _TEMPLATE = XMLString((_FOLDER / "page.xml").read_text(encoding="utf-8")).load()
 
 
 def _hash(text: str) -> str:
-    """A source expression that allows this text alone (Content Security Policy 3, 2.3.1)."""
+    """A source expression that allows only this text (Content Security Policy 3, 2.3.1)."""
     return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode('ascii')}'"
 
 
@@ -33,7 +33,7 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-"""What keeps the page to itself, and everybody else out of it."""
+"""Headers that keep other sites from using the page."""
 MEDIA_TYPE = "text/html; charset=utf-8"
 
 
@@ -47,7 +47,7 @@ async def document(shown: Shown, picked: Picked) -> bytes:
         "target": shown.target,
     }
     html = await flattenString(None, Tag("")(*_TEMPLATE).fillSlots(**parts))
-    # Put in by hand: the template would escape what HTML reads verbatim.
+    # Inserted by hand: the template would escape what HTML reads verbatim.
     head, _, rest = html.partition(b"<style></style>")
     body, _, end = rest.rpartition(b"<script></script>")
     style, script = (f"<{n}>{t}</{n}>" for n, t in (("style", STYLE), ("script", SCRIPT)))

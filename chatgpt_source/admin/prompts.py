@@ -1,4 +1,4 @@
-"""The page's list of prompts and the way of one: ids, states, ages, errors, never a text. Pure."""
+"""Renders the page's list of prompts and the steps of one, without their texts. Pure."""
 
 from collections.abc import Iterator
 
@@ -20,7 +20,7 @@ from chatgpt_source.prompt import State
 from chatgpt_source.quota import clock_time
 
 SHORT = 8
-"""Characters of an id that tell prompts apart for people."""
+"""Characters of an id that the page shows."""
 _ICONS = {
     State.ACCEPTED: ("M8 2.2a5.8 5.8 0 1 0 0 11.6a5.8 5.8 0 1 0 0-11.6z", ""),
     State.ANSWERED: (
@@ -34,7 +34,7 @@ _ICONS = {
 
 
 def state_icon(state: State) -> Tag:
-    """A shape for a state, beside its name."""
+    """The icon of a state."""
     lines, filled = _ICONS[state]
     return element(
         "svg",
@@ -47,12 +47,12 @@ def state_icon(state: State) -> Tag:
 
 
 def badge(state: State) -> Tag:
-    """A state's shape and name."""
+    """A state's icon and name."""
     return tags.span(state_icon(state), state.value, class_=f"badge {state.value}")
 
 
 def state_links(shown: Shown, query: Query) -> Tag:
-    """The filter: links, so that it works without the script."""
+    """The filter by state: links, so that it works without the script."""
     total = sum(shown.prompts.values())
     links = [_state_link(query, None, "all", total)]
     links += [_state_link(query, state, state.value, shown.prompts[state]) for state in State]
@@ -72,7 +72,7 @@ def _state_link(query: Query, state: State | None, name: str, number: int) -> Ta
 
 
 def listing(shown: Shown, picked: Picked) -> Tag:
-    """The prompts a viewer looks at, newest first."""
+    """The prompts that a viewer's query picks, newest first."""
     if not picked.records:
         return tags.div(tags.p(_nothing(picked), class_="empty"), id="listing")
     heads = ["Prompt", "State", "Accepted", "Delivered", "Calls", "Error"]
@@ -119,7 +119,7 @@ def _row(shown: Shown, query: Query, record: Record) -> Tag:
         ("Error", tags.span(*with_code(record.error)) if record.error else ""),
         ("", _redrive(record, "row") if record.state is State.FAILED else ""),
     ]
-    # The roles stay where a narrow window shows the rows as cards, no longer as a table's.
+    # The roles are still right when a narrow window shows the rows as cards.
     tds = [element("td", value, role="cell", data_label=label) for label, value in cells]
     tds[-1](class_="scripted")
     chosen = "chosen" if query.prompt == record.id else ""
@@ -142,7 +142,7 @@ def _redrive(record: Record, where: str) -> Tag:
 
 
 def page_links(picked: Picked) -> Tag:
-    """To older prompts, and back to the latest."""
+    """Links to older prompts, and back to the latest."""
     query = picked.query
     links = []
     if query.before is not None:
@@ -155,7 +155,7 @@ def page_links(picked: Picked) -> Tag:
 
 
 def way(shown: Shown, picked: Picked) -> Tag:
-    """The way of one prompt through the states, as far as it has come."""
+    """The steps of one prompt so far."""
     record, wanted = picked.prompt, picked.query.prompt
     if wanted is None:
         text = (
@@ -206,7 +206,7 @@ _PROGRESS = {
     "now": State.ANSWERED,
     "ahead": State.ACCEPTED,
 }
-"""Whose shape and colour a step has: a tick, a cross, a ring half full, a ring."""
+"""The state whose icon and colour a step has."""
 
 
 def _step(progress: str, name: str, told: str, error: str | None = None) -> Tag:

@@ -1,4 +1,4 @@
-"""Takes failed prompts up again, one or all."""
+"""Redrives failed prompts, one or all."""
 
 from collections.abc import Sequence
 
@@ -16,18 +16,18 @@ from chatgpt_source.telemetry.observer import Observer
 log = get_logger(__name__)
 
 STEP = 100
-"""Failed prompts that are looked at together: they share a commit."""
+"""Failed prompts that share a commit."""
 
 
 @define
 class Redriver:
-    """Takes failed prompts up again, and tells whoever watches.
+    """Redrives failed prompts.
 
     Args:
         clock: The time.
-        journal: Where they are.
-        pipeline: Woken for them.
-        observer: Told of each.
+        journal: Holds the prompts.
+        pipeline: Is woken for redriven prompts.
+        observer: Is told of each.
     """
 
     _clock: IReactorTime
@@ -37,11 +37,11 @@ class Redriver:
     _under_way: bool = field(init=False, default=False)
 
     async def one(self, prompt_id: str) -> State:
-        """Take one up again; returns the state it is in now.
+        """Redrive one prompt; returns its new state.
 
         Raises:
-            NotRedriven: If it is no failed prompt.
-            QuotaUsedUp: If it is to be asked again and the day has no unit left.
+            NotRedriven: If it is not a failed prompt.
+            QuotaUsedUp: If it must be asked again and the day has no unit left.
             JournalUnavailable: If the journal can't be written.
         """
         state = await self._journal.redrive(prompt_id)
@@ -51,10 +51,10 @@ class Redriver:
         return state
 
     async def all(self) -> tuple[int, int]:
-        """Take up again all that have failed by now.
+        """Redrive all prompts that have failed so far.
 
         Returns:
-            How many were, and how many were not because the day has no unit left.
+            How many were redriven, and how many not because the day has no unit left.
 
         Raises:
             NotRedriven: If this is under way already.
@@ -87,7 +87,7 @@ class Redriver:
             raise
 
     async def _try(self, prompt_id: str) -> bool | None:
-        """Whether it was taken up again; None if it no longer was a failed one."""
+        """Whether it was redriven; None if it is not failed any more."""
         try:
             await self.one(prompt_id)
         except QuotaUsedUp:

@@ -1,4 +1,4 @@
-"""How it stands, as JSON: what is well, what is not and since when, what is left of the day."""
+"""The daemon's status as JSON: what is not well and since when, and what is left of the day."""
 
 from collections.abc import Mapping
 from math import ceil
@@ -22,7 +22,7 @@ _HELD_BACK = {"model": "prompts", "target": "events", "dead_letter": "dead lette
 
 @frozen
 class Status:
-    """What the status is read from."""
+    """Reads the status."""
 
     clock: IReactorTime
     config: Config
@@ -33,14 +33,14 @@ class Status:
 
     @property
     def breakers(self) -> dict[str, Breaker]:
-        """What is known of each peer that is called."""
+        """The circuit breaker of each peer."""
         breakers = {"model": self.pipeline.model, "target": self.pipeline.target}
         if self.config.dead_letter is not None:
             breakers["dead_letter"] = self.pipeline.dead_letter
         return breakers
 
     async def to_dict(self) -> dict[str, Any]:
-        """The status; where the journal can't be read, what it told last, and when that was."""
+        """The status; if the journal can't be read, with its last counts and their time."""
         _, ready = await self.health.ready()
         counted = await self.health.counts.read()
         tally, oldest = counted.tally, counted.oldest
@@ -71,7 +71,7 @@ class Status:
         }
 
     def troubles(self, checks: Mapping[str, str]) -> list[str]:
-        """What is not well, in words, settings between backticks; from what /readyz checks."""
+        """What is not well, by the checks of /readyz, in words, with settings in backticks."""
         troubles = [
             f"The journal {checks['journal']}" if checks["journal"] not in WELL else "",
             *(
@@ -87,7 +87,7 @@ class Status:
 
 
 def untried(checks: Mapping[str, str]) -> str | None:
-    """What nobody can say is well, as it was not tried yet, in words; None if all was tried."""
+    """What was not tried yet, in words; None if all was tried."""
     model, target = (checks[name] == UNKNOWN for name in ("openai", "target"))
     if model and target:
         return "Nothing tried yet"
@@ -108,7 +108,7 @@ def _calls(breaker: Breaker, clock: IReactorTime) -> dict[str, Any]:
 
 
 def trouble_in_words(breaker: Breaker, held_back: str, clock: IReactorTime, config: Config) -> str:
-    """What is not well with a peer, since when, and what waits for it; empty if all is well."""
+    """What is not well with a peer, since when, and what waits; empty if all is well."""
     if breaker.trouble is None:
         return ""
     zone = config.timezone

@@ -1,7 +1,8 @@
-"""The live page's streams of server-sent events: few, of bounded memory, and never in the way.
+"""The live page's streams of server-sent events, few and of bounded memory.
 
-When something happened, what changed since a viewer's last event is rendered and sent to it; what
-happens meanwhile rides the next round. A viewer that does not read is skipped, then dropped.
+When something happens, a round renders what changed since each viewer's last event, and sends it.
+What happens meanwhile is sent by the next round. A viewer that does not read is skipped, then
+dropped.
 """
 
 import json
@@ -23,17 +24,17 @@ log = get_logger(__name__)
 MOST = 32
 """Streams that may be open at once."""
 SPACING = 0.4
-"""Seconds from the end of one round to the start of the next, at the least."""
+"""The least number of seconds from the end of a round to the start of the next."""
 SHARE = 5
-"""Rounds may take one part in so many of the time: the longer one took, the later the next."""
+"""Rounds may take this fraction (1/n) of the time: the longer one took, the later the next."""
 GATHER = 0.1
-"""Seconds from the first thing that happens to the round that shows it, at the least."""
+"""The least number of seconds from an event to the round that shows it."""
 BEAT = 5.0
-"""Seconds between two rounds at the most: ages grow."""
+"""The most seconds between two rounds, as the shown ages grow."""
 PULSE = 2.0
-"""Seconds between two signs of life at the most: a viewer is to know soon that there is none."""
+"""The most seconds between two heartbeats: a viewer should notice soon that there is none."""
 SLOW = 30.0
-"""Seconds that a viewer may leave what was sent unread."""
+"""Seconds after which a viewer that does not read is dropped."""
 
 HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", "X-Accel-Buffering": "no"}
 
@@ -49,8 +50,8 @@ class Stream:
     """One viewer's stream.
 
     Attributes:
-        query: What it looks at.
-        paused: Since when it has not read what was sent; None if it has.
+        query: What the viewer sees.
+        paused: Since when the viewer has not read; None if it reads.
     """
 
     query: Query
@@ -61,35 +62,35 @@ class Stream:
     _sent: Fragments = field(init=False, factory=dict)
 
     def send(self, fragments: Fragments) -> None:
-        """Send what changed; a mere sign of life if nothing did."""
+        """Send what changed, or a heartbeat if nothing did."""
         changed = {id_: html for id_, html in fragments.items() if self._sent.get(id_) != html}
         self._sent = fragments
         self._request.send(f"data: {json.dumps(changed)}\n\n".encode("ascii"))
 
     def pulse(self) -> None:
-        """Send a sign of life to one who reads, and has something that it may take for true."""
+        """Send a heartbeat, if the viewer reads and what it shows is current."""
         if self.paused is None and self._sent:
             self._request.send(b"data: {}\n\n")
 
     def pauseProducing(self) -> None:
-        """Take note that what was sent is not read."""
+        """Note that the viewer does not read."""
         self.paused = self._clock.seconds()
 
     def resumeProducing(self) -> None:
-        """Take note that it is."""
+        """Note that the viewer reads again."""
         self.paused = None
         self._resumed()
 
     def stopProducing(self) -> None:
-        """The connection is lost, which its request is told, too."""
+        """Do nothing: the connection is lost, and the request is told."""
 
     def close(self) -> None:
-        """End at once, whatever is unread."""
+        """End at once, even if something is unread."""
         self._request.abort()
 
 
 class Streams:
-    """All open streams, and when they are sent something.
+    """The open streams, and when they send.
 
     Args:
         clock: The time.
@@ -113,7 +114,7 @@ class Streams:
         return len(self._open)
 
     def open(self, request: BoundedRequest, query: Query) -> None:
-        """Begin a stream, which lasts until one side ends it.
+        """Open a stream; it lasts until one side ends it.
 
         Raises:
             Problem: 503 if too many are open.
@@ -133,7 +134,7 @@ class Streams:
         self.touch()
 
     def touch(self) -> None:
-        """Something happened: whoever looks shall see it soon."""
+        """Something happened: start a round soon."""
         self._touched = True
         if self._open and not self._rounding:
             self._round_in(max(GATHER, self._ended + self._pause - self._clock.seconds()))
@@ -165,7 +166,7 @@ class Streams:
             self._pulse.stop()
 
     def _pulse_all(self) -> None:
-        """A page whose next round failed is not told that what it shows is true."""
+        """Send heartbeats, but not to a page whose last round failed."""
         if not self._failed:
             for stream in [*self._open]:
                 stream.pulse()

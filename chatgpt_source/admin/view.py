@@ -1,4 +1,4 @@
-"""What the page shows, as values, and where its links lead. Pure."""
+"""The page's data as values, and its links. Pure."""
 
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlencode
@@ -11,19 +11,19 @@ from chatgpt_source.journal import Record
 from chatgpt_source.prompt import State
 
 PAGE = 25
-"""Prompts that the list shows at once."""
+"""Prompts on a page of the list."""
 NEARLY = 0.8
-"""The share of the day's limit from which on little is left."""
+"""The used share of the day's limit from which the page warns."""
 
 
 @frozen
 class Query:
-    """What of all there is a viewer looks at.
+    """What a viewer has chosen to see.
 
     Attributes:
-        state: The prompts in this state alone.
-        before: Those accepted before this position; None: the latest.
-        prompt: The id of the one whose way is shown.
+        state: Only the prompts in this state.
+        before: Only those accepted before this position; None: the latest.
+        prompt: The id of the prompt whose steps are shown.
     """
 
     state: State | None = None
@@ -31,7 +31,7 @@ class Query:
     prompt: str | None = None
 
     def link(self, **changes: State | int | str | None) -> str:
-        """The page's address with some of it changed."""
+        """The page's address with some of the query changed."""
         query = evolve(self, **changes)  # type: ignore[arg-type]
         parts = {
             "state": query.state.value if query.state else None,
@@ -42,7 +42,7 @@ class Query:
 
 
 def read_query(arguments: Mapping[bytes, Sequence[bytes]]) -> Query:
-    """The query of a request; what can't be meant is left out."""
+    """The query of a request, without its invalid parts."""
 
     def first(name: bytes) -> str:
         return (arguments.get(name) or [b""])[0].decode("utf-8", "replace")
@@ -57,18 +57,18 @@ def read_query(arguments: Mapping[bytes, Sequence[bytes]]) -> Query:
 
 @frozen
 class Shown:
-    """The facts of a moment that every viewer sees.
+    """The data of one moment that every viewer sees.
 
     Attributes:
         now: The moment.
         started: When the daemon was started.
-        zone: Whose midnight ends the day; all times are told in it.
-        model: Who is asked.
-        base: Where, and `target` where events go; scheme and host alone.
-        used: Units of the day that are spent, of `limit`.
+        zone: Whose midnight ends the day; all times are shown in it.
+        model: The model that is asked.
+        base: The model's address, as `target` that of the events: only scheme and host.
+        used: The spent units of the day, of `limit`.
         midnight: When the day ends.
         prompts: How many are in each state.
-        oldest: When the oldest that is not finished was accepted.
+        oldest: When the oldest unfinished prompt was accepted.
         troubles: What is not well, in words, with the names of settings between backticks.
         untried: What was not tried yet, in words; None if all was.
         minutes: The last hour.
@@ -92,7 +92,7 @@ class Shown:
 
     @property
     def left(self) -> int:
-        """Units that the day has left."""
+        """The units that are left today."""
         return max(0, self.limit - self.used)
 
     @property
@@ -103,13 +103,13 @@ class Shown:
 
 @frozen
 class Picked:
-    """What one viewer's query picks.
+    """The prompts that one viewer's query picks.
 
     Attributes:
         query: The query.
         records: The latest prompts, newest first.
         more: Whether there are older ones.
-        prompt: The one whose way is shown; None if there is none with that id.
+        prompt: The one whose steps are shown; None if there is none with that id.
         readable: Whether the journal could be read.
     """
 

@@ -1,4 +1,4 @@
-"""How the page words instants, durations and counts. Pure."""
+"""Formats instants, durations and counts for the page. Pure."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -8,7 +8,7 @@ from twisted.web.template import Tag, tags
 
 
 def count(number: int, one: str = "", many: str = "") -> str:
-    """A number with its digits in groups, and with the noun that goes with it, if one does."""
+    """A number with its digits in groups, and its noun if one is given."""
     noun = one if number == 1 else many or f"{one}s"
     return f"{number:,} {noun}" if one else f"{number:,}"
 
@@ -27,7 +27,7 @@ def age(seconds: float) -> str:
 
 
 def ago(seconds: float) -> str:
-    """How long something is past: `just now`, `12 s ago`."""
+    """How long ago something was: `just now`, `12 s ago`."""
     return f"{age(seconds)} ago" if seconds >= 1 else "just now"
 
 
@@ -45,7 +45,7 @@ def took(seconds: float) -> str:
 
 
 def moment(instant: float, zone: ZoneInfo, text: str) -> Tag:
-    """A `time` element: machines read the instant, people the text, and the second in its title."""
+    """A `time` element, with the instant for machines and the exact time as its title."""
     local = datetime.fromtimestamp(instant, zone)
     return tags.time(
         text, datetime=local.isoformat(timespec="seconds"), title=f"{local:%Y-%m-%d %H:%M:%S %Z}"
@@ -53,12 +53,12 @@ def moment(instant: float, zone: ZoneInfo, text: str) -> Tag:
 
 
 def with_code(text: str) -> Iterator[str | Tag]:
-    """A text whose `settings` stand between backticks, with these as `code` elements."""
+    """A text with the parts in backticks as `code` elements."""
     for number, part in enumerate(text.split("`")):
         if part:
             yield tags.code(part) if number % 2 else part
 
 
 def sentence(text: str) -> str:
-    """A reason as a sentence of its own, without the stop."""
+    """A reason as a sentence, without the full stop."""
     return text[:1].upper() + text[1:]

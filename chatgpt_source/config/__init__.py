@@ -1,6 +1,6 @@
-"""The configuration: from YAML and the environment, every mistake named by its key.
+"""Reads the configuration from YAML and the environment, and names every mistake by its key.
 
-A mistake's line never holds the value it is about: a slip of YAML can put the token anywhere.
+The line about a mistake never holds the value: an error in the YAML can put the token anywhere.
 """
 
 from collections.abc import Mapping
@@ -36,11 +36,11 @@ FILES_PER_CALL = 2
 FILES_KEPT_FREE = 200
 """Open files kept for callers, the journal and the process itself."""
 FILES_OF_OUR_OWN = 100
-"""Of these, what is not for callers."""
+"""The part of them that is not for callers."""
 
 
 INCLUDABLE = ("prompt", "usage", "model", "finish_reason", "request_id")
-"""What `include` may add to an event's data."""
+"""The names that `include` may list."""
 _OWN_MEMBERS = {
     "model": "model",
     "max_completion_tokens": "max_tokens",
@@ -48,9 +48,9 @@ _OWN_MEMBERS = {
     "top_p": "top_p",
     "reasoning_effort": "reasoning_effort",
 }
-"""Members of a chat request that have a setting of their own."""
+"""Members of a chat request with a setting of their own."""
 _NO_MEMBERS = ("messages", "n", "stream", "stream_options")
-"""Members that would make an answer something else than the one text that becomes the event."""
+"""Members that would make an answer more or other than one text."""
 _CALLS_OWN = (
     "host",
     "accept-encoding",
@@ -82,11 +82,11 @@ def _key(
 
     Args:
         read: How it is read.
-        default: What it is if nothing says; without one it is required.
+        default: Its default; without one it is required.
         key: Its key in the file, unless that is the attribute's name.
-        env: The variables it is taken from if the file lacks it.
-        read_env: How those are read, unless likewise.
-        from_file: Another key that names a file it is in, and how that is read.
+        env: The variables it comes from if the file does not have it.
+        read_env: How those are read, if differently.
+        from_file: Another key, which names a file with the value, and how that is read.
     """
     metadata = {
         "read": read,
@@ -99,7 +99,7 @@ def _key(
 
 
 def _platform(read: Reader, default: Any, variable: str) -> Any:
-    """What a platform says in the environment; there is no key for it."""
+    """A value that a platform sets in the environment; it has no key."""
     return attrs.field(default=default, metadata={"variable": variable, "read_env": read})
 
 
@@ -112,7 +112,7 @@ _VERSION = readers.word("a version like 2024-10-21 or preview", "0-9A-Za-z._-")
 
 @attrs.frozen
 class Config:
-    """The settings, checked; the README's tables say what each means. Durations are seconds."""
+    """The checked settings; the README's tables explain them. Durations are in seconds."""
 
     target: str = _key(readers.url, env=("CONNECTOR_TARGET", "K_SINK"))
     token: Secret = _key(  # noqa: RUF009 - attrs, not dataclasses
@@ -173,7 +173,7 @@ class Config:
     origin: str = "the environment"
     """Where the settings came from, for the log."""
     warnings: tuple[str, ...] = ()
-    """What the daemon should say about settings that do nothing."""
+    """Warnings about settings that do nothing."""
 
 
 _SETTINGS = {
@@ -194,14 +194,14 @@ _WITHOUT_EFFECT = {
 
 
 def load(environ: Mapping[str, str], default_file: Path = DEFAULT_FILE) -> Config:
-    """Read the file that CONNECTOR_CONFIG names, else `default_file` if there is one.
+    """Read the file that CONNECTOR_CONFIG names, else `default_file` if it exists.
 
     Args:
         environ: The environment.
-        default_file: Where the file is looked for unless CONNECTOR_CONFIG says.
+        default_file: The file to read if CONNECTOR_CONFIG is not set.
 
     Raises:
-        ConfigError: With every mistake there is.
+        ConfigError: With every mistake.
     """
     document, origin = read_document(environ, default_file)
     mistakes = [
@@ -240,10 +240,10 @@ def load(environ: Mapping[str, str], default_file: Path = DEFAULT_FILE) -> Confi
 
 
 def require_files(config: Config, limit: int) -> None:
-    """Check that a process that may open `limit` files can carry `concurrency`.
+    """Check that `limit` open files are enough for `concurrency`.
 
     Raises:
-        ConfigError: If it can't.
+        ConfigError: If they are not.
     """
     most = (limit - FILES_KEPT_FREE) // FILES_PER_CALL
     if config.concurrency > most:
@@ -255,14 +255,14 @@ def require_files(config: Config, limit: int) -> None:
 
 
 def files_for_callers(config: Config, limit: int) -> int:
-    """How many connections of callers a process that may open `limit` files can carry."""
+    """How many connections of callers are possible with `limit` open files."""
     return max(1, limit - FILES_OF_OUR_OWN - FILES_PER_CALL * config.concurrency)
 
 
 def _value(
     setting: "attrs.Attribute[Any]", document: Mapping[str, Any], environ: Mapping[str, str]
 ) -> Any:
-    """What the file says of a setting, else the environment; None where neither does.
+    """A setting's value from the file, else from the environment, else None.
 
     Raises:
         ConfigError: If it is wrong, or missing and required.

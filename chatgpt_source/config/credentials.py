@@ -1,4 +1,4 @@
-"""`auth`: who may call, and the secrets that prove it."""
+"""Reads `auth` and `admin_auth`: the tokens and passwords of callers."""
 
 import re
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ _USER = _LINE.replace("^", "^:")
 
 @frozen
 class Credentials:
-    """What callers may show.
+    """The credentials of callers.
 
     Attributes:
         bearer: Tokens (RFC 6750).
@@ -81,7 +81,7 @@ def _token(value: str) -> str:
 
 
 def _password(value: str) -> str:
-    """RFC 7617, section 2: no control characters. A file's last line end is none of it."""
+    """RFC 7617, section 2: no control characters. A file's last line end is not part of it."""
     value = value.removesuffix("\n").removesuffix("\r")
     if not re.fullmatch(_LINE, value):
         raise SecretUnusable(_A_PASSWORD)

@@ -1,4 +1,4 @@
-"""The config file: found, read, and parsed within bounds, every mistake with its place."""
+"""Finds, reads and parses the config file, within bounds; mistakes have line and column."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +10,7 @@ from chatgpt_source.config.mistakes import ConfigError
 from chatgpt_source.files import MOST_BYTES, read_file
 
 MOST_NODES = 10_000
-"""Values that a file may hold, each alias counted as all that it stands for."""
+"""Values that a file may hold; each alias counts as the values that it stands for."""
 MOST_DEPTH = 50
 """How deep they may be nested."""
 MOST_DIGITS = 1000
@@ -58,7 +58,7 @@ def read_document(environ: Mapping[str, str], default_file: Path) -> tuple[dict[
 
 
 class _Unfit(yaml.MarkedYAMLError):
-    """What the file holds is YAML, but not for us; `problem` says in words what is wrong."""
+    """The YAML breaks a rule of ours; `problem` says which."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -68,7 +68,7 @@ class _Loader(yaml.SafeLoader):
         super().__init__(stream)
         self._depth = 0
         self._weights: dict[yaml.Node, tuple[int, int, int]] = {}
-        """Of each node that is complete: how many it holds, how deep, and how many characters."""
+        """For each complete node: its number of values, its depth, and its characters."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]
@@ -87,7 +87,7 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def _weigh(self, node: yaml.Node) -> None:
-        """Take note of what a node holds, before anything is made of it."""
+        """Measure a node before it is constructed."""
         if isinstance(node, yaml.ScalarNode):
             if len(node.value) > MOST_DIGITS and node.tag != "tag:yaml.org,2002:str":
                 raise self._unfit("a value is too long", node)

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, in lines that hold no value of it."""
+"""The error of a wrong configuration; its lines hold none of the values."""
 
 import difflib
 import re
@@ -19,13 +19,13 @@ class ConfigError(Exception):
 
 
 def objection(key: object, value: Any, token: Any, known: Sequence[str]) -> str:
-    """What is wrong with a key of the file that is none of the known.
+    """What is wrong with an unknown key of the file.
 
     Args:
         key: The key, as YAML gave it.
         value: Its value.
-        token: What the file says the token is, which is not shown.
-        known: The keys there are.
+        token: The file's token, which must not be shown.
+        known: The known keys.
     """
     if key == "vanus":
         endpoint, eventbus = "<gateway>", "<eventbus>"

@@ -1,6 +1,6 @@
-"""What each kind of value must be: functions that read one, or say what was expected.
+"""Functions that read and check each kind of value, or say what was expected.
 
-No text of theirs holds the value it is about: a slip of YAML can put a key anywhere.
+Their messages never hold the value: an error in the YAML can put a key anywhere.
 """
 
 import json
@@ -21,15 +21,15 @@ from chatgpt_source.log import LEVELS
 
 Environ = Mapping[str, str]
 Reader = Callable[[Any, Environ], Any]
-"""Reads a value as YAML gave it; the environment is for secrets that it names."""
+"""Reads a value from YAML; the environment holds the secrets that the value may name."""
 
 
 class Wrong(Exception):
-    """A value is not what it must be; the text ends the sentence "`key` must be ..."."""
+    """A value is wrong; the text completes the sentence "`key` must be ..."."""
 
 
 def text(value: Any, _: Environ) -> str:
-    """Text that is not blank, and that any encoding of Unicode can carry."""
+    """Text that is not blank and can be encoded."""
     if not isinstance(value, str):
         raise Wrong("a string (in quotes, if YAML takes it for something else)")
     if not value.strip():
@@ -40,7 +40,7 @@ def text(value: Any, _: Environ) -> str:
 
 
 def word(expected: str, characters: str = r"\x21-\x7e") -> Reader:
-    """Text of characters that a regular expression's class names, else of all visible ASCII."""
+    """Text of the characters in a regular expression's class; by default, visible ASCII."""
 
     def read(value: Any, environ: Environ) -> str:
         return _matching(f"[{characters}]+", text(value, environ).strip(), expected)
@@ -61,7 +61,7 @@ def url(value: Any, environ: Environ) -> str:
         given = text(value, environ).strip()
         if not given.isascii():
             given = hyperlink.URL.from_text(given).to_uri().to_text()
-        hyperlink.URL.from_text(given)  # what calls are made with takes less than urlsplit
+        hyperlink.URL.from_text(given)  # the HTTP client accepts less than urlsplit
         parts = urlsplit(given)
         host, port = parts.hostname or "", parts.port  # raises if it is not a port
         if ":" in host:
@@ -75,7 +75,7 @@ def url(value: Any, environ: Environ) -> str:
 
 
 def base_url(value: Any, environ: Environ) -> str:
-    """The URL below which the API's calls are."""
+    """The URL of the API, without the paths of its calls."""
     base = url(value, environ)
     if urlsplit(base).path.rstrip("/").endswith("/chat/completions"):
         raise Wrong("the URL before /chat/completions, like https://api.openai.com/v1")
@@ -195,7 +195,7 @@ def some_of(*words: str) -> Reader:
 
 
 def file(value: Any, environ: Environ) -> Path:
-    """The path of a file; absolute, as twistd changes folders, and as a key is none by mistake."""
+    """An absolute path: twistd changes folders, and a key is not taken for a path by mistake."""
     try:
         path = Path(text(value, environ))
     except Wrong:
@@ -209,7 +209,7 @@ def members(reserved: Collection[str], settings: Mapping[str, str]) -> Reader:
     """A mapping that JSON can hold.
 
     Args:
-        reserved: Members that are not the user's to set.
+        reserved: Members that the user must not set.
         settings: Members that have a setting of their own, and which.
     """
 
@@ -220,7 +220,7 @@ def members(reserved: Collection[str], settings: Mapping[str, str]) -> Reader:
             if name in settings:
                 raise Wrong(f"without `{name}`: set `{settings[name]}` instead")
             if name in reserved:
-                raise Wrong(f"without `{name}`, which is not for the config to set")
+                raise Wrong(f"without `{name}`, which the config can't set")
         return value
 
     return read
@@ -241,7 +241,7 @@ def _has_text_keys(value: Any) -> bool:
 
 
 def authorities_file(value: Any, environ: Environ) -> tuple[bytes, ...]:
-    """A file of certificates in PEM; what is in it."""
+    """The content of a PEM file of certificates."""
     path = file(value, environ)
     try:
         raw = read_file(path)
@@ -275,6 +275,6 @@ def extensions(value: Any, environ: Environ) -> dict[str, str]:
     if not names or not values:
         raise Wrong(
             'JSON like {"extensions": {"name": "value"}}, names of lower-case letters and digits'
-            " that are no attributes of CloudEvents' own"
+            " that are not attributes of CloudEvents itself"
         )
     return dict(given)

@@ -1,4 +1,4 @@
-"""Secrets: given as they are, or kept in a file that may change while we run."""
+"""A secret: a fixed value, or the content of a file that may change while the daemon runs."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,23 +9,23 @@ from chatgpt_source.log import get_logger
 log = get_logger(__name__)
 
 MOST_BYTES = 64 * 2**10
-"""Bytes a secret's file may have; a key is a fraction of it."""
+"""Bytes that a secret's file may have; a key has far fewer."""
 
 
 class SecretUnusable(Exception):
-    """A secret can't be had, or can't be what it is meant for; says why, and never what it is."""
+    """A secret can't be read or used; the text says why, and never holds the secret."""
 
 
 class Secret:
     """A secret text, which no `repr` shows.
 
-    A mounted Kubernetes Secret is rotated by replacing its file, so a file is looked at whenever
-    the secret is needed, and read again if it is another. If that fails, the secret stays as it is.
+    A mounted Kubernetes Secret is rotated by replacing its file. So each use checks whether the
+    file has changed, and reads it again if so. If that fails, the old secret stays in use.
 
     Args:
         value: The secret.
-        file: Where it came from, if from a file.
-        check: Returns what is to be used of a file's text; raises SecretUnusable if it can't be.
+        file: The file that holds it, if one does.
+        check: Returns the secret in a file's text; raises SecretUnusable if there is none.
     """
 
     def __init__(
@@ -41,17 +41,17 @@ class Secret:
         """The secret in a file.
 
         Raises:
-            SecretUnusable: If it can't be read, or is not what `check` takes.
+            SecretUnusable: If it can't be read, or `check` refuses it.
         """
-        secret = cls("", file, check)  # which notes what file it is, before it is read
+        secret = cls("", file, check)  # notes which file it is, before it is read
         secret._value = _read(file, check)
         return secret
 
     def reload(self) -> bool:
-        """Read its file anew, whether it has changed or not; whether it has one.
+        """Read its file anew, even if it has not changed; returns whether there is a file.
 
         Raises:
-            SecretUnusable: If that is of no use; the secret stays as it is.
+            SecretUnusable: If the file can't be used; the old secret stays in use.
         """
         if self._file is None:
             return False
@@ -60,14 +60,14 @@ class Secret:
         return True
 
     def read(self) -> str:
-        """The secret as it is now."""
+        """The current secret."""
         mark = _mark(self._file)
         if self._file is not None and mark != self._mark:
             self._mark = mark
             try:
                 self._value = _read(self._file, self._check)
             except SecretUnusable as error:
-                log.warn("{error}: going on with what was in it before", error=str(error))
+                log.warn("{error}: its old content stays in use", error=str(error))
         return self._value
 
     def __repr__(self) -> str:
@@ -83,7 +83,7 @@ class Secret:
 
 
 def _mark(file: Path | None) -> tuple[int, ...] | None:
-    """What changes when a file is replaced or written."""
+    """A value that changes when the file is replaced or written."""
     try:
         status = file.stat() if file else None
     except OSError:

@@ -1,4 +1,4 @@
-"""How secrets are given: as they are, from a file, or from the environment."""
+"""Reads secrets from the config: the value itself, or the name of a variable or a file."""
 
 import re
 from base64 import b64decode
@@ -13,10 +13,10 @@ FORMS = "as it is, {env: NAME} or {file: /absolute/path}"
 
 
 def secret(check: Callable[[str], str], expected: str) -> Reader:
-    """A secret in one of its forms.
+    """Reads a secret in one of its forms.
 
     Args:
-        check: Returns what is to be used of its text; raises SecretUnusable if it can't be.
+        check: Returns the secret in its text; raises SecretUnusable if there is none.
         expected: What it must be, in words.
     """
 
@@ -54,7 +54,7 @@ def secret_file(check: Callable[[str], str], expected: str) -> Reader:
 
 
 def api_key(value: str) -> str:
-    """What a key must be to travel in a header."""
+    """An API key that can be sent in a header."""
     if not re.fullmatch(r"[\x21-\x7e]+", value.strip()):
         raise SecretUnusable(API_KEY)
     return value.strip()
@@ -64,7 +64,7 @@ API_KEY = "the API key: printable ASCII without spaces"
 
 
 def _header_value(value: str) -> str:
-    """RFC 9110, section 5.5, without what only obsolete peers send."""
+    """A header's value (RFC 9110, section 5.5), without obsolete characters."""
     if not re.fullmatch(r"[\x20-\x7e\t]*", value.strip()):
         raise SecretUnusable("a header's value: one line of printable ASCII")
     return value.strip()
@@ -74,7 +74,7 @@ def headers(*reserved: str) -> Reader:
     """A mapping of header names to values, each a secret.
 
     Args:
-        reserved: Names, in lower case, that are not the user's to set; `*` stands for anything.
+        reserved: Names, in lower case, that the user must not set; `*` is a wildcard.
     """
     wanted = f"a mapping of header names to values, each {FORMS}"
     read_value = secret(_header_value, "one line of printable ASCII")

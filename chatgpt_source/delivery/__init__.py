@@ -1,1 +1,1 @@
-"""What leaves: events, and the calls that deliver them."""
+"""Encodes events and delivers them."""

@@ -1,4 +1,4 @@
-"""Prompt + Answer -> CloudEvent. Pure."""
+"""Encodes a prompt and its answer as a CloudEvent. Pure."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -22,15 +22,14 @@ def encode(
     include: Sequence[str] = (),
     extensions: Mapping[str, str] | None = None,
 ) -> bytes:
-    """The event that carries an answer, in the JSON event format; its `time` is the acceptance.
+    """The event that holds an answer, in the JSON event format.
 
     It is encoded once and journaled, so that every delivery sends the same event.
 
     Args:
-        prompt: What was asked.
-        answer: What came back.
-        include: What `data` holds beside `content`: names of `INCLUDABLE`; null where the provider
-            did not say.
+        prompt: The prompt; the event's `time` is its acceptance.
+        answer: The answer.
+        include: Names of `INCLUDABLE` to add to `data`; null if the provider did not send them.
         extensions: Further attributes.
     """
     data: dict[str, Any] = {"content": answer.content}
@@ -47,10 +46,10 @@ def binary(event: bytes) -> tuple[dict[str, str], bytes]:
 
 
 def encode_undelivered(event: bytes, target: str, error: CallError) -> bytes:
-    """The dead letter of an event that was not delivered: the event, and what Knative adds to it.
+    """The dead letter of an event that was not delivered: the event, with Knative's extensions.
 
-    Knative Eventing's delivery specification: `knativeerrordest` is where it should have gone,
-    `knativeerrorcode` the HTTP status, if there was one, `knativeerrordata` what went wrong.
+    As in Knative Eventing's delivery specification, `knativeerrordest` is the receiver's address,
+    `knativeerrorcode` the HTTP status, if there was one, and `knativeerrordata` the reason.
     """
     letter = json.loads(event)
     data = letter.pop("data")
@@ -70,7 +69,7 @@ def encode_unanswered(
 ) -> bytes:
     """The dead letter of a prompt that was not answered: an event of a type and id of its own.
 
-    Its id is not the prompt's: that is the answer's, should the prompt be redriven.
+    Its id is not the prompt's, which belongs to the answer in case the prompt is redriven.
     """
     attributes = _attributes(prompt, f"{prompt.id}-failed-{asks}", f"{prompt.type}.failed", now)
     told = {"prompt": prompt.id, "reason": error.reason, "status": error.status}

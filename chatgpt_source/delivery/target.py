@@ -1,4 +1,4 @@
-"""The CloudEvent call: an event to its receiver (HTTP binding, structured or binary mode)."""
+"""Sends an event to its receiver and classifies failures (CloudEvents HTTP binding)."""
 
 import hashlib
 import hmac
@@ -18,20 +18,20 @@ from chatgpt_source.prompt import TARGET, Delivery, Receiver
 
 TIMEOUT = 30.0
 MOST_BYTES = 64 * 2**10
-"""How much of a receiver's answer is read; nothing in it matters."""
+"""Bytes of a receiver's response that are read; its content is not used."""
 
 
 class Target:
-    """Delivers to one receiver of events.
+    """Delivers events to one receiver.
 
     Args:
         client: Makes the call.
-        clock: Tells what a `Retry-After` date means, and when a delivery was signed.
-        url: The receiver.
+        clock: The time, for `Retry-After` dates and signatures.
+        url: The receiver's address.
         mode: `structured` or `binary`.
         headers: Headers of each call.
-        signing: The secrets it is signed with (Standard Webhooks); several while they are rotated.
-        receiver: Who it is: what a failure blames.
+        signing: The secrets that sign each call (Standard Webhooks); several during a rotation.
+        receiver: The receiver's name and setting, for error messages.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Target:
         """Deliver once.
 
         Raises:
-            CallError: Of the class that says what to do with the event.
+            CallError: Its subclass says what to do with the event.
         """
         headers, body = self._message(delivery)
         try:
@@ -93,7 +93,7 @@ def signature(secrets: Sequence[str], id_: str, timestamp: int, body: bytes) -> 
     """The headers that sign a message (Standard Webhooks).
 
     Args:
-        secrets: `whsec_` and base64, each; the message has a signature by each.
+        secrets: Each `whsec_` and base64; each adds a signature.
         id_: The message's id: the same for each attempt.
         timestamp: When it is sent, in seconds since the epoch.
         body: As it is sent.
@@ -109,17 +109,17 @@ def signature(secrets: Sequence[str], id_: str, timestamp: int, body: bytes) -> 
 
 
 def receiver_error(receiver: Receiver, status: int, wait: float | None = None) -> CallError:
-    """What an answer of a receiver of events other than a 2xx means.
+    """Classify a receiver's response that is not a 2xx.
 
     Args:
-        receiver: Who answered.
+        receiver: The receiver.
         status: The HTTP status.
-        wait: What `read_retry_after` made of the headers.
+        wait: The result of `read_retry_after`.
     """
     setting = f"check `{receiver.setting}`"
     kind, why = first_class(
         (status in {404, 408, 409, 429} or status >= 500, Transient, ""),
-        (status in {401, 403}, PeerFailure, ": check what it asks of its callers"),
+        (status in {401, 403}, PeerFailure, ": check which credentials it requires"),
         (status == 410, PeerFailure, f": it asks us to stop: {setting}"),
         (300 <= status < 400, Permanent, f", a redirect, which is not followed: {setting}"),
         (True, Permanent, ": it refuses this event"),

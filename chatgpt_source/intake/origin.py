@@ -28,7 +28,7 @@ ANOTHER_NAME = (
 
 
 @frozen
-class Door:
+class AccessPolicy:
     """Says who may send prompts, by the head of their request.
 
     Attributes:

@@ -54,7 +54,7 @@ class RedriveAllTests(AdminTestCase):
             self.ask()
         told = self.send("/api/redrive").json
         self.assertEqual((told["redriven"], told["refused"]), (2, 2))
-        self.assertIn("the day has none: 2.", told["detail"])
+        self.assertIn("the day has none left: 2.", told["detail"])
         self.assertEqual(self.used(), 7)
 
     def test_not_twice_at_once(self) -> None:

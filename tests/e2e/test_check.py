@@ -23,7 +23,7 @@ class CheckTests(DaemonCase):
             self.assertEqual(lines[0], "chatgpt-source would start")
             self.assertIn(f"listens:  port {daemon.port}", lines)
             self.assertIn(f"delivers: to {self.target.origin}", lines)
-            self.assertIn(f"journal:  {daemon.dir}/journal.sqlite (it would be made)", lines)
+            self.assertIn(f"journal:  {daemon.dir}/journal.sqlite (it would be created)", lines)
         self.assertEqual(list(daemon.files()), ["config.yml"])
 
     async def test_beside_a_daemon_and_after_it(self):

@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from chatgpt_source.config import Credentials
 from chatgpt_source.config.secret import Secret
 from chatgpt_source.intake.auth import Guard
-from chatgpt_source.intake.origin import Door, is_known_host
+from chatgpt_source.intake.origin import AccessPolicy, is_known_host
 from tests.door import DoorTestCase
 
 HERE = "localhost:8080"
@@ -57,7 +57,7 @@ class DoorTests(DoorTestCase):
 
     def open_to(self, *allowed: str, auth: Credentials | None = None) -> None:
         guard = Guard(auth, ("/healthz",)) if auth else None
-        self.site.admits = Door(guard, allowed).refusal
+        self.site.admits = AccessPolicy(guard, allowed).refusal
         self.site.refused = lambda _, status: self.refused.append(status)
 
     def at(self, address: Any) -> None:
