@@ -210,7 +210,7 @@ def _open_spans(config: Config) -> Spans:
         from chatgpt_source.telemetry.otel import open_spans  # noqa: PLC0415 - only its users pay for it
     except ImportError:
         log.warn(
-            "OTEL_... variables ask for spans, but the extra `otel` is not installed: nothing is traced"
+            "OTEL_... asks for spans, but the extra `otel` is not installed: nothing is traced"
         )
         return NO_SPANS
     return open_spans(config, os.environ)

@@ -1,21 +1,21 @@
-"""The ways in which a call, a prompt or a journal can fail, each with its policy.
+"""The classes of failures of calls, prompts and the journal, each with its policy.
 
-No text of an error holds what a caller, a model or a target wrote.
+An error's text never holds what a caller, a model or a target wrote.
 """
 
 from typing import ClassVar
 
 
 class CallError(Exception):
-    """A call to the model or the target that did not do its work.
+    """A failed call to the model or the target.
 
-    The subclass is the policy: what to do with the prompt. The text says what happened in words an
-    operator can act on, and holds nothing that a caller, the model or the target wrote.
+    The subclass says what to do with the prompt. The text tells an operator what happened, and
+    never holds what a caller, the model or the target wrote.
 
     Attributes:
         status: The peer's HTTP status, if it answered.
-        retry_after: How long the peer asked us to wait, in seconds.
-        request_id: The model provider's name for the call that the prompt's way led to, if any.
+        retry_after: Seconds that the peer asked us to wait.
+        request_id: The model provider's id of the prompt's call, if known.
     """
 
     def __init__(
@@ -34,40 +34,40 @@ class CallError(Exception):
 
     @property
     def throttled(self) -> bool:
-        """Whether the peer said that we call too often (RFC 6585, section 4)."""
+        """Whether the peer said that we send too many requests (RFC 6585, section 4)."""
         return self.status == 429
 
 
 class Transient(CallError):
-    """Worth trying again, after a while."""
+    """Retry after a while."""
 
 
 class PossiblyBilled(Transient):
-    """Worth trying again, but the model may have answered, and billed, without our seeing it."""
+    """Retry a few times: the model may have answered, and billed, without our seeing it."""
 
 
 class PeerFailure(CallError):
-    """Wrong with us or with the peer, not with this prompt: stop calling, and probe."""
+    """The settings or the peer are wrong, not this prompt: hold all calls, and probe."""
 
 
 class Permanent(CallError):
-    """This prompt can't succeed: set it aside."""
+    """This prompt can't succeed: it is failed."""
 
 
 Class = tuple[type[CallError], str]
-"""The class of a failure, and the words that tell about it."""
+"""The class of a failure, and the words about its cause."""
 
 
 def first_class(*rows: tuple[bool, type[CallError], str]) -> Class:
-    """The class and the words of the first row of a table that holds."""
+    """The class and the words of the first row whose condition holds."""
     return next((kind, why) for holds, kind, why in rows if holds)
 
 
 class NotAccepted(Exception):
-    """A prompt that can't be accepted now; nothing was changed.
+    """A prompt can't be accepted now; nothing was changed.
 
     Attributes:
-        word: Why, in a word.
+        word: The reason in one word.
         retry_after: Seconds until another try may succeed.
     """
 
@@ -80,7 +80,7 @@ class NotAccepted(Exception):
 
 
 class QuotaUsedUp(NotAccepted):
-    """The day's limit is reached."""
+    """The day's limit is used up."""
 
     word = "quota"
 
@@ -98,7 +98,7 @@ class Draining(NotAccepted):
 
 
 class JournalUnavailable(NotAccepted):
-    """The journal can't be written; it may heal."""
+    """The journal can't be written at the moment."""
 
     word = "journal"
 
@@ -108,7 +108,7 @@ class KeyReused(Exception):
 
 
 class NotRedriven(Exception):
-    """A prompt can't be taken up again; the text says why."""
+    """A prompt can't be redriven; the text says why."""
 
 
 class JournalError(Exception):
@@ -116,4 +116,4 @@ class JournalError(Exception):
 
 
 class JournalInUse(JournalError):
-    """Another daemon has the journal, for now at least."""
+    """Another daemon uses the journal at the moment."""

@@ -1,4 +1,4 @@
-"""Reading a file that a user names: a regular one, up to a bound, and never waiting for it."""
+"""Reads files that a user names: only regular ones, up to a bound, without blocking."""
 
 import errno
 import os
@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 
 MOST_BYTES = 2**20
-"""Bytes a file may have unless its reader says otherwise."""
+"""Bytes that a file may have by default."""
 _KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a pipe",
@@ -17,25 +17,25 @@ _KINDS = {
 
 
 def kind_of(status: os.stat_result) -> str | None:
-    """What a file is, in words; None if it is a regular file."""
+    """The kind of a file in words; None if it is a regular file."""
     if stat.S_ISREG(status.st_mode):
         return None
     return _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
 
 
 def read_file(path: Path, most: int = MOST_BYTES) -> bytes:
-    """The bytes of a regular file; links to one are followed, and the null device is empty.
+    """The content of a regular file; follows links, and reads the null device as empty.
 
     Raises:
         OSError: If it can't be read, is not a regular file, or has more than `most` bytes.
     """
-    status = path.stat()  # before it is opened: to open a device may do something
+    status = path.stat()  # before it is opened: opening a device can have effects
     if _is_null(status):
         return b""
     _require_regular(status)
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     with open(descriptor, "rb") as opened:  # noqa: PTH123 - a descriptor has no path
-        _require_regular(os.fstat(descriptor))  # it may be another by now
+        _require_regular(os.fstat(descriptor))  # the path may name another file by now
         content = opened.read(most + 1) or b""
     if len(content) > most:
         raise OSError(errno.EFBIG, f"it has more than {most} bytes")

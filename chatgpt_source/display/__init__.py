@@ -21,16 +21,16 @@ from chatgpt_source.log import get_logger, is_stdout_the_log, set_format, stdout
 from chatgpt_source.log.lines import flush
 
 MAX_BODY = 16 * 2**20
-"""The largest body taken, in bytes; a larger one is answered with 413."""
+"""Bytes that a body may have; a larger one gets a 413."""
 RETRY_AFTER = 5
-"""Seconds until a sender may try again, where nobody reads what is printed."""
+"""Seconds until a sender may try again, while the output is not read."""
 
 log = get_logger(__name__)
 
 
 @frozen
 class _Shown:
-    """Events as text; how many they are, and of a single one what the log says of it."""
+    """Events as text, their number, and what the log says about a single event."""
 
     data: bytes
     number: int
@@ -39,10 +39,10 @@ class _Shown:
 
 
 class Display:
-    """Takes events at every path, prints them, and keeps the running count.
+    """Accepts events at every path, prints them, and counts them.
 
     Args:
-        printer: What prints.
+        printer: Prints them.
 
     Attributes:
         count: How many events have been printed.
@@ -54,7 +54,7 @@ class Display:
         self._trouble = ""
 
     async def answer(self, request: BoundedRequest) -> None:
-        """Answer 200 with no body, an event once it is printed.
+        """Answer 200 with no body; to an event, once it is printed.
 
         Raises:
             Problem: With what is wrong with the request.
@@ -73,9 +73,7 @@ class Display:
             await self._take(request)
         elif not (healthz and request.method in {b"GET", b"HEAD"}):
             allowed = "GET, HEAD, OPTIONS, POST" if healthz else "OPTIONS, POST"
-            raise Problem(
-                405, f"this method has no meaning here: use {allowed}", {"Allow": allowed}
-            )
+            raise Problem(405, f"the method must be one of {allowed}", {"Allow": allowed})
         request.answer(200, b"", headers)
 
     async def _take(self, request: BoundedRequest) -> None:
@@ -109,9 +107,9 @@ class Display:
         try:
             await self._printer.print(data)
         except Unread:
-            self._tell("nobody reads what is printed, answering 503")
+            self._tell("the output is not read: answering 503")
             again = {"Retry-After": str(RETRY_AFTER)}
-            raise Problem(503, "nobody reads what is printed: send it again later", again) from None
+            raise Problem(503, "the output is not read: send it again later", again) from None
         except (OSError, ValueError) as error:  # ValueError: the stream has been closed
             reason = getattr(error, "strerror", None) or str(error)
             self._tell(f"events can't be printed, answering 500: {reason}")
@@ -125,11 +123,11 @@ class Display:
 
 
 class DisplaySite(BoundedSite):
-    """What `listen` takes to run a Display sink that prints to `out`.
+    """The HTTP site of a Display sink that prints to `out`.
 
     Attributes:
         display: Its `count` is the number of events printed.
-        printer: What prints them.
+        printer: Prints the events.
     """
 
     def __init__(self, out: TextIO, reactor: Any) -> None:
@@ -160,7 +158,7 @@ class DisplayService(Service):
         self._listening: IListeningPort | None = None
 
     def setServiceParent(self, parent: Any) -> None:
-        """Join an application; twistd's own log would wait for whoever reads stdout."""
+        """Join an application; twistd's own log would wait for the reader of stdout."""
         if self._log_to_stdout and isinstance(parent, Componentized):
             parent.setComponent(ILogObserver, stdout())
         super().setServiceParent(parent)
@@ -175,7 +173,7 @@ class DisplayService(Service):
         self._listening = taken(listen(self._reactor, self._where, self._site, "--port"))
 
     def stopService(self) -> Deferred[None]:
-        """Stop listening; fires when the port is free and nothing waits to be printed."""
+        """Stop listening; fires when the port is closed and nothing waits to be printed."""
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
@@ -200,7 +198,7 @@ def port_number(text: str) -> int:
 
 
 class Options(usage.Options):
-    """What `twistd cloudevents-display` takes."""
+    """The options of `twistd cloudevents-display`."""
 
     optParameters: ClassVar = [
         ["port", "p", 8080, "TCP port to receive CloudEvents on.", port_number]
@@ -217,11 +215,11 @@ def makeService(options: Options) -> IService:
 
     port = options["port"]
     try:
-        # Found out here and not when it starts, it is one line, in the foreground or not.
+        # Checked here and not at the start, so that it is one line also in the background.
         interface = probe_port(port)
     except PortUnavailable as error:
         raise SystemExit(str(error)) from None
-    set_format("text")  # among the events, which are for people too
+    set_format("text")  # the log is text, like the events on the same stream
     real: Any = reactor
     to_stdout = is_stdout_the_log(options.parent or {})
     site = DisplaySite(sys.stdout, real)

@@ -1,9 +1,9 @@
-"""Reading CloudEvents strictly, and showing them as they were sent. Pure.
+"""Reads CloudEvents strictly and renders them as they were sent. Pure.
 
-It takes the three content modes of the CloudEvents HTTP protocol binding 1.0.2 (structured,
-binary, batched) and is stricter than the `cloudevents` library, which invents an absent `id`,
-`specversion` and `time`, reads no batches and checks few types: what that library would mend, a
-sink that shows senders their mistakes must refuse.
+It accepts the three content modes of the CloudEvents HTTP protocol binding 1.0.2: structured,
+binary, batched. It is stricter than the `cloudevents` library, which invents a missing `id`,
+`specversion` and `time`, reads no batches and checks few types. A sink that shows senders their
+mistakes must refuse what that library repairs.
 """
 
 import base64
@@ -20,19 +20,19 @@ from cloudevents.core.v1.event import CloudEvent
 from twisted.web.http_headers import Headers
 
 MAX_TEXT = 64 * 2**20
-"""The most characters printed for one body: deep nesting, indented, grows without bounds."""
+"""The most characters printed for one body; indented, deep nesting could exceed any bound."""
 
 EXPECTED = (
     "send a CloudEvent 1.0: Content-Type application/cloudevents+json (one event), "
     "application/cloudevents-batch+json (a JSON array of events), "
     "or ce-id, ce-source, ce-type and ce-specversion headers with the data as the body"
 )
-"""What the sink takes, for those who sent something else."""
+"""What the sink accepts, as advice in a refusal."""
 
 _DATA = ("data", "data_base64")
 _STRINGS = ("specversion", "id", "source", "type", "datacontenttype", "dataschema", "subject")
 _INT32 = range(-(2**31), 2**31)
-# What the type String leaves out: controls, surrogates, noncharacters (CloudEvents 1.0.2, 2.1).
+# The type String has no controls, surrogates or noncharacters (CloudEvents 1.0.2, 2.1).
 _NOT_IN_STRINGS = re.compile(
     "[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef"
     + "".join(chr(plane << 16 | low) for plane in range(17) for low in (0xFFFE, 0xFFFF))
@@ -57,7 +57,7 @@ _TERMINAL_CONTROLS = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
 
 
 class InvalidEvent(Exception):
-    """A request that is not printed.
+    """A request that is refused.
 
     Attributes:
         detail: what is wrong, and what was expected instead.
@@ -74,7 +74,7 @@ def read_events(headers: Headers, body: bytes) -> list[dict[str, Any]]:
     """The events of one request, each in the form of the CloudEvents JSON format 1.0.2.
 
     Nothing is added, left out or changed: a structured event is the JSON object that was sent, a
-    binary one its structured equivalent. The modes are told apart as in the HTTP binding, 3.
+    binary one its structured equivalent. The modes are distinguished as in the HTTP binding, 3.
 
     Raises:
         Refused: with 400 for what is malformed, 415 for formats that can't be read.
@@ -131,7 +131,7 @@ def check_event(event: Any) -> dict[str, Any]:
     if missing:
         raise InvalidEvent(f"required and missing: {', '.join(missing)}")
     if attributes["specversion"] != "1.0":
-        raise InvalidEvent("specversion must be the string '1.0', the one version shown here")
+        raise InvalidEvent("specversion must be the string '1.0', the only supported version")
     for name, value in attributes.items():
         attributes[name] = _checked(name, value)
     try:
@@ -147,11 +147,11 @@ def check_event(event: Any) -> dict[str, Any]:
 
 
 def render_events(events: list[dict[str, Any]], encoding: str | None) -> str:
-    """Indented JSON, a newline after each event, that terminals and streams take.
+    """Indented JSON for terminals and streams, with a newline after each event.
 
     Args:
         events: in the CloudEvents JSON format.
-        encoding: the stream's; None is UTF-8. What it lacks is escaped, as JSON can.
+        encoding: the stream's; None is UTF-8. Characters that it lacks are escaped in JSON.
 
     Raises:
         Refused: with 400 for what is nested too deeply to be printed, 413 for what indentation
@@ -194,7 +194,7 @@ def _check_indexed(index: int, event: Any) -> dict[str, Any]:
 
 
 def _checked(name: str, value: Any) -> Any:
-    """An attribute's value as the library wants it: its type is right, a time is a datetime."""
+    """An attribute's value, checked, as the library expects it: a time is a datetime."""
     where = f"attribute {quoted(name)}"
     if not re.fullmatch("[a-z0-9]+", name):
         raise InvalidEvent(f"{where}: names are lower-case letters a-z and digits only")
@@ -241,7 +241,7 @@ def _from_binary(
     for name in ("datacontenttype", *_DATA):
         if name in attributes:
             raise InvalidEvent(
-                f"ce-{name} is no header: data is the body, its type the Content-Type"
+                f"ce-{name} is not a header: data is the body, its type the Content-Type"
             )
     if content_type is not None:
         attributes["datacontenttype"] = content_type
@@ -293,7 +293,7 @@ def _charset(content_type: str | None) -> str:
 
 
 def quoted(text: str) -> str:
-    """A name or value somebody sent, in ASCII and of bounded length."""
+    """A received name or value, in ASCII and of bounded length."""
     return ascii(text if len(text) <= 80 else text[:80] + "...")
 
 

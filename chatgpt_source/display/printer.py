@@ -1,4 +1,4 @@
-"""Printing on a stream that nobody may read: what is said to be printed is, and none waits long."""
+"""Prints to a stream that may not be read, without blocking, and reports what was printed."""
 
 from functools import partial
 from typing import Any, TextIO
@@ -15,11 +15,11 @@ PATIENCE = 2.0
 MOST_WAITING = 64 * 2**20
 """Bytes that may wait to be printed; a text that waits alone may have more."""
 LOOK = 0.02
-"""Seconds between two looks whether all is printed."""
+"""Seconds between two checks whether all is printed."""
 
 
 class Unread(Exception):
-    """Nobody reads what is printed."""
+    """The output is not read."""
 
 
 @define(eq=False)
@@ -28,9 +28,9 @@ class _Printing:
 
     Attributes:
         data: The text.
-        piece: What of it is to be written.
-        printed: Whether it is.
-        waiter: Who waits for that.
+        piece: The piece of output that holds it.
+        printed: Whether it is printed.
+        waiter: Fires when it is.
     """
 
     data: bytes
@@ -40,14 +40,14 @@ class _Printing:
 
 
 class Printer:
-    """Prints texts, each whole, in the order in which they come.
+    """Prints texts, each in one piece, in the order of their arrival.
 
     Args:
-        out: Where to.
-        reactor: Its clock, and the way into its thread.
+        out: The stream.
+        reactor: The clock, and the way into the reactor's thread.
 
     Attributes:
-        encoding: What texts must be encoded in.
+        encoding: The encoding for texts.
     """
 
     def __init__(self, out: TextIO, reactor: Any) -> None:
@@ -63,8 +63,8 @@ class Printer:
         """Print a text; returns once it is printed.
 
         Raises:
-            Unread: If it is not, for nobody reads.
-            OSError, ValueError: If it can't be: the reader is gone, the stream is closed.
+            Unread: If it is not printed, because the output is not read.
+            OSError, ValueError: If the reader is gone, or the stream is closed.
         """
         if self._lines is None:
             self._out.write(data.decode(self.encoding))
@@ -75,7 +75,7 @@ class Printer:
             await self._wait(self._lines, printing)
 
     async def stop(self) -> None:
-        """Let what waits be printed in a moment, else give it up."""
+        """Wait a moment for what is not printed yet, then give it up."""
         deadline = self._reactor.seconds() + MOMENT
         waiters = [each.waiter for each in self._waiting if each.waiter is not None]
         while any(not waiter.called for waiter in waiters):
@@ -85,7 +85,7 @@ class Printer:
             await deferLater(self._reactor, LOOK)
 
     def _printed_late(self, data: bytes) -> _Printing | None:
-        """What was begun when its sender was told to come back: that is printed after all."""
+        """Texts that were being written when their senders got a 503: they get printed."""
         late = self._late
         if late is None or late.data != data:
             return None
@@ -121,7 +121,7 @@ class Printer:
             raise Unread from None
 
     def _written(self, printing: _Printing, error: OSError | None) -> None:
-        """Be told by the thread that writes."""
+        """Called by the thread that writes."""
         self._reactor.callFromThread(self._end, printing, error)
 
     def _end(self, printing: _Printing, error: OSError | None) -> None:

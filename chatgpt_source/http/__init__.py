@@ -1,1 +1,1 @@
-"""HTTP, for whoever serves or calls: nothing here knows what a prompt is."""
+"""HTTP server and client, without knowledge of prompts."""

@@ -248,7 +248,7 @@ class UnreadTests(ProcessCase):
         self.assertLess(time.monotonic() - began, 10)
         if status != 200:
             self.assertEqual(status, 503)
-            self.assertIn("nobody reads", json.loads(body)["detail"])
+            self.assertIn("the output is not read", json.loads(body)["detail"])
         return status
 
     def send_until_printed(self, number: int, size: int = 500) -> None:

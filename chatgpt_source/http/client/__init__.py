@@ -1,4 +1,4 @@
-"""The one HTTP client that both calls use: pool, timeouts, size caps, no cookies, no redirects."""
+"""The HTTP client for all calls: pool, timeouts, size limits, no cookies, no redirects."""
 
 from collections.abc import Sequence
 from http.cookiejar import DefaultCookiePolicy
@@ -33,12 +33,12 @@ from chatgpt_source.http.client.words import describe
 T = TypeVar("T")
 
 KEEP_IDLE = 4.0
-"""Seconds an idle connection is kept: less than the 5 s after which common servers close theirs."""
+"""Seconds that an idle connection is kept; common servers close theirs after 5 s."""
 NO_PROXIES = Proxies()
 MOST_HEADER = 1000
-"""Bytes of a header's value; none that anybody reads here is longer."""
+"""Bytes of a header's value that are read; no header that we use is longer."""
 _PERHAPS_SENT = (TimeoutError, RequestTransmissionFailed, ResponseFailed)
-"""What a call without a body, which could tell, may fail with after it was sent."""
+"""Errors that may come after a call without a body was sent."""
 
 
 class NotSent(Exception):
@@ -46,18 +46,18 @@ class NotSent(Exception):
 
 
 class NoReply(Exception):
-    """The request may have reached the peer, but no answer that can be read came; says why."""
+    """The request may have reached the peer, but no readable response came; the text says why."""
 
 
 @frozen
 class Reply:
-    """What came back.
+    """A peer's response.
 
     Attributes:
         status: The HTTP status.
         headers: The response's headers.
-        body: The body, or as much as came of it.
-        flaw: Why the body is not whole; None if it is.
+        body: The body, or the part of it that came.
+        flaw: Why the body is not complete; None if it is.
     """
 
     status: int
@@ -66,20 +66,20 @@ class Reply:
     flaw: str | None = None
 
     def header(self, name: str) -> str | None:
-        """The first value of a header, if it is there and not over `MOST_HEADER`; its ASCII."""
+        """The ASCII of a header's first value; None if it is absent or over `MOST_HEADER`."""
         for value in self.headers.getRawHeaders(name.encode("ascii"), [])[:1]:
             return value.decode("ascii", "ignore") if len(value) <= MOST_HEADER else None
         return None
 
 
 class Client:
-    """Calls a peer and reads what comes back, in bounded time and memory.
+    """Calls a peer and reads the response, in bounded time and memory.
 
     Args:
         clock: Measures the timeouts.
-        http: The treq client that does the work.
-        proxies: Those that it goes through.
-        fresh: As `http`, but makes a connection for each call; None if `http` does.
+        http: The treq client.
+        proxies: The proxies that it uses.
+        fresh: As `http`, but with a new connection for each call; None if `http` does that.
     """
 
     def __init__(
@@ -104,30 +104,30 @@ class Client:
         most: int,
         fresh: bool = False,
     ) -> Reply:
-        """Send one POST and read the whole answer.
+        """Send one POST and read the whole response.
 
-        On a kept connection that its peer ends at once, without one byte of an answer, it is lost:
-        then it is sent again, on a new connection.
+        If the peer ends a kept connection at once, without one byte of a response, the request is
+        lost and is sent again, on a new connection.
 
         Args:
-            url: Where to.
-            headers: Those of the call; User-Agent is added if it is not among them.
-            body: What to send.
-            timeout: Seconds for everything, connecting and the answer's body included.
-            most: Bytes of the answer's body to keep; a longer one is cut, and `flaw` says so.
-            fresh: Whether it needs a connection of its own, not a kept one.
+            url: The address.
+            headers: The call's headers; User-Agent is added if it is missing.
+            body: The body to send.
+            timeout: Seconds for everything, from connecting to the end of the response.
+            most: Bytes of the response's body to keep; a longer one is cut, and `flaw` says so.
+            fresh: Whether the call needs a new connection.
 
         Raises:
             NotSent: If it failed before anything was sent to the peer.
-            NoReply: If it failed between that and the answer's status.
+            NoReply: If it failed between that and the response's status.
         """
         http = self._fresh if fresh else self._http
         return await self._call(http, "POST", url, headers, Body(body), timeout, most)
 
     async def get(self, url: EncodedURL, headers: Headers, *, timeout: float, most: int) -> Reply:
-        """Send one GET, without a body; as `post` otherwise, but may be sent twice.
+        """Send one GET, otherwise as `post`.
 
-        That is where a kept connection turns out to be closed (RFC 9110, section 9.2.2).
+        It may be sent twice, if a kept connection turns out to be closed (RFC 9110, section 9.2.2).
         """
         return await self._call(self._http, "GET", url, headers, None, timeout, most)
 
@@ -163,7 +163,7 @@ class Client:
         content, flaw = await read_body(response, most, left, self._clock)
         if response.code == 407 and url.scheme == "http":
             proxy = self._proxies.of("http", url.host, url.port or 80)
-            if proxy is not None:  # which passed nothing on
+            if proxy is not None:  # the proxy passed nothing on
                 raise NotSent(str(wants_credentials(proxy))) from None
         return Reply(response.code, response.headers, content, flaw)
 
@@ -176,18 +176,17 @@ def make_client(
     authorities: Sequence[bytes] = (),
     resolver: IHostnameResolver | None = None,
 ) -> tuple[Client, HTTPConnectionPool]:
-    """The client of a process, and the pool that is to be closed at its end.
+    """The client of a process, and its pool, which must be closed at the end.
 
     Args:
-        reactor: Which connects.
+        reactor: Makes the connections.
         connections: How many idle connections to one peer may be kept.
-        proxies: Those to go through.
-        authorities: PEM texts; who signed the certificates in them is trusted, beside those whom
-            the platform trusts.
-        resolver: Resolves names; None for one of its own, apart from the reactor's.
+        proxies: The proxies to use.
+        authorities: PEM texts with certificates of authorities to trust beside the platform's.
+        resolver: Resolves names; None for a resolver apart from the reactor's.
 
     Raises:
-        ValueError: If one of the authorities is not what `read_authorities` takes.
+        ValueError: If `read_authorities` refuses one of the authorities.
     """
     trusted = PlatformAndThese(authorities) if authorities else None
     policy = HostnameCachingHTTPSPolicy(BrowserLikePolicyForHTTPS(trusted))
@@ -207,10 +206,10 @@ def make_client(
 
 
 class FixedURL(EncodedURL):
-    """A URL that is ASCII already: treq would work that out again at each call.
+    """A URL that is ASCII already, so that treq does not encode it at each call.
 
-    It also would take the address in `http://[::1]/` and the name in `http://my_host/` for
-    internationalised names, which they are not.
+    treq would also take the address in `http://[::1]/` and the name in `http://my_host/` for
+    internationalised names.
     """
 
     def to_uri(self) -> "FixedURL":
@@ -219,7 +218,7 @@ class FixedURL(EncodedURL):
 
 
 def _cancellable(call: Deferred[T]) -> Deferred[T]:
-    """A call that ends with CancelledError when it is cancelled; an Agent's ends as it likes."""
+    """A call that ends with CancelledError when it is cancelled, whatever the Agent's error."""
 
     def cancel(done: Deferred[T]) -> None:
         done.errback(CancelledError())

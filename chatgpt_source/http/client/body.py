@@ -1,4 +1,4 @@
-"""Bodies: one that is sent from memory, and one that is read into it."""
+"""Request bodies that are sent from memory, and response bodies that are read into it."""
 
 from io import BytesIO
 
@@ -17,10 +17,10 @@ from chatgpt_source.http.client.words import describe
 
 @implementer(IBodyProducer)
 class Body:
-    """A body in memory that knows whether any of it has been handed to a connection.
+    """A request's body in memory.
 
     Attributes:
-        started: Whether it was.
+        started: Whether any of it was handed to a connection.
     """
 
     def __init__(self, body: bytes) -> None:
@@ -47,7 +47,7 @@ class Body:
 async def read_body(
     response: IResponse, most: int, timeout: float, clock: IReactorTime
 ) -> tuple[bytes, str | None]:
-    """The body, up to `most` bytes, and what is wrong with it if anything is."""
+    """The body, up to `most` bytes, and why it is not complete, else None."""
     collector = _Collector(most)
     response.deliverBody(collector)
     try:
@@ -85,7 +85,7 @@ class _Collector(Protocol):
     def _abort(self) -> None:
         transport: ITransport | None = self.transport
         if transport is not None:
-            # The client's proxy of the transport can only close politely, which a stuck peer
-            # that speaks TLS may never answer.
+            # The client's wrapper of the transport can only close gracefully, and a stuck TLS
+            # peer may never respond to that.
             producer = getattr(transport, "_producer", None)
             getattr(producer, "abortConnection", transport.loseConnection)()

@@ -1,4 +1,4 @@
-"""Whose certificates are trusted: the platform's authorities', and those that a user adds."""
+"""Trusts the certificates of the platform's authorities, and of those that a user adds."""
 
 from collections.abc import Sequence
 
@@ -14,17 +14,17 @@ _BEGIN = b"-----BEGIN CERTIFICATE-----"
 
 
 def read_authorities(pem: bytes) -> list[Certificate]:
-    """The certificates in a PEM text; there may be several, with other things between them.
+    """The certificates in a PEM text, which may hold other things between them.
 
     Raises:
-        ValueError: If there is none, or one that can't be read; it ends the sentence "... must be".
+        ValueError: If there is none, or one that can't be read. Its text completes "... must be".
     """
     try:
         found = x509.load_pem_x509_certificates(pem)
         certificates = [Certificate.load(each.public_bytes(Encoding.DER)) for each in found]
     except (ValueError, SSL.Error):
         certificates = []
-    if not certificates or len(certificates) < pem.count(_BEGIN):  # one that is cut is passed over
+    if not certificates or len(certificates) < pem.count(_BEGIN):  # a truncated one is not found
         raise ValueError(f"one or more certificates in PEM ({_BEGIN.decode('ascii')} ...)")
     return certificates
 
@@ -33,7 +33,7 @@ def read_authorities(pem: bytes) -> list[Certificate]:
 class PlatformAndThese:
     """Trusts the platform's authorities, and the given ones.
 
-    One of these may be intermediate, without the one that signed it, as with curl.
+    One of these may be intermediate, without its root, as with curl.
 
     Args:
         authorities: PEM texts.

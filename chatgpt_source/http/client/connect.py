@@ -1,4 +1,4 @@
-"""How connections to peers are made, and given up."""
+"""Makes connections to peers, with time limits."""
 
 from typing import Any, TypeVar
 
@@ -22,11 +22,11 @@ from chatgpt_source.http.client.tunnel import Tunnel
 from chatgpt_source.http.client.turns import Turns
 
 CONNECT_TIMEOUT = 10.0
-"""Seconds that connecting may take, and that TLS may take after it."""
+"""Seconds that connecting may take, and again that the TLS handshake may take."""
 STALL = 1.0
-"""Seconds a timer may be late before that is taken for a stall of ours, not of the peer."""
+"""Seconds that a timer may be late; beyond that, our own process stood still."""
 AFTER_STALL = 0.2
-"""Seconds to read what came meanwhile."""
+"""Seconds to read what came while our process stood still."""
 
 T = TypeVar("T")
 
@@ -34,8 +34,8 @@ T = TypeVar("T")
 def limited(step: Deferred[T], seconds: float, clock: IReactorTime) -> Deferred[T]:
     """End a step with TimeoutError unless it ends in time.
 
-    If the timer itself comes late, as after this process was stopped or its machine asleep, the
-    answer may lie unread in a socket: then there is time to read it.
+    If the timer itself is late, because this process was stopped or its machine slept, the response
+    may be unread in a socket. The step then gets more time to read it.
     """
     due = clock.seconds() + seconds
     expired = False
@@ -66,16 +66,16 @@ def limited(step: Deferred[T], seconds: float, clock: IReactorTime) -> Deferred[
 
 @implementer(IAgentEndpointFactory)
 class Endpoints:
-    """Endpoints that are connected once TLS is agreed upon, and bound what a response may take.
+    """Endpoints that connect once the TLS handshake is done, and that bound responses.
 
-    Twisted's own are connected with TCP, and a request that is written before the handshake is held
-    back: if that fails, it looks as if the request might have been sent.
+    Twisted's own endpoints connect after TCP, and buffer a request until the handshake. If that
+    fails, the request looks as if it might have been sent.
 
     Args:
-        reactor: Which connects.
+        reactor: Makes the connections.
         policy: Which certificates are trusted.
-        proxies: Through which a TLS connection is made.
-        turns: When what connections bring is read.
+        proxies: The proxies for TLS connections.
+        turns: Says when data is read.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Endpoints:
         self._turns = turns
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
-        """Where to connect for a URI."""
+        """The endpoint for a URI."""
         host = uri.host.decode("ascii")
         if uri.scheme != b"https":
             return Guarded(self._direct(host, uri.port), self._turns)
@@ -106,7 +106,7 @@ class Endpoints:
 
 @implementer(IStreamClientEndpoint)
 class _Handshaken:
-    """A TLS endpoint that is connected once the handshake is done."""
+    """A TLS endpoint that connects once the handshake is done."""
 
     def __init__(self, endpoint: IStreamClientEndpoint, clock: IReactorTime) -> None:
         self._endpoint = endpoint

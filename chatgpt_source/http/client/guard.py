@@ -1,4 +1,4 @@
-"""Bounds what a peer may send and how long reading it may hold the reactor."""
+"""Bounds the size of a response, and the time that reading it may block the reactor."""
 
 import re
 from typing import Any
@@ -12,15 +12,15 @@ from zope.interface import implementer
 from chatgpt_source.http.client.turns import SLOW, Turns
 
 MOST_HEAD = 128 * 2**10
-"""Bytes that a response may have before its body, those of interim responses included."""
+"""Bytes that a response may have before its body, with those of interim responses."""
 MOST_LINES = 4096
 """Lines that it may have there."""
 MOST_WIRE = 4 * 2**20
-"""Bytes that a body may take on the wire: packed, in chunks, with what stands between them."""
+"""Bytes that a body may take on the wire: compressed, with the framing of its chunks."""
 MOST_CHUNKS = 2**15
-"""Chunks that it may come in, and lines of a trailer: at 64 bytes each, these are 2 MiB."""
+"""Chunks that a body may have, and lines of a trailer: at 64 bytes each, these are 2 MiB."""
 PIECE = 2 * 2**10
-"""Bytes that are read in one step; in the smallest chunks, they take about 2 ms."""
+"""Bytes that are read in one step; in the smallest chunks, that takes about 2 ms."""
 
 
 class TooLongHead(Exception):
@@ -28,11 +28,11 @@ class TooLongHead(Exception):
 
 
 class TooLongBody(Exception):
-    """A body that takes more on the wire than any that may be kept."""
+    """A body that takes too many bytes on the wire."""
 
 
 class TooManyChunks(Exception):
-    """A body in so many chunks that to read them takes longer than any answer is worth."""
+    """A body in too many chunks."""
 
 
 @implementer(IStreamClientEndpoint)
@@ -41,7 +41,7 @@ class Guarded:
 
     Args:
         endpoint: Makes the connections.
-        turns: When what they bring is read.
+        turns: Says when data is read.
     """
 
     def __init__(self, endpoint: IStreamClientEndpoint, turns: Turns) -> None:
@@ -67,14 +67,14 @@ class _GuardingFactory(WrappingFactory):
 
 
 class Guard:
-    """Stands before a connection's protocol: counts what comes, and passes it on in small pieces.
+    """Counts the data for a connection's protocol, and passes it on in small pieces.
 
-    What can't be passed on in this turn of the reactor waits, and the connection is not read
-    meanwhile: so a connection holds what one read brought (64 KiB) at the most.
+    Data that can't be passed on in this turn of the reactor waits, and the connection is not read
+    meanwhile. So a connection holds at most the data of one read (64 KiB).
 
     Args:
         protocol: The connection's; its `dataReceived`, `request` and `connectionLost` are replaced.
-        turns: When what comes is read.
+        turns: Says when data is read.
     """
 
     _INTERIM = re.compile(rb"\S+ 1\d\d")
@@ -99,8 +99,8 @@ class Guard:
     def closes(self) -> bool:
         """Whether the connection can't be used again.
 
-        A peer that speaks HTTP/1.0 closes it (RFC 9112, section 9.3), which Twisted does not know;
-        and bytes that nobody asked for would be taken for the next answer.
+        A peer that uses HTTP/1.0 closes it (RFC 9112, section 9.3), which Twisted does not know.
+        Bytes that come without a request would be taken for the next response.
         """
         return self._http_1_0 or bool(self._unread) or self._reason is not None
 
@@ -113,7 +113,7 @@ class Guard:
         self._count = self._lines = 0
         self._chunked = self._half = False
 
-    # When it is read.
+    # When data is read.
 
     def _data_received(self, data: bytes) -> None:
         self._unread += data
@@ -121,7 +121,7 @@ class Guard:
             self._turns.do(self._read)
         if self._unread and not self._waits:
             self._wait()
-        elif self._waits:  # its protocol has asked for more meanwhile
+        elif self._waits:  # the protocol has asked for more meanwhile
             self._protocol.transport.pauseProducing()
 
     def _wait(self) -> None:
@@ -140,10 +140,10 @@ class Guard:
             self._protocol.transport.resumeProducing()
 
     def _read(self) -> None:
-        """Pass on pieces until there are no more, or one took long."""
+        """Pass on pieces until none is left, or one took long."""
         started = self._turns.measure()
         while self._unread:
-            if self._ended:  # by ourselves: nobody wants the rest
+            if self._ended:  # we ended it: the rest is not needed
                 self._unread.clear()
                 return
             piece = bytes(self._unread[:PIECE])
@@ -160,12 +160,12 @@ class Guard:
         if self._flaw is not None:
             reason = Failure(self._flaw)
         if self._unread and not self._ended:
-            self._reason = reason  # told once all that came before it is read
+            self._reason = reason  # the protocol is told once all earlier data is read
         else:
             self._unread.clear()
             self._lost(reason)
 
-    # How much it may be.
+    # The bounds.
 
     def _pass_on(self, piece: bytes) -> None:
         self._flaw = (
@@ -180,7 +180,7 @@ class Guard:
     def _beyond_head(self, piece: bytes) -> Exception | None:
         head = self._head
         assert head is not None  # noqa: S101 - the caller has looked
-        seen = max(0, len(head) - 3)  # what is before that was searched already
+        seen = max(0, len(head) - 3)  # the part before that was searched already
         self._count += len(piece)
         self._lines += piece.count(b"\n")
         head += piece
@@ -199,7 +199,7 @@ class Guard:
         if self._count > MOST_WIRE:
             return TooLongBody()
         if self._chunked and piece:
-            # A chunk has two line ends, beside those in it. One may lie across two pieces.
+            # A chunk has two line ends, beside those in its data. One may span two pieces.
             self._lines += piece.count(b"\r\n") + (self._half and piece.startswith(b"\n"))
             self._half = piece.endswith(b"\r")
             if self._lines > 2 * MOST_CHUNKS:

@@ -1,4 +1,4 @@
-"""JSON that a peer wrote, read in bounded time: no parser of Python's can be interrupted."""
+"""Reads a peer's JSON in bounded time, as Python's parsers can't be interrupted."""
 
 import json
 from typing import Any
@@ -6,15 +6,15 @@ from typing import Any
 MOST_MARKS = 2**17
 """How many commas, colons and opening brackets there may be outside strings: about 20 ms."""
 MOST_DIGITS = 19
-"""Digits of a whole number: as many as 64 bits hold. A longer one is read as a float."""
+"""Digits of a whole number of 64 bits. A longer number is read as a float."""
 
 
 class TooIntricate(ValueError):
-    """JSON of more members and elements than are read."""
+    """JSON with too many members and elements."""
 
 
 def read(text: str) -> Any:
-    """The value that a JSON text stands for.
+    """The value of a JSON text.
 
     Raises:
         json.JSONDecodeError: If it is not JSON.
@@ -28,7 +28,7 @@ def read(text: str) -> Any:
 
 def _is_intricate(text: str) -> bool:
     if _marks(text) <= MOST_MARKS:
-        return False  # nor is it outside strings
+        return False  # it is not outside strings either
     without_escapes = text.replace("\\\\", "").replace('\\"', "")
     if without_escapes.count('"') > 2 * MOST_MARKS:
         return True

@@ -1,4 +1,4 @@
-"""Which connection a request goes out on: one that was kept, or a new one."""
+"""Chooses the connection for a request: a kept one that is still open, or a new one."""
 
 import socket
 from collections.abc import Callable
@@ -14,15 +14,15 @@ from twisted.web.client import (
 )
 
 AT_ONCE = 1.0
-"""Seconds from a request to its connection's end within which that is the connection's fault."""
+"""If a kept connection ends within these seconds after a request, it was closing already."""
 
 
 class LivePool(HTTPConnectionPool):
-    """A pool that hands out the connection used last, of those that its peer has not closed.
+    """A pool that returns the connection used last, of those that the peer has not closed.
 
-    Twisted learns that a peer closed one when it next reads; a request that is written before is
-    lost, and looks as if it might have been answered. What a look at the connection can't show,
-    as its end is still on its way, `_Kept` mends.
+    Twisted notices that a peer closed a connection only when it next reads. A request that is
+    written before that is lost, and looks as if it might have been answered. If the end is still
+    on its way and can't be seen, `_Kept` sends the request again.
     """
 
     def getConnection(self, key: Any, endpoint: IStreamClientEndpoint) -> Deferred[Any]:
@@ -46,12 +46,12 @@ class LivePool(HTTPConnectionPool):
 
 
 class _Kept:
-    """A kept connection for one request, which goes out again on a new one if this one is dying.
+    """A kept connection for one request; sends it again on a new one if this one is closing.
 
     Args:
         connection: The connection.
         renew: Makes a new one.
-        clock: Tells whether it ended at once.
+        clock: Measures whether it ended at once.
     """
 
     def __init__(
@@ -84,10 +84,10 @@ def _died_unanswered(error: BaseException | None) -> bool:
 
 
 def _is_quiet(connection: Any) -> bool:
-    """Whether nothing has come on an idle connection: not its end, nor bytes nobody asked for."""
+    """Whether an idle connection has received neither its end nor unrequested bytes."""
     transport = connection.transport
     try:
-        handle = getattr(transport, "transport", transport).getHandle()  # under TLS, if any
+        handle = getattr(transport, "transport", transport).getHandle()  # below TLS, if any
         handle.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     except BlockingIOError:
         return True

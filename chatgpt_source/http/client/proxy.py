@@ -1,8 +1,8 @@
-"""Which proxy a call goes through, if any, by the environment's variables. Pure.
+"""Reads the environment's proxy variables, and chooses the proxy of a call. Pure.
 
-There is no standard for them; this is what curl makes of them: of HTTPS_PROXY and https_proxy the
-lower-case one wins, ALL_PROXY stands in for both HTTPS_PROXY and HTTP_PROXY, and what is empty is
-not set. https:// and SOCKS proxies are refused.
+There is no standard for them; this works as in curl. Of HTTPS_PROXY and https_proxy the lower-case
+one wins, ALL_PROXY replaces both HTTPS_PROXY and HTTP_PROXY, and an empty variable counts as not
+set. https:// and SOCKS proxies are refused.
 """
 
 import re
@@ -29,7 +29,7 @@ _EXEMPT = re.compile(
 
 
 class ProxyMistake(ValueError):
-    """Variables that are not what they must be; a line for each, none of which holds a value."""
+    """Wrong variables; the text has a line for each, without its value."""
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -47,8 +47,8 @@ class Proxy:
     Attributes:
         host: A name or an address, IPv6 without brackets.
         port: Its port.
-        authorization: What `Proxy-Authorization` is to be, if anything (RFC 7617).
-        variable: The variable it was taken from, for whom it concerns.
+        authorization: The value of `Proxy-Authorization`, if any (RFC 7617).
+        variable: The variable that names it, for error messages.
     """
 
     host: str
@@ -62,15 +62,15 @@ class Exempt:
     """Hosts that are reached without a proxy: an entry of NO_PROXY.
 
     Attributes:
-        hosts: A name in lower case, which stands for its subdomains too; addresses; None: all.
-        port: The one port it is about; None: all.
+        hosts: A name in lower case, with its subdomains; or addresses; None: all.
+        port: The only port that it applies to; None: all.
     """
 
     hosts: str | IPv4Network | IPv6Network | None
     port: int | None = None
 
     def covers(self, name: str, address: IPv4Address | IPv6Address | None, port: int) -> bool:
-        """Whether it is about a host, given as its name in lower case, or as its address."""
+        """Whether it applies to a host, given as a name in lower case or as an address."""
         if self.port not in {None, port}:
             return False
         if self.hosts is None:
@@ -87,7 +87,7 @@ class Proxies:
     Attributes:
         http: The one for http:// URLs.
         https: The one for https:// URLs.
-        exempt: What is reached directly all the same.
+        exempt: Hosts that are reached directly.
     """
 
     http: Proxy | None = None
@@ -99,7 +99,7 @@ class Proxies:
         """Read HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, and their lower-case forms.
 
         Raises:
-            ProxyMistake: If one that counts is not an HTTP proxy.
+            ProxyMistake: If one that is used is not an HTTP proxy.
         """
         found: dict[str, Proxy | None] = {}
         mistakes: dict[str, None] = {}
@@ -118,7 +118,7 @@ class Proxies:
         )
 
     def of(self, scheme: str, host: str, port: int) -> Proxy | None:
-        """The proxy that a URL of this scheme, host and port is reached through, if any."""
+        """The proxy for a URL with this scheme, host and port; None if there is none."""
         proxy = {"http": self.http, "https": self.https}.get(scheme)
         if proxy is None or not self.exempt:
             return proxy
@@ -156,7 +156,7 @@ def _proxy(value: str, variable: str) -> Proxy | None:
 
 
 def _basic(userinfo: bytes) -> bytes:
-    """Userinfo of a URL as credentials (RFC 7617); a user without a password has an empty one."""
+    """Userinfo of a URL as Basic credentials (RFC 7617); a missing password is empty."""
     user, _, password = userinfo.partition(b":")
     return b"Basic " + b64encode(unquote_to_bytes(user) + b":" + unquote_to_bytes(password))
 

@@ -1,7 +1,7 @@
-"""Names of peers, resolved so that one whose name servers are silent holds up none of the others.
+"""Resolves peers' names, so that a silent name server of one peer delays no other.
 
-Twisted's own resolver has the reactor's ten threads for all names: lookups of one name that takes
-10 s, glibc's time limit, fill them, and go on when nobody waits for them any more.
+Twisted's own resolver uses the reactor's ten threads for all names. Lookups of one name that takes
+10 s (glibc's time limit) fill them, and go on even if no call waits for them any more.
 """
 
 import socket
@@ -25,28 +25,28 @@ from twisted.python.components import proxyForInterface
 from zope.interface import implementer
 
 KEPT = 5.0
-"""Seconds for which the addresses of a name are kept."""
+"""Seconds that the addresses of a name are kept."""
 
 Addresses = Sequence[tuple[Any, ...]]
-"""Of each address, its family and what a socket takes, without the port: (host, …)."""
+"""For each address, its family and the socket address without the port: (host, …)."""
 
 
 @define(eq=False)
 class _Lookup:
-    """A lookup under way, and who waits for it."""
+    """A lookup under way, and the calls that wait for it."""
 
     waiting: list[Callable[[Addresses], None]] = Factory(list)
 
 
 @frozen
 class _Resolution:
-    """What a caller may give up, which leaves the lookup to the others."""
+    """One call's wait for a lookup; cancelling it does not cancel the lookup."""
 
     name: str
     _give_up: Callable[[], None]
 
     def cancel(self) -> None:
-        """Hear no more of it."""
+        """Stop waiting."""
         self._give_up()
 
 
@@ -54,11 +54,11 @@ class _Resolution:
 class Resolver:
     """Looks names up with `getaddrinfo`, each in a thread of its own, one lookup a name at a time.
 
-    Who asks for a name that is being looked up waits for the same lookup. Threads are daemons: a
-    stop does not wait for them. Addresses stand for themselves.
+    A request for a name that is being looked up waits for the same lookup. The threads are daemon
+    threads, so a stop does not wait for them. Addresses are not looked up.
 
     Args:
-        reactor: Hears from the threads, and tells how old addresses are.
+        reactor: Gets the threads' results, and measures the age of addresses.
         getaddrinfo: As `socket.getaddrinfo`.
     """
 
@@ -114,12 +114,12 @@ class Resolver:
             thread = Thread(target=self._run, args=(name,), name=f"resolve {name}", daemon=True)
             try:
                 thread.start()
-            except RuntimeError:  # there can't be one more thread
+            except RuntimeError:  # no further thread can be started
                 self._reactor.callLater(0, self._ended, name, ())
         return lookup
 
     def _run(self, name: str) -> None:
-        """In the thread: look a name up; one that can't be has no addresses."""
+        """In the thread: look a name up; an unknown name has no addresses."""
         addresses: Addresses = ()
         try:
             found = self._getaddrinfo(name, None, socket.AF_UNSPEC, socket.SOCK_STREAM)
@@ -145,11 +145,11 @@ class _TCPAndTime(proxyForInterface(IReactorTCP), proxyForInterface(IReactorTime
 
 @implementer(IReactorPluggableNameResolver)
 class Resolving(_TCPAndTime):
-    """A reactor that connects and tells the time as another, and has a resolver of its own.
+    """A reactor that wraps another one, with a resolver of its own.
 
     Args:
-        reactor: The other.
-        resolver: Its resolver; None for one that `Resolver` is.
+        reactor: The other reactor.
+        resolver: The resolver; None for a `Resolver`.
     """
 
     def __init__(self, reactor: Any, resolver: IHostnameResolver | None = None) -> None:
@@ -157,6 +157,6 @@ class Resolving(_TCPAndTime):
         self.nameResolver = resolver or Resolver(reactor)
 
     def installNameResolver(self, resolver: IHostnameResolver) -> IHostnameResolver:
-        """Have another resolver; returns the one before."""
+        """Set the resolver; returns the previous one."""
         before, self.nameResolver = self.nameResolver, resolver
         return before

@@ -1,4 +1,4 @@
-"""What a peer's response says about trying again. Pure."""
+"""Reads what a peer's response says about retrying. Pure."""
 
 import re
 from collections.abc import Callable
@@ -6,14 +6,14 @@ from datetime import timezone
 from email.utils import parsedate_to_datetime
 
 LONGEST_RETRY_AFTER = 3600.0
-"""Seconds that a peer may ask us to wait."""
+"""The most seconds that we wait for a peer."""
 
 
 def read_retry_after(header: Callable[[str], str | None], now: float) -> float | None:
     """How long a peer asks us to wait, in seconds, at most an hour; None if it does not say.
 
-    `retry-after-ms` (OpenAI) goes before `Retry-After`, in seconds or as a date (RFC 9110, section
-    10.2.3). What can't be read, or is not in the future, counts as not said.
+    `retry-after-ms` (OpenAI) has priority over `Retry-After`, which has seconds or a date (RFC
+    9110, section 10.2.3). A value that can't be read, or is not in the future, is ignored.
     """
     value = header("retry-after")
     waits = (
@@ -40,5 +40,5 @@ def _until(value: str, now: float) -> float:
 
 
 def read_should_retry(header: Callable[[str], str | None]) -> bool | None:
-    """What `x-should-retry` (OpenAI) says of trying again; None if nothing."""
+    """The value of `x-should-retry` (OpenAI); None if it is absent or unclear."""
     return {"true": True, "false": False}.get((header("x-should-retry") or "").strip().lower())

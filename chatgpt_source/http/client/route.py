@@ -1,4 +1,4 @@
-"""Which way a request goes: to its peer, through a tunnel or not, or to a proxy in the clear."""
+"""Routes a request: directly to its peer, through a tunnel, or over a proxy without TLS."""
 
 from typing import Any
 
@@ -24,11 +24,11 @@ class Router:
     """Sends each request to its peer, or, for http:// URLs, to the proxy that passes it on.
 
     Args:
-        reactor: Which connects.
+        reactor: Makes the connections.
         policy: Which certificates are trusted.
         pool: Keeps the connections.
-        proxies: Those to go through.
-        turns: When what connections bring is read.
+        proxies: The proxies to use.
+        turns: Says when data is read.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Router:
         headers: Headers | None = None,
         bodyProducer: IBodyProducer | None = None,  # noqa: N803
     ) -> Deferred[IResponse]:
-        """Send a request; its headers, which treq has copied for us, get User-Agent if need be."""
+        """Send a request; adds a missing User-Agent to its headers, which treq has copied."""
         headers = headers or Headers()
         if not headers.hasHeader(b"User-Agent"):
             headers.setRawHeaders(b"User-Agent", [_USER_AGENT])
@@ -65,7 +65,7 @@ class Router:
             proxy = self._proxies.of("http", parsed.host.decode("ascii"), parsed.port)
             if proxy is not None:
                 agent = self._through(proxy, (parsed.host, parsed.port))
-                # The absolute form (RFC 9112, section 3.2.2), in which `/` stands for no path.
+                # The absolute form (RFC 9112, section 3.2.2), with `/` for an empty path.
                 uri = b"http://" + parsed.netloc + parsed.originForm
                 if proxy.authorization is not None:
                     headers.setRawHeaders(b"Proxy-Authorization", [proxy.authorization])
@@ -73,11 +73,11 @@ class Router:
         return response.addCallback(unpacked)
 
     def _through(self, proxy: Proxy, peer: tuple[bytes, int]) -> Any:
-        """The agent that asks a proxy for the pages of one peer.
+        """The agent that sends a proxy the requests for one peer.
 
-        There are proxies that send all that comes on a connection to the first request's peer,
-        and do so as it came. So each peer has connections of its own, and with credentials, which
-        are the proxy's alone, each request has.
+        Some proxies send everything on a connection to the first request's peer, unchanged. So
+        each peer has connections of its own. With credentials, which only the proxy may get, each
+        request has a connection of its own.
         """
         if peer not in self._proxied:
             endpoint = Guarded(ProxyEndpoint(self._reactor, proxy, CONNECT_TIMEOUT), self._turns)

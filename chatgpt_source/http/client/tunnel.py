@@ -1,4 +1,4 @@
-"""A way through an HTTP proxy to a host behind it: `CONNECT` (RFC 9110, section 9.3.6)."""
+"""Connects to a host through an HTTP proxy by `CONNECT` (RFC 9110, section 9.3.6)."""
 
 import re
 from typing import Any
@@ -13,14 +13,14 @@ from zope.interface import implementer
 from chatgpt_source.http.client.proxy import Proxy
 
 MOST_ANSWER = 16 * 2**10
-"""Bytes that a proxy's answer to CONNECT may have, those of interim answers included."""
+"""Bytes that a proxy's answer to CONNECT may have, with those of interim answers."""
 
 
 class ProxyFailed(Exception):
-    """The proxy did not lead to the peer, which nothing reached; the text says why.
+    """The proxy did not connect to the peer, which received nothing; the text says why.
 
     Attributes:
-        reasons: What caused it, if that is an exception.
+        reasons: The exceptions that caused it, if any.
     """
 
     def __init__(self, words: str, *reasons: Failure) -> None:
@@ -29,7 +29,7 @@ class ProxyFailed(Exception):
 
 
 def wants_credentials(proxy: Proxy) -> ProxyFailed:
-    """What a 407 of a proxy means (RFC 9110, section 15.5.8)."""
+    """The error for a proxy's 407 (RFC 9110, section 15.5.8)."""
     return ProxyFailed(f"the proxy asks for credentials (407): check {proxy.variable}")
 
 
@@ -38,8 +38,8 @@ class ProxyEndpoint:
     """An endpoint that connects to a proxy, and fails with ProxyFailed.
 
     Args:
-        reactor: Which connects.
-        proxy: Where to.
+        reactor: Makes the connection.
+        proxy: The proxy.
         timeout: Seconds that connecting may take.
     """
 
@@ -55,11 +55,11 @@ class ProxyEndpoint:
 
 @implementer(IStreamClientEndpoint)
 class Tunnel:
-    """An endpoint that is connected once the proxy has connected to a host.
+    """An endpoint that connects to a host through a proxy.
 
     Args:
-        reactor: Which connects.
-        proxy: The way.
+        reactor: Makes the connection.
+        proxy: The proxy.
         host: A name, which the proxy resolves, or an address, IPv6 without brackets.
         port: The host's.
         timeout: Seconds that connecting to the proxy may take, and its answer after that.
@@ -98,10 +98,10 @@ class Tunnel:
 
 
 class _Entrance(Protocol):
-    """The near end of a tunnel: sends the request, reads the answer, then only passes on.
+    """Our end of a tunnel: sends the CONNECT request, reads the answer, then passes data on.
 
     Attributes:
-        opened: Fires when the proxy has answered that the tunnel is there, or with ProxyFailed.
+        opened: Fires when the proxy has opened the tunnel, or with ProxyFailed.
     """
 
     _END = re.compile(rb"\r?\n\r?\n")
@@ -120,7 +120,7 @@ class _Entrance(Protocol):
         self.transport.write(self._request)
 
     def lead_to(self, protocol: Any) -> Any:
-        """Let a protocol have the connection, and what came after the proxy's answer."""
+        """Give the connection to a protocol, with the bytes after the proxy's answer."""
         self._inner = protocol
         protocol.makeConnection(self.transport)
         if self._received:
@@ -131,7 +131,7 @@ class _Entrance(Protocol):
         if self._inner is not None:
             self._inner.dataReceived(data)
             return
-        seen = max(0, len(self._received) - 3)  # what is before that was searched already
+        seen = max(0, len(self._received) - 3)  # the part before that was searched already
         self._count += len(data)
         self._received += data
         while not self.opened.called and (end := self._END.search(self._received, seen)):
@@ -150,7 +150,7 @@ class _Entrance(Protocol):
             self.opened.callback(None)
         elif status == 407:
             self._fail(wants_credentials(self._proxy))
-        elif not 100 <= status < 200:  # those are interim
+        elif not 100 <= status < 200:  # interim answers
             self._fail(ProxyFailed(f"the proxy answered {status} to CONNECT"))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:

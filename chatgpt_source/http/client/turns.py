@@ -1,4 +1,4 @@
-"""Shares the reactor's time among connections, so that no peer's answers hold up everybody else."""
+"""Shares the reactor's time among connections, so that no peer's responses delay the others."""
 
 from collections import deque
 from collections.abc import Callable
@@ -7,19 +7,19 @@ from time import perf_counter
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 SLOW = 0.001
-"""Seconds of work in one step from which on turns are counted."""
+"""Seconds of one step from which turns are counted."""
 TURN = 0.005
-"""Seconds of work that all connections together may take of a turn, but for its last step."""
+"""Seconds of a turn that all connections together may take, without the last step."""
 
 
 class Turns:
-    """Does steps at once while they are quick; else some in each turn of the reactor.
+    """Runs steps at once while they are quick; otherwise some in each turn of the reactor.
 
-    A step that takes `SLOW` starts the counting, and a turn without much work ends it: peers whose
-    answers are read quickly cost nothing but looking at a clock.
+    A step that takes `SLOW` starts the counting, and a turn with little work ends it. Responses
+    that are read quickly cost only a look at the clock.
 
     Args:
-        clock: Runs what is put off, in a later turn.
+        clock: Runs postponed steps in a later turn.
         measure: A monotonic clock, in seconds.
     """
 
@@ -32,11 +32,11 @@ class Turns:
 
     @property
     def free(self) -> bool:
-        """Whether a step may be done in this turn."""
+        """Whether a step may run in this turn."""
         return self._next is None or (not self._put_off and self._spent < TURN)
 
     def do(self, step: Callable[[], object]) -> None:
-        """Do a step in this turn."""
+        """Run a step in this turn."""
         started = self.measure()
         try:
             step()
@@ -49,7 +49,7 @@ class Turns:
                 self._count()
 
     def put_off(self, step: Callable[[], object]) -> None:
-        """Do a step in a later turn, after those that were put off before."""
+        """Run a step in a later turn, after those that were postponed before."""
         self._put_off.append(step)
         if self._next is None:
             self._count()

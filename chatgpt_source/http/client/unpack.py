@@ -1,4 +1,4 @@
-"""Bodies that come packed with gzip, unpacked in bounded memory."""
+"""Decompresses gzip bodies in bounded memory."""
 
 import zlib
 from typing import Any
@@ -11,18 +11,18 @@ from twisted.web.client import ResponseFailed
 from twisted.web.iweb import UNKNOWN_LENGTH, IResponse
 
 PIECE = 64 * 2**10
-"""Bytes that are unpacked at a time."""
+"""Bytes that are decompressed at a time."""
 
 
 class BadlyPacked(Exception):
-    """A body that is not what gzip makes (RFC 1952)."""
+    """A body that is not valid gzip (RFC 1952)."""
 
 
 def unpacked(response: Any) -> Any:
-    """A response whose body is not packed any more, if it was, once, with gzip.
+    """A response with its body decompressed, if it was compressed once with gzip.
 
-    treq would do it: but all that a piece holds at once, and as often as the peer says it packed
-    it, so that a few hundred bytes can take gigabytes. What is packed otherwise stays as it is.
+    treq would decompress all of a piece at once, and as often as the peer says that it compressed
+    it: a few hundred bytes could take gigabytes. Other encodings are not changed.
     """
     codings = b",".join(response.headers.getRawHeaders(b"Content-Encoding", []))
     response.headers.removeHeader(b"Content-Encoding")
@@ -45,7 +45,7 @@ class _Unpacking(proxyForInterface(IProtocol)):  # type: ignore[misc]
 
     def dataReceived(self, data: bytes) -> None:
         while data:
-            if self._inflate is None or self._inflate.eof:  # there may be several, one by one
+            if self._inflate is None or self._inflate.eof:  # there may be several members
                 self._inflate = zlib.decompressobj(16 + zlib.MAX_WBITS)
             try:
                 piece = self._inflate.decompress(data, PIECE)

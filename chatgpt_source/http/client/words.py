@@ -1,4 +1,4 @@
-"""What went wrong with a call, in words that hold nothing of the call's content."""
+"""Describes the failure of a call, without anything of the call's content."""
 
 from OpenSSL import SSL
 from service_identity import VerificationError
@@ -26,13 +26,13 @@ _WORDS: dict[type[BaseException], str] = {
     KeyError: "its answer is not valid HTTP",
     BadlyPacked: "it is not valid gzip",
     TooLongHead: "its answer's head is too long",
-    TooLongBody: "it takes more on the wire than it may",
+    TooLongBody: "it has too many bytes on the wire",
     TooManyChunks: "it comes in too many chunks",
 }
 
 
 def describe(error: BaseException | None) -> str:
-    """An exception in words, by what caused it."""
+    """An exception in words, by its cause."""
     causes = _causes(error)
     for number, cause in enumerate(causes):
         if isinstance(cause, ProxyFailed):
@@ -42,7 +42,7 @@ def describe(error: BaseException | None) -> str:
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:
-    """An exception, then what Twisted's wrappers say caused it."""
+    """An exception, then the causes in Twisted's wrappers."""
     if error is None:
         return []
     reasons = getattr(error, "reasons", None) or []
@@ -54,7 +54,7 @@ def _describe(causes: list[BaseException]) -> str:
         return "its TLS certificate is for another name"
     if any(isinstance(cause, SSL.Error) for cause in causes):
         untrusted = any("certificate verify failed" in repr(cause) for cause in causes)
-        return "its TLS certificate is not trusted" if untrusted else "TLS can't be agreed upon"
+        return "its TLS certificate is not trusted" if untrusted else "the TLS handshake failed"
     for cause in reversed(causes):
         for kind in type(cause).__mro__:
             if kind in _WORDS:

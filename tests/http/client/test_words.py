@@ -23,7 +23,7 @@ class DescribeTests(SynchronousTestCase):
                 SSL.Error([("", "", "certificate verify failed")]),
                 "its TLS certificate is not trusted",
             ),
-            (ResponseFailed([Failure(SSL.Error("MARK"))]), "TLS can't be agreed upon"),
+            (ResponseFailed([Failure(SSL.Error("MARK"))]), "the TLS handshake failed"),
             (ZeroDivisionError("MARK"), "ZeroDivisionError"),
             (None, "unknown"),
         ):
