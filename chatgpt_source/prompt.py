@@ -1,7 +1,7 @@
-"""The values that travel through the rooms.
+"""The values that packages exchange: prompts, answers, asks, deliveries.
 
-Instants are seconds since the epoch (floats), durations are seconds. What a caller or the model
-wrote is never part of a `repr`, so it can't reach a log by way of one.
+Instants are seconds since the epoch (floats), durations are seconds. A `repr` never holds what a
+caller or the model wrote, so it can't reach a log.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ DEFAULT_TYPE = "vanus-chatGPT-type"
 
 
 class State(str, Enum):
-    """How far a prompt has come. `DELIVERED` and `FAILED` are ends."""
+    """A prompt's state. `DELIVERED` and `FAILED` are final."""
 
     ACCEPTED = "accepted"
     ANSWERED = "answered"
@@ -25,28 +25,28 @@ class State(str, Enum):
 
 @frozen
 class Trace:
-    """The trace that a caller is in: its `traceparent` and `tracestate` (W3C Trace Context)."""
+    """A caller's trace: its `traceparent` and `tracestate` (W3C Trace Context)."""
 
     parent: str = field(repr=False)
     state: str | None = field(default=None, repr=False)
 
     def members(self) -> dict[str, str]:
-        """Its headers; an event's attributes of the Distributed Tracing extension as well."""
+        """Its headers; also the event's attributes of the Distributed Tracing extension."""
         state = {} if self.state is None else {"tracestate": self.state}
         return {"traceparent": self.parent, **state}
 
 
 @frozen
 class Prompt:
-    """A question somebody asked us to pass on.
+    """A prompt that a caller sent.
 
     Attributes:
-        id: A UUID4; the event's id as well.
+        id: A UUID4, which is also the event's id.
         text: The body of the request, decoded; never blank.
         source: The event's `source`, a URI-reference.
         type: The event's `type`.
         accepted: When it was accepted.
-        trace: The trace its request was part of, if any.
+        trace: The trace of its request, if any.
     """
 
     id: str
@@ -59,10 +59,10 @@ class Prompt:
 
 @frozen
 class Answer:
-    """What the model said, and what its provider says of the call.
+    """The model's answer, and the provider's report of the call.
 
     Attributes:
-        usage: The tokens counted, in the provider's own words.
+        usage: The provider's counts of tokens, by its own names.
     """
 
     content: str = field(repr=False)
@@ -77,12 +77,12 @@ class Ask:
     """A prompt that was claimed for a call to the model.
 
     Attributes:
-        prompt: What to ask.
-        attempt: Which call this is since `since`, from 1.
-        total: Which call this is at all, from 1.
-        since: From when the time that asking may take is counted, by the steady clock.
-        possibly_billed: How many earlier calls may have been billed without an answer reaching us.
-        held: When a call of it first met a hold, if one did.
+        prompt: The prompt.
+        attempt: The number of this call since `since`, from 1.
+        total: The number of this call of all, from 1.
+        since: The start of the time that asking may take, by the steady clock.
+        possibly_billed: How many earlier calls may have been billed without an answer.
+        held: When a call for it first met a hold, if one did.
     """
 
     prompt: Prompt
@@ -101,12 +101,12 @@ class Delivery:
     Attributes:
         id: The prompt's id.
         event: The event's bytes, in structured mode (CloudEvents JSON format).
-        since: From when the time that delivering may take is counted, by the steady clock.
-        attempt: Which call this is since then, from 1.
+        since: The start of the time that delivering may take, by the steady clock.
+        attempt: The number of this call since then, from 1.
         accepted: When the prompt was accepted.
-        trace: The prompt's.
-        request_id: The provider's name for the call that brought the answer.
-        held: When a call of it first met a hold, if one did.
+        trace: The prompt's trace.
+        request_id: The provider's id of the call that brought the answer.
+        held: When a call for it first met a hold, if one did.
     """
 
     id: str
@@ -123,11 +123,11 @@ class Delivery:
 
 @frozen
 class Receiver:
-    """One who gets events.
+    """A receiver of events.
 
     Attributes:
-        name: Its name, for people.
-        setting: The setting that says where it is.
+        name: Its name for messages.
+        setting: The setting with its address.
     """
 
     name: str

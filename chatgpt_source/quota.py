@@ -1,4 +1,4 @@
-"""The day: which local date it is, when it ends; the loop that turns it at midnight."""
+"""Computes the local day, and runs the work of every minute and midnight."""
 
 from collections.abc import Callable
 from datetime import datetime, time, timedelta, timezone
@@ -16,14 +16,14 @@ from chatgpt_source.log import get_logger, log_unexpected
 log = get_logger(__name__)
 
 TICK = 60.0
-"""Seconds between two looks at the calendar."""
+"""Seconds between two ticks."""
 STEP = 5.0
-"""Seconds the wall clock may gain or lose between two looks before that is worth a word."""
+"""Seconds that the wall clock may gain or lose between two ticks without a warning."""
 
 
 @frozen
 class Day:
-    """A stretch of one local date: `date` as YYYY-MM-DD, from `start` (inclusive) to `end`."""
+    """A period of one local date: `date` as YYYY-MM-DD, from `start` (inclusive) to `end`."""
 
     date: str
     start: float
@@ -33,22 +33,22 @@ class Day:
 def day_at(instant: float, zone: ZoneInfo) -> Day:
     """The local day of `instant`; `start` is `instant` itself, `end` the next midnight.
 
-    Midnight is the first instant after `instant` that has another date, wherever the clocks are
-    put forward or back: a night may lack it, pass it twice, or jump over a whole date.
+    Midnight is the first instant after `instant` with another date, also when the clocks change: a
+    night may have no midnight, have it twice, or skip a whole date.
     """
-    local = datetime.fromtimestamp(floor(instant), zone)  # it would round up, over midnight
+    local = datetime.fromtimestamp(floor(instant), zone)  # else it would round up, over midnight
     tomorrow = datetime.combine(local.date() + timedelta(days=1), time.min, zone)
     candidates = (tomorrow.replace(fold=fold).timestamp() for fold in (0, 1))
     after = next(moment for moment in candidates if moment > instant)
     today = datetime.combine(local.date(), time.min, zone)
     again = today.replace(fold=1).timestamp()
     if again > instant and datetime.fromtimestamp(again - 1, zone).date() != local.date():
-        after = again  # the clocks will go back to yesterday, and this date comes twice
+        after = again  # the clocks will go back to yesterday: this date comes twice
     return Day(local.date().isoformat(), instant, _first_other_date(instant, after, zone))
 
 
 def _first_other_date(low: float, high: float, zone: ZoneInfo) -> float:
-    """Narrow down where the date of `low` ends, if a jump over midnight put `high` beyond it."""
+    """Find where the date of `low` ends, if the clocks skip midnight before `high`."""
     today = datetime.fromtimestamp(low, zone).date()
     if datetime.fromtimestamp(high - 1, zone).date() == today:
         return high
@@ -63,14 +63,14 @@ def _first_other_date(low: float, high: float, zone: ZoneInfo) -> float:
 
 
 def clock_time(instant: float, now: float, zone: ZoneInfo, form: str = "%H:%M") -> str:
-    """An instant as people in a zone say it: the time, with the date unless it is today's."""
+    """An instant in a zone as text: the time, with the date unless it is today."""
     local, today = (datetime.fromtimestamp(each, zone) for each in (instant, now))
     return local.strftime(form if local.date() == today.date() else f"%Y-%m-%d {form}")
 
 
 @define
 class Calendar:
-    """Tells the day of an instant, working it out once a day."""
+    """Gives the day of an instant, and computes it once a day."""
 
     zone: ZoneInfo
     _day: Day = field(init=False, default=Day("", 0.0, 0.0))
@@ -83,13 +83,13 @@ class Calendar:
 
 
 class Midnight:
-    """Looks at the calendar every minute, says so when the day turns, and keeps house.
+    """Logs each new day and each step of the wall clock, and does the work of every minute.
 
-    It decides nothing: each admission looks its own day up, so a late tick costs nothing.
+    It decides nothing: each admission looks up its own day, so a late tick does not matter.
 
     Args:
         reactor: The clocks.
-        calendar: Whose midnight.
+        calendar: The days.
         keep_house: Called at each tick; its failure is logged and does not end the loop.
     """
 
@@ -129,8 +129,8 @@ class Midnight:
         ahead = wall(self._reactor) - self._reactor.seconds()
         if self._ahead is not None and abs(ahead - self._ahead) > STEP:
             log.warn(
-                "the clock was set {way} by {seconds:.0f} s: the day and all dates go by it, what"
-                " waits goes on as before",
+                "the clock was set {way} by {seconds:.0f} s: the day and all dates use it; waiting"
+                " times are not affected",
                 way="back" if ahead < self._ahead else "forward",
                 seconds=abs(ahead - self._ahead),
             )

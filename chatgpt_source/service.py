@@ -1,4 +1,4 @@
-"""The daemon: its options, one ordered start and one ordered stop. Decides nothing."""
+"""The twistd service: its options, one ordered start and one ordered stop."""
 
 import os
 import resource
@@ -46,13 +46,13 @@ from chatgpt_source.process.signals import Signals, end_at_once_on_a_second_sign
 log = get_logger(__name__)
 
 MOST_OPERATORS = 60
-"""Connections that the admin site may have, of the files that are not for callers."""
+"""Connections that the admin site may have."""
 
 T = TypeVar("T")
 
 
 class Options(usage.Options):
-    """What `twistd chatgpt-source` takes; the settings are in the config file."""
+    """The options of `twistd chatgpt-source`; the settings are in the config file."""
 
     optFlags: ClassVar = [
         ["check", None, "Say what the daemon would do, or what is wrong, without starting it."]
@@ -64,7 +64,7 @@ class Options(usage.Options):
     )
 
     def postOptions(self) -> None:
-        """Do what --check says, here: twistd would next mind a running daemon's pidfile.
+        """Run --check here, before twistd refuses because of a running daemon's pidfile.
 
         Raises:
             SystemExit: With status 0 if the daemon would start, else with a line for each mistake.
@@ -79,9 +79,9 @@ class Options(usage.Options):
 
 
 def makeService(options: Options) -> IService:
-    """The daemon as a service; everything that can be found wrong is found here.
+    """The daemon as a service; checks everything that can be checked before the start.
 
-    This runs before twistd changes to --rundir, forks and changes the user, so nothing is left
+    This runs before twistd changes to --rundir, forks and changes the user, so it leaves nothing
     open.
 
     Raises:
@@ -97,7 +97,7 @@ def makeService(options: Options) -> IService:
         where = check.check_prompts(config)
         check.check_admin(config)
         if not check.changes_user(twistd):
-            check_journal(journal)  # else it would be made as the wrong user's
+            check_journal(journal)  # otherwise the wrong user would create it
     except (ConfigError, JournalError, PortUnavailable) as error:
         raise SystemExit(str(error)) from None
     set_level(config.log_level)
@@ -121,11 +121,11 @@ class ChatGPTSource(Service):
         reactor: The reactor.
         config: The settings.
         journal: The journal's file.
-        where: The endpoint string of where to listen.
-        foreground: Whether a failed start may end the process, as it must under --nodaemon; where
-            twistd has forked, only an exception reaches the parent.
-        log_to_stdout: Whether to take the log of the application it joins.
-        log_file: Where to take it to in stdout's place.
+        where: The endpoint string for prompts.
+        foreground: Whether a failed start may end the process, as with --nodaemon; after a fork,
+            only an exception reaches the parent.
+        log_to_stdout: Whether to write the application's log to stdout.
+        log_file: The file for the log, instead of stdout.
         parent: The process that waits for the start, if one does.
     """
 
@@ -168,7 +168,7 @@ class ChatGPTSource(Service):
         super().setServiceParent(parent)
 
     def privilegedStartService(self) -> None:
-        """Take the ports, while those under 1024 are still allowed."""
+        """Open the ports, while those under 1024 are still allowed."""
         super().privilegedStartService()
         steady(self._reactor)
         _raise_file_limit()
@@ -207,9 +207,9 @@ class ChatGPTSource(Service):
         )
 
     def startService(self) -> None:
-        """Open the journal, take up what is unfinished, and take what comes.
+        """Open the journal, and start the application.
 
-        While another daemon has the journal, that waits.
+        If another daemon uses the journal, this waits in the background.
         """
         super().startService()
         opened = self._or_end(self._open)
@@ -248,7 +248,7 @@ class ChatGPTSource(Service):
             self._parent.tell()
 
     def _fail(self, reason: str) -> None:
-        """End a start that had to wait."""
+        """End a start that had to wait, with a reason."""
         log.error("{reason}", reason=reason)
         self._parent.tell(reason)
         fail_at_exit("" if self._log_to_stdout else reason)
@@ -257,7 +257,7 @@ class ChatGPTSource(Service):
     def stopService(self) -> Deferred[None]:
         """Accept nothing more, drain, close the journal, then the connections.
 
-        The admin site is there to the end: whoever stops it may want to see how that goes.
+        The admin site stays up until the end, so that operators can watch the stop.
         """
         return Deferred.fromCoroutine(self._stop())
 
@@ -275,7 +275,7 @@ class ChatGPTSource(Service):
         if self._signals is not None:
             self._signals.remove()
         log.info("stopped")
-        flush()  # twistd may end this process by a signal next
+        flush()  # twistd may end this process by a signal after this
 
     async def _answer(self, request: BoundedRequest) -> None:
         if self._running is None:
@@ -303,7 +303,7 @@ class ChatGPTSource(Service):
 
 
 def _raise_file_limit() -> None:
-    """Allow this process as many open files as it may have."""
+    """Raise this process's limit of open files to the hard limit."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     with suppress(ValueError, OSError):  # macOS refuses "unlimited"
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,1 +1,1 @@
-"""What arrives: prompts, questions about them, and who may send them."""
+"""Accepts prompts by HTTP, and answers requests about them."""

@@ -1,7 +1,7 @@
-"""The access log: one line a request to the prompt port, but none for a probe.
+"""The access log: one line for each request to the prompt port, but none for probes.
 
-A path, a query and a method are a caller's own words and may hold a secret: of what is not ours,
-nothing is shown. An accepted prompt has a line of its own, which says more.
+A path, a query and a method come from the caller and may hold a secret, so unknown ones are not
+logged. An accepted prompt has a line of its own, which says more.
 """
 
 import re
@@ -15,7 +15,7 @@ from chatgpt_source.log import get_logger
 log = get_logger(__name__)
 
 PROBES = ("/healthz", "/readyz")
-"""They come every few seconds for ever, and their answers are in the metrics of who sends them."""
+"""Probes, which come every few seconds; the program that sends them records their results."""
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
 _LINE = "request: method={method} route={route} status={status} seconds={seconds:.3f} bytes={bytes}"
 
@@ -25,7 +25,7 @@ class AccessLog:
     """Writes a line about each request that was answered.
 
     Args:
-        clock: Says how long it took.
+        clock: Measures how long it took.
     """
 
     clock: IReactorTime
@@ -34,11 +34,11 @@ class AccessLog:
         """Write the line.
 
         Args:
-            request: What was answered.
-            status: How.
-            size: Bytes of the answer's body; 0 if the caller had hung up.
+            request: The request.
+            status: The response's status.
+            size: Bytes of the response's body; 0 if the caller had hung up.
         """
-        route = request.route() if request.path else ""  # none: it can't be parsed
+        route = request.route() if request.path else ""  # none: the request can't be parsed
         if route in PROBES:
             return
         method = request.method.decode("ascii", "replace")

@@ -1,4 +1,4 @@
-"""The door in: `POST /` -> Prompt -> 202, `GET /prompts/<id>`, and a reason for everything refused.
+"""The HTTP API of the prompt port: `POST /`, `GET /prompts/<id>`, and the health endpoints.
 
 Refusals are `application/problem+json` (RFC 9457) and change nothing.
 """
@@ -31,28 +31,28 @@ from chatgpt_source.telemetry.observer import NO_OBSERVER, Observer, RefusalReas
 from chatgpt_source.telemetry.spans import NO_SPANS, Spans
 
 OPEN_PATHS = ("/healthz", "/readyz")
-"""What needs no credentials: Kubernetes' probes have none."""
+"""Paths that need no credentials, because Kubernetes' probes have none."""
 QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 """The problem type that draft-ietf-httpapi-ratelimit-headers registers."""
 
 _PROMPTS = ("/", "/api/prompts")
-"""Where prompts are sent, on the prompt port and the admin site."""
+"""The paths that accept prompts, on the prompt port and the admin site."""
 
 
 def retry_after_header(refusal: NotAccepted) -> dict[str, str]:
-    """When another try may succeed, as a header field (RFC 9110, section 10.2.3)."""
+    """The Retry-After header field (RFC 9110, section 10.2.3)."""
     return {"Retry-After": str(max(1, ceil(refusal.retry_after)))}
 
 
 def unavailable(refusal: JournalUnavailable) -> Problem:
-    """The problem of a journal that can't be used now."""
+    """The problem for a journal that can't be used at the moment."""
     detail = f"the journal can't be used: {refusal.reason}; try later"
     return Problem(503, detail, retry_after_header(refusal), word=refusal.word)
 
 
 @frozen
 class Intake:
-    """What requests are answered from."""
+    """Answers the requests to the prompt port."""
 
     clock: IReactorTime
     config: Config
@@ -64,7 +64,7 @@ class Intake:
     spans: Spans = NO_SPANS
 
     async def prompt(self, request: BoundedRequest) -> None:
-        """Answer `POST /`; the 202 leaves once the prompt is on disk."""
+        """Answer `POST /`; the 202 is sent once the prompt is on disk."""
         admitted, budget = await self.accept(request)
         request.answer(
             202,
@@ -73,10 +73,10 @@ class Intake:
         )
 
     async def accept(self, request: BoundedRequest) -> tuple[Admitted, dict[str, str]]:
-        """Accept a request's body as a prompt; whoever watches is told.
+        """Accept a request's body as a prompt, and tell the observers.
 
         Returns:
-            What the journal says of it, and the day's budget as header fields.
+            The journal's result, and the day's budget as header fields.
 
         Raises:
             Problem: If it is refused.
@@ -87,7 +87,7 @@ class Intake:
             return await self._accept(request, span.trace)
 
     def refused(self, request: BoundedRequest, problem: Problem) -> None:
-        """Take note of a request that was refused, whoever refused it: prompts are counted."""
+        """Tell the observers of a refused prompt; other refused requests are not counted."""
         known = problem.word in {reason.value for reason in RefusalReason}
         if known and request.method == b"POST" and request.route() in _PROMPTS:
             self.observer.refused(reason=RefusalReason(problem.word))
@@ -97,7 +97,7 @@ class Intake:
     ) -> tuple[Admitted, dict[str, str]]:
         body = request.take_body()
         text, size = read_text(body, request.getHeader(b"content-type")), len(body)
-        del body  # it may be large, and wait for long
+        del body  # it may be large, and wait for a long time
         source = read_attribute(
             request,
             "vanus-source",
@@ -119,7 +119,7 @@ class Intake:
             accepting = self.journal.accept(prompt, terms, key)
             request.on_hang_up(accepting.cancel)
             admitted = await accepting
-        except CancelledError:  # nobody is there to be told
+        except CancelledError:  # the caller has hung up
             detail = "the caller hung up before the prompt was accepted"
             raise Problem(503, detail, word="hung_up") from None
         except NotAccepted as refusal:
@@ -141,7 +141,7 @@ class Intake:
         return admitted, self._rate_limit(day, admitted.left)
 
     async def record(self, prompt_id: str) -> Record:
-        """What is known of a prompt.
+        """The record of a prompt.
 
         Raises:
             Problem: 404 if there is none; 503 if the journal can't be read.
@@ -192,10 +192,10 @@ class Intake:
         return max(0, ceil(day.end - wall(self.clock)))
 
     def _handler(self, request: BoundedRequest) -> Handler:
-        """Who answers a request.
+        """The method that answers a request.
 
         Raises:
-            Problem: 404 or 405 if nobody does.
+            Problem: 404 or 405 if there is none.
         """
         route = request.route()
         method = request.method.decode("ascii", "replace")
@@ -208,7 +208,7 @@ class Intake:
         if handler is None:
             raise Problem(404, "prompts go to /, their state is at /prompts/<id>")
         if method not in {"GET", "HEAD"}:
-            raise Problem(405, "this can only be read: use GET", {"Allow": "GET, HEAD"})
+            raise Problem(405, "the method must be GET", {"Allow": "GET, HEAD"})
         return handler
 
     async def answer(self, request: BoundedRequest) -> None:

@@ -1,7 +1,7 @@
-"""Who may call: what a request's Authorization must be, and the 401 for any other.
+"""Checks a request's credentials, and refuses others with a 401.
 
-Nothing tells which part was wrong, neither the answer nor the time it takes: whatever is shown is
-compared with all there is, by digests of one length.
+Neither the response nor its timing says which part was wrong: the given credentials are compared
+with all known ones, by digests of equal length.
 """
 
 import hmac
@@ -17,11 +17,11 @@ _KEY = token_bytes(32)
 
 
 class Guard:
-    """Refuses requests without credentials.
+    """Refuses requests without valid credentials.
 
     Args:
-        credentials: What callers may show.
-        open_paths: What anyone may ask for.
+        credentials: The valid credentials.
+        open_paths: The paths that need none.
     """
 
     def __init__(self, credentials: Credentials, open_paths: Collection[str] = ()) -> None:
@@ -29,7 +29,7 @@ class Guard:
         self._open = frozenset(open_paths)
 
     def refusal(self, request: BoundedRequest) -> Problem | None:
-        """The 401 that a request gets, if it does; its head is enough."""
+        """The 401 for a request, by its head; None if it may pass."""
         if request.route() in self._open:
             return None
         given = request.requestHeaders.getRawHeaders(b"authorization", [])
@@ -51,7 +51,7 @@ class Guard:
         elif scheme.lower() == b"basic":
             user, _, password = _decoded(shown).partition(b":")
             for name, secret in self._credentials.basic.items():
-                right = _same(secret.read(), password)  # of every user, known or not
+                right = _same(secret.read(), password)  # for every user, known or not
                 allowed |= _same(name, user) & right
         return allowed
 
@@ -63,7 +63,7 @@ class Guard:
         return bearer + basic
 
     def _challenges(self, token_shown: bool) -> tuple[str, ...]:  # noqa: FBT001 - private
-        """WWW-Authenticate (RFC 9110, section 11.6.1) for each scheme there is."""
+        """WWW-Authenticate (RFC 9110, section 11.6.1) for each configured scheme."""
         error = ', error="invalid_token"' if token_shown else ""  # RFC 6750, section 3.1
         bearer = (f'Bearer realm="chatgpt-source"{error}',) if self._credentials.bearer else ()
         basic = 'Basic realm="chatgpt-source", charset="UTF-8"'

@@ -1,4 +1,4 @@
-"""/healthz and /readyz: whether the process works, and what is not well, in words."""
+"""Answers /healthz and /readyz: whether the process works, and what is not well."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,13 +16,13 @@ from chatgpt_source.quota import Calendar
 
 OK = "ok"
 UNKNOWN = "unknown"
-"""What a check says where nothing was tried yet."""
+"""The result of a check if nothing was tried yet."""
 WELL = {OK, UNKNOWN}
 
 
 @frozen
 class Health:
-    """What the health endpoints are answered from; `recent` watches the pipeline."""
+    """Answers the health endpoints; `recent` observes how prompts end."""
 
     clock: IReactorTime
     config: Config
@@ -47,8 +47,8 @@ class Health:
     async def ready(self) -> tuple[int, Mapping[str, Any]]:
         """The status and body of /readyz.
 
-        It is 503 only while draining or while the journal can't be written: what else may be down
-        must not take the 429s and `GET /prompts/<id>` off a Kubernetes Service.
+        It is 503 only while draining or while the journal can't be written. Other troubles must not
+        make Kubernetes remove the pod from the Service, which still serves `GET /prompts/<id>`.
         """
         counted = await self.counts.read()
         tally, quota, backlog = counted.tally, OK, OK

@@ -1,8 +1,8 @@
-"""Which site's page a request comes from, as browsers tell; other callers send no such headers.
+"""Refuses requests that a browser sent for another site's page; other callers are not affected.
 
-A page of any site can make its visitor's browser send a request here, with a body of its own,
-though it can't read the answer. A page whose name was made to resolve to this machine (DNS
-rebinding) counts as of one origin with us, but its requests carry that name as their Host.
+A page of any site can make its visitor's browser send a request here with a body, though it can't
+read the response. A page whose name was made to resolve to this machine (DNS rebinding) has the
+same origin as this server, but its requests have that name as their Host.
 """
 
 import re
@@ -16,31 +16,31 @@ from chatgpt_source.http.server import BoundedRequest, Problem
 from chatgpt_source.intake.auth import Guard
 
 WORD = "cross_site"
-"""Why such a request is refused, for the log and the metrics."""
+"""The reason of such a refusal, for the log and the metrics."""
 ANOTHER_SITE = (
     "another site's page must not send this: send credentials, or list the page's origin in"
     " `allow_origins`"
 )
 ANOTHER_NAME = (
-    "a page must reach this by an IP address or as localhost: use one of these in its URL, send"
+    "a page must use an IP address or localhost as the host: use one of these in its URL, send"
     " credentials, or list the page's origin in `allow_origins`"
 )
 
 
 @frozen
 class AccessPolicy:
-    """Says who may send prompts, by the head of their request.
+    """Decides who may send prompts, by the head of the request.
 
     Attributes:
-        guard: Knows the credentials; None if there are none to be shown.
-        allowed: The other origins whose pages may send prompts without any.
+        guard: Checks credentials; None if none are required.
+        allowed: The other origins whose pages may send prompts without credentials.
     """
 
     guard: Guard | None
     allowed: Collection[str] = ()
 
     def refusal(self, request: BoundedRequest) -> Problem | None:
-        """Why a request is refused, if it is."""
+        """Why a request is refused; None if it is not."""
         unknown = self.guard.refusal(request) if self.guard is not None else None
         shown = self.guard is not None and unknown is None
         spends = request.method == b"POST" and request.route() == "/"
@@ -53,7 +53,7 @@ class AccessPolicy:
 
 
 def is_foreign(request: BoundedRequest) -> bool:
-    """Whether a browser says that a page of another origin sent it."""
+    """Whether a browser says that a page of another origin sent the request."""
     site, origin = only(request, "sec-fetch-site"), only(request, "origin")
     host = (only(request, "host") or "").lower()
     own = origin is not None and origin.lower() in {f"http://{host}", f"https://{host}"}
@@ -63,7 +63,7 @@ def is_foreign(request: BoundedRequest) -> bool:
 
 
 def is_known_host(host: str) -> bool:
-    """Whether a Host is an IP address, or a name that is this machine's own (RFC 6761, 6.3)."""
+    """Whether a Host is an IP address or a name of loopback (RFC 6761, 6.3)."""
     found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9.-]+))(?::[0-9]*)?", host)
     if found is None:
         return False
@@ -78,7 +78,7 @@ def is_known_host(host: str) -> bool:
 
 
 def only(request: BoundedRequest, name: str) -> str | None:
-    """The value of a header; empty, which is never right, where it came more than once."""
+    """The value of a header; empty, which is never valid, if it came more than once."""
     values = request.requestHeaders.getRawHeaders(name)
     if values is None:
         return None
@@ -86,7 +86,7 @@ def only(request: BoundedRequest, name: str) -> str | None:
 
 
 def _is_misnamed(request: BoundedRequest) -> bool:
-    """Whether a browser reached this machine's loopback by a name that others may have given it."""
+    """Whether a browser reached loopback by a name that a stranger may have set (DNS rebinding)."""
     fields = request.requestHeaders
     by_browser = fields.hasHeader("sec-fetch-site") or fields.hasHeader("origin")
     known = is_known_host(only(request, "host") or "")
@@ -98,6 +98,6 @@ def _is_loopback(here: Any) -> bool:
     """Whether our end of a connection, an IAddress, is this machine's loopback."""
     try:
         address = ip_address(getattr(here, "host", ""))
-    except ValueError:  # a Unix socket, say
+    except ValueError:  # for example a UNIX socket
         return False
     return (getattr(address, "ipv4_mapped", None) or address).is_loopback

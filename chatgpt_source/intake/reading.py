@@ -1,4 +1,4 @@
-"""What a request says: its body as text, and the headers that are ours to read."""
+"""Reads requests: the body as text, and the headers of prompts."""
 
 import re
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from chatgpt_source.prompt import Trace
 from chatgpt_source.telemetry.tracing import read_trace
 
 MAX_KEY = 255
-"""Bytes an idempotency key may have."""
+"""Bytes that an idempotency key may have."""
 _KEY = re.compile(rb'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"|([\x21\x23-\x7e]+)')
 _CHARSETS = {
     "utf-8": "utf-8",
@@ -26,11 +26,11 @@ def read_text(body: bytes, content_type: bytes | None) -> str:
     """The prompt in a body.
 
     Args:
-        body: As it came.
+        body: The body.
         content_type: The Content-Type header; only its charset matters.
 
     Raises:
-        Problem: 415 if the charset is none of ours, 400 if the text is not in it or is blank.
+        Problem: 415 if the charset is not supported, 400 if the text is not in it or is blank.
     """
     parameters = _PARAMETER.finditer((content_type or b"").partition(b";")[2])
     charsets = [match[2] for match in parameters if match[1].lower() == b"charset"]
@@ -52,10 +52,10 @@ def read_text(body: bytes, content_type: bytes | None) -> str:
 def read_attribute(
     request: BoundedRequest, header: str, default: str, valid: Callable[[str], bool], expected: str
 ) -> str:
-    """An event attribute that a header sets; `default` where it is absent or empty.
+    """An event attribute that a header sets; `default` if it is absent or empty.
 
     Raises:
-        Problem: 400 if it can't be that attribute.
+        Problem: 400 if it is not valid for that attribute.
     """
     values = request.requestHeaders.getRawHeaders(header.encode("ascii"), [b""])
     try:
@@ -73,7 +73,7 @@ def read_key(request: BoundedRequest) -> str | None:
     """The request's Idempotency-Key, with or without quotes; None if it has none.
 
     Raises:
-        Problem: 400 if it can't be one (draft-ietf-httpapi-idempotency-key-header, section 2.1).
+        Problem: 400 if it is invalid (draft-ietf-httpapi-idempotency-key-header, section 2.1).
     """
     values = request.requestHeaders.getRawHeaders(b"idempotency-key")
     if values is None:

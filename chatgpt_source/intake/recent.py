@@ -1,6 +1,6 @@
-"""How the prompts that ended lately have ended: whether too many of them failed.
+"""Watches whether too many of the last prompts failed.
 
-In memory, and bounded: the last `MOST` ends, if they are not older than `WINDOW`.
+It keeps the last `MOST` ends in memory, if they are not older than `WINDOW`.
 """
 
 import re
@@ -19,24 +19,24 @@ from chatgpt_source.telemetry.observer import AskEnded, DeliveryEnded, Observer
 
 MOST = 100
 WINDOW = 900.0
-"""Seconds that an end counts."""
+"""Seconds for which an end counts."""
 SHARE = 0.1
 LEAST = 3
-"""A trouble are failures of more than this share, so many of them, or all that ended at all."""
+"""Too many failed if they are more than `SHARE` and at least `LEAST`, or all."""
 
 
 @define
 class Recent(Observer):
-    """Watches how prompts end."""
+    """An observer of how prompts end."""
 
     _clock: IReactorTime
     tried: bool = field(init=False, default=False)
-    """Whether a prompt has ended at all."""
+    """Whether any prompt has ended."""
     _ends: deque[End] = field(init=False, factory=lambda: deque(maxlen=MOST))
     _since: float | None = field(init=False, default=None)
 
     def seed(self, ends: Sequence[End]) -> None:
-        """Take up what ended before this process began, the latest first."""
+        """Add ends from before this process, the latest first."""
         known, now = {end.id for end in self._ends}, self._clock.seconds()
         for end in ends:
             if end.id not in known and len(self._ends) < MOST:
@@ -52,7 +52,7 @@ class Recent(Observer):
         self._ended(ended.id, ended.state, ended.reason)
 
     def redriven(self, *, prompt_id: str, **_: object) -> None:
-        """A failed prompt was taken up again: how it ends is not known yet."""
+        """A failed prompt was redriven: forget its end."""
         left = [end for end in self._ends if end.id != prompt_id]
         self._ends.clear()
         self._ends.extend(left)
@@ -65,12 +65,12 @@ class Recent(Observer):
                 self._failed()
 
     def ratio(self) -> float:
-        """The share of the prompts that ended lately which failed, from 0 to 1; 0 if none ended."""
+        """The share of failures among the last ends, from 0 to 1; 0 if none ended."""
         ends = self._lately()
         return len(_failures(ends)) / len(ends) if ends else 0.0
 
     def trouble(self, zone: ZoneInfo) -> str | None:
-        """That too many have failed, since when, and why most of them, in words; else None."""
+        """How many failed, since when and why, in words; None if they are not too many."""
         failed = self._failed()
         if not failed or self._since is None:
             return None
@@ -83,7 +83,7 @@ class Recent(Observer):
         return f"{told}: see `chatgpt-source-journal list`"
 
     def _failed(self) -> Sequence[End]:
-        """Those that failed, if they are too many; takes note of when that began."""
+        """The failures, if they are too many; also notes since when."""
         ends = self._lately()
         failed = _failures(ends)
         share = len(failed) / len(ends) if ends else 0.0
@@ -104,5 +104,5 @@ def _failures(ends: Sequence[End]) -> Sequence[End]:
 
 
 def _in_short(reason: str) -> str:
-    """What happened, without the advice and the circumstances."""
+    """The reason without advice and details."""
     return re.split(r": | \(", reason, maxsplit=1)[0]

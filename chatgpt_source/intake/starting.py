@@ -1,7 +1,6 @@
-"""A start that waits until the daemon before it has let go of the journal.
+"""Waits at a start for another daemon to release the journal, and answers requests meanwhile.
 
-Kubernetes starts a deleted pod's successor while the pod still drains, and so may others. The port
-is taken meanwhile, and who asks is told.
+Kubernetes, for example, starts a deleted pod's successor while the pod still drains.
 """
 
 from pathlib import Path
@@ -20,17 +19,17 @@ PATIENCE = 30.0
 """Seconds that a start waits for the journal."""
 TRY_EVERY = 0.25
 RETRY_AFTER = 5
-"""Seconds after which a caller who came too early may try again."""
+"""Seconds after which a caller may try again."""
 
 _WAITING = "starting: waiting for the daemon that uses the journal"
 _UNKNOWN = dict.fromkeys(("openai", "target", "quota", "backlog", "failures"), "unknown")
 
 
 async def open_when_free(path: Path, clock: IReactorTime) -> OpenJournal:
-    """Open a journal that is in use, once it is not.
+    """Wait for a journal in use, then open it.
 
     Raises:
-        JournalInUse: If it still is after `PATIENCE`.
+        JournalInUse: If it is still in use after `PATIENCE`.
         JournalError: If it can't be used.
     """
     log.warn(
@@ -49,10 +48,10 @@ async def open_when_free(path: Path, clock: IReactorTime) -> OpenJournal:
 
 
 async def answer(request: BoundedRequest) -> None:
-    """Answer a request that came before the start is complete.
+    """Answer a request that comes before the start is complete.
 
     Raises:
-        Problem: For all but the probes.
+        Problem: For all requests but probes.
     """
     if request.method in {b"GET", b"HEAD"}:
         if request.route() == "/healthz":

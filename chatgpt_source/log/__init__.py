@@ -1,8 +1,8 @@
-"""The log: one line an event, as text or JSON, and nothing secret in a traceback.
+"""Formats and writes the log: one line for each event, as text or JSON, without secrets.
 
 A line never holds a prompt, an answer, a key or a header's value: callers pass ids, counts and
-reasons. What can't be trusted to keep to that, the text of an unforeseen exception, is left out
-by `log_unexpected`, which names the exception's type and the places it passed.
+reasons. The text of an unexpected exception may hold anything, so `log_unexpected` logs only the
+exception's type and the places in its traceback.
 """
 
 import json
@@ -47,13 +47,13 @@ LEVELS = {
 """The Go connector's level names (those of zerolog), and `warning`, as Twisted's levels."""
 
 FORMATS = ("auto", "text", "json")
-"""How a line looks; `auto` is text on a terminal and JSON elsewhere."""
+"""The formats of a line; `auto` is text on a terminal and JSON elsewhere."""
 
 _ONE_LINE = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029], " ")
-"""What could end a line early, or drive a terminal."""
+"""Characters that could end a line early, or control a terminal."""
 
 _NAMES = {LogLevel.critical: "fatal"}
-"""What zerolog calls a level, where Twisted has another name."""
+"""Zerolog's names of levels that have another name in Twisted."""
 _OWN_MEMBERS = ("time", "level", "logger", "message")
 
 _levels = LogLevelFilterPredicate(defaultLogLevel=LogLevel.info)
@@ -61,22 +61,22 @@ _chosen = {"format": "auto"}
 
 
 def set_format(name: str) -> None:
-    """Write lines as `name` says, one of `FORMATS`; observers made before follow."""
+    """Set the format of lines, one of `FORMATS`; existing observers use it too."""
     _chosen["format"] = name
 
 
 def set_level(name: str) -> None:
-    """Let through what is at least as severe as `name`, one of `LEVELS`."""
+    """Log only what is at least as severe as `name`, one of `LEVELS`."""
     _levels.setLogLevelForNamespace("chatgpt_source", LEVELS[name])
 
 
 def get_logger(namespace: str) -> Logger:
-    """A logger whose events below the configured level go nowhere."""
+    """A logger that drops events below the configured level."""
     return Logger(namespace, observer=FilteringLogObserver(globalLogPublisher, [_levels]))
 
 
 def log_unexpected(log: Logger, doing: str, failure: Failure) -> None:
-    """Log a failure nobody foresaw: its type and where it happened, never its text."""
+    """Log an unexpected failure: its type and where it happened, never its text."""
     log.error(
         "{doing}: {kind} (its text is withheld) at {places}",
         doing=doing,
@@ -92,9 +92,9 @@ def _places(failure: Failure) -> str:
 
 @implementer(ILogObserver)
 class _LineObserver:
-    """Writes one line an event: RFC 3339 time in UTC, level, text, and in JSON its fields.
+    """Writes one line for each event: RFC 3339 time in UTC, level, text, and in JSON its fields.
 
-    Where `out` is a file descriptor's, nobody waits for it, and what it does not take is dropped.
+    If `out` has a file descriptor, writing does not block; lines that it does not take are dropped.
     """
 
     def __init__(self, out: TextIO) -> None:
@@ -134,23 +134,23 @@ class _LineObserver:
 
 def _text(event: LogEvent) -> str:
     failure = event.get("log_failure")
-    if failure is not None:  # from Twisted; what it says may hold anything
-        return f"an error nobody foresaw: {failure.type.__name__} at {_places(failure)}"
+    if failure is not None:  # from Twisted: its text may hold anything
+        return f"unexpected error: {failure.type.__name__} at {_places(failure)}"
     try:
-        return _clean(event["log_format"].format_map(event))  # a third of what formatEvent takes
+        return _clean(event["log_format"].format_map(event))  # takes a third of formatEvent's time
     except Exception:  # noqa: BLE001 - a field's own; formatEvent knows what to say then
         return _clean(formatEvent(event))
 
 
 def _clean(text: str) -> str:
-    """Text that stays on its line, and that any UTF can carry."""
+    """Text on one line that can be encoded."""
     if text.isprintable():
         return text
     return text.translate(_ONE_LINE).encode("utf-8", "replace").decode("utf-8")
 
 
 def _fields(event: LogEvent) -> Mapping[str, Any]:
-    """What the event's format string names, where it is ours: plain values alone."""
+    """The plain values that the format string of one of our events names."""
     if not _is_ours(event) or "log_failure" in event:
         return {}
     named = {name: event.get(name) for name in _named(event.get("log_format") or "")}
@@ -161,13 +161,13 @@ def _fields(event: LogEvent) -> Mapping[str, Any]:
 def _named(log_format: str) -> tuple[str, ...]:
     try:
         names = [name for _, name, _, _ in Formatter().parse(log_format) if name]
-    except ValueError:  # no format string, then
+    except ValueError:  # there is no format string
         return ()
     return tuple(name for name in names if name.isidentifier() and name not in _OWN_MEMBERS)
 
 
 def _plain(value: object) -> str | float | bool | None:
-    """A value as JSON can hold it; of anything but text, numbers and truth values, nothing."""
+    """A value for JSON: text, a number or a boolean; nothing of any other value."""
     if isinstance(value, str):
         return _clean(value)
     if isinstance(value, float):
@@ -181,7 +181,7 @@ def _is_ours(event: LogEvent) -> bool:
 
 @implementer(ILogFilterPredicate)
 class _OursOrSevere:
-    """Of what Twisted itself says, lets through warnings and worse."""
+    """Passes our own events, and Twisted's from the level of warnings."""
 
     def __call__(self, event: LogEvent) -> NamedConstant:
         severe = bool(event.get("log_level", LogLevel.info) >= LogLevel.warn)
@@ -194,6 +194,6 @@ def stdout() -> ILogObserver:
 
 
 def is_stdout_the_log(twistd: Mapping[str, Any]) -> bool:
-    """Whether twistd's options send the log to stdout, in a format that is ours to choose."""
+    """Whether twistd's options leave the log on stdout, so that we choose its format."""
     to_file = twistd.get("logfile") not in {None, "", "-"}
     return bool(twistd.get("nodaemon")) and not to_file and not twistd.get("syslog")

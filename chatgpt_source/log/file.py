@@ -1,4 +1,4 @@
-"""The log in a file, in twistd's own format, which can be opened anew while it is written."""
+"""A log file in twistd's own format that can be reopened, for example after a rotation."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +9,7 @@ from twisted.python.logfile import LogFile
 
 
 class ReopenableLog:
-    """What twistd would write with `--logfile`; it turns over by itself at 1 MB, as twistd's does.
+    """The log of `--logfile`; it rotates at 1 MB, as twistd's does.
 
     Args:
         path: The file.
@@ -20,7 +20,7 @@ class ReopenableLog:
         self._file: Any = None
 
     def observer(self) -> ILogObserver:
-        """What writes to it, from now on.
+        """An observer that writes to the file.
 
         Raises:
             SystemExit: With one line, if it can't be written.
@@ -35,10 +35,10 @@ class ReopenableLog:
         return textFileLogObserver(self._file)
 
     def reopen(self) -> None:
-        """Go on in the file that has the path now, or in a new one.
+        """Continue in the file that has the path now, or in a new one.
 
         Raises:
-            OSError: If that can't be written; what is open stays so.
+            OSError: If it can't be written; the old file stays open.
         """
         with self.path.open("ab"):
             pass
@@ -47,7 +47,7 @@ class ReopenableLog:
 
 
 def log_of(twistd: Mapping[str, Any]) -> ReopenableLog | None:
-    """The file that twistd's options send the log to, if to one."""
+    """The log file that twistd's options name; None if there is none."""
     name = twistd.get("logfile")
     if twistd.get("logger") or twistd.get("syslog") or name == "-":
         return None

@@ -1,7 +1,7 @@
-"""Lines to a stream that nobody may read: in order, bounded, and never waited for.
+"""Writes lines to a stream in order, with bounded memory, and without blocking.
 
-A pipe whose reader is stuck would otherwise stop whoever writes a line. The stream stays as it is,
-blocking: whoever started us may share it. So a thread writes, and anybody else only what a stream
+A pipe whose reader is stuck would otherwise block the daemon. The stream itself stays blocking,
+because other processes may share it. So a thread writes, and other code writes only what the stream
 takes at once.
 """
 
@@ -21,16 +21,16 @@ from weakref import WeakSet
 from attrs import define
 
 MOST_BYTES = 2**20
-"""How much of lines may wait to be written; of what comes beyond it, nothing is kept."""
+"""Bytes of lines that may wait to be written; further lines are dropped."""
 SPACING = 0.02
-"""Seconds from one write to the next, so that what comes meanwhile rides along."""
+"""Seconds from one write to the next, so that lines of that time share a write."""
 STEP = 2**16
-"""Bytes that the thread writes at once, and that others write before they leave it the rest."""
+"""Bytes that the thread writes at once, and that others write before the thread takes over."""
 PATIENCE = 0.5
 """Seconds that `flush` waits."""
 LOOK = 0.002
 AGAIN = 1.0
-"""Seconds until a stream is asked again; a terminal may not tell that it takes more."""
+"""Seconds until a stream is checked again; a terminal may not signal that it takes more."""
 
 Ended = Callable[[OSError | None], None]
 
@@ -40,14 +40,14 @@ _shared: "dict[int, Lines]" = {}
 
 @define(eq=False)
 class Piece:
-    """What is written whole, with nothing between, unless it is taken back before it is begun.
+    """Data that is written in one piece, unless it is taken back before the write begins.
 
     Attributes:
-        rest: What of it is not written yet.
-        begun: Whether it may be partly written.
-        ended: Whether nothing more will become of it.
-        error: What befell it, if anything did.
-        done: Told so, if that happens after `put` returned.
+        rest: The part that is not written yet.
+        begun: Whether a part may be written.
+        ended: Whether it is finished: written, taken back or failed.
+        error: The error of the write, if any.
+        done: Called at the end, if that comes after `put` returned.
     """
 
     rest: bytes | memoryview
@@ -59,11 +59,11 @@ class Piece:
 
 
 class Lines:
-    """Writes to a file descriptor; an error costs the lines that it befalls.
+    """Writes to a file descriptor; an error drops the lines of that write.
 
     Attributes:
-        dropped: Lines that were not written, for want of room or by an error.
-        lost: Makes the line that tells how many were lost, once there is room again.
+        dropped: Lines that were dropped, for lack of room or by an error.
+        lost: Makes the line that says how many were dropped, once there is room again.
     """
 
     def __init__(self, fd: int, lost: Callable[[int], bytes] | None = None) -> None:
@@ -74,10 +74,10 @@ class Lines:
         _all.add(self)
 
     def _begin(self) -> None:
-        self._lock = threading.RLock()  # a signal's handler may write while its thread does
+        self._lock = threading.RLock()  # a signal handler may write while its thread does
         self._writing = threading.Lock()
         self._pieces: deque[Piece] = deque()
-        self._batch: deque[Piece] = deque()  # those that are begun
+        self._batch: deque[Piece] = deque()  # the pieces that are begun
         self._wake: SimpleQueue[None] = SimpleQueue()
         self._idle = True
         self._put = self._done = self._of_lines = 0
@@ -88,7 +88,7 @@ class Lines:
         self._thread: threading.Thread | None = None
 
     def write(self, line: bytes) -> None:
-        """Let a line be written soon, or drop it if too much waits already."""
+        """Write a line soon, or drop it if too much waits already."""
         with self._lock:
             if self._of_lines + len(line) > MOST_BYTES:
                 self.dropped += 1
@@ -100,14 +100,14 @@ class Lines:
                 self._wake_up()
 
     def put(self, data: bytes, done: Ended) -> Piece | None:
-        """Write what must not be dropped: at once if the stream takes it, else soon.
+        """Write data that must not be dropped: at once if the stream takes it, else soon.
 
         Args:
-            data: What to write; the caller bounds how much of it waits.
-            done: Told, in any thread, once it is written, or of the error.
+            data: The data; the caller bounds how much of it waits.
+            done: Called, in any thread, once it is written or has failed.
 
         Returns:
-            None if it is written already: then `done` is not told.
+            None if it is written already: then `done` is not called.
 
         Raises:
             OSError: If it can't be written.
@@ -129,7 +129,7 @@ class Lines:
         return None
 
     def take_back(self, piece: Piece) -> bool:
-        """See that a piece is not written; whether that is still possible."""
+        """Cancel a piece; returns whether that was still possible."""
         with self._lock:
             if piece.begun:
                 return False
@@ -138,11 +138,11 @@ class Lines:
             return True
 
     def ready(self) -> bool:
-        """Whether nothing is stuck half-way, and the stream takes more."""
+        """Whether no piece is partly written, and the stream takes more."""
         return not self._batch and self._takes_more(0)
 
     def flush(self, patience: float) -> None:
-        """Wait until all is written, but no longer than so many seconds, and only once in vain."""
+        """Wait until all is written, for at most so many seconds; not again after a timeout."""
         deadline = time.monotonic() + patience
         while self._done not in {self._put, self._gave_up_at}:
             if time.monotonic() > deadline:
@@ -177,7 +177,7 @@ class Lines:
                     self._pause()
 
     def _takes_more(self, timeout: float) -> bool:
-        """Whether it does, or did within so many seconds; or an error would tell it is gone."""
+        """Whether the stream takes more within so many seconds, or would report an error."""
         try:
             return bool(select([], [self._fd], [], timeout)[1])
         except (OSError, ValueError):
@@ -194,7 +194,7 @@ class Lines:
 
     def _write_at_once(self) -> None:
         if not self._writing.acquire(blocking=False):
-            return  # the thread is about it
+            return  # the thread is writing
         try:
             until = self._done + STEP
             while self._done < until and self._done != self._put and self._takes_more(0):
@@ -203,14 +203,14 @@ class Lines:
             self._writing.release()
 
     def _write_some(self, most: int) -> None:
-        """Write once: some of a large piece, or small ones whole."""
+        """Make one write: a part of a large piece, or whole small ones."""
         with self._lock:
             size = self._begin_batch(most)
             data = b"".join(piece.rest[:most] for piece in self._batch)
         error = None
         try:
             written = os.write(self._fd, data) if data else 0
-        except BlockingIOError:  # somebody else has made the stream so, and filled it
+        except BlockingIOError:  # another process has made the stream non-blocking, and filled it
             return
         except OSError as failed:
             written, error = size, failed
@@ -221,9 +221,9 @@ class Lines:
                 self._tell()
 
     def _begin_batch(self, most: int) -> int:
-        """Begin one piece at least, and what may go with it. Returns the size of all.
+        """Begin at least one piece, and others that fit. Returns the size of all.
 
-        What may be taken back is begun with others only if the stream takes them whole, or not.
+        A piece that may be taken back is begun with others only if the stream takes all or nothing.
         """
         size = sum(len(piece.rest) for piece in self._batch)
         lines_alone = all(piece.is_line for piece in self._batch)
@@ -258,7 +258,7 @@ class Lines:
 
 
 def _takes_at_once(fd: int) -> bool:
-    """Whether it takes PIPE_BUF bytes without blocking once it is ready; a disk is waited for."""
+    """Whether it takes PIPE_BUF bytes without blocking once it is ready; a disk may block."""
     try:
         mode = os.fstat(fd).st_mode
     except OSError:
@@ -267,10 +267,10 @@ def _takes_at_once(fd: int) -> bool:
 
 
 def lines_of(stream: TextIO | None) -> Lines | None:
-    """The Lines of a stream's descriptor, which all that write there share; None if it has none."""
+    """The shared Lines of a stream's descriptor; None if it has no descriptor."""
     try:
         fd = stream.fileno()  # type: ignore[union-attr]
-    except (AttributeError, OSError, ValueError):  # a stream in memory, which takes all
+    except (AttributeError, OSError, ValueError):  # a stream in memory
         return None
     if fd not in _shared:
         _shared[fd] = Lines(fd)
@@ -278,18 +278,18 @@ def lines_of(stream: TextIO | None) -> Lines | None:
 
 
 def dropped() -> int:
-    """How many lines were dropped, of all there were."""
+    """How many lines were dropped so far."""
     return sum(lines.dropped for lines in _all)
 
 
 def flush(patience: float = PATIENCE) -> None:
-    """Wait until all lines are written, but not for ever; for the end of the process."""
+    """Wait until all lines are written, with a bound; for the end of the process."""
     for lines in [*_all]:
         lines.flush(patience)
 
 
 def _begin_anew() -> None:
-    """In a child: what waits is its parent's to write, and no thread came along."""
+    """Reset after a fork: the parent writes what waits, and the child has no thread."""
     for lines in [*_all]:
         lines._begin()  # noqa: SLF001 - of this module
 

@@ -1,1 +1,1 @@
-"""The process we are: its signals, and the parent that waits for its start."""
+"""The daemon's process: its signals, and the parent that waits for its start."""

@@ -1,8 +1,9 @@
-"""What a start that goes on after `startService` needs of twistd, which has no interface for it.
+"""Reports the result of a late start to twistd's parent process; uses private parts of twistd.
 
-Where it daemonises, twistd's parent process waits to hear how the start went, and hears that all is
-well as soon as `startService` has returned; and whatever happens once the reactor runs, the exit
-status is 0. `tests/e2e/test_waiting.py` holds this to the installed release.
+In the background, twistd's parent process waits for the result of the start. twistd reports success
+as soon as `startService` has returned, and its exit status is 0 whatever happens once the reactor
+runs. It has no public interface to change that. `tests/e2e/test_waiting.py` checks this module
+against the installed release.
 """
 
 import atexit
@@ -15,13 +16,13 @@ from typing import Any
 from chatgpt_source.log.lines import flush
 
 _PIPE = "statusPipe"
-"""Where twistd keeps the pipe to its parent, among its options."""
+"""The key of the pipe to the parent, among twistd's options."""
 _MOST = 100
-"""Bytes that the parent reads."""
+"""The most bytes that the parent reads."""
 
 
 class Parent:
-    """The process that waits for the end of a start; where there is none, telling it does nothing.
+    """The process that waits for the start's result; without one, the methods do nothing.
 
     Args:
         twistd: twistd's options.
@@ -32,25 +33,25 @@ class Parent:
         self._pipe: int | None = None
 
     def hold(self) -> None:
-        """Let it wait on, until it is told."""
+        """Keep it waiting until `tell`."""
         self._pipe = self._twistd.pop(_PIPE, None)
 
     def tell(self, error: str | None = None) -> None:
-        """Tell it that the start went well, or why it did not."""
+        """Tell it that the start succeeded, or why it failed."""
         pipe, self._pipe = self._pipe, None
         if pipe is None:
             return
         message = "0" if error is None else f"1 {error}"
-        with suppress(OSError):  # it was killed meanwhile
+        with suppress(OSError):  # the parent was killed
             os.write(pipe, message.encode("ascii", "backslashreplace")[:_MOST])
         os.close(pipe)
 
 
 def fail_at_exit(reason: str = "") -> None:
-    """Have the process end with status 1, once it has done all that it does at its end.
+    """Make the process exit with status 1, after all other work at its end.
 
     Args:
-        reason: What to write on standard error before that, where the log goes elsewhere.
+        reason: The text for standard error, if the log goes elsewhere.
     """
     if reason and sys.__stderr__ is not None:
         sys.__stderr__.write(f"{reason}\n")

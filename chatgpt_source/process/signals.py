@@ -1,4 +1,4 @@
-"""SIGHUP reads certificates and secrets anew, SIGUSR1 opens the log file anew; neither ends us."""
+"""Handles SIGHUP (read certificates and secrets anew) and SIGUSR1 (reopen the log file)."""
 
 import os
 import signal
@@ -19,13 +19,13 @@ log = get_logger(__name__)
 
 
 class Signals:
-    """What the two signals do, while it is installed.
+    """The handlers of both signals.
 
     Args:
-        reactor: Runs what they do, and is stopped when the terminal has gone.
-        config: Whose secrets are read anew.
-        certificates: Those of the endpoints, by the settings' keys.
-        log_file: The log, if it is in a file.
+        reactor: Runs the handlers, and is stopped when the terminal is closed.
+        config: The settings, with the secrets to read anew.
+        certificates: The endpoints' certificates, by the settings' keys.
+        log_file: The log file, if there is one.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Signals:
         self._installed: list[int] = []
 
     def install(self) -> None:
-        """Begin to take them, unless somebody else does, as a program that we are a part of."""
+        """Install the handlers, unless the program that embeds us has its own."""
         for number, act in ((signal.SIGHUP, self.hang_up), (signal.SIGUSR1, self.reopen)):
             if signal.getsignal(number) is signal.SIG_DFL:
                 self._install(number, act)
@@ -54,20 +54,20 @@ class Signals:
             self._installed.append(number)
 
     def remove(self) -> None:
-        """Take them no more."""
+        """Remove the handlers."""
         while self._installed:
             signal.signal(self._installed.pop(), signal.SIG_DFL)
 
     def hang_up(self) -> None:
-        """Read anew what can be; stop if the signal came because our terminal was closed."""
+        """Handle SIGHUP: reload; stop if it came because our terminal was closed."""
         if self._had_terminal and not _has_terminal():
-            log.info("SIGHUP: the terminal has gone: stopping")
+            log.info("SIGHUP: the terminal was closed: stopping")
             self._reactor.stop()
         else:
             self.reload()
 
     def reload(self) -> None:
-        """Read certificates and secrets anew; what can't be used stays as it was."""
+        """Read certificates and secrets anew; keep the old value of those that can't be used."""
         read, kept = [], []
         for key, certificates in self._certificates.items():
             try:
@@ -91,9 +91,9 @@ class Signals:
         )
 
     def reopen(self) -> None:
-        """Open the log file anew, as after it was renamed."""
+        """Handle SIGUSR1: open the log file anew, for example after it was renamed."""
         if self._log_file is None:
-            log.info("SIGUSR1: the log is not in a file of twistd's: nothing to open anew")
+            log.info("SIGUSR1: twistd does not log to a file: nothing to open anew")
             return
         path = str(self._log_file.path)
         try:
@@ -109,7 +109,7 @@ class Signals:
 
 
 def end_at_once_on_a_second_signal() -> None:
-    """Whoever asks twice does not want to wait; what is under way is in the journal."""
+    """End the process at a second signal; the journal has what is under way."""
     for number in (signal.SIGTERM, signal.SIGINT):
         with suppress(ValueError):  # not in the main thread: an embedding program's business
             signal.signal(number, _end)
@@ -136,5 +136,5 @@ def _secrets(value: Any) -> Iterator[Secret]:
 
 
 def _has_terminal() -> bool:
-    """Whether output goes to a terminal that is there."""
+    """Whether output goes to an open terminal."""
     return any(os.isatty(descriptor) for descriptor in (1, 2))

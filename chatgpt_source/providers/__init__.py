@@ -1,1 +1,1 @@
-"""The providers of language models, and how each is called."""
+"""The providers of language models: one module for each API."""

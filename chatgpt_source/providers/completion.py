@@ -1,4 +1,4 @@
-"""The model's answer, read strictly: a chat completion, and what its provider says of the call."""
+"""Reads a chat completion strictly: the answer, and the provider's report of the call."""
 
 import json
 import re
@@ -10,18 +10,18 @@ from chatgpt_source.http.client import Reply, limited_json
 from chatgpt_source.prompt import Answer
 
 MOST_WORDS = 200
-"""Characters that a model's name, or a reason why it finished, may have."""
+"""Characters that a model's name or a finish reason may have."""
 MOST_COUNTS = 64
-"""Members that a `usage` may have, those of its details included."""
+"""Members of a `usage` that are kept, with those of its details."""
 _NAME = re.compile(r"[\w.-]{1,64}", re.ASCII)
 
 
 def read_answer(reply: Reply) -> Answer:
-    """Read a success strictly; only a 200 can be one.
+    """Read a successful response; only a 200 can be one.
 
     Raises:
         PossiblyBilled: If it is not a chat completion with a choice.
-        Permanent: If the model refused, or said nothing.
+        Permanent: If the model refused, or the answer is empty.
     """
     completion = _completion(reply)
     try:
@@ -50,7 +50,7 @@ def read_answer(reply: Reply) -> Answer:
 
 
 def request_id(reply: Reply) -> str | None:
-    """The provider's name for the call, if it is one that can be shown."""
+    """The provider's id of the call; None if it is not a short plain word."""
     value = reply.header("x-request-id")
     return value if value and re.fullmatch(r"[\w.:-]{1,100}", value, re.ASCII) else None
 
@@ -87,18 +87,18 @@ def _unreadable(why: str) -> PossiblyBilled:
 
 
 def _without_lone_surrogates(text: str) -> str:
-    """JSON can escape half a character, which no UTF-8 can carry."""
+    """Replace lone surrogates, which JSON can escape and UTF-8 can't encode."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _words_or_none(value: Any) -> str | None:
-    """A name or a reason; what is too long to be one, or can't be printed, is none."""
+    """A name or a reason; None if it is too long or not printable."""
     plain = isinstance(value, str) and len(value) <= MOST_WORDS and value.isprintable()
     return value if plain else None
 
 
 def _counts(value: Any) -> dict[str, Any] | None:
-    """The whole numbers of a `usage`, and of the details in it; the first `MOST_COUNTS`."""
+    """The first `MOST_COUNTS` whole numbers of a `usage` and its details."""
     if not isinstance(value, dict):
         return None
     counts: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Which failure of a model's server is of which class: a table. Pure.
+"""Classifies the failures of a model's server in a table. Pure.
 
 Statuses are HTTP's (RFC 9110).
 """
@@ -23,19 +23,19 @@ _MODEL_HOLDS = {
     404: "check `base_url` and `model`",
     405: "check `base_url`",
 }
-"""Statuses that are wrong with us, whatever the prompt, and what an operator should look at."""
+"""Statuses that mean wrong settings, whatever the prompt, and what an operator should check."""
 
 
 @frozen
 class ErrorResponse:
-    """What the model's server answered, other than with a 200.
+    """A response of the model's server that is not a 200.
 
     Attributes:
         status: The HTTP status.
         codes: `error.code` and `error.type`: compatible servers use either.
         param: `error.param`.
-        wait: What `read_retry_after` made of the headers.
-        should_retry: What `read_should_retry` did.
+        wait: The result of `read_retry_after`.
+        should_retry: The result of `read_should_retry`.
     """
 
     status: int
@@ -48,11 +48,11 @@ class ErrorResponse:
 def model_error(
     answered: ErrorResponse, ours: Mapping[str, str] = MappingProxyType({})
 ) -> CallError:
-    """What an answer of the model other than 200 means.
+    """Classify a response that is not a 200.
 
     Args:
-        answered: The answer.
-        ours: Members of the request that the settings set, and by which of them: a 400 about one is
+        answered: The response.
+        ours: The settings that set members of the request, by member: a 400 about one of these is
             not the prompt's fault.
     """
     kind, why = _model_class(answered, ours)

@@ -1,4 +1,4 @@
-"""The chat call: a prompt to the model, its answer back (OpenAI's `POST /chat/completions`)."""
+"""Asks a model by OpenAI's chat API (`POST /chat/completions`)."""
 
 import json
 import re
@@ -19,7 +19,7 @@ from chatgpt_source.providers.completion import read_answer, request_id
 from chatgpt_source.providers.failures import ErrorResponse, model_error
 
 MOST_BYTES = 2 * 2**20
-"""An answer's size at the most; the longest a model writes today is a fraction of it."""
+"""The most bytes of a response; the longest answers of today's models are far shorter."""
 MODELS_TIMEOUT = 30.0
 """Seconds that listing the models may take."""
 
@@ -29,8 +29,8 @@ class Model:
 
     Args:
         client: Makes the call.
-        clock: Tells what a `Retry-After` date means.
-        config: The endpoint, the key, and what is sent beside the prompt.
+        clock: The time, for `Retry-After` dates.
+        config: The endpoint, the key, and the parameters of a call.
     """
 
     def __init__(self, client: Client, clock: IReactorTime, config: Config) -> None:
@@ -48,11 +48,11 @@ class Model:
         """Ask once.
 
         Args:
-            prompt: What to ask.
-            fresh: Whether to do so on a connection of its own, not a kept one.
+            prompt: The prompt.
+            fresh: Whether to use a new connection.
 
         Raises:
-            CallError: Of the class that says what to do with the prompt.
+            CallError: Its subclass says what to do with the prompt.
         """
         try:
             reply = await self._client.post(
@@ -76,9 +76,9 @@ class Model:
             raise
 
     async def doubts(self) -> str | None:
-        """What `GET /models` says against the configured model, in words; None if nothing.
+        """A warning about the configured model from `GET /models`; None if there is none.
 
-        A server without that call, or out of reach, says nothing.
+        There is none if the server lacks that call or can't be reached.
         """
         try:
             reply = await self._client.get(
@@ -93,12 +93,12 @@ class Model:
 
 
 def request_headers(config: Config, trace: Trace | None) -> Headers:
-    """The headers of a call; those of the settings go before ours."""
+    """The headers of a call; those of the settings override ours."""
     token = config.token.read().encode("ascii")
     headers = Headers({"Content-Type": ["application/json"], "Accept": ["application/json"]})
     if config.api_version is None:
         headers.setRawHeaders(b"Authorization", [b"Bearer " + token])
-    else:  # Azure OpenAI's way
+    else:  # as Azure OpenAI requires
         headers.setRawHeaders(b"api-key", [token])
     if config.organization is not None:
         headers.setRawHeaders("OpenAI-Organization", [config.organization])
@@ -132,8 +132,8 @@ def _parameters(config: Config) -> dict[str, Any]:
 
 
 def settings_sent(config: Config) -> dict[str, str]:
-    """The members of a request that settings set, and which: `error.param` may name one."""
-    # Some servers know `max_completion_tokens` by its old name, and say so.
+    """The settings that set members of a request, by member; `error.param` may name one."""
+    # Some servers use the old name of `max_completion_tokens` in errors.
     own = {"max_completion_tokens": "max_tokens", "max_tokens": "max_tokens"}
     return {
         "model": "model",
@@ -144,12 +144,12 @@ def settings_sent(config: Config) -> dict[str, str]:
 
 
 def read_error(reply: Reply, now: float, ours: Mapping[str, str]) -> CallError:
-    """What an answer other than 200 means, by its status and OpenAI's error object.
+    """Classify a response that is not a 200, by its status and OpenAI's error object.
 
     Args:
-        reply: The answer.
+        reply: The response.
         now: When it came.
-        ours: What `settings_sent` says.
+        ours: The result of `settings_sent`.
     """
     try:
         error = _json(reply.body)["error"]
@@ -168,7 +168,7 @@ def read_error(reply: Reply, now: float, ours: Mapping[str, str]) -> CallError:
 
 
 def doubts(reply: Reply, model: str) -> str | None:
-    """What an answer to `GET /models` says against a model; None if nothing, or if it is none."""
+    """A warning about a model from a response to `GET /models`; None if there is none."""
     try:
         models = {each["id"]: each for each in _json(reply.body)["data"]}
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
@@ -185,12 +185,12 @@ def doubts(reply: Reply, model: str) -> str | None:
 
 
 def _other_names(model: str) -> tuple[str, str]:
-    """The names under which Ollama and Gemini list a model that can be asked by this one."""
+    """Other names under which Ollama and Gemini list a model."""
     return f"{model}:latest", f"models/{model}"
 
 
 def _shown(date: Any) -> str:
-    """A date in words: OpenAI's are ISO dates; its other instants are seconds since the epoch."""
+    """A date in words, from an ISO date or from seconds since the epoch."""
     if type(date) is int and 0 < date < 2**37:  # the year 6325
         date = datetime.fromtimestamp(date, timezone.utc).date().isoformat()
     known = isinstance(date, str) and re.fullmatch(r"(\d{4}-\d\d-\d\d)(T.*)?", date)

@@ -1,1 +1,1 @@
-"""What happens, told to whoever watches: observers and traces."""
+"""Observers and traces of what happens."""

@@ -1,8 +1,8 @@
-"""What happens, told once to whoever observes: the log, the metrics, the page.
+"""Tells the log, the metrics and the page each outcome once.
 
-An outcome is told after the journal's commit, so that nobody hears of what a crash would undo. Told
-are ids, instants, durations and outcomes, never a prompt's text. Of a call that a stop abandons
-nothing is told.
+Observers are told after the journal's commit, so that a crash can't undo what they were told. They
+get ids, instants, durations and outcomes, never a prompt's text. They are told nothing of a call
+that a stop abandons.
 """
 
 from enum import Enum
@@ -35,7 +35,7 @@ class RefusalReason(str, Enum):
 
 
 class AskOutcome(str, Enum):
-    """What a call to the model brought; `FAILED`: the prompt can't succeed."""
+    """The outcome of a call to the model; `FAILED`: the prompt can't succeed."""
 
     ANSWERED = "answered"
     AGAIN = "again"
@@ -52,7 +52,7 @@ class AskOutcome(str, Enum):
 
 
 class DeliveryOutcome(str, Enum):
-    """What a call to a receiver of events brought; `FAILED`: the event can't succeed."""
+    """The outcome of a call to a receiver of events; `FAILED`: the event can't succeed."""
 
     DELIVERED = "delivered"
     AGAIN = "again"
@@ -73,14 +73,14 @@ def _class_of(error: CallError) -> str:
 
 @frozen(kw_only=True)
 class Ended:
-    """How a call ended, and what became of its prompt; it is on disk.
+    """How a call ended, and what that means for its prompt; the journal has it.
 
     Attributes:
         started: When the call was started, by the steady clock.
         seconds: How long it took.
-        date: When that was on disk, by the wall clock; never before the prompt's acceptance.
-        error: How it failed; None if it did not.
-        state: The state that the prompt reached by it; None if it is in the one it was in.
+        date: When it was on disk, by the wall clock; never before the prompt's acceptance.
+        error: The failure; None if it succeeded.
+        state: The prompt's new state; None if it has not changed.
         reason: Why the prompt, or its dead letter, has failed; None if it has not.
         wait: Seconds to the next attempt; None if there is none.
         held: Whether all calls to the peer are held.
@@ -101,8 +101,8 @@ class AskEnded(Ended):
     """How a call to the model ended.
 
     Attributes:
-        ask: What was asked.
-        answer: What came of it, if it did.
+        ask: The ask.
+        answer: The answer, if there is one.
     """
 
     ask: Ask
@@ -125,7 +125,7 @@ class AskEnded(Ended):
 
     @property
     def waited(self) -> float | None:
-        """Seconds from the acceptance to the start of the prompt's first call, if this is it."""
+        """Seconds from acceptance to the first call; None if this is a later call."""
         return self.started - self.ask.since if self.ask.total == 1 else None
 
 
@@ -134,7 +134,7 @@ class DeliveryEnded(Ended):
     """How a call to a receiver of events ended.
 
     Attributes:
-        delivery: What was to be delivered, and where.
+        delivery: The delivery.
     """
 
     delivery: Delivery
@@ -156,20 +156,20 @@ class DeliveryEnded(Ended):
 
     @property
     def is_dead_letter(self) -> bool:
-        """Whether it was a dead letter's call, which no prompt's state follows from."""
+        """Whether it was a dead letter's call, which does not change a prompt's state."""
         return self.delivery.destination == DEAD_LETTER.setting
 
 
 class Observer:
-    """Is told what happens. Each method does nothing here: an observer overrides what it wants."""
+    """Is told what happens. Each method does nothing: an observer overrides what it needs."""
 
     def accepted(self, *, prompt_id: str, size: int, seconds: float) -> None:
         """A prompt was accepted: it is on disk.
 
         Args:
-            prompt_id: Which.
+            prompt_id: The prompt's id.
             size: Bytes of the request's body.
-            seconds: Since the request began to arrive.
+            seconds: Seconds since the request began to arrive.
         """
 
     def repeated(self) -> None:
@@ -185,7 +185,7 @@ class Observer:
         """A call to a receiver of events has ended."""
 
     def redriven(self, *, prompt_id: str, state: State) -> None:
-        """A failed prompt was taken up again, in this process; it is ACCEPTED or ANSWERED now."""
+        """A failed prompt was redriven in this process; it is ACCEPTED or ANSWERED now."""
 
 
 NO_OBSERVER = Observer()
@@ -206,17 +206,17 @@ def _tell(name: str) -> Any:
 
 
 class Observers(Observer):
-    """Tells many; what one of them raises is logged, and reaches neither the others nor us.
+    """Tells several observers; logs an exception of one, and goes on with the others.
 
     Args:
-        observers: Who is told, in this order.
+        observers: The observers, in this order.
     """
 
     def __init__(self, *observers: Observer) -> None:
         self.observers = observers
 
     def add(self, observer: Observer) -> None:
-        """Tell this one, too."""
+        """Add an observer."""
         self.observers = (*self.observers, observer)
 
     accepted = _tell("accepted")

@@ -1,8 +1,8 @@
-"""Tracing with OpenTelemetry, where its SDK is installed and the environment says where spans go.
+"""Traces with OpenTelemetry, if its SDK is installed and the environment configures it.
 
-Names and attributes are those of its semantic conventions: HTTP, GenAI and CloudEvents. What a
-prompt or an answer says is recorded only where OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT
-asks for it. This module alone imports the SDK, and is imported only to use it.
+Names and attributes follow its semantic conventions for HTTP, GenAI and CloudEvents. The text of
+prompts and answers is recorded only if OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT asks for
+it. Only this module imports the SDK, and it is imported only if it is used.
 """
 
 import json
@@ -42,7 +42,7 @@ _W3C = TraceContextTextMapPropagator()
 
 
 class Settings(Protocol):
-    """What spans tell of the daemon's settings."""
+    """The settings that spans record."""
 
     @property
     def base_url(self) -> str: ...
@@ -67,7 +67,7 @@ class Settings(Protocol):
 def open_spans(config: Settings, environ: Mapping[str, str]) -> "OtelSpans":
     """Spans that are exported as the OTEL_ variables say.
 
-    Sampling, resource attributes and the exporter's endpoint are read by the SDK itself.
+    The SDK itself reads sampling, resource attributes and the exporter's endpoint.
     """
     named = OTELResourceDetector().detect().attributes
     ours = {"service.name": "chatgpt-source", "service.version": __version__}
@@ -75,7 +75,7 @@ def open_spans(config: Settings, environ: Mapping[str, str]) -> "OtelSpans":
         resource=Resource.create({name: ours[name] for name in ours if name not in named})
     )
     if environ.get("OTEL_TRACES_EXPORTER", "").strip().lower() == "console":
-        # Not sys.stdout: twistd has put its log in that one's place.
+        # Not sys.stdout: twistd has replaced that by its log.
         lines = lines_of(sys.__stdout__)
         if lines is None:
             log.warn("OTEL_TRACES_EXPORTER is console, and stdout is closed: nothing is traced")
@@ -91,7 +91,7 @@ def open_spans(config: Settings, environ: Mapping[str, str]) -> "OtelSpans":
 
 
 class _Console(SpanExporter):
-    """Writes each span as a line, among those of the log."""
+    """Writes each span as a line between those of the log."""
 
     def __init__(self, lines: Lines) -> None:
         self._lines = lines
@@ -103,7 +103,7 @@ class _Console(SpanExporter):
 
 
 class _ToOurLog(logging.Handler):
-    """Tells what the SDK has to complain of; never its arguments, which may hold anything."""
+    """Logs the SDK's warnings without their arguments, which may hold anything."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno >= logging.WARNING:
@@ -114,9 +114,9 @@ class OtelSpans(Spans):
     """Spans that are exported.
 
     Args:
-        provider: Makes and exports them.
-        config: What is asked, and where events go.
-        capture: Whether prompts and answers are recorded.
+        provider: Creates and exports spans.
+        config: The settings that spans record.
+        capture: Whether the text of prompts and answers is recorded.
     """
 
     def __init__(self, provider: TracerProvider, config: Settings, *, capture: bool) -> None:
@@ -139,7 +139,7 @@ class OtelSpans(Spans):
         self._dead_letter = {} if config.dead_letter is None else _server(config.dead_letter)
 
     def accept(self, trace: Trace | None) -> Span:
-        """The span of a request; those of the prompt's further way are its children."""
+        """The span of a request; the prompt's further spans are its children."""
         attributes = {"http.request.method": "POST", "http.route": "/"}
         return _Accept(self._start("POST /", trace, SpanKind.SERVER, attributes))
 
@@ -175,7 +175,7 @@ class OtelSpans(Spans):
         return _Work(self._start(name, delivery.trace, SpanKind.PRODUCER, attributes))
 
     def close(self) -> None:
-        """Export what has not been yet."""
+        """Export what is not exported yet."""
         self._provider.shutdown()
 
     def _start(
@@ -186,10 +186,10 @@ class OtelSpans(Spans):
 
 
 class _Work(Span):
-    """A span that ends with the work."""
+    """A span that ends with its work."""
 
     success: ClassVar[int | None] = None
-    """The status of work that ends well, if it has one worth telling."""
+    """The span's status after success, if it is set."""
 
     def __init__(self, span: OtelSpan) -> None:
         carrier: dict[str, str] = {}
@@ -217,7 +217,7 @@ class _Work(Span):
 
 
 class _Accept(_Work):
-    """A request's: that it was refused is no error of the server's."""
+    """A request's span: a refusal is not an error of the server."""
 
     success = _ACCEPTED
 
@@ -226,7 +226,7 @@ class _Accept(_Work):
 
 
 class _Chat(_Work):
-    """A call's to the model."""
+    """A span of a call to the model."""
 
     def __init__(self, span: OtelSpan, *, capture: bool) -> None:
         super().__init__(span)

@@ -1,4 +1,4 @@
-"""The log's lines about prompts: one for each outcome."""
+"""Writes the log's lines about prompts: one for each outcome."""
 
 from chatgpt_source.log import get_logger
 from chatgpt_source.prompt import State
@@ -7,7 +7,7 @@ from chatgpt_source.telemetry.observer import AskEnded, DeliveryEnded, Observer
 log = get_logger(__name__)
 
 UNKNOWN = "-"
-"""What the log says for a request id that is not known."""
+"""The log's text for an unknown request id."""
 _TRIED_AGAIN = "{reason}: id={id} request_id={request_id}, next attempt in {wait:.1f} s"
 _FAILED = "set aside: id={id} request_id={request_id} {reason}"
 

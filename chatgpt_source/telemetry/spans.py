@@ -1,6 +1,6 @@
-"""What is traced of a prompt's way: spans around accepting, asking and delivering.
+"""The interface of tracing: spans around accepting, asking and delivering.
 
-Here nothing is traced, and a caller's trace goes along as it came; `otel` makes spans of it.
+Here nothing is traced, and a caller's trace is passed on unchanged; `otel` makes real spans.
 """
 
 from collections.abc import Mapping
@@ -12,17 +12,17 @@ from chatgpt_source.prompt import Answer, Ask, Delivery, Trace
 
 
 class Span:
-    """A piece of work, as a context manager around it; an exception that leaves it is its end.
+    """A span, as a context manager around its work; an exception ends it as a failure.
 
     Attributes:
-        trace: What goes along with the work, so that what comes of it is part of the trace.
+        trace: The trace to pass on, so that later work is part of it.
     """
 
     def __init__(self, trace: Trace | None) -> None:
         self.trace = trace
 
     def answered(self, answer: Answer) -> None:
-        """The work was a call to the model, and this came of it."""
+        """The work was a call to the model, and brought this answer."""
 
     def __enter__(self) -> Self:
         return self
@@ -43,7 +43,7 @@ class Spans:
         """A prompt is being accepted.
 
         Args:
-            trace: What its request is part of.
+            trace: The trace of its request, if any.
         """
         return Span(trace)
 
@@ -56,14 +56,14 @@ class Spans:
         return Span(delivery.trace)
 
     def close(self) -> None:
-        """Send what has not been sent yet. Blocks."""
+        """Export what is not exported yet. Blocks."""
 
 
 NO_SPANS = Spans()
 
 
 def are_wanted(environ: Mapping[str, str]) -> bool:
-    """Whether the environment says where spans go, and does not turn them off (OpenTelemetry)."""
+    """Whether the environment configures an exporter, and does not disable the SDK."""
 
     def said(name: str) -> str:
         return environ.get(name, "").strip().lower()

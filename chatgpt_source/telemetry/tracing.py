@@ -1,4 +1,4 @@
-"""W3C Trace Context: the headers that tie what we do to the trace a caller is in. Pure."""
+"""Reads the headers of W3C Trace Context. Pure."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -19,11 +19,11 @@ _MEMBER = re.compile(rf"{_KEY}=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{{0,255}}[\x21-\x2b\
 
 
 def read_trace(parents: Sequence[bytes], states: Iterable[bytes]) -> Trace | None:
-    """The trace a request is part of; None if it says none that is valid.
+    """The trace of a request; None if it has no valid one.
 
     Args:
-        parents: The values of its `traceparent` headers; more than one is none.
-        states: The values of its `tracestate` headers; if they are not valid, they are left out.
+        parents: The values of its `traceparent` headers; more than one are invalid.
+        states: The values of its `tracestate` headers; invalid ones are left out.
     """
     if len(parents) != 1:
         return None

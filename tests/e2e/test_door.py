@@ -226,7 +226,7 @@ class HeldTests(DoorCase):
         self.assertTrue(all(wire.closed for wire in wires[:300]))
         wires[-1].send(POST)
         self.assertEqual((await wires[-1].answer()).status, 202)
-        self.assertEqual(daemon.text.count("as many as there may be"), 1)
+        self.assertEqual(daemon.text.count("which is the limit"), 1)
         for wire in wires:
             wire.close()
 

@@ -71,7 +71,9 @@ class SignalTests(DaemonCase):
         process.signal(signal.SIGHUP)
         await until(lambda: "SIGHUP: read anew: nothing" in process.text, "the log line")
         process.signal(signal.SIGUSR1)
-        await until(lambda: "SIGUSR1: the log is not in a file" in process.text, "the log line")
+        await until(
+            lambda: "SIGUSR1: twistd does not log to a file" in process.text, "the log line"
+        )
         await daemon.reaches(await daemon.accepted("text"), "delivered")
         self.assertIn(await daemon.stop(), (0, -signal.SIGTERM))
 

@@ -1,8 +1,8 @@
-"""Listening where an endpoint string says: what can be wrong with one, and taking the port.
+"""Checks endpoint strings, and listens on them.
 
 The strings are Twisted's (`tcp:8080:interface=127.0.0.1`, `unix:/run/x.sock`,
 `systemd:domain=INET:index=0`, `ssl:8443:privateKey=...:certKey=...`, and those of its plugins). An
-`ssl:` string may have a `clientCA` as well, whose certificates callers must have then.
+`ssl:` string may also have a `clientCA`; callers then need a certificate signed by it.
 """
 
 import errno
@@ -58,22 +58,22 @@ __all__ = [
 ]
 
 BACKLOG = 1024
-"""Connections that may wait to be taken; Twisted's 50 is less than a burst."""
+"""Connections that may wait to be accepted; Twisted's 50 is too few for a burst."""
 _OF_THE_KERNEL = ("tcp", "tcp6", "ssl", "unix", "systemd")
-"""Kinds whose connections have the kernel's word on their addresses, not a proxy's."""
+"""Kinds whose connections' addresses come from the kernel, not from a proxy."""
 
 
 def port_string(port: int, interface: str) -> str:
-    """The endpoint string of a port at an interface."""
+    """The endpoint string for a port at an interface."""
     return f"tcp:{port}:interface={quoteStringArgument(interface)}"
 
 
 def check(string: str, key: str = "listen") -> None:
-    """See whether an endpoint string can be listened on; nothing is left open.
+    """Check that the daemon could listen on an endpoint string; leaves nothing open.
 
     Args:
         string: The string.
-        key: The setting it is from.
+        key: The setting that holds it.
 
     Raises:
         PortUnavailable: If it can't.
@@ -107,17 +107,17 @@ def listen(
     key: str = "listen",
     renewable: dict[str, Certificates] | None = None,
 ) -> "Deferred[IListeningPort]":
-    """Listen where a string says, with room for a burst of callers.
+    """Listen on an endpoint string, with room for a burst of callers.
 
     Args:
         reactor: Listens.
         string: The string.
         factory: Makes the protocols.
-        key: The setting it is from.
-        renewable: Gets its certificates, by that key, if it has some.
+        key: The setting that holds the string.
+        renewable: Gets the endpoint's certificates, if it has any, by that key.
 
     Returns:
-        The port; for the kinds named above it is there at once. Fails with PortUnavailable.
+        The port; for the kinds named above it fires at once. Fails with PortUnavailable.
     """
 
     def failed(failure: Failure) -> NoReturn:
@@ -140,16 +140,16 @@ def listen(
 
 
 def taken(listening: "Deferred[IListeningPort]") -> IListeningPort:
-    """The port that `listen` has taken.
+    """The port of a `listen` that fired at once.
 
     Raises:
-        PortUnavailable: If it could not, or not at once.
+        PortUnavailable: If it failed, or has not fired yet.
     """
     ended: list[Any] = []
     listening.addBoth(ended.append)
     if not ended:
         listening.cancel()
-        raise PortUnavailable("what is to be listened on is not there at once: choose another kind")
+        raise PortUnavailable("this kind of endpoint does not listen at once: choose another kind")
     if isinstance(ended[0], Failure):
         ended[0].raiseException()
     port: IListeningPort = ended[0]
@@ -157,7 +157,7 @@ def taken(listening: "Deferred[IListeningPort]") -> IListeningPort:
 
 
 def is_exposed(string: str) -> bool:
-    """Whether callers from elsewhere get through, with no certificate to show."""
+    """Whether callers from other machines can connect without a certificate."""
     parsed = parse(string)
     if parsed.kind == "unix" or parsed.argument("clientCA") is not None:
         return False
@@ -178,11 +178,11 @@ def is_exposed(string: str) -> bool:
 
 
 def is_over_loopback(string: str, host: IAddress) -> bool:
-    """Whether a connection can only have come from this machine.
+    """Whether a connection must have come from this machine.
 
     Args:
-        string: Where it was listened for.
-        host: The connection's own end. No packet from elsewhere is let in with a loopback address.
+        string: The endpoint string.
+        host: Our end of the connection. The kernel drops other machines' packets to loopback.
     """
     if parse(string).kind not in _OF_THE_KERNEL:
         return False
@@ -198,7 +198,7 @@ def _endpoint(reactor: Any, parsed: Parsed, string: str) -> IStreamServerEndpoin
     """The endpoint of a string.
 
     Raises:
-        PortUnavailable: If it is none; the text goes on from the key's name.
+        PortUnavailable: If the string is invalid; the text continues after the key's name.
     """
     check_arguments(parsed)
     if parsed.kind == "ssl":
@@ -208,7 +208,7 @@ def _endpoint(reactor: Any, parsed: Parsed, string: str) -> IStreamServerEndpoin
         if parsed.argument("backlog", place) is None:
             string += f":backlog={BACKLOG}"
         if parsed.kind == "unix" and parsed.argument("lockfile", 3) is None:
-            string += ":lockfile=0"  # which a crash leaves behind, naming a pid that is another's
+            string += ":lockfile=0"  # a crash leaves a lock that names another process's pid
     try:
         return serverFromString(reactor, string)  # type: ignore[no-any-return]
     except (LookupError, OverflowError):

@@ -1,4 +1,4 @@
-"""Whether a place can be listened on; nothing is left open, and nothing is changed."""
+"""Probes whether the daemon could listen somewhere, without a lasting change."""
 
 import errno
 import os
@@ -11,10 +11,10 @@ from chatgpt_source.http.listen.string import PortUnavailable
 
 
 def probe_port(port: int) -> str:
-    """The interface to listen on: "::" for IPv6 and IPv4 alike, "0.0.0.0" where IPv6 is off.
+    """The interface to listen on: "::" for IPv6 and IPv4, "0.0.0.0" if IPv6 is off.
 
     Raises:
-        PortUnavailable: If the port is taken, or not for this user.
+        PortUnavailable: If the port is taken, or not allowed for this user.
     """
     try:
         try:
@@ -33,14 +33,14 @@ def probe_port(port: int) -> str:
 
 def _probe(family: socket.AddressFamily, interface: str, port: int) -> str:
     with socket.socket(family, socket.SOCK_STREAM) as candidate:
-        candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Twisted will
+        candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Twisted does
         candidate.bind((interface, port))
         candidate.listen(1)
     return interface
 
 
 def probe_address(interface: str, port: int) -> None:
-    """See whether a port is free at an address.
+    """Check that a port is free at an address.
 
     Raises:
         OSError: If it is not.
@@ -50,7 +50,7 @@ def probe_address(interface: str, port: int) -> None:
 
 
 def probe_path(path: str) -> None:
-    """See whether a UNIX socket can be made; what a crash left behind may be there.
+    """Check that a UNIX socket can be created; one that a crash left may be there.
 
     Raises:
         ValueError: If it can't.
@@ -61,7 +61,7 @@ def probe_path(path: str) -> None:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ValueError("its folder can't be written by this user")
     if os.path.lexists(path) and not stat.S_ISSOCK(os.lstat(path).st_mode):
-        raise ValueError("there is a file that is no socket")
+        raise ValueError("there is a file that is not a socket")
     if os.path.lexists(path) and _is_answered(path):
         raise ValueError("another process listens there")
 
@@ -73,19 +73,19 @@ def _is_answered(path: str) -> bool:
 
 
 def remove_stale(path: str) -> None:
-    """Remove the socket that a crash has left behind."""
+    """Remove the socket that a crash has left."""
     with suppress(OSError):
         if stat.S_ISSOCK(os.lstat(path).st_mode) and not _is_answered(path):
             Path(path).unlink()
 
 
 def probe_socket(descriptor: int) -> None:
-    """See whether an inherited file is a socket that listens.
+    """Check that an inherited file is a socket that listens.
 
     Raises:
         ValueError: If it does not.
-        OSError: If it is none.
+        OSError: If it is not a socket.
     """
     with socket.socket(fileno=os.dup(descriptor)) as inherited:
         if not inherited.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            raise ValueError("what systemd has passed does not listen: it needs ListenStream=")
+            raise ValueError("systemd's socket does not listen: it needs ListenStream=")

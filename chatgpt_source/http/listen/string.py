@@ -1,4 +1,4 @@
-"""Endpoint strings in their parts, as Twisted parses them."""
+"""Parses endpoint strings as Twisted does."""
 
 import os
 import re
@@ -8,10 +8,10 @@ from attrs import frozen
 
 
 class PortUnavailable(Exception):
-    """What can't be listened on; the text is one line that says why and what to do.
+    """The daemon can't listen; the text is one line that says where, why, and what to do.
 
     Attributes:
-        taken: Whether it is because somebody else listens there.
+        taken: Whether another process listens there.
     """
 
     def __init__(self, text: str, *, taken: bool = False) -> None:
@@ -25,19 +25,19 @@ EXPECTED = (
     " systemd:domain=INET:index=0"
 )
 FILES = ("privateKey", "certKey", "extraCertChain", "dhParameters", "clientCA")
-"""Arguments of `ssl:` that are the paths of files."""
+"""Arguments of `ssl:` that are paths of files."""
 _LONGEST_PATH = 100
-"""Bytes a UNIX socket's path may have, where the system allows least."""
+"""Bytes that a UNIX socket's path may have on every supported system."""
 
 
 @frozen
 class Parsed:
-    """An endpoint string in its parts.
+    """The parts of an endpoint string.
 
     Attributes:
-        kind: What comes before the first colon.
+        kind: The part before the first colon.
         positional: The arguments without a name.
-        named: The others.
+        named: The arguments with a name.
     """
 
     kind: str
@@ -45,26 +45,26 @@ class Parsed:
     named: dict[str, str]
 
     def argument(self, name: str, place: int | None = None) -> str | None:
-        """An argument by its name or its place; None if it is not there."""
+        """An argument by its name or its position; None if it is missing."""
         if place is not None and place < len(self.positional):
             return self.positional[place]
         return self.named.get(name)
 
     @property
     def port(self) -> str:
-        """The port, of kinds that have one."""
+        """The port, for kinds that have one."""
         return self.argument("port", 0) or ""
 
     @property
     def interface(self) -> str:
-        """The interface, of kinds that have one."""
+        """The interface, for kinds that have one."""
         return self.argument("interface", 1 if self.kind == "tcp" else None) or (
             "::" if self.kind == "tcp6" else ""
         )
 
 
 def parse(string: str) -> Parsed:
-    """Twisted's syntax: arguments end at a colon, a name at `=`, a backslash quotes."""
+    """Parse Twisted's syntax: a colon ends an argument, `=` a name, and a backslash quotes."""
     kind, *arguments = _split(string, ":")
     positional: list[str] = []
     named: dict[str, str] = {}
@@ -78,7 +78,7 @@ def parse(string: str) -> Parsed:
 
 
 def _split(text: str, separator: str) -> list[str]:
-    """Split where no backslash quotes the separator."""
+    """Split at separators that no backslash quotes."""
     pieces = [""]
     for piece in re.findall(r"(?s)\\.|.", text):
         if piece == separator:
@@ -93,10 +93,10 @@ def _unquoted(text: str) -> str:
 
 
 def check_arguments(parsed: Parsed) -> None:
-    """See to what Twisted's parsers would take, or take amiss.
+    """Check the arguments that Twisted's parsers would accept or misread.
 
     Raises:
-        PortUnavailable: If it is wrong; the text goes on from the key's name.
+        PortUnavailable: If one is wrong; the text continues after the key's name.
     """
     if parsed.kind in {"tcp", "tcp6", "ssl"} and not re.fullmatch("[0-9]{1,5}", parsed.port):
         raise PortUnavailable(EXPECTED)

@@ -1,4 +1,4 @@
-"""TLS for callers: what an `ssl:` endpoint string says, with `clientCA` for their certificates."""
+"""TLS for listening: `ssl:` endpoints, with `clientCA` for callers' certificates."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ from chatgpt_source.http.listen.string import FILES, PortUnavailable
 
 _OTHERS = ("port", "interface", "backlog")
 _UNFIT = (SSL.Error, crypto.Error, VerifyError, ValueError, TypeError)
-"""What is raised of keys and certificates that are none, or do not fit."""
+"""Errors of keys and certificates that are invalid or do not belong together."""
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----\s[^-]+-----END CERTIFICATE-----")
 
 
@@ -37,7 +37,7 @@ class Certificates:
         given: The arguments that name their files.
 
     Raises:
-        PortUnavailable: If they can't be used; the text goes on from the key's name.
+        PortUnavailable: If they can't be used; the text continues after the key's name.
     """
 
     def __init__(self, given: Mapping[str, str]) -> None:
@@ -45,20 +45,20 @@ class Certificates:
         self.options = _options(given)
 
     def renew(self) -> None:
-        """Read them anew, for the connections to come.
+        """Read them anew, for new connections.
 
         Raises:
-            PortUnavailable: If they can't be used; those that are in use stay.
+            PortUnavailable: If they can't be used; the old ones stay in use.
         """
         self.options = _options(self._given)
 
     def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        """See Twisted's interface."""
+        """The TLS connection object for a new connection (Twisted's interface)."""
         return self.options.serverConnectionForTLS(protocol)
 
 
 class Endpoint(SSL4ServerEndpoint):
-    """An endpoint that knows its `certificates`."""
+    """An endpoint with its `certificates`."""
 
     def __init__(
         self, reactor: Any, port: int, certificates: Certificates, backlog: int, interface: str
@@ -75,11 +75,11 @@ def endpoint(
     Args:
         reactor: Listens.
         positional: The port.
-        named: The others.
-        backlog: Unless they say.
+        named: The other arguments.
+        backlog: The default of their `backlog`.
 
     Raises:
-        PortUnavailable: If they can't be used; the text goes on from the key's name.
+        PortUnavailable: If they can't be used; the text continues after the key's name.
     """
     if len(positional) + ("port" in named) != 1 or set(named) - {*FILES, *_OTHERS}:
         raise PortUnavailable(
@@ -135,7 +135,7 @@ def _dh_parameters(given: Mapping[str, str]) -> DiffieHellmanParameters | None:
 
 
 def _certificates(name: str, path: str) -> list[Certificate]:
-    """The certificates in a file; a server's own comes first, then those that signed it."""
+    """The certificates in a file: the server's own, then those that signed it."""
     found = _CERTIFICATE.findall(_content(name, path))
     try:
         certificates = [Certificate.loadPEM(each) for each in found]

@@ -1,7 +1,7 @@
-"""HTTP at the edge, for whatever listens: bodies within bounds, answers, and problems.
+"""The HTTP server: requests with bounded bodies, responses, and problems.
 
-A refusal is `application/problem+json` (RFC 9457). No prompt, no answer and no header of a caller's
-ever appears in one.
+A refusal is `application/problem+json` (RFC 9457). It never holds a prompt, an answer or a caller's
+header.
 """
 
 import re
@@ -38,31 +38,31 @@ from chatgpt_source.log import get_logger, log_unexpected
 log = get_logger(__name__)
 
 DROPPED_AT_MOST = 16
-"""How many times its limit an oversized body may have before its connection is closed."""
+"""An oversized body of this many times its limit closes its connection."""
 DROPPED_FOR = 30.0
-"""Seconds a body that is dropped may take before its connection is closed."""
+"""Seconds that a dropped body may take before its connection is closed."""
 SMALL_BODY = 8 * 2**10
-"""Bytes a body may have that are always held."""
+"""Bytes of a body that are always held."""
 BODIES_AT_MOST = 64 * 2**20
-"""Bytes that all larger bodies may have that are held at once, or two of the largest."""
+"""Bytes of all larger bodies that are held at once; at least two of the largest fit."""
 _SOON = {"Retry-After": "5"}
 
 
 class BoundedRequest(Request):
-    """A request whose body stays in memory, and within `limit` bytes.
+    """A request with a body of at most `limit` bytes, in memory.
 
-    What is refused for its head alone has no body in memory, and of a larger body the excess is
-    dropped as it arrives. The refusal is sent at the body's end: an answer that came before would
-    be lost to a client that is still sending.
+    If the request's head is refused, its body is dropped. If the body is too large, the excess is
+    dropped as it arrives. The refusal is sent at the body's end: a client that is still sending
+    would lose an earlier response.
 
     Attributes:
         refusal: Why the body is dropped, if it is.
-        oversized: Whether that is for its size.
-        began: When it began to arrive.
-        about: The id of the prompt it is about, once known.
-        why: Why it is refused, in a word.
-        told: Whether the log has its line.
-        taken: Whether it was handed to who answers it.
+        oversized: Whether it is dropped for its size.
+        began: When the request began to arrive.
+        about: The id of its prompt, once known.
+        why: The reason of a refusal, in one word.
+        told: Whether the access log has its line.
+        taken: Whether it was passed to its handler.
     """
 
     channel: Channel
@@ -87,13 +87,13 @@ class BoundedRequest(Request):
         return self._body.getvalue()
 
     def take_body(self) -> bytes:
-        """The whole body, which is then held by who takes it alone."""
+        """The whole body; the request does not hold it any more."""
         body = self._body.getvalue()
         self._body = self.content = BytesIO()
         return body
 
     def on_hang_up(self, give_up: Callable[[], object]) -> None:
-        """Have a function called if the caller hangs up before it is answered."""
+        """Call a function if the caller hangs up before the response."""
         if self._gone:
             give_up()
         else:
@@ -105,7 +105,7 @@ class BoundedRequest(Request):
         return re.sub(r"\Ahttps?://[^/]*", "", path, flags=re.IGNORECASE) or "/"
 
     def gotLength(self, length: int | None) -> None:
-        """Prepare for the body; one that waits for our word and is unwelcome is refused at once."""
+        """Prepare for the body; refuse it at once if it awaits 100 Continue and is unwanted."""
         self.content = self._body
         site = self._site
         if site.connections.is_kept(self.channel) and self.route() not in site.probes:
@@ -119,7 +119,7 @@ class BoundedRequest(Request):
         elif length is not None and length > self.limit:
             self._drop_oversized()
         if self.refusal is not None and self.requestHeaders.hasHeader(b"expect"):
-            self.requestHeaders.removeHeader(b"expect")  # else Twisted tells it to go on
+            self.requestHeaders.removeHeader(b"expect")  # otherwise Twisted sends 100 Continue
             self._refuse_and_close(self.refusal)
 
     def handleContentChunk(self, data: bytes) -> None:
@@ -141,11 +141,11 @@ class BoundedRequest(Request):
             self._refuse_and_close(self.refusal or too_large(self.limit))
 
     def _handleStar(self) -> None:
-        """Answer `OPTIONS *` as any other path; Twisted has an answer of its own."""
+        """Answer `OPTIONS *` like any other path, instead of Twisted's own answer."""
         self.render(self.channel.site.resource)  # type: ignore[attr-defined]
 
     def connectionLost(self, reason: Failure) -> None:
-        """Take note that nobody listens any more; who took the request still holds its body."""
+        """Note that the caller hung up; a handler that took the request still holds its body."""
         self._gone = True
         if not self.taken:
             self._release()
@@ -184,11 +184,11 @@ class BoundedRequest(Request):
         self.answer(problem.status, problem.body(), problem.headers, "application/problem+json")
 
     def begin(self, headers: Mapping[str, str], producer: IPushProducer) -> None:
-        """Begin a response that has no foreseeable end; `send` goes on with it.
+        """Begin a response of unknown length; `send` continues it.
 
         Args:
             headers: Its headers.
-            producer: Told to pause while what was sent is not read, and to resume.
+            producer: Is paused while the caller does not read.
         """
         self._release()
         for name, value in headers.items():
@@ -201,7 +201,7 @@ class BoundedRequest(Request):
             self.write(data)
 
     def abort(self) -> None:
-        """Drop the connection at once, and what is still unsent."""
+        """Close the connection at once, and drop unsent data."""
         if not self._gone:
             self.channel.abort()
 
@@ -223,13 +223,13 @@ class BoundedRequest(Request):
         self.channel.refuse(refusal)
 
     def tell(self, status: int, size: int) -> None:
-        """Have the answer's status, and its body's bytes, noted once."""
+        """Report the response's status and size once."""
         if not self.told:
             self.told = True
             self._site.access(self, status, size)
 
     def _count(self) -> bool:
-        """Take note of what is held; whether it may be."""
+        """Count held bytes; returns whether they are within the bound."""
         more = self._size - self._counted
         if self._site.held + more > max(BODIES_AT_MOST, 2 * self.limit):
             return False
@@ -244,15 +244,15 @@ class BoundedRequest(Request):
 
 Handler = Callable[[BoundedRequest], Coroutine[Deferred[Any], Any, None]]
 Admits = Callable[[BoundedRequest], Problem | None]
-"""Says of a request whose head alone is there (`method`, `path`, headers) why it is refused."""
+"""Says why a request is refused by its head (`method`, `path`, headers); None if it is not."""
 Refused = Callable[[BoundedRequest, Problem], None]
-"""Takes note of a request that is refused, and why."""
+"""Is told of a refused request, and why."""
 Access = Callable[[BoundedRequest, int, int], None]
-"""Takes note of a request, the status it is answered with, and the bytes of the answer's body."""
+"""Is told of a request, its response's status, and the bytes of the response's body."""
 
 
 class _Leaf(Resource):
-    """Hands every request to one handler, and sees to it that it is answered."""
+    """Passes every request to one handler, and makes sure that it is answered."""
 
     isLeaf = True
 
@@ -276,23 +276,23 @@ class _Leaf(Resource):
 
     def _failed(self, failure: Failure, request: BoundedRequest) -> None:
         log_unexpected(log, "answering a request", failure)
-        request.refuse(Problem(500, "something went wrong here; the log says where"))
+        request.refuse(Problem(500, "an internal error occurred; the log says where"))
 
 
 class BoundedSite(Site):
-    """An HTTP server; Twisted's own access log would cost a third of a small request.
+    """An HTTP server, without Twisted's slow access log.
 
     Args:
-        reactor: Times the connections out.
+        reactor: The clock for timeouts.
         handler: Answers each request, or raises Problem; any other exception becomes a 500.
-        max_body_size: Bytes a request's body may have; the handler is to refuse `oversized` ones
-            with `too_large`.
-        admits: Says why a request is refused for its head alone; nothing of its body is held then.
+        max_body_size: Bytes that a request's body may have; the handler must refuse `oversized`
+            ones with `too_large`.
+        admits: Says why a request is refused by its head; its body is then dropped.
         connections_at_most: How many connections there may be.
-        refused: Told of each request that is refused, and why.
-        access: Told of each answer.
-        probes: Paths that are answered however many callers wait; a few connections are kept for
-            them. Their answers must not take long.
+        refused: Is told of each refused request, and why.
+        access: Is told of each response.
+        probes: Paths that are answered however many callers wait; a few connections are reserved
+            for them. Their responses must not take long.
 
     Attributes:
         connections: The callers' connections.
@@ -316,8 +316,8 @@ class BoundedSite(Site):
             _Leaf(handler),
             reactor=reactor,
             requestFactory=partial(BoundedRequest, max_body_size),
-            parsePOSTFormSubmission=False,  # what curl sends by default is not a form here
-            timeout=None,  # a Channel has deadlines of its own
+            parsePOSTFormSubmission=False,  # curl's default media type is not a form here
+            timeout=None,  # Channel has deadlines of its own
         )
         self.held = 0
         self.refused = refused
@@ -332,7 +332,7 @@ class BoundedSite(Site):
         )
 
     def acceptableProtocols(self) -> list[bytes]:
-        """HTTP/1.1 alone: HTTP/2 would go round a Channel's bounds."""
+        """Only HTTP/1.1: HTTP/2 would bypass the bounds of Channel."""
         return [b"http/1.1"]
 
     def log(self, request: BaseRequest) -> None:
@@ -344,6 +344,6 @@ def _all_welcome(_: BoundedRequest) -> Problem | None:
 
 
 def origin_of(url: str) -> str:
-    """A URL's scheme, host and port: the rest may hold a secret."""
+    """A URL's scheme, host and port; the rest may hold a secret."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"

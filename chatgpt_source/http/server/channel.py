@@ -1,13 +1,13 @@
-"""One caller's connection: HTTP/1 read strictly, and nothing that may go on for ever.
+"""One caller's connection: reads HTTP/1 strictly and within time limits.
 
-Twisted's channel parses; what it lets pass that two readers could read differently (RFC 9112,
-section 11.2) is refused here, and so is what takes too long. A refusal that comes before the whole
-request has arrived closes the connection; what still arrives then is read and thrown away for a
-while, as the answer would be lost otherwise (RFC 9112, section 9.6).
+Twisted's channel parses. This class also refuses requests that two readers could read differently
+(RFC 9112, section 11.2), and those that take too long. A refusal before the whole request has
+arrived closes the connection. What still arrives is read and dropped for a while, otherwise the
+response would be lost (RFC 9112, section 9.6).
 
-Twisted's channel would answer all requests that one read brought before anybody else has a turn.
-Here a connection answers one a turn, and decodes a slice of a chunked body at a time; the rest
-waits in its buffer, and no more than one further read is added to it meanwhile.
+Twisted's channel would answer all requests of one read before other connections get a turn. Here a
+connection answers one request a turn, and decodes a chunked body in slices. The rest waits in its
+buffer, and at most one further read is added to it meanwhile.
 """
 
 from http import HTTPStatus
@@ -22,22 +22,22 @@ from chatgpt_source.http.server.problem import Problem
 from chatgpt_source.http.server.turns import Turns
 
 FIRST_WITHIN = 20.0
-"""Seconds from connecting to the first byte of a request, TLS's handshake included."""
+"""Seconds from connecting to the first byte of a request, with the TLS handshake."""
 HEAD_WITHIN = 20.0
 """Seconds from the first byte of a request to the end of its head."""
 BODY_WITHIN = 20.0
-"""Seconds a body may take, and the longer the more of it has arrived ..."""
+"""Seconds that a body may take at least ..."""
 BODY_RATE = 500
-"""... at this many bytes a second, ..."""
+"""... plus a second for each so many bytes of it, ..."""
 BODY_AT_MOST = 300.0
-"""... but never longer than this."""
+"""... but at most these seconds."""
 IDLE_FOR = 60.0
-"""Seconds from an answer to the next request."""
+"""Seconds from a response to the next request."""
 CLOSE_WITHIN = 10.0
-"""Seconds a connection that is being closed may take to be gone."""
+"""Seconds that closing a connection may take."""
 MOST_HEADERS = 100
 SLICE = 2048
-"""Bytes of a chunked body that are decoded in one step: there may be a chunk in every six."""
+"""Bytes of a chunked body that are decoded in one step; a chunk takes at least six bytes."""
 LATE = "the request did not arrive in time: send it again, and faster"
 
 
@@ -45,12 +45,12 @@ class Channel(HTTPChannel):
     """A caller's connection.
 
     Args:
-        connections: All of them.
-        turns: Says when it may read.
+        connections: All connections.
+        turns: Says when this one may read.
     """
 
     maxHeaders = MOST_HEADERS
-    timeOut = None  # Twisted's begins anew with each byte
+    timeOut = None  # Twisted's timeout starts again with each byte
 
     def __init__(self, connections: Connections, turns: Turns) -> None:
         super().__init__()
@@ -62,30 +62,30 @@ class Channel(HTTPChannel):
         self._until: float | None = None
         self._granted = self._stopped = False
         self.arrived = 0
-        """Bytes of the body under way, as they came on the wire."""
+        """Bytes of the current body, as they came on the wire."""
 
     def connectionMade(self) -> None:
-        """Begin, if there is room."""
+        """Start, if there is room."""
         super().connectionMade()
         if not self._connections.admit(self):
             self.abort()
 
     def dataReceived(self, data: bytes) -> None:
-        """Read on, unless others come first; what comes after a refusal is thrown away."""
+        """Read on, unless others come first; drop what comes after a refusal."""
         if self.stage is Stage.CLOSING:
             return
-        if self.paused:  # this is kept as well, but then it is enough
+        if self.paused:  # this is kept too, but no more is read
             self._stop_reading()
         elif self.stage is not Stage.ANSWERING and not self._may_read():
             self._wait(more=False)
         if self.stage is Stage.IDLE and not self.paused:
             self._enter(Stage.HEAD, HEAD_WITHIN)
-        super().dataReceived(data)  # which keeps it where paused
+        super().dataReceived(data)  # which buffers it while paused
 
     def read_on(self) -> None:
-        """Go on with what was kept."""
+        """Continue with the buffered data."""
         if self.stage is Stage.CLOSING or self._waitingForTransport:
-            return  # in the latter case `resumeProducing` sees to it
+            return  # while paused, `resumeProducing` does it
         self.paused = False
         self._granted = self.stage is Stage.BODY
         if self._stopped:
@@ -97,7 +97,7 @@ class Channel(HTTPChannel):
         self._granted = False
 
     def resumeProducing(self) -> None:
-        """Go on, now that the caller has read what it was answered."""
+        """Go on, now that the caller has read its response."""
         super().resumeProducing()
         self._stopped = False
         if self.paused and self.stage is not Stage.CLOSING:
@@ -107,7 +107,7 @@ class Channel(HTTPChannel):
         return not self._waitingForTransport and self._turns.may_read(more=more)
 
     def _wait(self, *, more: bool) -> None:
-        """Read on in a later turn, and once the caller has read what it was answered."""
+        """Read on in a later turn, once the caller has read its response."""
         self.paused = True
         if not self._waitingForTransport:
             self._turns.wait(self, more=more)
@@ -128,12 +128,12 @@ class Channel(HTTPChannel):
             super().lineReceived(line)
 
     def lineLengthExceeded(self, line: bytes) -> None:
-        """Refuse a head that is too large."""
+        """Refuse a head with a line that is too long."""
         del line
         self._reject(431, f"the request's head must have at most {self.totalHeadersSize} bytes")
 
     def headerReceived(self, line: bytes) -> bool:
-        """Read a field; Twisted goes on with the next whatever became of the last."""
+        """Read a header field; Twisted calls this even after an earlier field was refused."""
         if self.stage is Stage.CLOSING:
             return False
         if self._receivedHeaderCount >= self.maxHeaders:
@@ -143,7 +143,7 @@ class Channel(HTTPChannel):
         return read
 
     def _maybeChooseTransferDecoder(self, header: bytes, data: bytes) -> bool:
-        """See how long the body is; Twisted fails at a number of thousands of digits."""
+        """Check the body's length; Twisted fails at a number with thousands of digits."""
         if header == b"Transfer-Encoding" and data.lower() != b"chunked":
             return self._failChooseTransferDecoder()
         if header == b"Content-Length" and len(data) > 20:
@@ -152,7 +152,7 @@ class Channel(HTTPChannel):
         return chosen
 
     def allHeadersReceived(self) -> None:
-        """Check the head as a whole, and get ready for the body."""
+        """Check the whole head, and prepare for the body."""
         if self.stage is Stage.CLOSING:
             return
         request = self.requests[-1]
@@ -165,9 +165,9 @@ class Channel(HTTPChannel):
         if len(hosts) > 1 or (modern and not hosts):  # RFC 9112, section 3.2
             self._reject(400, "the request must have one Host header")
         elif not modern and fields.hasHeader(b"transfer-encoding"):  # RFC 9112, section 6.1
-            self._reject(400, "an HTTP/1.0 request can't be chunked: send its Content-Length")
+            self._reject(400, "an HTTP/1.0 request can't be chunked: send a Content-Length")
         elif modern and expected not in ([], [b"100-continue"]):
-            self._reject(417, "nothing but 100-continue can be expected")
+            self._reject(417, "the Expect header must be 100-continue")
         else:
             if not modern or self.length == 0:
                 fields.removeHeader(b"expect")
@@ -185,7 +185,7 @@ class Channel(HTTPChannel):
         return version == b"HTTP/1.1" and b"close" not in options
 
     def rawDataReceived(self, data: bytes) -> None:
-        """Read on in a body, or keep what comes while a request is answered."""
+        """Read a body, or buffer what comes while a request is answered."""
         rest = b""
         if self.stage is Stage.BODY and self.length is None:
             if not self._granted and not self._may_read(more=True):
@@ -201,11 +201,11 @@ class Channel(HTTPChannel):
             super().rawDataReceived(data)
         if rest and self.stage is not Stage.CLOSING:
             self._buffer += rest
-            if self.stage is Stage.IDLE and not self.paused:  # answered, knowing of no more
+            if self.stage is Stage.IDLE and not self.paused:  # answered, with nothing more to read
                 self._wait(more=True)
 
     def allContentReceived(self) -> None:
-        """Hand the request over."""
+        """Pass the request to its handler."""
         if self.stage is not Stage.CLOSING:
             self._enter(Stage.ANSWERING, float("inf"))
             super().allContentReceived()
@@ -220,15 +220,15 @@ class Channel(HTTPChannel):
             return
         if self.paused:
             self._wait(more=True)
-        elif self._waitingForTransport:  # Twisted would read on, and answers would pile up
+        elif self._waitingForTransport:  # Twisted would read on, and responses would pile up
             self._stop_reading()
 
     def let_end_within(self, seconds: float) -> None:
-        """Give the body under way this long, however fast it comes."""
+        """Set a time limit for the current body, independent of its speed."""
         self._until = self.deadline = self._connections.now() + seconds
 
     def expire(self, now: float) -> None:
-        """End what has taken too long."""
+        """End a request or a connection that has taken too long."""
         if self.stage is Stage.CLOSING:
             self.abort()
         elif self.stage is Stage.IDLE:
@@ -270,12 +270,12 @@ class Channel(HTTPChannel):
 
     def _respondToBadRequestAndDisconnect(self) -> None:
         """Refuse what Twisted can't parse."""
-        self._reject(400, "this is not a request in HTTP/1.1 as RFC 9112 has it")
+        self._reject(400, "this is not a valid HTTP/1.1 request (RFC 9112)")
 
     def loseConnection(self) -> None:
-        """Close, once what was written has left and the caller has closed as well.
+        """Close, once the written data is sent and the caller has closed too.
 
-        Closed at once, with anything unread, the connection would be reset, and the answer lost.
+        Closing at once with unread data would reset the connection, and lose the response.
         """
         if self.stage is Stage.CLOSING:
             return
@@ -284,7 +284,7 @@ class Channel(HTTPChannel):
         self.clearLineBuffer()
         self._networkProducer.unregisterProducer()  # type: ignore[attr-defined]
         self._networkProducer.resumeProducing()
-        # Over TLS the closing of one direction is what loseConnection does.
+        # Over TLS, loseConnection closes one direction.
         half = None if self.isSecure() else getattr(self.transport, "loseWriteConnection", None)
         (half or self.transport.loseConnection)()  # type: ignore[union-attr]
 
@@ -296,7 +296,7 @@ class Channel(HTTPChannel):
         self.transport.abortConnection()  # type: ignore[union-attr]
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Take note of the end."""
+        """Note the end of the connection."""
         self._connections.discard(self)
         self._turns.leave(self)
         self.stage = Stage.CLOSING

@@ -1,7 +1,7 @@
-"""The callers' connections: how many there are, and which must go.
+"""Bounds the number of callers' connections, and ends those whose time is up.
 
-A sweep that never ends, in small steps, ends those whose time is up: a timer for each, or ten
-thousand of them ended at once, would slow the reactor for all.
+A continuous sweep in small steps ends them. A timer for each, or ending ten thousand at once, would
+slow the reactor for all.
 """
 
 from collections.abc import Container
@@ -18,20 +18,20 @@ from chatgpt_source.log import get_logger, log_unexpected
 log = get_logger(__name__)
 
 MOST_CONNECTIONS = 20_000
-"""However many files may be open: each costs some KiB."""
+"""The most connections, whatever the limit of open files: each costs some KiB."""
 MOST_KEPT = 16
 KEPT_SHARE = 8
-"""Connections that are kept for probes: so many, or one in so many of all, if that is fewer."""
+"""Connections reserved for probes: so many, or one in so many of all, if that is fewer."""
 STEP = 0.05
-"""Seconds between two steps of the sweep; a whole sweep has 20 of them."""
+"""Seconds between two steps of the sweep; a whole sweep has 20 steps."""
 LOOKED_AT = 25
-"""Connections that a step looks at, at the least, and may end."""
+"""The least number of connections that a step checks, and may end."""
 TELL_EVERY = 60.0
-"""Seconds between two log lines that say that the door is full."""
+"""Seconds between two log lines that say that all connections are taken."""
 
 
 class Stage(Enum):
-    """How far a connection has come with its request; the earlier ones are the first to be shed."""
+    """The stage of a connection's request; connections in earlier stages are shed first."""
 
     CLOSING = "closing"
     IDLE = "idle"
@@ -44,10 +44,10 @@ _EXPIRING = (Stage.CLOSING, Stage.IDLE, Stage.HEAD, Stage.BODY)
 
 
 class Connection(Protocol):
-    """One of them.
+    """One connection.
 
     Attributes:
-        stage: Set by `Connections.move` alone, until it is discarded.
+        stage: Set only by `Connections.move`, until the connection is discarded.
         deadline: When `expire` is to be called, if it is neither answering nor gone then.
     """
 
@@ -55,21 +55,21 @@ class Connection(Protocol):
     deadline: float
 
     def expire(self, now: float) -> None:
-        """End what has taken too long."""
+        """End a request or a connection that has taken too long."""
 
     def abort(self) -> None:
         """Close at once, and be discarded."""
 
 
 class Connections:
-    """The open connections, each ended when its time is up, and some when there are too many.
+    """The open connections; ends each when its time is up, and some if there are too many.
 
     Args:
-        clock: Says how late it is.
-        at_most: How many there may be; more of them are admitted by shedding the one that has
-            waited the longest, and never one whose request is being answered.
-        keep: Whether some of them are kept for probes, so that whoever asks how we are is answered
-            while all others are. Who gets one is asked for its request by `is_kept`.
+        clock: The time.
+        at_most: How many there may be. A further one is admitted by shedding the one that has
+            waited the longest, but never one whose request is being answered.
+        keep: Whether some are reserved for probes, which are then answered while all others are
+            taken. `is_kept` says which.
     """
 
     def __init__(
@@ -89,11 +89,11 @@ class Connections:
         return sum(map(len, self._stages.values()))
 
     def now(self) -> float:
-        """The time that deadlines are told in."""
+        """The current time, for deadlines."""
         return self._clock.seconds()
 
     def admit(self, channel: Connection) -> bool:
-        """Take in a new connection, if need be in the place of another; whether there was room."""
+        """Add a connection, if necessary in place of another; returns whether there was room."""
         room = self._has_room()
         if not room and self._most_kept:
             room = len(self._kept) < self._most_kept or self._shed(self._kept)
@@ -106,20 +106,20 @@ class Connections:
         return room
 
     def is_kept(self, channel: Connection) -> bool:
-        """Whether a connection is one of those for probes; no longer if there is room elsewhere."""
+        """Whether a connection is one of those for probes; no longer once there is other room."""
         if channel in self._kept and self._has_room():
             del self._kept[channel]
         return channel in self._kept
 
     def move(self, channel: Connection, stage: Stage) -> None:
-        """Take note of a connection's new stage."""
+        """Set a connection's stage."""
         if channel in self._stages[channel.stage]:
             del self._stages[channel.stage][channel]
             self._stages[stage][channel] = None
         channel.stage = stage
 
     def discard(self, channel: Connection) -> None:
-        """Forget a connection."""
+        """Remove a connection."""
         self._stages[channel.stage].pop(channel, None)
         self._kept.pop(channel, None)
         if self._sweeping.running and not len(self):
@@ -130,12 +130,12 @@ class Connections:
         return min(MOST_KEPT, self.at_most // KEPT_SHARE) if self._keep else 0
 
     def _has_room(self) -> bool:
-        """Whether there is room for one that is not kept for probes, if need be by shedding one."""
+        """Whether there is room for one that is not for probes, if necessary by shedding one."""
         room = len(self) - len(self._kept) < self.at_most - self._most_kept
         return room or self._shed()
 
     def _shed(self, among: Container["Connection"] | None = None) -> bool:
-        """End the one that has waited the longest, of some or of those that are not kept."""
+        """End the one that has waited the longest, of some or of those that are not for probes."""
         self._tell()
         for stage in _EXPIRING:
             for channel in self._stages[stage]:
@@ -148,13 +148,13 @@ class Connections:
         if self.now() - self._told >= TELL_EVERY:
             self._told = self.now()
             log.warn(
-                "{number} connections are open, as many as there may be: those that have waited"
+                "{number} connections are open, which is the limit: those that have waited"
                 " the longest are closed for new ones",
                 number=len(self),
             )
 
     def _sweep(self) -> None:
-        """Take one step: look at a part of the connections, and end a few of them."""
+        """Take one step: check a part of the connections, and end those whose time is up."""
         now, number = self.now(), len(self)
         if not self._unswept:
             self._unswept = [each for stage in _EXPIRING for each in self._stages[stage]]

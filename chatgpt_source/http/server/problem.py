@@ -1,4 +1,4 @@
-"""Refusals that become responses (RFC 9457)."""
+"""Problem details: refusals as responses (RFC 9457)."""
 
 import json
 from collections.abc import Mapping
@@ -20,18 +20,18 @@ WORDS = {
     500: "defect",
     503: "busy",
 }
-"""Why a request is refused, in a word, unless its Problem knows better."""
+"""The default word for a refusal, by its status."""
 
 
 class Problem(Exception):
-    """A refusal that becomes a response.
+    """A refusal, which is sent as a response.
 
     Attributes:
         status: The HTTP status.
-        detail: What is wrong and what to do about it; nothing of the request's own text.
-        headers: Further headers of the response; one that comes several times is a tuple.
+        detail: What is wrong and what to do; never text of the request.
+        headers: Further headers of the response; a tuple for one with several values.
         type: The problem's type, a URI.
-        word: Why, in a word, for the log.
+        word: The reason in one word, for the log.
     """
 
     def __init__(

@@ -1,9 +1,9 @@
-"""Who may read now: the work that callers cause between two looks at everything else is bounded.
+"""Bounds the time that reading callers' data may take in one turn of the reactor.
 
-The reactor hands over whatever has arrived, from as many connections as there are. A channel asks
-here before it reads on; once the turn's share of time is used up it waits, and goes on in a later
-turn, one step a turn. Those that have something new come first, and one of those that have more in
-any case: a caller with one request does not wait for those that sent thousands at once.
+The reactor delivers what has arrived on all connections. A channel asks here before it reads on.
+Once the turn's share of time is used up, it waits and goes on in a later turn, one step a turn.
+Channels with something new come first, but at least one of those with more to read gets a step: a
+caller with one request does not wait for callers that sent thousands at once.
 """
 
 from collections import OrderedDict
@@ -17,23 +17,23 @@ from chatgpt_source.log import get_logger, log_unexpected
 log = get_logger(__name__)
 
 SHARE = 0.005
-"""Seconds of a turn that reading may take."""
+"""Seconds of each turn that reading may take."""
 UNTIMED = 16
-"""Reads in a row before anyone looks at the clock: a turn's end costs a little to notice."""
+"""Reads in a row without a look at the clock, which costs a little."""
 
 
 class Reader(Protocol):
-    """One that waits for its turn."""
+    """A channel that waits for its turn."""
 
     def read_on(self) -> None:
         """Take one step."""
 
     def abort(self) -> None:
-        """Give up, after a step that failed in a way nobody foresaw."""
+        """Close, after an unexpected error in a step."""
 
 
 class Turns:
-    """Says who may read, and calls those that had to wait.
+    """Says which channels may read, and calls those that had to wait.
 
     Args:
         clock: The time.
@@ -49,7 +49,7 @@ class Turns:
         self._began = 0.0
 
     def may_read(self, *, more: bool = False) -> bool:
-        """Whether there is time for one more step in this turn, and nobody waits who comes first.
+        """Whether one more step fits into this turn, and no other reader comes first.
 
         Args:
             more: Whether the reader had its turn, and has more to read.
@@ -62,10 +62,10 @@ class Turns:
         return not (self._new or (more and self._more) or self._is_over())
 
     def wait(self, reader: Reader, *, more: bool) -> None:
-        """Have a reader called in a later turn.
+        """Call a reader in a later turn.
 
         Args:
-            reader: Which; one that waits already keeps its place.
+            reader: The reader; one that waits already keeps its place.
             more: As for `may_read`.
         """
         if reader not in self._new and reader not in self._more:
@@ -74,18 +74,18 @@ class Turns:
             self._arm()
 
     def leave(self, reader: Reader) -> None:
-        """Forget a reader."""
+        """Remove a reader."""
         self._new.pop(reader, None)
         self._more.pop(reader, None)
 
     def _arm(self) -> None:
-        """Have the next turn noticed; what is left of this one is counted from now."""
+        """Notice the next turn; the rest of this one counts from now."""
         if not self._turning:
             self._began = self._clock.seconds()
         self._next = self._clock.callLater(0, self._turn)
 
     def _is_over(self) -> bool:
-        """Whether the share is used up; it is, too, once the clock was set back."""
+        """Whether the share is used up; also if the clock was set back."""
         return not 0 <= self._clock.seconds() - self._began < SHARE
 
     def _turn(self) -> None:
@@ -93,7 +93,7 @@ class Turns:
         self._turning = True
         self._reads = 0
         self._began = self._clock.seconds()
-        new, more = len(self._new), len(self._more)  # each that waits now has one step at the most
+        new, more = len(self._new), len(self._more)  # each that waits now gets one step at most
         while new and not self._is_over():
             new -= 1
             self._step(self._new)
@@ -107,7 +107,7 @@ class Turns:
         self._turning = False
 
     def _step(self, queue: "OrderedDict[Reader, None]") -> None:
-        if queue:  # else the last one has left it meanwhile
+        if queue:  # otherwise the last one has left it meanwhile
             self._call(queue.popitem(last=False)[0])
 
     def _call(self, reader: Reader) -> None:

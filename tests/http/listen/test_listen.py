@@ -167,7 +167,9 @@ class TakenTests(ListenTestCase):
         line = str(self.assertRaises(PortUnavailable, check, f"unix:{self.folder}/deeper/socket"))
         self.assertIn("folder does not exist", line)
         path.write_text("text")
-        self.assertIn("no socket", str(self.assertRaises(PortUnavailable, check, f"unix:{path}")))
+        self.assertIn(
+            "not a socket", str(self.assertRaises(PortUnavailable, check, f"unix:{path}"))
+        )
         path.unlink()
         with socket.socket(socket.AF_UNIX) as other:
             other.bind(str(path))
