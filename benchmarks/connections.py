@@ -4,7 +4,7 @@ Two daemons, alike, are sent prompts at the same steady pace, by turns. Another 
 connections to one of them: half say nothing, half send a byte of a head now and then; each that is
 closed on them is made again. The last column is the ratio of the two.
 
-    python benchmarks/door.py [--connections 10000] [--pace 100] [--seconds 5] [--rounds 3]
+    python benchmarks/connections.py [--connections 10000] [--pace 100] [--seconds 5] [--rounds 3]
 """
 
 import argparse
