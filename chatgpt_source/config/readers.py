@@ -23,6 +23,9 @@ Environ = Mapping[str, str]
 Reader = Callable[[Any, Environ], Any]
 """Reads a value as YAML gave it; the environment is for secrets that it names."""
 
+MOST_ZONE_NAME = 100
+"""Characters of a time zone's name; the longest there is has a third of that."""
+
 
 class Wrong(Exception):
     """A value is not what it must be; the text ends the sentence "`key` must be ..."."""
@@ -122,7 +125,8 @@ def number(low: float, high: float) -> Reader:
 def zone(value: Any, environ: Environ) -> ZoneInfo:
     """A time zone."""
     try:
-        return ZoneInfo(text(value, environ))
+        # zoneinfo looks for a package as deep as there are slashes
+        return ZoneInfo(text(value, environ)[:MOST_ZONE_NAME])
     except (Wrong, ValueError, OSError, LookupError) as error:
         raise Wrong("the IANA name of a time zone, like UTC or America/New_York") from error
 

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 import attrs
+from twisted.internet.error import ReactorNotRunning
 
 from chatgpt_source.config import Config
 from chatgpt_source.config.secret import Secret, SecretUnusable
@@ -62,7 +63,8 @@ class Signals:
         """Read anew what can be; stop if the signal came because our terminal was closed."""
         if self._had_terminal and not _has_terminal():
             log.info("SIGHUP: the terminal has gone: stopping")
-            self._reactor.stop()
+            with suppress(ReactorNotRunning):  # the kernel and a shell may both have told
+                self._reactor.stop()
         else:
             self.reload()
 

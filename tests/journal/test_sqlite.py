@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+from contextlib import closing
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -603,6 +604,31 @@ class LossTests(JournalTestCase):
         self.away.touch()
         self.away.replace(self.path)
         self.refused("replaced")
+
+    def test_its_log_removed(self) -> None:
+        self.accept(prompt("p1"))
+        Path(f"{self.path}-wal").unlink()
+        self.refused("-wal")
+        # What was in it is in the file, so that not even a crash takes it along.
+        uri = f"{self.path.absolute().as_uri()}?mode=ro&immutable=1"
+        with closing(sqlite3.connect(uri, uri=True)) as db:
+            self.assertEqual(db.execute("SELECT id FROM prompts").fetchall(), [("p1",)])
+        self.shut(self.opened)
+        self.journal = self.open()
+        self.accept(prompt("p3"))
+
+    def test_nobody_opens_the_file_that_replaced_it(self) -> None:
+        self.accept(prompt("p1"))
+        self.path.rename(self.away)
+        self.path.write_bytes(self.away.read_bytes())
+        content = self.path.read_bytes()
+        for refuse in (open_beside, lambda path: look(path, "2027-01-15", NOON)):
+            message = str(self.assertRaises(JournalInUse, refuse, self.path))
+            self.assertIn("replaced", message)
+        check_journal(self.path)
+        self.assertEqual(self.path.read_bytes(), content)
+        self.away.replace(self.path)
+        self.accept(prompt("p3"))
 
     def test_a_second_name(self) -> None:
         os.link(self.path, self.away)

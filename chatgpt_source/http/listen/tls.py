@@ -127,7 +127,8 @@ def _options(given: Mapping[str, str]) -> CertificateOptions:
 def _dh_parameters(given: Mapping[str, str]) -> DiffieHellmanParameters | None:
     if "dhParameters" not in given:
         return None
-    _content("dhParameters", given["dhParameters"])
+    if b"-----BEGIN DH PARAMETERS-----" not in _content("dhParameters", given["dhParameters"]):
+        raise PortUnavailable("must have DH parameters in PEM in the file of its dhParameters")
     read: DiffieHellmanParameters = DiffieHellmanParameters.fromFile(
         FilePath(given["dhParameters"])
     )

@@ -127,6 +127,9 @@ class SyntaxTests(ListenTestCase):
             "ssl:1:privateKey=/x:sslmethod=SSLv3_METHOD": "ssl:<port>",
             "ssl:1:2:privateKey=/x": "ssl:<port>",
             "ssl:1:privateKey=/nonexistent": "No such file",
+            "tls:": "absolute",
+            "tls:.:443": "absolute",
+            "tls:path=x:port=443": "absolute",
         }.items():
             self.assertIn(word, self.mistake(string), string)
 
