@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from chatgpt_source import check
 from chatgpt_source.application import Application, bounded
 from chatgpt_source.clock import steady
-from chatgpt_source.config import Config, ConfigError, files_for_callers, load, require_files
+from chatgpt_source.config import Config, files_for_callers
 from chatgpt_source.errors import JournalError, JournalInUse
 from chatgpt_source.http.listen import Certificates, PortUnavailable, listen, taken
 from chatgpt_source.http.server import BoundedRequest, BoundedSite
@@ -29,7 +29,7 @@ from chatgpt_source.intake.access_log import AccessLog
 from chatgpt_source.intake.api import OPEN_PATHS
 from chatgpt_source.intake.auth import Guard
 from chatgpt_source.intake.origin import Door
-from chatgpt_source.journal.sqlite import OpenJournal, check_journal, open_journal
+from chatgpt_source.journal.sqlite import OpenJournal, open_journal
 from chatgpt_source.log import (
     get_logger,
     is_stdout_the_log,
@@ -91,22 +91,17 @@ def makeService(options: Options) -> IService:
 
     twistd: MutableMapping[str, Any] = {} if options.parent is None else options.parent
     try:
-        config = load(os.environ)
-        require_files(config, check.hard_limit())
-        journal = check.journal_path(config, twistd)
-        where = check.check_prompts(config)
-        check.check_admin(config)
-        if not check.changes_user(twistd):
-            check_journal(journal)  # else it would be made as the wrong user's
-    except (ConfigError, JournalError, PortUnavailable) as error:
-        raise SystemExit(str(error)) from None
+        facts = check.gather(os.environ, twistd, time.time(), starting=True)
+    except check.Mistakes as mistakes:
+        raise SystemExit(str(mistakes)) from None
+    config = facts.config
     set_level(config.log_level)
     set_format(config.log_format)
     return ChatGPTSource(
         reactor,
         config,
-        journal,
-        where,
+        facts.journal.path,
+        facts.where,
         foreground=bool(twistd.get("nodaemon", True)),
         log_to_stdout=is_stdout_the_log(twistd),
         log_file=log_of(twistd),
