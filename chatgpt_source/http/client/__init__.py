@@ -187,7 +187,7 @@ def make_client(
         resolver: Resolves names; None for one of its own, apart from the reactor's.
 
     Raises:
-        ValueError: If one of the authorities is not what `read_authorities` takes.
+        ValueError: If one of the authorities is not what `read_certificates` takes.
     """
     trusted = PlatformAndThese(authorities) if authorities else None
     policy = HostnameCachingHTTPSPolicy(BrowserLikePolicyForHTTPS(trusted))
