@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from twisted.application.service import IService, Service
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import ILogObserver
 from twisted.python import usage
@@ -18,7 +18,7 @@ from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
 from chatgpt_source import check
-from chatgpt_source.application import Application, bounded
+from chatgpt_source.application import CLOSE_TIMEOUT, Application
 from chatgpt_source.clock import steady
 from chatgpt_source.config import Config, files_for_callers
 from chatgpt_source.errors import JournalError, JournalInUse
@@ -42,6 +42,7 @@ from chatgpt_source.log.file import ReopenableLog, log_of
 from chatgpt_source.log.lines import flush
 from chatgpt_source.process.parent import Parent, fail_at_exit
 from chatgpt_source.process.signals import Signals, end_at_once_on_a_second_signal
+from chatgpt_source.waiting import completes
 
 log = get_logger(__name__)
 
@@ -260,16 +261,19 @@ class ChatGPTSource(Service):
         end_at_once_on_a_second_signal()
         self._waiting.cancel()
         if self._port is not None:
-            await bounded(self._port.stopListening(), self._reactor)
+            await self._closes(self._port)
         if self._running is not None:
             await self._running.stop()
         if self._admin_port is not None:
-            await bounded(self._admin_port.stopListening(), self._reactor)
+            await self._closes(self._admin_port)
         self._port = self._admin_port = None
         if self._signals is not None:
             self._signals.remove()
         log.info("stopped")
         flush()  # twistd may end this process by a signal next
+
+    async def _closes(self, port: IListeningPort) -> None:
+        await completes(maybeDeferred(port.stopListening), CLOSE_TIMEOUT, self._reactor)
 
     async def _answer(self, request: BoundedRequest) -> None:
         if self._running is None:

@@ -21,7 +21,6 @@ from twisted.web.http_headers import Headers
 
 from chatgpt_source.http.client.body import Body, read_body
 from chatgpt_source.http.client.certificates import PlatformAndThese
-from chatgpt_source.http.client.connect import limited
 from chatgpt_source.http.client.pool import LivePool
 from chatgpt_source.http.client.proxy import Proxies
 from chatgpt_source.http.client.resolve import Resolving
@@ -29,6 +28,7 @@ from chatgpt_source.http.client.route import Router
 from chatgpt_source.http.client.tunnel import wants_credentials
 from chatgpt_source.http.client.turns import Turns
 from chatgpt_source.http.client.words import describe
+from chatgpt_source.waiting import with_timeout
 
 T = TypeVar("T")
 
@@ -153,7 +153,7 @@ class Client:
             reactor=self._clock,  # type: ignore[arg-type] # it only tells the time
         )
         try:
-            response = await _cancellable(limited(call, timeout, self._clock))
+            response = await _cancellable(with_timeout(call, timeout, self._clock))
         except CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it was, the call failed

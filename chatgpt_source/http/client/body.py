@@ -11,8 +11,8 @@ from twisted.web.http import PotentialDataLoss
 from twisted.web.iweb import IBodyProducer, IResponse
 from zope.interface import implementer
 
-from chatgpt_source.http.client.connect import limited
 from chatgpt_source.http.client.words import describe
+from chatgpt_source.waiting import with_timeout
 
 
 @implementer(IBodyProducer)
@@ -51,7 +51,7 @@ async def read_body(
     collector = _Collector(most)
     response.deliverBody(collector)
     try:
-        flaw = await limited(collector.done, timeout, clock)
+        flaw = await with_timeout(collector.done, timeout, clock)
     except TimeoutError:
         flaw = "did not end in time"
     return collector.body.getvalue(), flaw

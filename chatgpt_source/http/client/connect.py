@@ -1,11 +1,10 @@
 """How connections to peers are made, and given up."""
 
-from typing import Any, TypeVar
+from typing import Any
 
-from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import (
-    IDelayedCall,
     IHandshakeListener,
     IReactorTime,
     IStreamClientEndpoint,
@@ -20,48 +19,10 @@ from chatgpt_source.http.client.guard import Guarded
 from chatgpt_source.http.client.proxy import Proxies
 from chatgpt_source.http.client.tunnel import Tunnel
 from chatgpt_source.http.client.turns import Turns
+from chatgpt_source.waiting import with_timeout
 
 CONNECT_TIMEOUT = 10.0
 """Seconds that connecting may take, and that TLS may take after it."""
-STALL = 1.0
-"""Seconds a timer may be late before that is taken for a stall of ours, not of the peer."""
-AFTER_STALL = 0.2
-"""Seconds to read what came meanwhile."""
-
-T = TypeVar("T")
-
-
-def limited(step: Deferred[T], seconds: float, clock: IReactorTime) -> Deferred[T]:
-    """End a step with TimeoutError unless it ends in time.
-
-    If the timer itself comes late, as after this process was stopped or its machine asleep, the
-    answer may lie unread in a socket: then there is time to read it.
-    """
-    due = clock.seconds() + seconds
-    expired = False
-    timers: list[IDelayedCall] = []
-
-    def expire() -> None:
-        if clock.seconds() - due > STALL:
-            timers.append(clock.callLater(AFTER_STALL, cancel))
-        else:
-            cancel()
-
-    def cancel() -> None:
-        nonlocal expired
-        expired = True
-        step.cancel()
-
-    def ended(result: Any) -> Any:
-        for timer in timers:
-            if timer.active():
-                timer.cancel()
-        if expired and isinstance(result, Failure):
-            raise TimeoutError(seconds)
-        return result
-
-    timers.append(clock.callLater(seconds, expire))
-    return step.addBoth(ended)
 
 
 @implementer(IAgentEndpointFactory)
@@ -119,7 +80,7 @@ class _Handshaken:
         waiting = _WaitForHandshake(factory)
         protocol: Any = await self._endpoint.connect(waiting)
         try:
-            await limited(waiting.done, CONNECT_TIMEOUT, self._clock)
+            await with_timeout(waiting.done, CONNECT_TIMEOUT, self._clock)
         except BaseException:
             protocol.transport.abortConnection()
             raise

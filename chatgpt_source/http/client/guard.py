@@ -200,7 +200,9 @@ class Guard:
             return TooLongBody()
         if self._chunked and piece:
             # A chunk has two line ends, beside those in it. One may lie across two pieces.
-            self._lines += piece.count(b"\r\n") + (self._half and piece.startswith(b"\n"))
+            self._lines += piece.count(b"\r\n")
+            if self._half and piece.startswith(b"\n"):
+                self._lines += 1
             self._half = piece.endswith(b"\r")
             if self._lines > 2 * MOST_CHUNKS:
                 return TooManyChunks()

@@ -80,7 +80,7 @@ def endpoint(
     Raises:
         PortUnavailable: If they can't be used; the text goes on from the key's name.
     """
-    if len(positional) + ("port" in named) != 1 or set(named) - {*FILES, *_OTHERS}:
+    if len(positional) + (1 if "port" in named else 0) != 1 or set(named) - {*FILES, *_OTHERS}:
         raise PortUnavailable(
             "must be like ssl:<port>:privateKey=<file>:certKey=<file>, and may have"
             " extraCertChain=<file>, dhParameters=<file>, clientCA=<file>, interface=<address> and"
