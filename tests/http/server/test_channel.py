@@ -21,7 +21,7 @@ from chatgpt_source.http.server.channel import (
 )
 from chatgpt_source.http.server.connections import Stage
 from chatgpt_source.http.server.turns import SHARE, UNTIMED
-from tests.http.server.test_web import SiteTestCase
+from tests.http.server.test_request import SiteTestCase
 
 
 class HalfTransport(StringTransport):
