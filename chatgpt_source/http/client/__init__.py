@@ -27,6 +27,7 @@ from chatgpt_source.http.client.resolve import Resolving
 from chatgpt_source.http.client.route import Router
 from chatgpt_source.http.client.tunnel import wants_credentials
 from chatgpt_source.http.client.turns import Turns
+from chatgpt_source.http.client.twisted_private import log_no_connections
 from chatgpt_source.http.client.words import describe
 from chatgpt_source.waiting import with_timeout
 
@@ -195,7 +196,7 @@ def make_client(
     connecting = Resolving(reactor, resolver)
 
     def client_of(pool: HTTPConnectionPool) -> HTTPClient:
-        pool._factory.noisy = False  # noqa: SLF001 - else each connection is logged
+        log_no_connections(pool)
         no_cookies = IndexableCookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
         return HTTPClient(Router(connecting, policy, pool, proxies, turns), no_cookies)
 

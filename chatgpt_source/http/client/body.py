@@ -11,6 +11,7 @@ from twisted.web.http import PotentialDataLoss
 from twisted.web.iweb import IBodyProducer, IResponse
 from zope.interface import implementer
 
+from chatgpt_source.http.client.twisted_private import abort
 from chatgpt_source.http.client.words import describe
 from chatgpt_source.waiting import with_timeout
 
@@ -85,7 +86,4 @@ class _Collector(Protocol):
     def _abort(self) -> None:
         transport: ITransport | None = self.transport
         if transport is not None:
-            # The client's proxy of the transport can only close politely, which a stuck peer
-            # that speaks TLS may never answer.
-            producer = getattr(transport, "_producer", None)
-            getattr(producer, "abortConnection", transport.loseConnection)()
+            abort(transport)
