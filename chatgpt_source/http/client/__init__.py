@@ -26,9 +26,9 @@ from chatgpt_source.http.client.proxy import Proxies
 from chatgpt_source.http.client.resolve import Resolving
 from chatgpt_source.http.client.route import Router
 from chatgpt_source.http.client.tunnel import wants_credentials
-from chatgpt_source.http.client.turns import Turns
 from chatgpt_source.http.client.twisted_private import log_no_connections
 from chatgpt_source.http.client.words import describe
+from chatgpt_source.http.client.work_queue import WorkQueue
 from chatgpt_source.waiting import with_timeout
 
 T = TypeVar("T")
@@ -192,13 +192,13 @@ def make_client(
     """
     trusted = PlatformAndThese(authorities) if authorities else None
     policy = HostnameCachingHTTPSPolicy(BrowserLikePolicyForHTTPS(trusted))
-    turns = Turns(reactor)
+    queue = WorkQueue(reactor)
     connecting = Resolving(reactor, resolver)
 
     def client_of(pool: HTTPConnectionPool) -> HTTPClient:
         log_no_connections(pool)
         no_cookies = IndexableCookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
-        return HTTPClient(Router(connecting, policy, pool, proxies, turns), no_cookies)
+        return HTTPClient(Router(connecting, policy, pool, proxies, queue), no_cookies)
 
     pool = LivePool(reactor)
     pool.maxPersistentPerHost = connections

@@ -18,7 +18,7 @@ from zope.interface import alsoProvides, implementer
 from chatgpt_source.http.client.guard import Guarded
 from chatgpt_source.http.client.proxy import Proxies
 from chatgpt_source.http.client.tunnel import Tunnel
-from chatgpt_source.http.client.turns import Turns
+from chatgpt_source.http.client.work_queue import WorkQueue
 from chatgpt_source.waiting import with_timeout
 
 CONNECT_TIMEOUT = 10.0
@@ -36,22 +36,22 @@ class Endpoints:
         reactor: Which connects.
         policy: Which certificates are trusted.
         proxies: Through which a TLS connection is made.
-        turns: When what connections bring is read.
+        queue: When what connections bring is read.
     """
 
     def __init__(
-        self, reactor: Any, policy: IPolicyForHTTPS, proxies: Proxies, turns: Turns
+        self, reactor: Any, policy: IPolicyForHTTPS, proxies: Proxies, queue: WorkQueue
     ) -> None:
         self._reactor = reactor
         self._policy = policy
         self._proxies = proxies
-        self._turns = turns
+        self._queue = queue
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
         """Where to connect for a URI."""
         host = uri.host.decode("ascii")
         if uri.scheme != b"https":
-            return Guarded(self._direct(host, uri.port), self._turns)
+            return Guarded(self._direct(host, uri.port), self._queue)
         proxy = self._proxies.of("https", host, uri.port)
         way = (
             Tunnel(self._reactor, proxy, host, uri.port, CONNECT_TIMEOUT)
@@ -59,7 +59,7 @@ class Endpoints:
             else self._direct(host, uri.port)
         )
         creator = self._policy.creatorForNetloc(uri.host, uri.port)
-        return Guarded(_Handshaken(wrapClientTLS(creator, way), self._reactor), self._turns)
+        return Guarded(_Handshaken(wrapClientTLS(creator, way), self._reactor), self._queue)
 
     def _direct(self, host: str, port: int) -> HostnameEndpoint:
         return HostnameEndpoint(self._reactor, host, port, timeout=CONNECT_TIMEOUT)

@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 
 from chatgpt_source.http.server.connections import Connections, Stage
 from chatgpt_source.http.server.problem import Problem
-from chatgpt_source.http.server.turns import Turns
+from chatgpt_source.http.server.scheduler import ReadScheduler
 from chatgpt_source.http.server.twisted_private import OpenChannel
 
 FIRST_WITHIN = 20.0
@@ -46,18 +46,18 @@ class Channel(OpenChannel):
 
     Args:
         connections: All of them.
-        turns: Says when it may read.
+        scheduler: Says when it may read.
     """
 
     maxHeaders = MOST_HEADERS
     timeOut = None  # Twisted's begins anew with each byte
 
-    def __init__(self, connections: Connections, turns: Turns) -> None:
+    def __init__(self, connections: Connections, scheduler: ReadScheduler) -> None:
         super().__init__()
         self.stage = Stage.IDLE
         self.deadline = connections.now() + FIRST_WITHIN
         self._connections = connections
-        self._turns = turns
+        self._scheduler = scheduler
         self._began = 0.0
         self._until: float | None = None
         self._granted = self._stopped = False
@@ -104,13 +104,13 @@ class Channel(OpenChannel):
             self._wait(more=True)
 
     def _may_read(self, *, more: bool = False) -> bool:
-        return not self.write_stalled and self._turns.may_read(more=more)
+        return not self.write_stalled and self._scheduler.may_read(more=more)
 
     def _wait(self, *, more: bool) -> None:
         """Read on in a later turn, and once the caller has read what it was answered."""
         self.paused = True
         if not self.write_stalled:
-            self._turns.wait(self, more=more)
+            self._scheduler.wait(self, more=more)
 
     def _stop_reading(self) -> None:
         self._stopped = True
@@ -272,7 +272,7 @@ class Channel(OpenChannel):
         if self.stage is Stage.CLOSING:
             return
         self._enter(Stage.CLOSING, CLOSE_WITHIN)
-        self._turns.leave(self)
+        self._scheduler.leave(self)
         self.clearLineBuffer()
         self.stop_reading_in_step()
         # Over TLS the closing of one direction is what loseConnection does.
@@ -282,14 +282,14 @@ class Channel(OpenChannel):
     def abort(self) -> None:
         """Close at once."""
         self._connections.discard(self)
-        self._turns.leave(self)
+        self._scheduler.leave(self)
         self.stage = Stage.CLOSING
         self.transport.abortConnection()  # type: ignore[union-attr]
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Take note of the end."""
         self._connections.discard(self)
-        self._turns.leave(self)
+        self._scheduler.leave(self)
         self.stage = Stage.CLOSING
         super().connectionLost(reason)
 

@@ -15,7 +15,7 @@ from chatgpt_source.http.server.channel import Channel
 from chatgpt_source.http.server.connections import MOST_CONNECTIONS, Connections
 from chatgpt_source.http.server.problem import Problem
 from chatgpt_source.http.server.request import Access, Admits, BoundedRequest, Refused
-from chatgpt_source.http.server.turns import Turns
+from chatgpt_source.http.server.scheduler import ReadScheduler
 from chatgpt_source.log import get_logger, log_unexpected
 
 log = get_logger(__name__)
@@ -100,7 +100,7 @@ class BoundedSite(Site):
         )
         self.admits = admits or _all_welcome
         self.protocol = partial(  # type: ignore[assignment,method-assign]
-            Channel, self.connections, Turns(reactor)
+            Channel, self.connections, ReadScheduler(reactor)
         )
 
     def acceptableProtocols(self) -> list[bytes]:

@@ -20,7 +20,7 @@ from chatgpt_source.http.server.channel import (
     Channel,
 )
 from chatgpt_source.http.server.connections import Stage
-from chatgpt_source.http.server.turns import SHARE, UNTIMED
+from chatgpt_source.http.server.scheduler import SHARE, UNTIMED
 from tests.http.server.test_request import SiteTestCase
 
 
