@@ -1,6 +1,5 @@
 """`twistd chatgpt-source --check`: what the daemon would do, found out without doing it."""
 
-import resource
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from attrs import frozen
 
 from chatgpt_source.config import Config, ConfigError, load, require_files
 from chatgpt_source.errors import JournalError
+from chatgpt_source.files import hard_limit
 from chatgpt_source.http.listen import (
     PortUnavailable,
     check,
@@ -188,9 +188,3 @@ def journal_path(config: Config, twistd: Mapping[str, Any]) -> Path:
 def changes_user(twistd: Mapping[str, Any]) -> bool:
     """Whether twistd is to become another user: what we may write says nothing then."""
     return bool(twistd.get("uid") or twistd.get("gid"))
-
-
-def hard_limit() -> int:
-    """How many files this process may be allowed to open."""
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    return hard if hard != resource.RLIM_INFINITY else 2**31

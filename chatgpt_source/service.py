@@ -1,11 +1,9 @@
 """The daemon: its options, one ordered start and one ordered stop. Decides nothing."""
 
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable, MutableMapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -22,6 +20,7 @@ from chatgpt_source.application import CLOSE_TIMEOUT, Application
 from chatgpt_source.clock import steady
 from chatgpt_source.config import Config, files_for_callers
 from chatgpt_source.errors import JournalError, JournalInUse
+from chatgpt_source.files import raise_limit
 from chatgpt_source.http.listen import Certificates, PortUnavailable, listen, taken
 from chatgpt_source.http.server import BoundedRequest, BoundedSite
 from chatgpt_source.intake import starting
@@ -167,14 +166,14 @@ class ChatGPTSource(Service):
         """Take the ports, while those under 1024 are still allowed."""
         super().privilegedStartService()
         steady(self._reactor)
-        _raise_file_limit()
+        files = raise_limit()
         guard = Guard(self._config.auth, OPEN_PATHS) if self._config.auth else None
         site = BoundedSite(
             self._reactor,
             self._answer,
             self._config.max_body_size,
             Door(guard, self._config.allow_origins).refusal,
-            files_for_callers(self._config, resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
+            files_for_callers(self._config, files),
             self._refused,
             AccessLog(self._reactor),
             OPEN_PATHS,
@@ -298,10 +297,3 @@ class ChatGPTSource(Service):
             if self._foreground:
                 raise SystemExit(str(error)) from None
             raise
-
-
-def _raise_file_limit() -> None:
-    """Allow this process as many open files as it may have."""
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    with suppress(ValueError, OSError):  # macOS refuses "unlimited"
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

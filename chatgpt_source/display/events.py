@@ -1,4 +1,4 @@
-"""Reading CloudEvents strictly, and showing them as they were sent. Pure.
+"""Reading CloudEvents strictly. Pure.
 
 It takes the three content modes of the CloudEvents HTTP protocol binding 1.0.2 (structured,
 binary, batched) and is stricter than the `cloudevents` library, which invents an absent `id`,
@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
-from io import StringIO
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -21,9 +20,6 @@ from cloudevents.core.v1.event import CloudEvent
 from twisted.web.http_headers import Headers
 
 from chatgpt_source.cloudevent import is_source, is_string, is_uri
-
-MAX_TEXT = 64 * 2**20
-"""The most characters printed for one body: deep nesting, indented, grows without bounds."""
 
 EXPECTED = (
     "send a CloudEvent 1.0: Content-Type application/cloudevents+json (one event), "
@@ -47,7 +43,6 @@ _FORMS: Mapping[str, tuple[Callable[[str], object], str]] = {
 _JSON_TYPE = re.compile(r"(application|text)/json|[^/]+/[^/]+\+json")
 _CHARSET = re.compile(r""";\s*charset\s*=\s*["']?([^"';\s]+)""", re.IGNORECASE)
 _CODECS = {"utf-8": "utf-8", "utf8": "utf-8", "us-ascii": "utf-8", "iso-8859-1": "latin-1"}
-_TERMINAL_CONTROLS = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
 
 
 class InvalidEvent(Exception):
@@ -138,40 +133,6 @@ def check_event(event: Any) -> dict[str, Any]:
             raise InvalidEvent("an event has data or data_base64, not both")
         _check_base64(event["data_base64"])
     return event
-
-
-def render_events(events: list[dict[str, Any]], encoding: str | None) -> str:
-    """Indented JSON, a newline after each event, that terminals and streams take.
-
-    Args:
-        events: in the CloudEvents JSON format.
-        encoding: the stream's; None is UTF-8. What it lacks is escaped, as JSON can.
-
-    Raises:
-        InvalidEvent: with 400 for what is nested too deeply to be printed, 413 for what indentation
-            makes longer than `MAX_TEXT`.
-    """
-    text = _indented(events, ascii_only=False)
-    try:
-        text.encode(encoding or "utf-8")
-    except UnicodeEncodeError:
-        text = _indented(events, ascii_only=True)
-    return text.translate(_TERMINAL_CONTROLS)
-
-
-def _indented(events: list[dict[str, Any]], *, ascii_only: bool) -> str:
-    encoder = json.JSONEncoder(indent=2, ensure_ascii=ascii_only)
-    text = StringIO()
-    try:
-        for event in events:
-            for piece in encoder.iterencode(event):
-                text.write(piece)
-                if text.tell() > MAX_TEXT:
-                    raise InvalidEvent(f"printed, it would be over {MAX_TEXT} characters", 413)
-            text.write("\n")
-    except RecursionError:
-        raise InvalidEvent("the JSON is nested too deeply") from None
-    return text.getvalue()
 
 
 def _check_batch(batch: Any) -> list[dict[str, Any]]:

@@ -30,15 +30,23 @@ from twisted.web.http_headers import Headers
 
 from chatgpt_source import display
 from chatgpt_source.cloudevent import is_source, is_string
-from chatgpt_source.display import MAX_BODY, DisplayService, DisplaySite, Options, events, printer
+from chatgpt_source.display import (
+    MAX_BODY,
+    DisplayService,
+    DisplaySite,
+    Options,
+    events,
+    printer,
+    rendering,
+)
 from chatgpt_source.display.events import (
     InvalidEvent,
     check_event,
     parse_json,
     read_events,
-    render_events,
 )
 from chatgpt_source.display.printer import PATIENCE, Printer, Unread
+from chatgpt_source.display.rendering import render_events
 from chatgpt_source.http.listen import PortUnavailable, probe_port
 from chatgpt_source.log import lines
 
@@ -183,7 +191,7 @@ class StructuredTests(RefusalCase):
 
     def test_too_long_when_indented(self) -> None:
         deep = json.loads("[" * 100 + "]" * 100)
-        self.patch(events, "MAX_TEXT", 200_000)
+        self.patch(rendering, "MAX_TEXT", 200_000)
         event = {**EVENT, "data": [deep] * 5}
         self.assertEqual(render_events([event], None).count("["), 501)
         self.refused("over 200000", render_events, [event] * 2, None, status=413)
