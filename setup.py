@@ -45,6 +45,7 @@ setup(
         "cryptography>=39",
         "prometheus-client>=0.21",
         "pyyaml>=6.0.1",
+        "rfc3986-validator>=0.1.1",
         "treq>=26.7",
         "twisted[tls]>=26.10",
         # Slim images carry no zoneinfo, and `timezone` must work in them.

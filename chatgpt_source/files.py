@@ -1,8 +1,10 @@
-"""Reading a file that a user names: a regular one, up to a bound, and never waiting for it."""
+"""Reading a file that a user names (regular, bounded, never waited for), and how many are open."""
 
 import errno
 import os
+import resource
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 MOST_BYTES = 2**20
@@ -55,3 +57,17 @@ def _is_null(status: os.stat_result) -> bool:
         return os.path.samestat(status, os.stat(os.devnull))  # noqa: PTH116 - for samestat
     except OSError:
         return False
+
+
+def hard_limit() -> int:
+    """How many files this process may be allowed to open."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return hard if hard != resource.RLIM_INFINITY else 2**31
+
+
+def raise_limit() -> int:
+    """Allow this process as many open files as it may have; returns how many it may."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with suppress(ValueError, OSError):  # macOS refuses "unlimited"
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

@@ -16,7 +16,7 @@ import hyperlink
 
 from chatgpt_source.cloudevent import is_extension, is_string
 from chatgpt_source.files import read_file
-from chatgpt_source.http.client.certificates import read_authorities
+from chatgpt_source.http.pem import read_certificates
 from chatgpt_source.log import LEVELS
 
 Environ = Mapping[str, str]
@@ -249,7 +249,7 @@ def authorities_file(value: Any, environ: Environ) -> tuple[bytes, ...]:
     path = file(value, environ)
     try:
         raw = read_file(path)
-        read_authorities(raw)
+        read_certificates(raw)
     except OSError as error:
         raise Wrong(f"the absolute path of a file that can be read ({error.strerror})") from None
     except ValueError as error:
@@ -261,7 +261,7 @@ def authorities(value: Any, environ: Environ) -> tuple[bytes, ...]:
     """K_CA_CERTS: certificates in PEM (Knative's SinkBinding)."""
     raw = text(value, environ).encode("utf-8")
     try:
-        read_authorities(raw)
+        read_certificates(raw)
     except ValueError as error:
         raise Wrong(str(error)) from None
     return (raw,)

@@ -13,8 +13,9 @@ from twisted.python import usage
 from twisted.python.components import Componentized
 
 from chatgpt_source.clock import steady
-from chatgpt_source.display.events import InvalidEvent, quoted, read_events, render_events
+from chatgpt_source.display.events import InvalidEvent, quoted, read_events
 from chatgpt_source.display.printer import Printer, Unread
+from chatgpt_source.display.rendering import render_events
 from chatgpt_source.http.listen import PortUnavailable, listen, port_string, probe_port, taken
 from chatgpt_source.http.server import BoundedRequest, BoundedSite, Problem, too_large
 from chatgpt_source.log import get_logger, is_stdout_the_log, set_format, stdout

@@ -3,11 +3,10 @@
 Refusals are `application/problem+json` (RFC 9457) and change nothing.
 """
 
-import re
 from math import ceil
 from uuid import uuid4
 
-from attrs import frozen
+from attrs import field, frozen
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 
@@ -20,7 +19,8 @@ from chatgpt_source.errors import (
     NotAccepted,
     QuotaUsedUp,
 )
-from chatgpt_source.http.server import BoundedRequest, Handler, Problem, to_json, too_large
+from chatgpt_source.http.server import BoundedRequest, Problem, to_json, too_large
+from chatgpt_source.http.server.routes import READ, WRITE, Routes
 from chatgpt_source.intake.health import Health
 from chatgpt_source.intake.reading import read_attribute, read_key, read_request_trace, read_text
 from chatgpt_source.journal import Admitted, Journal, Record, Terms
@@ -62,6 +62,17 @@ class Intake:
     health: Health
     observer: Observer = NO_OBSERVER
     spans: Spans = NO_SPANS
+    _routes: Routes = field(init=False)
+
+    @_routes.default
+    def _make_routes(self) -> Routes:
+        return Routes(
+            ("/", WRITE, self.prompt),
+            ("/prompts/[^/]+", READ, self.status),
+            ("/healthz", READ, self.alive),
+            ("/readyz", READ, self.ready),
+            unknown="prompts go to /, their state is at /prompts/<id>",
+        )
 
     async def prompt(self, request: BoundedRequest) -> None:
         """Answer `POST /`; the 202 leaves once the prompt is on disk."""
@@ -144,12 +155,10 @@ class Intake:
         """What is known of a prompt.
 
         Raises:
-            Problem: 404 if there is none; 503 if the journal can't be read.
+            Problem: 404 if there is none.
+            JournalUnavailable: If the journal can't be read.
         """
-        try:
-            record = await self.journal.record(prompt_id)
-        except JournalUnavailable as refusal:
-            raise unavailable(refusal) from None
+        record = await self.journal.record(prompt_id)
         if record is None:
             raise Problem(
                 404, "no prompt has this id: it was never accepted, or its record has expired"
@@ -191,33 +200,16 @@ class Intake:
     def _seconds_left(self, day: Day) -> int:
         return max(0, ceil(day.end - wall(self.clock)))
 
-    def _handler(self, request: BoundedRequest) -> Handler:
-        """Who answers a request.
-
-        Raises:
-            Problem: 404 or 405 if nobody does.
-        """
-        route = request.route()
-        method = request.method.decode("ascii", "replace")
-        if route == "/":
-            if method == "POST":
-                return self.prompt
-            raise Problem(405, "send the prompt by POST", {"Allow": "POST"})
-        pages = {"/healthz": self.alive, "/readyz": self.ready}
-        handler = self.status if re.fullmatch(r"/prompts/[^/]+", route) else pages.get(route)
-        if handler is None:
-            raise Problem(404, "prompts go to /, their state is at /prompts/<id>")
-        if method not in {"GET", "HEAD"}:
-            raise Problem(405, "this can only be read: use GET", {"Allow": "GET, HEAD"})
-        return handler
-
     async def answer(self, request: BoundedRequest) -> None:
         """Answer a request of any kind.
 
         Raises:
             Problem: If it is refused.
         """
-        handler = self._handler(request)
+        handler = self._routes.handler(request)
         if request.oversized and handler != self.prompt:
             raise too_large(request.limit)
-        await handler(request)
+        try:
+            await handler(request)
+        except JournalUnavailable as refusal:
+            raise unavailable(refusal) from None

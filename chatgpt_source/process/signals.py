@@ -80,7 +80,8 @@ class Signals:
         number = 0
         for secret in _secrets(self._config):
             try:
-                number += secret.reload()
+                if secret.reload():
+                    number += 1
             except SecretUnusable as error:  # noqa: PERF203 - each on its own
                 kept.append(f"a secret: {error}")
         if number:

@@ -21,14 +21,15 @@ from twisted.web.http_headers import Headers
 
 from chatgpt_source.http.client.body import Body, read_body
 from chatgpt_source.http.client.certificates import PlatformAndThese
-from chatgpt_source.http.client.connect import limited
 from chatgpt_source.http.client.pool import LivePool
 from chatgpt_source.http.client.proxy import Proxies
 from chatgpt_source.http.client.resolve import Resolving
 from chatgpt_source.http.client.route import Router
 from chatgpt_source.http.client.tunnel import wants_credentials
-from chatgpt_source.http.client.turns import Turns
+from chatgpt_source.http.client.twisted_private import log_no_connections
 from chatgpt_source.http.client.words import describe
+from chatgpt_source.http.client.work_queue import WorkQueue
+from chatgpt_source.waiting import with_timeout
 
 T = TypeVar("T")
 
@@ -153,7 +154,7 @@ class Client:
             reactor=self._clock,  # type: ignore[arg-type] # it only tells the time
         )
         try:
-            response = await _cancellable(limited(call, timeout, self._clock))
+            response = await _cancellable(with_timeout(call, timeout, self._clock))
         except CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it was, the call failed
@@ -187,17 +188,17 @@ def make_client(
         resolver: Resolves names; None for one of its own, apart from the reactor's.
 
     Raises:
-        ValueError: If one of the authorities is not what `read_authorities` takes.
+        ValueError: If one of the authorities is not what `read_certificates` takes.
     """
     trusted = PlatformAndThese(authorities) if authorities else None
     policy = HostnameCachingHTTPSPolicy(BrowserLikePolicyForHTTPS(trusted))
-    turns = Turns(reactor)
+    queue = WorkQueue(reactor)
     connecting = Resolving(reactor, resolver)
 
     def client_of(pool: HTTPConnectionPool) -> HTTPClient:
-        pool._factory.noisy = False  # noqa: SLF001 - else each connection is logged
+        log_no_connections(pool)
         no_cookies = IndexableCookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
-        return HTTPClient(Router(connecting, policy, pool, proxies, turns), no_cookies)
+        return HTTPClient(Router(connecting, policy, pool, proxies, queue), no_cookies)
 
     pool = LivePool(reactor)
     pool.maxPersistentPerHost = connections

@@ -1,11 +1,10 @@
 """How connections to peers are made, and given up."""
 
-from typing import Any, TypeVar
+from typing import Any
 
-from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import (
-    IDelayedCall,
     IHandshakeListener,
     IReactorTime,
     IStreamClientEndpoint,
@@ -19,49 +18,11 @@ from zope.interface import alsoProvides, implementer
 from chatgpt_source.http.client.guard import Guarded
 from chatgpt_source.http.client.proxy import Proxies
 from chatgpt_source.http.client.tunnel import Tunnel
-from chatgpt_source.http.client.turns import Turns
+from chatgpt_source.http.client.work_queue import WorkQueue
+from chatgpt_source.waiting import with_timeout
 
 CONNECT_TIMEOUT = 10.0
 """Seconds that connecting may take, and that TLS may take after it."""
-STALL = 1.0
-"""Seconds a timer may be late before that is taken for a stall of ours, not of the peer."""
-AFTER_STALL = 0.2
-"""Seconds to read what came meanwhile."""
-
-T = TypeVar("T")
-
-
-def limited(step: Deferred[T], seconds: float, clock: IReactorTime) -> Deferred[T]:
-    """End a step with TimeoutError unless it ends in time.
-
-    If the timer itself comes late, as after this process was stopped or its machine asleep, the
-    answer may lie unread in a socket: then there is time to read it.
-    """
-    due = clock.seconds() + seconds
-    expired = False
-    timers: list[IDelayedCall] = []
-
-    def expire() -> None:
-        if clock.seconds() - due > STALL:
-            timers.append(clock.callLater(AFTER_STALL, cancel))
-        else:
-            cancel()
-
-    def cancel() -> None:
-        nonlocal expired
-        expired = True
-        step.cancel()
-
-    def ended(result: Any) -> Any:
-        for timer in timers:
-            if timer.active():
-                timer.cancel()
-        if expired and isinstance(result, Failure):
-            raise TimeoutError(seconds)
-        return result
-
-    timers.append(clock.callLater(seconds, expire))
-    return step.addBoth(ended)
 
 
 @implementer(IAgentEndpointFactory)
@@ -75,22 +36,22 @@ class Endpoints:
         reactor: Which connects.
         policy: Which certificates are trusted.
         proxies: Through which a TLS connection is made.
-        turns: When what connections bring is read.
+        queue: When what connections bring is read.
     """
 
     def __init__(
-        self, reactor: Any, policy: IPolicyForHTTPS, proxies: Proxies, turns: Turns
+        self, reactor: Any, policy: IPolicyForHTTPS, proxies: Proxies, queue: WorkQueue
     ) -> None:
         self._reactor = reactor
         self._policy = policy
         self._proxies = proxies
-        self._turns = turns
+        self._queue = queue
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
         """Where to connect for a URI."""
         host = uri.host.decode("ascii")
         if uri.scheme != b"https":
-            return Guarded(self._direct(host, uri.port), self._turns)
+            return Guarded(self._direct(host, uri.port), self._queue)
         proxy = self._proxies.of("https", host, uri.port)
         way = (
             Tunnel(self._reactor, proxy, host, uri.port, CONNECT_TIMEOUT)
@@ -98,7 +59,7 @@ class Endpoints:
             else self._direct(host, uri.port)
         )
         creator = self._policy.creatorForNetloc(uri.host, uri.port)
-        return Guarded(_Handshaken(wrapClientTLS(creator, way), self._reactor), self._turns)
+        return Guarded(_Handshaken(wrapClientTLS(creator, way), self._reactor), self._queue)
 
     def _direct(self, host: str, port: int) -> HostnameEndpoint:
         return HostnameEndpoint(self._reactor, host, port, timeout=CONNECT_TIMEOUT)
@@ -119,7 +80,7 @@ class _Handshaken:
         waiting = _WaitForHandshake(factory)
         protocol: Any = await self._endpoint.connect(waiting)
         try:
-            await limited(waiting.done, CONNECT_TIMEOUT, self._clock)
+            await with_timeout(waiting.done, CONNECT_TIMEOUT, self._clock)
         except BaseException:
             protocol.transport.abortConnection()
             raise

@@ -7,42 +7,41 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.python.failure import Failure
-from twisted.web.client import (
-    HTTPConnectionPool,
-    RequestTransmissionFailed,
-    ResponseNeverReceived,
-)
+from twisted.web.client import RequestTransmissionFailed, ResponseNeverReceived
+
+from chatgpt_source.http.client.twisted_private import OpenPool
 
 AT_ONCE = 1.0
 """Seconds from a request to its connection's end within which that is the connection's fault."""
 
 
-class LivePool(HTTPConnectionPool):
+class LivePool(OpenPool):
     """A pool that hands out the connection used last, of those that its peer has not closed.
 
     Twisted learns that a peer closed one when it next reads; a request that is written before is
     lost, and looks as if it might have been answered. What a look at the connection can't show,
     as its end is still on its way, `_Kept` mends.
+
+    Args:
+        reactor: Tells the time.
     """
+
+    def __init__(self, reactor: Any) -> None:
+        super().__init__(reactor)
+        self._clock: IReactorTime = reactor
 
     def getConnection(self, key: Any, endpoint: IStreamClientEndpoint) -> Deferred[Any]:
         """A live connection, kept or new."""
-        kept = self._connections.get(key)
-        while kept:
-            connection = kept.pop()
-            self._timeouts.pop(connection).cancel()
+        while (connection := self.take_kept(key)) is not None:
             if connection.state == "QUIESCENT" and _is_quiet(connection):
-                return succeed(
-                    _Kept(connection, lambda: self._newConnection(key, endpoint), self._reactor)
-                )
+                kept = _Kept(connection, lambda: self.connect(key, endpoint), self._clock)
+                return succeed(kept)
             connection.transport.loseConnection()
-        return self._newConnection(key, endpoint)
+        return self.connect(key, endpoint)
 
-    def _putConnection(self, key: Any, connection: Any) -> None:
-        if connection.guard.closes:
-            connection.transport.loseConnection()
-        else:
-            super()._putConnection(key, connection)
+    def may_keep(self, connection: Any) -> bool:
+        """Whether it can be used again."""
+        return not connection.guard.closes
 
 
 class _Kept:

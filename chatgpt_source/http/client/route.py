@@ -13,8 +13,8 @@ from chatgpt_source.http.client.connect import CONNECT_TIMEOUT, Endpoints
 from chatgpt_source.http.client.guard import Guarded
 from chatgpt_source.http.client.proxy import Proxies, Proxy
 from chatgpt_source.http.client.tunnel import ProxyEndpoint
-from chatgpt_source.http.client.turns import Turns
 from chatgpt_source.http.client.unpack import unpacked
+from chatgpt_source.http.client.work_queue import WorkQueue
 
 _USER_AGENT = b"chatgpt-source/" + __version__.encode("ascii")
 
@@ -28,7 +28,7 @@ class Router:
         policy: Which certificates are trusted.
         pool: Keeps the connections.
         proxies: Those to go through.
-        turns: When what connections bring is read.
+        queue: When what connections bring is read.
     """
 
     def __init__(
@@ -37,14 +37,14 @@ class Router:
         policy: IPolicyForHTTPS,
         pool: HTTPConnectionPool,
         proxies: Proxies,
-        turns: Turns,
+        queue: WorkQueue,
     ) -> None:
         self._reactor = reactor
         self._pool = pool
         self._proxies = proxies
-        self._turns = turns
+        self._queue = queue
         self._direct: Any = Agent.usingEndpointFactory(
-            reactor, Endpoints(reactor, policy, proxies, turns), pool
+            reactor, Endpoints(reactor, policy, proxies, queue), pool
         )
         self._proxied: dict[tuple[bytes, int], Any] = {}
 
@@ -80,7 +80,7 @@ class Router:
         are the proxy's alone, each request has.
         """
         if peer not in self._proxied:
-            endpoint = Guarded(ProxyEndpoint(self._reactor, proxy, CONNECT_TIMEOUT), self._turns)
+            endpoint = Guarded(ProxyEndpoint(self._reactor, proxy, CONNECT_TIMEOUT), self._queue)
             pool = self._pool if proxy.authorization is None else None
             self._proxied[peer] = ProxyAgent(endpoint, self._reactor, pool)
         return self._proxied[peer]

@@ -1,6 +1,5 @@
 """TLS for callers: what an `ssl:` endpoint string says, with `clientCA` for their certificates."""
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,11 +21,11 @@ from zope.interface import implementer
 
 from chatgpt_source.files import read_file
 from chatgpt_source.http.listen.string import FILES, PortUnavailable
+from chatgpt_source.http.pem import read_certificates
 
 _OTHERS = ("port", "interface", "backlog")
 _UNFIT = (SSL.Error, crypto.Error, VerifyError, ValueError, TypeError)
 """What is raised of keys and certificates that are none, or do not fit."""
-_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----\s[^-]+-----END CERTIFICATE-----")
 
 
 @implementer(IOpenSSLServerConnectionCreator)
@@ -81,7 +80,7 @@ def endpoint(
     Raises:
         PortUnavailable: If they can't be used; the text goes on from the key's name.
     """
-    if len(positional) + ("port" in named) != 1 or set(named) - {*FILES, *_OTHERS}:
+    if len(positional) + (1 if "port" in named else 0) != 1 or set(named) - {*FILES, *_OTHERS}:
         raise PortUnavailable(
             "must be like ssl:<port>:privateKey=<file>:certKey=<file>, and may have"
             " extraCertChain=<file>, dhParameters=<file>, clientCA=<file>, interface=<address> and"
@@ -137,14 +136,11 @@ def _dh_parameters(given: Mapping[str, str]) -> DiffieHellmanParameters | None:
 
 def _certificates(name: str, path: str) -> list[Certificate]:
     """The certificates in a file; a server's own comes first, then those that signed it."""
-    found = _CERTIFICATE.findall(_content(name, path))
+    content = _content(name, path)
     try:
-        certificates = [Certificate.loadPEM(each) for each in found]
-    except _UNFIT:
-        certificates = []
-    if not certificates:
-        raise PortUnavailable(f"must have certificates in PEM in the file of its {name}")
-    return certificates
+        return read_certificates(content)
+    except ValueError:
+        raise PortUnavailable(f"must have certificates in PEM in the file of its {name}") from None
 
 
 def _content(name: str, path: str) -> bytes:

@@ -298,7 +298,10 @@ class TLSTests(ListenTestCase):
         locked, _ = self.authority.issue("locked", b"passphrase")
         text = self.folder / "text"
         text.write_text("-----BEGIN CERTIFICATE-----\nnone\n-----END CERTIFICATE-----\n")
+        cut = self.folder / "cut.pem"
+        cut.write_bytes(self.certificate.read_bytes() + self.certificate.read_bytes()[:100])
         for arguments, word in (
+            ({"certKey": cut}, "certificates in PEM in the file of its certKey"),
             ({"privateKey": other}, "belong together"),
             ({"privateKey": text}, "belong together"),
             ({"privateKey": self.certificate}, "belong together"),

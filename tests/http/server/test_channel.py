@@ -20,8 +20,8 @@ from chatgpt_source.http.server.channel import (
     Channel,
 )
 from chatgpt_source.http.server.connections import Stage
-from chatgpt_source.http.server.turns import SHARE, UNTIMED
-from tests.http.server.test_web import SiteTestCase
+from chatgpt_source.http.server.scheduler import SHARE, UNTIMED
+from tests.http.server.test_request import SiteTestCase
 
 
 class HalfTransport(StringTransport):

@@ -32,7 +32,7 @@ class Reader(Protocol):
         """Give up, after a step that failed in a way nobody foresaw."""
 
 
-class Turns:
+class ReadScheduler:
     """Says who may read, and calls those that had to wait.
 
     Args:

@@ -7,12 +7,12 @@ from time import perf_counter
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 SLOW = 0.001
-"""Seconds of work in one step from which on turns are counted."""
+"""Seconds of work in one step from which on the work of each turn is counted."""
 TURN = 0.005
 """Seconds of work that all connections together may take of a turn, but for its last step."""
 
 
-class Turns:
+class WorkQueue:
     """Does steps at once while they are quick; else some in each turn of the reactor.
 
     A step that takes `SLOW` starts the counting, and a turn without much work ends it: peers whose
