@@ -22,7 +22,7 @@ from chatgpt_source.http.server import origin_of
 from chatgpt_source.intake.api import Intake
 from chatgpt_source.intake.health import Health
 from chatgpt_source.intake.recent import MOST, WINDOW, Recent
-from chatgpt_source.journal.sqlite import OpenJournal, SqliteJournal
+from chatgpt_source.journal.engine import OpenJournal, journal_in
 from chatgpt_source.log import get_logger, log_unexpected
 from chatgpt_source.pipeline import Pipeline
 from chatgpt_source.prompt import DEAD_LETTER
@@ -53,8 +53,9 @@ class Application:
         self._reactor = reactor
         self._config = config
         self._threads = _thread("journal")
-        self._journal = SqliteJournal(opened, reactor, self._in_thread)
-        self._failing = self._journal.recover(config.everyday_limit, config.timezone.key)
+        self._journal = journal_in(opened, reactor, self._in_thread)
+        recovered = self._journal.recover(config.everyday_limit, config.timezone.key, {})
+        self._failing = recovered.failing
         self._client, self._pool = make_client(
             reactor,
             config.concurrency,

@@ -81,21 +81,23 @@ class Ask:
         attempt: Which call this is since `since`, from 1.
         total: Which call this is at all, from 1.
         since: From when the time that asking may take is counted, by the steady clock.
-        maybe_billed: How many earlier calls may have been billed without an answer reaching us.
+        possibly_billed: How many earlier calls may have been billed without an answer reaching us.
         held: When a call of it first met a hold, if one did.
+        token: The claim's fencing token.
     """
 
     prompt: Prompt
     attempt: int
     total: int
     since: float
-    maybe_billed: int = 0
+    possibly_billed: int = 0
     held: float | None = None
+    token: int = 0
 
 
 @frozen
 class Delivery:
-    """An answered prompt that was claimed for a call to the target.
+    """An outbox row that was claimed for a call to its destination.
 
     Attributes:
         id: The prompt's id.
@@ -106,6 +108,8 @@ class Delivery:
         trace: The prompt's.
         request_id: The provider's name for the call that brought the answer.
         held: When a call of it first met a hold, if one did.
+        destination: Where it goes: a `Receiver`'s setting.
+        token: The claim's fencing token.
     """
 
     id: str
@@ -116,6 +120,8 @@ class Delivery:
     trace: Trace | None = None
     request_id: str | None = None
     held: float | None = None
+    destination: str = "target"
+    token: int = 0
 
 
 @frozen

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+from chatgpt_source.journal.sqlite.operations import MOST_CLAIMED
 from twisted.internet.defer import Deferred
 
 from chatgpt_source.errors import (
@@ -23,7 +24,6 @@ from chatgpt_source.journal.sqlite import (
     open_journal,
 )
 from chatgpt_source.journal.sqlite.look import look
-from chatgpt_source.journal.sqlite.operations import MOST_CLAIMED
 from chatgpt_source.journal.sqlite.schema import VERSION
 from chatgpt_source.journal.sqlite.transact import PATIENCE, PATIENCE_LEFT
 from chatgpt_source.journal.sqlite.upkeep import KEPT_DAYS, PRUNE_STEP
