@@ -13,7 +13,7 @@ from chatgpt_source.journal.states import Event, after
 from chatgpt_source.prompt import DEAD_LETTER, TARGET, Delivery, Receiver, State
 
 _CLAIMED = (
-    "prompt = (SELECT seq FROM prompts WHERE id = ?) AND destination = ? AND owner = ?"
+    "seq = (SELECT seq FROM prompts WHERE id = ?) AND destination = ? AND owner = ?"
     " AND token = ?"
 )
 
@@ -23,7 +23,7 @@ def add(
 ) -> None:
     """Let a prompt's event be delivered, as from an instant."""
     db.execute(
-        "INSERT INTO outbox (prompt, destination, due, since) VALUES (?, ?, ?, ?)",
+        "INSERT INTO outbox (seq, destination, due, since) VALUES (?, ?, ?, ?)",
         (seq, to.setting, due, due if since is None else since),
     )
 
@@ -32,7 +32,7 @@ def add_claimed(db: sqlite3.Connection, seq: int, owner: Owner, delivery: Delive
     """Let a prompt's event be delivered by its owner, whose first attempt this is."""
     due = delivery.since
     db.execute(
-        "INSERT INTO outbox (prompt, destination, due, since, attempts, owner, token)"
+        "INSERT INTO outbox (seq, destination, due, since, attempts, owner, token)"
         " VALUES (?, ?, ?, ?, 1, ?, ?)",
         (seq, delivery.destination, due, due, owner.id, delivery.token),
     )
@@ -52,10 +52,10 @@ def claim_deliveries(
     found = db.execute(
         f"SELECT seq, id, {part.whole} AS event, outbox.since AS since, attempts, accepted,"
         f" traceparent, tracestate, {answer} AS answer, outbox.held AS held"
-        " FROM outbox JOIN prompts ON seq = prompt JOIN texts USING (seq)"
+        " FROM outbox JOIN prompts USING (seq) JOIN texts USING (seq)"
         " WHERE outbox.owner IS NULL AND destination = ? AND outbox.due <= ?"
         " AND (? IS NULL OR attempts = 0 AND deliveries = 0 AND outbox.since >= ?)"
-        " ORDER BY outbox.due, prompt LIMIT ?",
+        " ORDER BY outbox.due, seq LIMIT ?",
         (destination, now, untried_since, untried_since, most),
     )
     rows = of_limited_size(found, "event")
@@ -76,7 +76,7 @@ def claim_deliveries(
     ]
     db.executemany(
         "UPDATE outbox SET owner = ?, token = ?, attempts = attempts + 1, since = ?"
-        " WHERE prompt = ? AND destination = ?",
+        " WHERE seq = ? AND destination = ?",
         [
             (owner.id, delivery.token, delivery.since, row["seq"], destination)
             for delivery, row in zip(deliveries, rows, strict=True)

@@ -13,14 +13,14 @@ _BEYOND = 2**63 - 1
 """A `seq` that none has."""
 
 _RECORD = (
-    "SELECT seq, id, state, accepted, answered, ended, asks,"
+    "SELECT prompts.seq AS seq, id, state, accepted, answered, ended, asks,"
     " deliveries + coalesce(attempts, 0) AS deliveries,"
     " coalesce(prompts.error, outbox.error) AS error"
-    f" FROM prompts LEFT JOIN outbox ON prompt = seq AND destination = '{TARGET.setting}'"
+    f" FROM prompts LEFT JOIN outbox ON outbox.seq = prompts.seq AND destination = '{TARGET.setting}'"
 )
 
 
-_ANSWERED = f"SELECT prompt FROM outbox WHERE destination = '{TARGET.setting}'"
+_ANSWERED = f"SELECT seq FROM outbox WHERE destination = '{TARGET.setting}'"
 _WAITING = ", ".join(f"'{state.value}'" for state in WAITING)
 
 
@@ -33,7 +33,7 @@ def record(db: sqlite3.Connection, prompt_id: str) -> Record | None:
 def records(db: sqlite3.Connection, state: State | None, after: int, most: int) -> list[Record]:
     """A page of what is known; see `Journal.records`."""
     rows = db.execute(
-        f"{_RECORD} WHERE {_in(state)} AND seq > ? ORDER BY seq LIMIT ?", (after, most)
+        f"{_RECORD} WHERE {_in(state)} AND prompts.seq > ? ORDER BY prompts.seq LIMIT ?", (after, most)
     )
     return [_record(row) for row in by_name(rows)]
 
@@ -46,9 +46,9 @@ def latest(
     if state is State.ACCEPTED:
         page = page.replace("BY seq", "BY +seq")  # by `to_ask`, not among all that ended
     elif state is State.ANSWERED:
-        page = f"SELECT prompt FROM ({_ANSWERED} AND prompt < ? ORDER BY prompt DESC LIMIT ?)"
+        page = f"{_ANSWERED} AND seq < ? ORDER BY seq DESC LIMIT ?"
     rows = db.execute(
-        f"{_RECORD} WHERE seq IN ({page}) ORDER BY seq DESC",
+        f"{_RECORD} WHERE prompts.seq IN ({page}) ORDER BY prompts.seq DESC",
         (_BEYOND if before is None else before, most),
     )
     return [_record(row) for row in by_name(rows)]
@@ -63,7 +63,7 @@ def oldest(db: sqlite3.Connection) -> float | None:
     row = db.execute(
         "SELECT accepted FROM prompts WHERE seq = (SELECT min(first) FROM ("
         "SELECT (SELECT min(+seq) FROM prompts WHERE state = 'accepted') AS first"
-        f" UNION ALL SELECT (SELECT min(prompt) FROM ({_ANSWERED}))))"
+        f" UNION ALL SELECT (SELECT min(seq) FROM ({_ANSWERED}))))"
     ).fetchone()
     return row[0] if row else None
 

@@ -21,7 +21,7 @@ def prune(db: sqlite3.Connection, before: float) -> int:
     found = db.execute(
         "SELECT seq, (SELECT coalesce(sum(size), 0) FROM long_texts"
         " WHERE id BETWEEN seq * 4 AND seq * 4 + 3) FROM prompts"
-        " WHERE ended < ? AND NOT EXISTS (SELECT 1 FROM outbox WHERE prompt = seq)"
+        " WHERE ended < ? AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.seq = prompts.seq)"
         " ORDER BY ended LIMIT ?",
         (before, PRUNE_STEP),
     )

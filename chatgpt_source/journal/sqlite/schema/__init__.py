@@ -25,7 +25,7 @@ NOT_YET = 1e18
 
 BESIDE_AN_OLD_ONE = (
     "CREATE TEMP VIEW outbox AS"
-    " SELECT NULL AS prompt, NULL AS destination, NULL AS attempts, NULL AS error WHERE FALSE"
+    " SELECT NULL AS seq, NULL AS destination, NULL AS attempts, NULL AS error WHERE FALSE"
 )
 """Lets an operator read a journal of an earlier version, which has no outbox."""
 

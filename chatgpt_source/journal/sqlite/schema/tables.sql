@@ -25,7 +25,7 @@ CREATE INDEX ends ON prompts (ended) WHERE ended IS NOT NULL;
 CREATE INDEX failures ON prompts (seq) WHERE state = 'failed';
 
 CREATE TABLE outbox (                     -- an event that is to be delivered to a destination
-    prompt INTEGER NOT NULL,              -- its `seq`; a trigger takes the row along with it
+    seq INTEGER NOT NULL,                 -- the prompt's; a trigger takes the row along with it
     destination TEXT NOT NULL,            -- 'target' or 'dead_letter'
     due REAL NOT NULL,                    -- steady, as all instants here
     since REAL NOT NULL,                  -- from when the time that delivering may take runs
@@ -34,9 +34,9 @@ CREATE TABLE outbox (                     -- an event that is to be delivered to
     error TEXT,                           -- of the last attempt
     owner INTEGER,
     token INTEGER NOT NULL DEFAULT 0,
-    PRIMARY KEY (prompt, destination)
+    PRIMARY KEY (seq, destination)
 ) WITHOUT ROWID;
-CREATE INDEX to_deliver ON outbox (destination, due, prompt) WHERE owner IS NULL;
+CREATE INDEX to_deliver ON outbox (destination, due, seq) WHERE owner IS NULL;
 
 CREATE TABLE owners (                     -- runs of a daemon; an id is never used again
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -111,7 +111,7 @@ CREATE TRIGGER texts_delivered AFTER UPDATE OF state ON prompts WHEN NEW.state =
     DELETE FROM long_texts WHERE id BETWEEN NEW.seq * 4 AND NEW.seq * 4 + 3;
 END;
 CREATE TRIGGER outbox_gone AFTER DELETE ON prompts BEGIN
-    DELETE FROM outbox WHERE prompt = OLD.seq;
+    DELETE FROM outbox WHERE seq = OLD.seq;
 END;
 CREATE TRIGGER texts_gone AFTER DELETE ON prompts BEGIN
     DELETE FROM long_texts WHERE id BETWEEN OLD.seq * 4 AND OLD.seq * 4 + 3;

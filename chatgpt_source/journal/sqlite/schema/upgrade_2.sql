@@ -49,7 +49,7 @@ INSERT INTO prompts_3 SELECT              -- what is under way has a `due` of 1e
 FROM prompts ORDER BY seq;
 
 CREATE TABLE outbox (
-    prompt INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
     destination TEXT NOT NULL,
     due REAL NOT NULL,
     since REAL NOT NULL,
@@ -58,15 +58,15 @@ CREATE TABLE outbox (
     error TEXT,
     owner INTEGER,
     token INTEGER NOT NULL DEFAULT 0,
-    PRIMARY KEY (prompt, destination)
+    PRIMARY KEY (seq, destination)
 ) WITHOUT ROWID;
-INSERT INTO outbox (prompt, destination, due, since, attempts, error)
+INSERT INTO outbox (seq, destination, due, since, attempts, error)
 SELECT seq, 'target', CASE due WHEN 1e18 THEN since ELSE due END, since, tries, error
 FROM prompts WHERE state = 'answered' ORDER BY seq;
-INSERT INTO outbox (prompt, destination, due, since, attempts)
+INSERT INTO outbox (seq, destination, due, since, attempts)
 SELECT seq, 'dead_letter', CASE letter_due WHEN 1e18 THEN ended ELSE letter_due END, ended, letters
 FROM prompts WHERE state = 'failed' AND letter_due IS NOT NULL ORDER BY seq;
-CREATE INDEX to_deliver ON outbox (destination, due, prompt) WHERE owner IS NULL;
+CREATE INDEX to_deliver ON outbox (destination, due, seq) WHERE owner IS NULL;
 
 DROP TABLE prompts;
 ALTER TABLE prompts_3 RENAME TO prompts;
@@ -101,7 +101,7 @@ CREATE TRIGGER texts_delivered AFTER UPDATE OF state ON prompts WHEN NEW.state =
     DELETE FROM long_texts WHERE id BETWEEN NEW.seq * 4 AND NEW.seq * 4 + 3;
 END;
 CREATE TRIGGER outbox_gone AFTER DELETE ON prompts BEGIN
-    DELETE FROM outbox WHERE prompt = OLD.seq;
+    DELETE FROM outbox WHERE seq = OLD.seq;
 END;
 CREATE TRIGGER texts_gone AFTER DELETE ON prompts BEGIN
     DELETE FROM long_texts WHERE id BETWEEN OLD.seq * 4 AND OLD.seq * 4 + 3;
