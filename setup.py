@@ -27,6 +27,7 @@ setup(
         "chatgpt_source.intake",
         "chatgpt_source.journal",
         "chatgpt_source.journal.sqlite",
+        "chatgpt_source.journal.sqlite.schema",
         "chatgpt_source.log",
         "chatgpt_source.pipeline",
         "chatgpt_source.process",
@@ -37,6 +38,7 @@ setup(
     package_data={
         "chatgpt_source": ["py.typed"],
         "chatgpt_source.admin": ["page.css", "page.js", "page.xml"],
+        "chatgpt_source.journal.sqlite.schema": ["*.sql"],
     },
     python_requires=">=3.10",
     install_requires=[

@@ -22,9 +22,9 @@ from chatgpt_source.http.server import origin_of
 from chatgpt_source.intake.api import Intake
 from chatgpt_source.intake.health import Health
 from chatgpt_source.intake.recent import MOST, WINDOW, Recent
-from chatgpt_source.journal.sqlite import OpenJournal, SqliteJournal
+from chatgpt_source.journal.engine import OpenJournal, journal_in
 from chatgpt_source.log import get_logger, log_unexpected
-from chatgpt_source.pipeline import Pipeline
+from chatgpt_source.pipeline import Pipeline, peers_of
 from chatgpt_source.prompt import DEAD_LETTER
 from chatgpt_source.providers.openai_chat import Model
 from chatgpt_source.quota import Calendar, Midnight
@@ -55,8 +55,10 @@ class Application:
         self._reactor = reactor
         self._config = config
         self._threads = _thread("journal")
-        self._journal = SqliteJournal(opened, reactor, self._in_thread)
-        self._failing = self._journal.recover(config.everyday_limit, config.timezone.key)
+        self._journal = journal_in(opened, reactor, self._in_thread)
+        self._recovered = self._journal.recover(
+            config.everyday_limit, config.timezone.key, peers_of(config)
+        )
         self._client, self._pool = make_client(
             reactor,
             config.concurrency,
@@ -143,7 +145,7 @@ class Application:
             log.info("the admin site is at {endpoint}", endpoint=config.admin)
             self.admin.start()
         Deferred.fromCoroutine(self._seed_recent())
-        self._pipeline.start(self._failing)
+        self._pipeline.start(self._recovered)
         self._midnight.start()
         self._doubts = Deferred.fromCoroutine(self._tell_doubts())
 

@@ -18,8 +18,7 @@ from chatgpt_source.http.listen import (
     probe_port,
 )
 from chatgpt_source.http.server import origin_of
-from chatgpt_source.journal.sqlite import check_journal
-from chatgpt_source.journal.sqlite.look import Seen, look
+from chatgpt_source.journal.engine import Seen, check_journal, look
 from chatgpt_source.prompt import State
 from chatgpt_source.quota import day_at
 

@@ -83,6 +83,7 @@ class Ask:
         since: From when the time that asking may take is counted, by the steady clock.
         possibly_billed: How many earlier calls may have been billed without an answer reaching us.
         held: When a call of it first met a hold, if one did.
+        token: The claim's fencing token.
     """
 
     prompt: Prompt
@@ -96,7 +97,7 @@ class Ask:
 
 @frozen
 class Delivery:
-    """An answered prompt that was claimed for a call to the target.
+    """An outbox row that was claimed for a call to its destination.
 
     Attributes:
         id: The prompt's id.
@@ -107,6 +108,8 @@ class Delivery:
         trace: The prompt's.
         request_id: The provider's name for the call that brought the answer.
         held: When a call of it first met a hold, if one did.
+        destination: Where it goes: a `Receiver`'s setting.
+        token: The claim's fencing token.
     """
 
     id: str

@@ -28,7 +28,7 @@ from chatgpt_source.intake.access_log import AccessLog
 from chatgpt_source.intake.api import OPEN_PATHS
 from chatgpt_source.intake.auth import Guard
 from chatgpt_source.intake.origin import Door
-from chatgpt_source.journal.sqlite import OpenJournal, open_journal
+from chatgpt_source.journal.engine import OpenJournal, open_journal
 from chatgpt_source.log import (
     get_logger,
     is_stdout_the_log,

@@ -179,7 +179,7 @@ class JournalMachine(RuleBasedStateMachine):
         self.opened = OpenJournal(path, self.db, opened.lock)
         self.thread = Thread()
         self.journal = SqliteJournal(self.opened, self.clock, self.thread)
-        self.journal.recover(LIMIT, "UTC")
+        self.journal.recover(LIMIT, "UTC", {})
         self.before.recover(self.now)
 
     @property

@@ -66,7 +66,7 @@ class DoorTests(DoorTestCase):
 
     def assert_refused(self, **headers: str) -> None:
         self.assert_problem(self.post(**headers), 403)
-        self.assertEqual(self.refused.pop(), 403)
+        self.assertEqual(self.refused.pop().status, 403)
 
     def assert_accepted(self, **headers: str) -> None:
         self.assertIn(self.post(**headers).status, {202, 429}, headers)

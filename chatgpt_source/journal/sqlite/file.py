@@ -11,7 +11,16 @@ from attrs import frozen
 
 from chatgpt_source.errors import JournalError, JournalInUse
 from chatgpt_source.journal.sqlite.lock import Lock, is_locked, lock_journal, require_file
-from chatgpt_source.journal.sqlite.schema import APPLICATION_ID, CREATE, UPGRADES, VERSION
+from chatgpt_source.journal.sqlite.schema import (
+    APPLICATION_ID,
+    BESIDE_AN_OLD_ONE,
+    VERSION,
+    is_empty,
+    require_ours,
+    run_script,
+    version_of,
+)
+from chatgpt_source.journal.sqlite.upgrade import upgraded
 
 BUSY = 0.25
 """Seconds to wait for another process that writes; an operator's command takes less."""
@@ -154,11 +163,12 @@ def _connect(path: Path, *, make: bool = True) -> sqlite3.Connection:
         ):
             connection.execute(f"PRAGMA {pragma}")
         if make:
-            connection.execute("BEGIN IMMEDIATE")
-            _create(connection)
-            _upgrade(connection)
-            connection.execute("UPDATE probes SET count = count + 1")  # proves it can be written
-            connection.execute("COMMIT")
+            with upgraded(connection, path):
+                if is_empty(connection):
+                    _make(connection)
+                connection.execute("UPDATE probes SET count = count + 1")  # it can be written
+        elif version_of(connection) < VERSION:
+            connection.execute(BESIDE_AN_OLD_ONE)
         connection.execute("PRAGMA foreign_keys = ON")  # an upgrade may replace a table
     except BaseException:
         connection.close()
@@ -166,56 +176,12 @@ def _connect(path: Path, *, make: bool = True) -> sqlite3.Connection:
     return connection
 
 
-def _is_empty(connection: sqlite3.Connection) -> bool:
-    return connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is None
-
-
-def require_ours(connection: sqlite3.Connection, path: Path, *, make: bool) -> None:
-    """See that the file is ours to use, before anything in it is touched.
-
-    Raises:
-        JournalError: If it is not.
-    """
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if application != APPLICATION_ID and (application or not make or not _is_empty(connection)):
-        raise JournalError(
-            f"journal {path} is empty, or another program's database: set `journal` to another path"
-        )
-    if application == APPLICATION_ID and version > VERSION:
-        raise JournalError(
-            f"journal {path} was written by a newer chatgpt-source (schema {version}, this one"
-            f" knows {VERSION}): upgrade, or set `journal` to another path"
-        )
-
-
-def _create(connection: sqlite3.Connection) -> None:
-    if _is_empty(connection):
-        for statement in _statements(CREATE):
-            connection.execute(statement)
-        connection.execute("INSERT INTO secret VALUES (1, ?)", (os.urandom(32),))
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {VERSION}")
-
-
-def _upgrade(connection: sqlite3.Connection) -> None:
-    """Make the tables those of this version, within the caller's transaction."""
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    for earlier in range(version, VERSION):
-        for statement in _statements(UPGRADES[earlier]):
-            connection.execute(statement)
+def _make(connection: sqlite3.Connection) -> None:
+    """Make the tables of a new journal, within the caller's transaction."""
+    run_script(connection, "tables")
+    connection.execute("INSERT INTO secret VALUES (1, ?)", (os.urandom(32),))
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {VERSION}")
-
-
-def _statements(script: str) -> list[str]:
-    """Split a script: `executescript` would commit on its own."""
-    statements, statement = [], ""
-    for line in script.splitlines():
-        statement += line + "\n"
-        if sqlite3.complete_statement(statement):
-            statements.append(statement)
-            statement = ""
-    return statements
 
 
 def check_journal(path: Path) -> None:
