@@ -17,6 +17,7 @@ from chatgpt_source.intake.api import Intake
 from chatgpt_source.intake.health import Health
 from chatgpt_source.pipeline import Pipeline
 from chatgpt_source.quota import Calendar
+from chatgpt_source.telemetry.outcome_log import OutcomeLog
 from tests.journal.common import JournalTestCase
 
 CONFIG = Config(target="http://target", token=Secret("t"), everyday_limit=3, max_body_size=1000)
@@ -49,7 +50,9 @@ class DoorTestCase(JournalTestCase):
         calendar = Calendar(self.config.timezone)
         self.pipeline = Pipeline(clock, self.journal, self.config, cast(Any, None), cast(Any, None))
         health = Health(clock, self.config, calendar, self.journal, self.pipeline)
-        self.intake = Intake(clock, self.config, calendar, self.journal, self.pipeline, health)
+        self.intake = Intake(
+            clock, self.config, calendar, self.journal, self.pipeline, health, OutcomeLog()
+        )
         self.site = BoundedSite(
             clock, self.intake.answer, self.config.max_body_size, access=AccessLog(clock)
         )

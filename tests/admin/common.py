@@ -24,6 +24,10 @@ class AdminTestCase(DoorTestCase):
     )
     host = "localhost:9464"
 
+    @property
+    def everyday_limit(self) -> int:  # type: ignore[override]
+        return self.config.everyday_limit
+
     def setUp(self) -> None:
         super().setUp()
         self.model, self.target, self.letters = Peer(), Peer(), Peer()
@@ -64,13 +68,13 @@ class AdminTestCase(DoorTestCase):
             self.admin.answer,
             self.config.max_body_size,
             Admission(self.config.admin_auth, self.config.admin or "").refusal,
+            refused=self.intake.refused,
         )
-        self.journal.recover(self.config.everyday_limit, "UTC", {})
         self.pipeline.start()
         self.admin.start()
-        self.addCleanup(self.end)
+        self.addCleanup(self.shut_down)
 
-    def end(self) -> None:
+    def shut_down(self) -> None:
         self.admin.stop()
         self.pipeline.end()
 
