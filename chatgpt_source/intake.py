@@ -120,6 +120,27 @@ def read_attribute(
     return value
 
 
+def read_prompt(request: BoundedRequest, now: float, trace: Trace | None) -> tuple[Prompt, int]:
+    """The prompt that a request is, and how many bytes it came in; the request's body is gone.
+
+    Raises:
+        Problem: If it is none.
+    """
+    body = request.take_body()
+    text = read_text(body, request.getHeader(b"content-type"))
+    source = read_attribute(
+        request,
+        "vanus-source",
+        DEFAULT_SOURCE,
+        is_source,
+        "a URI-reference (RFC 3986), like /my/app",
+    )
+    type_ = read_attribute(
+        request, "vanus-type", DEFAULT_TYPE, is_type, "text without control characters"
+    )
+    return Prompt(str(uuid4()), text, source, type_, now, trace), len(body)
+
+
 def read_key(request: BoundedRequest) -> str | None:
     """The request's Idempotency-Key, with or without quotes; None if it has none.
 
@@ -207,23 +228,10 @@ class Intake:
     async def _accept(
         self, request: BoundedRequest, trace: Trace | None
     ) -> tuple[Admitted, dict[str, str]]:
-        body = request.take_body()
-        text, size = read_text(body, request.getHeader(b"content-type")), len(body)
-        del body  # it may be large, and wait for long
-        source = read_attribute(
-            request,
-            "vanus-source",
-            DEFAULT_SOURCE,
-            is_source,
-            "a URI-reference (RFC 3986), like /my/app",
-        )
-        type_ = read_attribute(
-            request, "vanus-type", DEFAULT_TYPE, is_type, "text without control characters"
-        )
-        key = read_key(request)
         now = wall(self.clock)
+        prompt, size = read_prompt(request, now, trace)
+        key = read_key(request)
         day = self.calendar.day(now)
-        prompt = Prompt(str(uuid4()), text, source, type_, now, trace)
         terms = Terms(
             day, self.config.everyday_limit, self.config.max_backlog, self.pipeline.draining
         )
