@@ -36,13 +36,19 @@ class Trace:
         return {"traceparent": self.parent, **state}
 
 
+def _in_utf8(text: str | bytes) -> bytes:
+    return text.encode("utf-8") if isinstance(text, str) else text
+
+
 @frozen
 class Prompt:
     """A question somebody asked us to pass on.
 
+    Many wait at once, so a text is kept in UTF-8: one character may make a `str` four times as
+    large.
+
     Attributes:
         id: A UUID4; the event's id as well.
-        text: The body of the request, decoded; never blank.
         source: The event's `source`, a URI-reference.
         type: The event's `type`.
         accepted: When it was accepted.
@@ -50,11 +56,16 @@ class Prompt:
     """
 
     id: str
-    text: str = field(repr=False)
+    _utf8: bytes = field(repr=False, alias="text", converter=_in_utf8)
     source: str = field(repr=False)
     type: str = field(repr=False)
     accepted: float
     trace: Trace | None = None
+
+    @property
+    def text(self) -> str:
+        """The body of the request, decoded; never blank."""
+        return self._utf8.decode("utf-8")
 
 
 @frozen

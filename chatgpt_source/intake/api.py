@@ -4,14 +4,12 @@ Refusals are `application/problem+json` (RFC 9457) and change nothing.
 """
 
 from math import ceil
-from uuid import uuid4
 
 from attrs import field, frozen
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 
 from chatgpt_source.clock import wall
-from chatgpt_source.cloudevent import is_source, is_type
 from chatgpt_source.config import Config
 from chatgpt_source.errors import (
     JournalUnavailable,
@@ -22,10 +20,10 @@ from chatgpt_source.errors import (
 from chatgpt_source.http.server import BoundedRequest, Problem, to_json, too_large
 from chatgpt_source.http.server.routes import READ, WRITE, Routes
 from chatgpt_source.intake.health import Health
-from chatgpt_source.intake.reading import read_attribute, read_key, read_request_trace, read_text
+from chatgpt_source.intake.reading import read_key, read_prompt, read_request_trace
 from chatgpt_source.journal import Admitted, Journal, Record, Terms
 from chatgpt_source.pipeline import Pipeline
-from chatgpt_source.prompt import DEFAULT_SOURCE, DEFAULT_TYPE, Prompt, Trace
+from chatgpt_source.prompt import Trace
 from chatgpt_source.quota import Calendar, Day
 from chatgpt_source.telemetry.observer import NO_OBSERVER, Observer, RefusalReason
 from chatgpt_source.telemetry.spans import NO_SPANS, Spans
@@ -106,23 +104,10 @@ class Intake:
     async def _accept(
         self, request: BoundedRequest, trace: Trace | None
     ) -> tuple[Admitted, dict[str, str]]:
-        body = request.take_body()
-        text, size = read_text(body, request.getHeader(b"content-type")), len(body)
-        del body  # it may be large, and wait for long
-        source = read_attribute(
-            request,
-            "vanus-source",
-            DEFAULT_SOURCE,
-            is_source,
-            "a URI-reference (RFC 3986), like /my/app",
-        )
-        type_ = read_attribute(
-            request, "vanus-type", DEFAULT_TYPE, is_type, "text without control characters"
-        )
-        key = read_key(request)
         now = wall(self.clock)
+        prompt, size = read_prompt(request, now, trace)
+        key = read_key(request)
         day = self.calendar.day(now)
-        prompt = Prompt(str(uuid4()), text, source, type_, now, trace)
         terms = Terms(
             day, self.config.everyday_limit, self.config.max_backlog, self.pipeline.draining
         )

@@ -10,7 +10,7 @@ from chatgpt_source.admin import Admin, Admission
 from chatgpt_source.http.server import BoundedSite
 from chatgpt_source.pipeline import Pipeline
 from chatgpt_source.telemetry.observer import Observers
-from tests.door import CONFIG, DoorTestCase, ErrorResponse
+from tests.door import CONFIG, DoorTestCase, ParsedResponse
 from tests.pipeline.test_pipeline import Peer
 
 PREFIX = "chatgpt_source_"
@@ -78,19 +78,20 @@ class AdminTestCase(DoorTestCase):
         self.admin.stop()
         self.pipeline.end()
 
-    def ask(self, body: bytes = b"what is vanus", **headers: str | bytes) -> ErrorResponse:
+    def ask(self, body: bytes = b"what is vanus", **headers: str | bytes) -> ParsedResponse:
         """POST a prompt at the door."""
         self.site = self.door
         self.connect()
         return self.post(body, **headers)
 
-    def get(self, path: str, **headers: str | bytes) -> ErrorResponse:
-        """GET a page of the admin site."""
+    def get(self, path: str, **headers: str | bytes) -> ParsedResponse:
+        """GET a page of the admin site, in a turn of its own."""
+        self.clock.advance(0)
         self.site = self.back
         self.connect()
         return self.request("GET", path, **headers)
 
-    def send(self, path: str, body: bytes = b"", **headers: str | bytes) -> ErrorResponse:
+    def send(self, path: str, body: bytes = b"", **headers: str | bytes) -> ParsedResponse:
         """POST to the admin site, as its page does."""
         self.site = self.back
         self.connect()

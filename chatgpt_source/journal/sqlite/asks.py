@@ -4,15 +4,7 @@ import json
 import sqlite3
 
 from chatgpt_source.errors import BacklogFull, Draining, QuotaUsedUp
-from chatgpt_source.journal import (
-    Admitted,
-    Answered,
-    Claims,
-    Ended,
-    Failed,
-    Postponed,
-    Terms,
-)
+from chatgpt_source.journal import Admitted, Answered, Claims, Ended, Failed, Postponed, Terms
 from chatgpt_source.journal.sqlite import keys, outbox, records, texts
 from chatgpt_source.journal.sqlite.rows import Owner, of_limited_size
 from chatgpt_source.journal.sqlite.texts import Part, trace_of
