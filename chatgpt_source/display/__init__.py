@@ -4,7 +4,7 @@ import re
 import sys
 from typing import Any, ClassVar, TextIO
 
-from attrs import frozen
+from attrs import define, field, frozen
 from twisted.application.service import IService, Service
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort, IReactorTCP
@@ -139,26 +139,19 @@ class DisplaySite(BoundedSite):
         super().__init__(reactor, self.display.answer, MAX_BODY)
 
 
+@define(eq=False, slots=False)
 class DisplayService(Service):
     """Listens with `site` on `port` of `interface` while it runs.
 
     With `log_to_stdout`, it takes the log of the application it joins.
     """
 
-    def __init__(
-        self,
-        reactor: IReactorTCP,
-        port: int,
-        interface: str,
-        site: DisplaySite,
-        *,
-        log_to_stdout: bool = False,
-    ) -> None:
-        self._reactor = reactor
-        self._where = port_string(port, interface)
-        self._site = site
-        self._log_to_stdout = log_to_stdout
-        self._listening: IListeningPort | None = None
+    _reactor: IReactorTCP
+    _port: int
+    _interface: str
+    _site: DisplaySite
+    _log_to_stdout: bool = field(kw_only=True, default=False)
+    _listening: IListeningPort | None = field(init=False, default=None)
 
     def setServiceParent(self, parent: Any) -> None:
         """Join an application; twistd's own log would wait for whoever reads stdout."""
@@ -173,7 +166,8 @@ class DisplayService(Service):
             PortUnavailable: If the port has been taken since `probe_port` found it free.
         """
         steady(self._reactor)
-        self._listening = taken(listen(self._reactor, self._where, self._site, "--port"))
+        where = port_string(self._port, self._interface)
+        self._listening = taken(listen(self._reactor, where, self._site, "--port"))
 
     def stopService(self) -> Deferred[None]:
         """Stop listening; fires when the port is free and nothing waits to be printed."""
