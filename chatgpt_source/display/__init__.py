@@ -17,7 +17,7 @@ from chatgpt_source.display.events import InvalidEvent, quoted, read_events
 from chatgpt_source.display.printer import Printer, Unread
 from chatgpt_source.display.rendering import render_events
 from chatgpt_source.http.listen import PortUnavailable, listen, port_string, probe_port, taken
-from chatgpt_source.http.server import BoundedRequest, BoundedSite, Problem, too_large
+from chatgpt_source.http.server import BoundedRequest, BoundedSite, Problem
 from chatgpt_source.log import get_logger, is_stdout_the_log, set_format, stdout
 from chatgpt_source.log.lines import flush
 
@@ -94,8 +94,6 @@ class Display:
             log.info("{count} events, with a batch of {size}", count=self.count, size=shown.number)
 
     def _read(self, request: BoundedRequest) -> _Shown:
-        if request.oversized:
-            raise too_large(request.limit)
         encoding = self._printer.encoding
         try:
             events = read_events(request.requestHeaders, request.body())
