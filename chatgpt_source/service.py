@@ -7,6 +7,7 @@ from collections.abc import Callable, MutableMapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+from attrs import define, field
 from twisted.application.service import IService, Service
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IListeningPort
@@ -109,6 +110,7 @@ def makeService(options: Options) -> IService:
     )
 
 
+@define(eq=False, repr=False, slots=False)
 class ChatGPTSource(Service):
     """The running daemon.
 
@@ -125,33 +127,20 @@ class ChatGPTSource(Service):
     """
 
     name = "chatgpt-source"
-
-    def __init__(
-        self,
-        reactor: Any,
-        config: Config,
-        journal: Path,
-        where: str,
-        *,
-        foreground: bool,
-        log_to_stdout: bool = False,
-        log_file: ReopenableLog | None = None,
-        parent: Parent | None = None,
-    ) -> None:
-        self._reactor = reactor
-        self._config = config
-        self._journal_path = journal
-        self._where = where
-        self._foreground = foreground
-        self._log_to_stdout = log_to_stdout
-        self._log_file = log_file
-        self._parent = Parent({}) if parent is None else parent
-        self._port: IListeningPort | None = None
-        self._admin_port: IListeningPort | None = None
-        self._running: Application | None = None
-        self._waiting: Deferred[None] = succeed(None)
-        self._certificates: dict[str, Certificates] = {}
-        self._signals: Signals | None = None
+    _reactor: Any
+    _config: Config
+    _journal: Path
+    _where: str
+    _foreground: bool = field(kw_only=True)
+    _log_to_stdout: bool = field(kw_only=True, default=False)
+    _log_file: ReopenableLog | None = field(kw_only=True, default=None)
+    _parent: Parent = field(kw_only=True, factory=lambda: Parent({}))
+    _port: IListeningPort | None = field(init=False, default=None)
+    _admin_port: IListeningPort | None = field(init=False, default=None)
+    _running: Application | None = field(init=False, default=None)
+    _waiting: Deferred[None] = field(init=False, factory=lambda: succeed(None))
+    _certificates: dict[str, Certificates] = field(init=False, factory=dict)
+    _signals: Signals | None = field(init=False, default=None)
 
     def setServiceParent(self, parent: Any) -> None:
         """Join an application; twistd asks it for an observer unless `--logger` names one."""
@@ -219,7 +208,7 @@ class ChatGPTSource(Service):
     def _open(self) -> OpenJournal | None:
         """The journal; None while it is in use."""
         try:
-            return open_journal(self._journal_path)
+            return open_journal(self._journal)
         except JournalInUse:
             return None
 
@@ -231,7 +220,7 @@ class ChatGPTSource(Service):
 
     async def _begin_later(self) -> None:
         try:
-            self._begin(await starting.open_when_free(self._journal_path, self._reactor))
+            self._begin(await starting.open_when_free(self._journal, self._reactor))
         except CancelledError:
             self._parent.tell("it was stopped while it waited for the journal")
         except JournalError as error:

@@ -23,7 +23,7 @@ from chatgpt_source.admin.status import Status
 from chatgpt_source.clock import wall
 from chatgpt_source.config import Config
 from chatgpt_source.errors import JournalUnavailable
-from chatgpt_source.http.server import BoundedRequest, too_large
+from chatgpt_source.http.server import BoundedRequest
 from chatgpt_source.http.server.routes import READ, WRITE, Routes
 from chatgpt_source.intake.api import Intake, unavailable
 from chatgpt_source.intake.health import Health
@@ -119,11 +119,8 @@ class Admin:
         """
         for name, value in _HEADERS.items():
             request.setHeader(name, value)
-        handler = self._routes.handler(request)
-        if request.oversized and handler != self._api.accept:
-            raise too_large(request.limit)  # the one left out says so itself, and is counted
         try:
-            await handler(request)
+            await self._routes.handler(request)(request)
         except JournalUnavailable as refusal:
             raise unavailable(refusal) from None
 

@@ -17,7 +17,7 @@ from chatgpt_source.errors import (
     NotAccepted,
     QuotaUsedUp,
 )
-from chatgpt_source.http.server import BoundedRequest, Problem, to_json, too_large
+from chatgpt_source.http.server import BoundedRequest, Problem, to_json
 from chatgpt_source.http.server.routes import READ, WRITE, Routes
 from chatgpt_source.intake.health import Health
 from chatgpt_source.intake.reading import read_key, read_prompt, read_request_trace
@@ -90,8 +90,6 @@ class Intake:
         Raises:
             Problem: If it is refused.
         """
-        if request.oversized:
-            raise too_large(request.limit)
         with self.spans.accept(read_request_trace(request)) as span:
             return await self._accept(request, span.trace)
 
@@ -191,10 +189,7 @@ class Intake:
         Raises:
             Problem: If it is refused.
         """
-        handler = self._routes.handler(request)
-        if request.oversized and handler != self.prompt:
-            raise too_large(request.limit)
         try:
-            await handler(request)
+            await self._routes.handler(request)(request)
         except JournalUnavailable as refusal:
             raise unavailable(refusal) from None

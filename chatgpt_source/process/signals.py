@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 import attrs
+from attrs import define, field
 from twisted.internet.error import ReactorNotRunning
 
 from chatgpt_source.config import Config
@@ -19,6 +20,7 @@ from chatgpt_source.log.lines import flush
 log = get_logger(__name__)
 
 
+@define(eq=False, repr=False)
 class Signals:
     """What the two signals do, while it is installed.
 
@@ -29,19 +31,12 @@ class Signals:
         log_file: The log, if it is in a file.
     """
 
-    def __init__(
-        self,
-        reactor: Any,
-        config: Config,
-        certificates: Mapping[str, Certificates],
-        log_file: ReopenableLog | None,
-    ) -> None:
-        self._reactor = reactor
-        self._config = config
-        self._certificates = certificates
-        self._log_file = log_file
-        self._had_terminal = _has_terminal()
-        self._installed: list[int] = []
+    _reactor: Any
+    _config: Config
+    _certificates: Mapping[str, Certificates]
+    _log_file: ReopenableLog | None
+    _had_terminal: bool = field(init=False, factory=lambda: _has_terminal())  # noqa: PLW0108 - defined below
+    _installed: list[int] = field(init=False, factory=list)
 
     def install(self) -> None:
         """Begin to take them, unless somebody else does, as a program that we are a part of."""

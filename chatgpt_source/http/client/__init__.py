@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, TypeVar
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 from hyperlink import EncodedURL
 from treq.client import HTTPClient
 from treq.cookies import IndexableCookieJar
@@ -73,6 +73,7 @@ class Reply:
         return None
 
 
+@define(eq=False)
 class Client:
     """Calls a peer and reads what comes back, in bounded time and memory.
 
@@ -83,17 +84,10 @@ class Client:
         fresh: As `http`, but makes a connection for each call; None if `http` does.
     """
 
-    def __init__(
-        self,
-        clock: IReactorTime,
-        http: HTTPClient,
-        proxies: Proxies = NO_PROXIES,
-        fresh: HTTPClient | None = None,
-    ) -> None:
-        self._clock = clock
-        self._http = http
-        self._proxies = proxies
-        self._fresh = fresh or http
+    _clock: IReactorTime
+    _http: HTTPClient
+    _proxies: Proxies = NO_PROXIES
+    _fresh: HTTPClient | None = None
 
     async def post(
         self,
@@ -122,7 +116,7 @@ class Client:
             NotSent: If it failed before anything was sent to the peer.
             NoReply: If it failed between that and the answer's status.
         """
-        http = self._fresh if fresh else self._http
+        http = (self._fresh if fresh else None) or self._http
         return await self._call(http, "POST", url, headers, Body(body), timeout, most)
 
     async def get(self, url: EncodedURL, headers: Headers, *, timeout: float, most: int) -> Reply:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import (
@@ -26,6 +27,7 @@ CONNECT_TIMEOUT = 10.0
 
 
 @implementer(IAgentEndpointFactory)
+@frozen
 class Endpoints:
     """Endpoints that are connected once TLS is agreed upon, and bound what a response may take.
 
@@ -39,13 +41,10 @@ class Endpoints:
         queue: When what connections bring is read.
     """
 
-    def __init__(
-        self, reactor: Any, policy: IPolicyForHTTPS, proxies: Proxies, queue: WorkQueue
-    ) -> None:
-        self._reactor = reactor
-        self._policy = policy
-        self._proxies = proxies
-        self._queue = queue
+    _reactor: Any
+    _policy: IPolicyForHTTPS
+    _proxies: Proxies
+    _queue: WorkQueue
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
         """Where to connect for a URI."""
@@ -66,12 +65,12 @@ class Endpoints:
 
 
 @implementer(IStreamClientEndpoint)
+@frozen
 class _Handshaken:
     """A TLS endpoint that is connected once the handshake is done."""
 
-    def __init__(self, endpoint: IStreamClientEndpoint, clock: IReactorTime) -> None:
-        self._endpoint = endpoint
-        self._clock = clock
+    _endpoint: IStreamClientEndpoint
+    _clock: IReactorTime
 
     def connect(self, protocolFactory: Any) -> Deferred[Any]:  # noqa: N803
         return Deferred.fromCoroutine(self._connect(protocolFactory))

@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.protocols.policies import WrappingFactory
@@ -36,6 +37,7 @@ class TooManyChunks(Exception):
 
 
 @implementer(IStreamClientEndpoint)
+@frozen
 class Guarded:
     """An endpoint whose connections end when a response goes beyond the bounds above.
 
@@ -44,9 +46,8 @@ class Guarded:
         queue: When what they bring is read.
     """
 
-    def __init__(self, endpoint: IStreamClientEndpoint, queue: WorkQueue) -> None:
-        self._endpoint = endpoint
-        self._queue = queue
+    _endpoint: IStreamClientEndpoint
+    _queue: WorkQueue
 
     def connect(self, protocolFactory: Any) -> Deferred[Any]:  # noqa: N803
         """Connect."""

@@ -4,6 +4,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+from attrs import frozen
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.python.failure import Failure
@@ -44,6 +45,7 @@ class LivePool(OpenPool):
         return not connection.guard.closes
 
 
+@frozen
 class _Kept:
     """A kept connection for one request, which goes out again on a new one if this one is dying.
 
@@ -53,12 +55,9 @@ class _Kept:
         clock: Tells whether it ended at once.
     """
 
-    def __init__(
-        self, connection: Any, renew: Callable[[], Deferred[Any]], clock: IReactorTime
-    ) -> None:
-        self._connection = connection
-        self._renew = renew
-        self._clock = clock
+    _connection: Any
+    _renew: Callable[[], Deferred[Any]]
+    _clock: IReactorTime
 
     def request(self, request: Any) -> Deferred[Any]:
         """Send a request."""

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.web.client import URI, Agent, HTTPConnectionPool, ProxyAgent
 from twisted.web.http_headers import Headers
@@ -20,6 +21,7 @@ _USER_AGENT = b"chatgpt-source/" + __version__.encode("ascii")
 
 
 @implementer(IAgent)
+@define(eq=False)
 class Router:
     """Sends each request to its peer, or, for http:// URLs, to the proxy that passes it on.
 
@@ -31,22 +33,18 @@ class Router:
         queue: When what connections bring is read.
     """
 
-    def __init__(
-        self,
-        reactor: Any,
-        policy: IPolicyForHTTPS,
-        pool: HTTPConnectionPool,
-        proxies: Proxies,
-        queue: WorkQueue,
-    ) -> None:
-        self._reactor = reactor
-        self._pool = pool
-        self._proxies = proxies
-        self._queue = queue
-        self._direct: Any = Agent.usingEndpointFactory(
-            reactor, Endpoints(reactor, policy, proxies, queue), pool
-        )
-        self._proxied: dict[tuple[bytes, int], Any] = {}
+    _reactor: Any
+    _policy: IPolicyForHTTPS
+    _pool: HTTPConnectionPool
+    _proxies: Proxies
+    _queue: WorkQueue
+    _direct: Any = field(init=False)
+    _proxied: dict[tuple[bytes, int], Any] = field(init=False, factory=dict)
+
+    @_direct.default
+    def _make_direct(self) -> Any:
+        endpoints = Endpoints(self._reactor, self._policy, self._proxies, self._queue)
+        return Agent.usingEndpointFactory(self._reactor, endpoints, self._pool)
 
     def request(
         self,

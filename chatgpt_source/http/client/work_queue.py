@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable
 from time import perf_counter
 
+from attrs import define, field
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 SLOW = 0.001
@@ -12,6 +13,7 @@ TURN = 0.005
 """Seconds of work that all connections together may take of a turn, but for its last step."""
 
 
+@define(eq=False)
 class WorkQueue:
     """Does steps at once while they are quick; else some in each turn of the reactor.
 
@@ -23,12 +25,11 @@ class WorkQueue:
         measure: A monotonic clock, in seconds.
     """
 
-    def __init__(self, clock: IReactorTime, measure: Callable[[], float] = perf_counter) -> None:
-        self._clock = clock
-        self.measure = measure
-        self._put_off: deque[Callable[[], object]] = deque()
-        self._spent = 0.0
-        self._next: IDelayedCall | None = None
+    _clock: IReactorTime
+    measure: Callable[[], float] = perf_counter
+    _put_off: deque[Callable[[], object]] = field(init=False, factory=deque)
+    _spent: float = field(init=False, default=0.0)
+    _next: IDelayedCall | None = field(init=False, default=None)
 
     @property
     def free(self) -> bool:

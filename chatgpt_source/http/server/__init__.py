@@ -6,7 +6,7 @@ ever appears in one.
 
 from urllib.parse import urlsplit
 
-from chatgpt_source.http.server.problem import Problem, to_json, too_large
+from chatgpt_source.http.server.problem import Problem, to_json
 from chatgpt_source.http.server.request import BoundedRequest
 from chatgpt_source.http.server.site import BoundedSite, Handler
 
@@ -17,7 +17,6 @@ __all__ = [
     "Problem",
     "origin_of",
     "to_json",
-    "too_large",
 ]
 
 

@@ -56,7 +56,7 @@ class BoundedRequest(OpenRequest):
 
     Attributes:
         refusal: Why the body is dropped, if it is.
-        oversized: Whether that is for its size.
+        limit: Bytes that the body may have.
         began: When it began to arrive.
         about: The id of the prompt it is about, once known.
         why: Why it is refused, in a word.
@@ -69,7 +69,6 @@ class BoundedRequest(OpenRequest):
     def __init__(self, limit: int, channel: Channel, *args: Any, **options: Any) -> None:
         super().__init__(channel, *args, **options)
         self.limit = limit
-        self.oversized = False
         self.refusal: Problem | None = None
         self._site: Edge = channel.site  # type: ignore[attr-defined]
         self.began: float = self._site.reactor.seconds()
@@ -116,7 +115,7 @@ class BoundedRequest(OpenRequest):
         if refusal is not None:
             self._drop(refusal)
         elif length is not None and length > self.limit:
-            self._drop_oversized()
+            self._drop(too_large(self.limit))
         if self.refusal is not None and self.requestHeaders.hasHeader(b"expect"):
             self.requestHeaders.removeHeader(b"expect")  # else Twisted tells it to go on
             self._refuse_and_close(self.refusal)
@@ -125,7 +124,7 @@ class BoundedRequest(OpenRequest):
         """Keep a piece of the body, or drop it."""
         self._size += len(data)
         if self.refusal is None and self._size > self.limit:
-            self._drop_oversized()
+            self._drop(too_large(self.limit))
         if self.refusal is None and self._size > SMALL_BODY and not self._count():
             self._drop(
                 Problem(
@@ -205,10 +204,6 @@ class BoundedRequest(OpenRequest):
         self._body.truncate(0)
         self._release()
         self.channel.let_end_within(DROPPED_FOR)
-
-    def _drop_oversized(self) -> None:
-        self.oversized = True
-        self._drop(too_large(self.limit))
 
     def _refuse_and_close(self, refusal: Problem) -> None:
         """Answer before the body's end."""

@@ -40,7 +40,7 @@ class _Leaf(Resource):
 
     async def _answer(self, request: BoundedRequest) -> None:
         try:
-            if request.refusal is not None and not request.oversized:
+            if request.refusal is not None:
                 raise request.refusal
             await self._handler(request)
         except Problem as problem:
@@ -57,8 +57,7 @@ class BoundedSite(Site):
     Args:
         reactor: Times the connections out.
         handler: Answers each request, or raises Problem; any other exception becomes a 500.
-        max_body_size: Bytes a request's body may have; the handler is to refuse `oversized` ones
-            with `too_large`.
+        max_body_size: Bytes a request's body may have; a larger one gets a 413.
         admits: Says why a request is refused for its head alone; nothing of its body is held then.
         connections_at_most: How many connections there may be.
         refused: Told of each request that is refused, and why.

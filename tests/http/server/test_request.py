@@ -9,7 +9,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatgpt_source.http.server import BoundedRequest, BoundedSite, Problem, request, too_large
+from chatgpt_source.http.server import BoundedRequest, BoundedSite, Problem, request
 from chatgpt_source.http.server.connections import Stage
 from chatgpt_source.http.server.request import DROPPED_AT_MOST, DROPPED_FOR, SMALL_BODY
 
@@ -33,8 +33,6 @@ class SiteTestCase(SynchronousTestCase):
         self.addCleanup(self.channel.connectionLost, Failure(ConnectionResetError()))
 
     async def handle(self, request: BoundedRequest) -> None:
-        if request.oversized:
-            raise too_large(request.limit)
         self.bodies.append(request.body())
         request.answer(200, b"{}")
 
