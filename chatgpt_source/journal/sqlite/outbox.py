@@ -13,8 +13,7 @@ from chatgpt_source.journal.states import Event, after
 from chatgpt_source.prompt import DEAD_LETTER, TARGET, Delivery, Receiver, State
 
 _CLAIMED = (
-    "seq = (SELECT seq FROM prompts WHERE id = ?) AND destination = ? AND owner = ?"
-    " AND token = ?"
+    "seq = (SELECT seq FROM prompts WHERE id = ?) AND destination = ? AND owner = ? AND token = ?"
 )
 
 

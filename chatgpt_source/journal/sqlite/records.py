@@ -16,7 +16,8 @@ _RECORD = (
     "SELECT prompts.seq AS seq, id, state, accepted, answered, ended, asks,"
     " deliveries + coalesce(attempts, 0) AS deliveries,"
     " coalesce(prompts.error, outbox.error) AS error"
-    f" FROM prompts LEFT JOIN outbox ON outbox.seq = prompts.seq AND destination = '{TARGET.setting}'"
+    " FROM prompts LEFT JOIN outbox"
+    f" ON outbox.seq = prompts.seq AND destination = '{TARGET.setting}'"
 )
 
 
@@ -33,7 +34,8 @@ def record(db: sqlite3.Connection, prompt_id: str) -> Record | None:
 def records(db: sqlite3.Connection, state: State | None, after: int, most: int) -> list[Record]:
     """A page of what is known; see `Journal.records`."""
     rows = db.execute(
-        f"{_RECORD} WHERE {_in(state)} AND prompts.seq > ? ORDER BY prompts.seq LIMIT ?", (after, most)
+        f"{_RECORD} WHERE {_in(state)} AND prompts.seq > ? ORDER BY prompts.seq LIMIT ?",
+        (after, most),
     )
     return [_record(row) for row in by_name(rows)]
 
