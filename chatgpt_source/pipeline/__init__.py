@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from random import random as system_random
 
-from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
@@ -18,6 +18,7 @@ from chatgpt_source.pipeline.delivering import Delivering
 from chatgpt_source.prompt import DEAD_LETTER, TARGET, Delivery, State
 from chatgpt_source.telemetry.observer import NO_OBSERVER, Observer
 from chatgpt_source.telemetry.spans import NO_SPANS, Spans
+from chatgpt_source.waiting import completes
 
 log = get_logger(__name__)
 
@@ -159,9 +160,7 @@ class Pipeline:
         self._asks.worker.stop()
         self._dead_letters.worker.stop()
         done = Deferred.fromCoroutine(self._drained())
-        try:
-            await done.addTimeout(self._drain_timeout, self._clock)
-        except TimeoutError:
+        if not await completes(done, self._drain_timeout, self._clock):
             log.warn("stopping with calls under way: the next start takes them up")
         self.end()
 

@@ -56,8 +56,11 @@ def failing(db: sqlite3.Connection) -> list[State]:
     asked = db.execute(
         "SELECT 1 FROM prompts WHERE state = 'accepted' AND error IS NOT NULL LIMIT 1"
     ).fetchone()
-    delivered = outbox.waits_after_a_failure(db)
-    return [State.ACCEPTED] * (asked is not None) + [State.ANSWERED] * delivered
+    failed = {
+        State.ACCEPTED: asked is not None,
+        State.ANSWERED: outbox.waits_after_a_failure(db),
+    }
+    return [state for state, has_failed in failed.items() if has_failed]
 
 
 def fingerprints(db: sqlite3.Connection, settings: Mapping[str, str]) -> Mapping[str, bytes]:
