@@ -148,5 +148,7 @@ class Receiver:
     setting: str
 
 
+MODEL = "model"
+"""The model's name among the peers that the journal remembers; a receiver's is its setting."""
 TARGET = Receiver("the target", "target")
 DEAD_LETTER = Receiver("the dead letter's receiver", "dead_letter")

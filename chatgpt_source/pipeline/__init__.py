@@ -15,15 +15,13 @@ from chatgpt_source.log import get_logger, log_unexpected
 from chatgpt_source.pipeline.asking import Asking, Model
 from chatgpt_source.pipeline.breaker import Breaker
 from chatgpt_source.pipeline.delivering import Delivering
-from chatgpt_source.prompt import DEAD_LETTER, TARGET, Delivery, State
+from chatgpt_source.prompt import DEAD_LETTER, MODEL, TARGET, Delivery, State
 from chatgpt_source.telemetry.observer import NO_OBSERVER, Observer
 from chatgpt_source.telemetry.spans import NO_SPANS, Spans
 from chatgpt_source.waiting import completes
 
 log = get_logger(__name__)
 
-MODEL = "model"
-"""The model's name among the peers that the journal remembers."""
 NOTHING_RECOVERED = Recovered({}, ())
 
 

@@ -863,6 +863,17 @@ class RecoverContract(Contract):
         self.assertEqual(self.restart(peers=changed).peers, {"target": self.HELD})
         self.assertEqual(self.restart().peers, {"target": self.HELD})  # for good
 
+    def test_what_was_held_for_a_forgotten_peer_is_due(self) -> None:
+        self.accept(prompt("p1"), prompt("p2"))
+        self.postpone("p1", NOON + 600, held=NOON)
+        self.answer("p2")
+        self.postpone("p2", NOON + 600, held=NOON)
+        for peer in ("model", "target"):
+            self.remember(peer, self.HELD)
+        self.restart(peers=dict.fromkeys(PEERS, "another key"))
+        self.assertEqual([ask.prompt.id for ask in self.asks().claimed], ["p1"])
+        self.assertEqual([each.id for each in self.deliveries().claimed], ["p2"])
+
     def test_a_peer_that_is_no_more_is_forgotten(self) -> None:
         self.remember("model", self.HELD)
         self.assertEqual(self.restart(peers={}).peers, {})

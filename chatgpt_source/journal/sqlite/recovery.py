@@ -9,7 +9,7 @@ from chatgpt_source.http.client.retry_after import LONGEST_RETRY_AFTER
 from chatgpt_source.journal import PeerState
 from chatgpt_source.journal.sqlite import keys, outbox
 from chatgpt_source.journal.sqlite.rows import Owner, by_name
-from chatgpt_source.prompt import State
+from chatgpt_source.prompt import MODEL, State
 
 _FIELDS = [each.name for each in fields(PeerState)]
 
@@ -96,7 +96,17 @@ def recall(
             )
         else:
             db.execute("DELETE FROM peers WHERE name = ?", (row["name"],))
+            _let_go(db, row["name"], now)
     return found
+
+
+def _let_go(db: sqlite3.Connection, peer: str, now: float) -> None:
+    """Make what was held for a peer due: with other settings it may well be taken."""
+    which, value = ("prompts", "state") if peer == MODEL else ("outbox", "destination")
+    db.execute(
+        f"UPDATE {which} SET due = ? WHERE {value} = ? AND held IS NOT NULL AND due > ?",
+        (now, State.ACCEPTED.value if peer == MODEL else peer, now),
+    )
 
 
 def _soon_enough(instant: float | None, now: float) -> float | None:
