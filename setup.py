@@ -27,6 +27,7 @@ setup(
         "chatgpt_source.intake",
         "chatgpt_source.journal",
         "chatgpt_source.journal.sqlite",
+        "chatgpt_source.journal.sqlite.schema",
         "chatgpt_source.log",
         "chatgpt_source.pipeline",
         "chatgpt_source.process",
@@ -37,6 +38,7 @@ setup(
     package_data={
         "chatgpt_source": ["py.typed"],
         "chatgpt_source.admin": ["page.css", "page.js", "page.xml"],
+        "chatgpt_source.journal.sqlite.schema": ["*.sql"],
     },
     python_requires=">=3.10",
     install_requires=[
@@ -45,6 +47,7 @@ setup(
         "cryptography>=39",
         "prometheus-client>=0.21",
         "pyyaml>=6.0.1",
+        "rfc3986-validator>=0.1.1",
         "treq>=26.7",
         "twisted[tls]>=26.10",
         # Slim images carry no zoneinfo, and `timezone` must work in them.

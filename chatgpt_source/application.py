@@ -2,15 +2,15 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from threading import Thread
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
-from twisted.web.client import HTTPConnectionPool
 
 from chatgpt_source import __version__
 from chatgpt_source.clock import wall
@@ -22,15 +22,16 @@ from chatgpt_source.http.server import origin_of
 from chatgpt_source.intake.api import Intake
 from chatgpt_source.intake.health import Health
 from chatgpt_source.intake.recent import MOST, WINDOW, Recent
-from chatgpt_source.journal.sqlite import OpenJournal, SqliteJournal
+from chatgpt_source.journal.engine import OpenJournal, journal_in
 from chatgpt_source.log import get_logger, log_unexpected
-from chatgpt_source.pipeline import Pipeline
+from chatgpt_source.pipeline import Pipeline, peers_of
 from chatgpt_source.prompt import DEAD_LETTER
 from chatgpt_source.providers.openai_chat import Model
 from chatgpt_source.quota import Calendar, Midnight
 from chatgpt_source.telemetry.observer import Observers
 from chatgpt_source.telemetry.outcome_log import OutcomeLog
 from chatgpt_source.telemetry.spans import NO_SPANS, Spans, are_wanted
+from chatgpt_source.waiting import completes
 
 log = get_logger(__name__)
 
@@ -54,8 +55,10 @@ class Application:
         self._reactor = reactor
         self._config = config
         self._threads = _thread("journal")
-        self._journal = SqliteJournal(opened, reactor, self._in_thread)
-        self._failing = self._journal.recover(config.everyday_limit, config.timezone.key)
+        self._journal = journal_in(opened, reactor, self._in_thread)
+        self._recovered = self._journal.recover(
+            config.everyday_limit, config.timezone.key, peers_of(config)
+        )
         self._client, self._pool = make_client(
             reactor,
             config.concurrency,
@@ -92,7 +95,7 @@ class Application:
         )
         self._doubts: Deferred[None] = succeed(None)
         calendar = Calendar(config.timezone)
-        self._midnight = Midnight(reactor, calendar, self._prune)
+        self._midnight = Midnight(reactor, calendar, lambda: Deferred.fromCoroutine(self._prune()))
         health = Health(reactor, config, calendar, self._journal, self._pipeline, self._recent)
         self.intake = Intake(
             reactor,
@@ -141,16 +144,15 @@ class Application:
         if self.admin is not None:
             log.info("the admin site is at {endpoint}", endpoint=config.admin)
             self.admin.start()
-        self._seed_recent()
-        self._pipeline.start(self._failing)
+        Deferred.fromCoroutine(self._seed_recent())
+        self._pipeline.start(self._recovered)
         self._midnight.start()
         self._doubts = Deferred.fromCoroutine(self._tell_doubts())
 
-    def _seed_recent(self) -> None:
+    async def _seed_recent(self) -> None:
         """Load the last failures of an earlier process, so that a restart does not hide them."""
-        ends = self._journal.ends(self._reactor.seconds() - WINDOW, MOST)
-        ends.addCallback(self._recent.seed)
-        ends.addErrback(lambda failure: failure.trap(JournalUnavailable) and None)
+        with suppress(JournalUnavailable):
+            self._recent.seed(await self._journal.ends(self._reactor.seconds() - WINDOW, MOST))
 
     async def _tell_doubts(self) -> None:
         try:
@@ -168,11 +170,11 @@ class Application:
         self._midnight.stop()
         self._doubts.cancel()
         await self._pipeline.drain()
-        if await bounded(self._journal.close(), self._reactor):
+        if await self._completes(self._journal.close()):
             self._threads.stop()
         else:
             log.warn("the journal does not close in time: stopping without it")
-        await bounded(_closed(self._pool), self._reactor)
+        await self._completes(self._pool.closeCachedConnections())
         if self._spans is not NO_SPANS:
             await self._export_spans()
         if self.admin is not None:
@@ -182,17 +184,20 @@ class Application:
         thread = _thread("spans")
         thread.start()
         done = deferToThreadPool(self._reactor, thread, self._spans.close)
-        if await bounded(done, self._reactor):
+        if await self._completes(done):
             thread.stop()
+
+    async def _completes(self, step: Deferred[Any]) -> bool:
+        return await completes(step, CLOSE_TIMEOUT, self._reactor)
 
     def _in_thread(self, run: Callable[[], None]) -> Deferred[None]:
         return deferToThreadPool(self._reactor, self._threads, run)
 
-    def _prune(self) -> Deferred[None]:
+    async def _prune(self) -> None:
         # The earlier of the two, so that a clock that is ahead for a while deletes nothing.
         now = min(wall(self._reactor), self._reactor.seconds())
-        done = self._journal.prune(now - self._config.keep)
-        return done.addErrback(lambda failure: failure.trap(JournalUnavailable) and None)
+        with suppress(JournalUnavailable):
+            await self._journal.prune(now - self._config.keep)
 
 
 def _thread(name: str) -> ThreadPool:
@@ -209,23 +214,6 @@ def _open_spans(config: Config) -> Spans:
     try:
         from chatgpt_source.telemetry.otel import open_spans  # noqa: PLC0415 - only its users pay for it
     except ImportError:
-        log.warn(
-            "OTEL_... asks for spans, but the extra `otel` is not installed: nothing is traced"
-        )
+        log.warn("OTEL_... asks for spans, but the extra `otel` is not installed: tracing is off")
         return NO_SPANS
     return open_spans(config, os.environ)
-
-
-async def bounded(step: Deferred[Any] | None, clock: Any) -> bool:
-    """Wait for a step of the stop, with a bound; returns whether it ended."""
-    try:
-        if step is not None:
-            await step.addTimeout(CLOSE_TIMEOUT, clock)
-    except TimeoutError:
-        return False
-    return True
-
-
-def _closed(pool: HTTPConnectionPool) -> Deferred[Any]:
-    done: Deferred[Any] = pool.closeCachedConnections()
-    return done

@@ -1,6 +1,5 @@
 """`twistd chatgpt-source --check`: says what the daemon would do, without doing it."""
 
-import resource
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from attrs import frozen
 
 from chatgpt_source.config import Config, ConfigError, load, require_files
 from chatgpt_source.errors import JournalError
+from chatgpt_source.files import hard_limit
 from chatgpt_source.http.listen import (
     PortUnavailable,
     check,
@@ -18,7 +18,7 @@ from chatgpt_source.http.listen import (
     probe_port,
 )
 from chatgpt_source.http.server import origin_of
-from chatgpt_source.journal.sqlite.look import Seen, look
+from chatgpt_source.journal.engine import Seen, check_journal, look
 from chatgpt_source.prompt import State
 from chatgpt_source.quota import day_at
 
@@ -34,31 +34,38 @@ class Mistakes(Exception):
 
 @frozen
 class Facts:
-    """What a check has found.
+    """The findings of a check.
 
     Attributes:
         config: The settings.
-        journal: What is in the journal.
+        journal: The content of the journal; at a start, only its path.
+        where: The endpoint string for prompts.
         taken: Whether a running daemon has the ports.
         files: The number of files that the process may open.
     """
 
     config: Config
     journal: Seen
+    where: str
     taken: bool
     files: int
 
 
-def gather(environ: Mapping[str, str], twistd: Mapping[str, Any], now: float) -> Facts:
-    """Read the settings and the journal, and probe the ports.
+def gather(
+    environ: Mapping[str, str], twistd: Mapping[str, Any], now: float, *, starting: bool = False
+) -> Facts:
+    """Read the settings, and find everything that keeps the daemon from starting with them.
 
     Args:
         environ: The environment.
         twistd: twistd's own options.
         now: The time.
+        starting: Whether this is a start. A start creates the journal, unless twistd changes the
+            user, and needs its ports now. A check creates nothing, and ignores the ports of a
+            running daemon with the same journal.
 
     Raises:
-        Mistakes: If the daemon would not start, even after the running one has stopped.
+        Mistakes: If the daemon would not start.
     """
     try:
         config = load(environ)
@@ -70,48 +77,55 @@ def gather(environ: Mapping[str, str], twistd: Mapping[str, Any], now: float) ->
         require_files(config, files)
     except ConfigError as error:
         mistakes.append(str(error))
-    path = journal_path(config, twistd)
-    day = day_at(now, config.timezone).date
-    journal = Seen(path)
+    journal = Seen(journal_path(config, twistd))
     try:
-        journal = look(path, day, now, as_writer=not changes_user(twistd))
+        journal = _see(journal, config, now, mine=not changes_user(twistd), starting=starting)
     except JournalError as error:
         mistakes.append(str(error))
-    taken = False
-    for where, check_one in ((config.listen, check_prompts), (config.admin, check_admin)):
-        if where and parse(where).kind == "systemd" and "LISTEN_FDS" not in environ:
-            continue  # systemd passes the socket only to the service that it starts
-        try:
-            check_one(config)
-        except PortUnavailable as error:
-            if error.taken and journal.in_use:  # by the daemon that uses the journal
-                taken = True
-            else:
-                mistakes.append(str(error))
+    where, unavailable = _find_ports(config, environ, starting=starting)
+    own = [
+        error for error in unavailable if error.taken and journal.in_use
+    ]  # the running daemon's
+    mistakes += [str(error) for error in unavailable if error not in own]
     if mistakes:
         raise Mistakes("\n".join(mistakes))
-    return Facts(config, journal, taken, files)
+    return Facts(config, journal, where, bool(own), files)
 
 
-def check_prompts(config: Config) -> str:
-    """Check that the daemon could listen for prompts; returns the endpoint string.
-
-    Raises:
-        PortUnavailable: If they can't.
-    """
-    where = config.listen or port_string(config.port, probe_port(config.port))
-    check(where)
-    return where
-
-
-def check_admin(config: Config) -> None:
-    """Check that the daemon could listen for operators, if `admin` is set.
+def _see(journal: Seen, config: Config, now: float, *, mine: bool, starting: bool) -> Seen:
+    """Check that the journal can be used, and for a check read its content.
 
     Raises:
-        PortUnavailable: If they can't.
+        JournalError: If it can't.
     """
-    if config.admin is not None:
-        check(config.admin, "admin")
+    if not starting:
+        day = day_at(now, config.timezone).date
+        return look(journal.path, day, now, as_writer=mine)
+    if mine:
+        check_journal(journal.path)
+    return journal
+
+
+def _find_ports(
+    config: Config, environ: Mapping[str, str], *, starting: bool
+) -> tuple[str, list[PortUnavailable]]:
+    """The endpoint string for prompts, and the mistakes of `listen` and `admin`."""
+    endpoints = {"listen": config.listen, "admin": config.admin}
+    unavailable = []
+    try:
+        endpoints["listen"] = config.listen or port_string(config.port, probe_port(config.port))
+    except PortUnavailable as error:
+        unavailable.append(error)
+    for key, where in endpoints.items():
+        if where is None:
+            continue
+        if not starting and parse(where).kind == "systemd" and "LISTEN_FDS" not in environ:
+            continue  # systemd passes the socket only to the service that it starts
+        try:
+            check(where, key)
+        except PortUnavailable as error:
+            unavailable.append(error)
+    return endpoints["listen"] or "", unavailable
 
 
 def unguarded(config: Config) -> Sequence[str]:
@@ -126,9 +140,7 @@ def tell(facts: Facts) -> Sequence[str]:
     left = max(0, config.everyday_limit - journal.used)
     lines = {
         "settings": config.origin,
-        "listens": (
-            (config.listen or f"port {config.port}") + ", where a daemon listens now" * facts.taken
-        ),
+        "listens": _listens(facts),
         "admin": _admin(config),
         "asks": f"{config.model} at {origin_of(config.base_url)}",
         "delivers": f"to {origin_of(config.target)}",
@@ -148,11 +160,17 @@ def tell(facts: Facts) -> Sequence[str]:
     ]
 
 
+def _listens(facts: Facts) -> str:
+    where = facts.config.listen or f"port {facts.config.port}"
+    return f"{where}, where a daemon listens now" if facts.taken else where
+
+
 def _admin(config: Config) -> str:
     if config.admin is None:
         return "nowhere"
-    open_to_all = config.admin_auth is None and is_exposed(config.admin)
-    return config.admin + "; other machines get only the metrics" * open_to_all
+    if config.admin_auth is None and is_exposed(config.admin):
+        return f"{config.admin}; other machines get only the metrics"
+    return config.admin
 
 
 def _schema(journal: Seen) -> str:
@@ -171,9 +189,3 @@ def journal_path(config: Config, twistd: Mapping[str, Any]) -> Path:
 def changes_user(twistd: Mapping[str, Any]) -> bool:
     """Whether twistd will change the user, so that our own permissions say nothing."""
     return bool(twistd.get("uid") or twistd.get("gid"))
-
-
-def hard_limit() -> int:
-    """The hard limit of open files."""
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    return hard if hard != resource.RLIM_INFINITY else 2**31

@@ -1,23 +1,9 @@
 """Checks names and values of a CloudEvent's attributes (CloudEvents 1.0.2, section 3). Pure."""
 
 import re
-from ipaddress import IPv6Address
 
-_PCT, _UNRESERVED, _SUB = r"%[0-9A-Fa-f]{2}", r"A-Za-z0-9\-._~", r"!$&'()*+,;="
-_PCHAR = rf"(?:[{_UNRESERVED}{_SUB}:@]|{_PCT})"
-_AUTHORITY = (
-    rf"(?:(?:[{_UNRESERVED}{_SUB}:]|{_PCT})*@)?"
-    rf"(?:\[[0-9A-Fa-f:.]+\]|\[v[0-9A-Fa-f]+\.[{_UNRESERVED}{_SUB}:]+\]"
-    rf"|(?:[{_UNRESERVED}{_SUB}]|{_PCT})*)(?::[0-9]*)?"
-)
-_URI_REFERENCE = re.compile(
-    rf"(?:[A-Za-z][A-Za-z0-9+.\-]*:(?://{_AUTHORITY}(?:/{_PCHAR}*)*|/?(?:{_PCHAR}+(?:/{_PCHAR}*)*)?)"
-    rf"|//{_AUTHORITY}(?:/{_PCHAR}*)*"
-    rf"|/(?:{_PCHAR}+(?:/{_PCHAR}*)*)?"
-    rf"|(?:[{_UNRESERVED}{_SUB}@]|{_PCT})+(?:/{_PCHAR}*)*"
-    rf"|)(?:\?(?:{_PCHAR}|[/?])*)?(?:\#(?:{_PCHAR}|[/?])*)?"
-)
-"""RFC 3986, appendix A: `URI-reference`."""
+from rfc3986_validator import validate_rfc3986
+
 _ATTRIBUTES = frozenset(
     {"specversion", "id", "source", "type", "datacontenttype", "dataschema", "subject", "time"}
     | {"data"}
@@ -32,12 +18,12 @@ _NOT_IN_STRINGS = re.compile(
 
 def is_source(value: str) -> bool:
     """Whether an event may have this `source`: a URI-reference that is not empty."""
-    if not value or not _URI_REFERENCE.fullmatch(value):
-        return False
-    try:
-        return all(IPv6Address(address) for address in re.findall(r"\[([^v\]]+)\]", value))
-    except ValueError:
-        return False
+    return bool(value) and is_string(value) and bool(validate_rfc3986(value, "URI_reference"))
+
+
+def is_uri(value: str) -> bool:
+    """Whether this is a URI with its scheme (RFC 3986, section 3), as a `dataschema` must be."""
+    return is_string(value) and bool(validate_rfc3986(value, "URI"))
 
 
 def is_type(value: str) -> bool:

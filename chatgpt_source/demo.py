@@ -22,6 +22,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import globalLogBeginner
+from twisted.python.failure import Failure
 from twisted.web.client import Agent
 
 from chatgpt_source import log
@@ -190,6 +191,15 @@ async def show(http: HTTPClient, clock: IReactorTime, ports: Ports, say: Say) ->
     say(NEXT.format(port=ports.prompts, admin_port=ports.admin, id=prompt_id))
 
 
+async def _show(http: HTTPClient, clock: IReactorTime, ports: Ports, say: Say) -> None:
+    try:
+        await show(http, clock, ports, say)
+    except CancelledError:  # by the end of the demo
+        pass
+    except Exception:  # noqa: BLE001 - the demo goes on all the same
+        log.log_unexpected(_log, "asking", Failure())
+
+
 def run(reactor: Any, environ: Mapping[str, str], wanted: Ports, say: Say) -> None:
     """Start everything, send the first prompt, and run until a signal comes."""
     endpoint = openai_endpoint(environ)
@@ -222,9 +232,7 @@ def run(reactor: Any, environ: Mapping[str, str], wanted: Ports, say: Say) -> No
         )
         say("[4/4] Sending a prompt, as you can from another terminal:\n")
         http = HTTPClient(Agent(reactor))
-        showing = Deferred.fromCoroutine(show(http, reactor, ports, say))
-        showing.addErrback(lambda failure: failure.trap(CancelledError) and None)
-        showing.addErrback(lambda failure: log.log_unexpected(_log, "asking", failure))
+        showing = Deferred.fromCoroutine(_show(http, reactor, ports, say))
 
         async def stop() -> None:
             showing.cancel()

@@ -1,8 +1,10 @@
-"""Reads files that a user names: only regular ones, up to a bound, without blocking."""
+"""Reads files that a user names (regular, bounded, without blocking); limits open files."""
 
 import errno
 import os
+import resource
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 MOST_BYTES = 2**20
@@ -55,3 +57,17 @@ def _is_null(status: os.stat_result) -> bool:
         return os.path.samestat(status, os.stat(os.devnull))  # noqa: PTH116 - for samestat
     except OSError:
         return False
+
+
+def hard_limit() -> int:
+    """The hard limit of open files."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return hard if hard != resource.RLIM_INFINITY else 2**31
+
+
+def raise_limit() -> int:
+    """Raise this process's limit of open files to the hard limit; returns the limit."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with suppress(ValueError, OSError):  # macOS refuses "unlimited"
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

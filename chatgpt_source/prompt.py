@@ -36,13 +36,19 @@ class Trace:
         return {"traceparent": self.parent, **state}
 
 
+def _in_utf8(text: str | bytes) -> bytes:
+    return text.encode("utf-8") if isinstance(text, str) else text
+
+
 @frozen
 class Prompt:
-    """A prompt that a caller sent.
+    """A question somebody asked us to pass on.
+
+    Many wait at once, so a text is kept in UTF-8: one character may make a `str` four times as
+    large.
 
     Attributes:
-        id: A UUID4, which is also the event's id.
-        text: The body of the request, decoded; never blank.
+        id: A UUID4; the event's id as well.
         source: The event's `source`, a URI-reference.
         type: The event's `type`.
         accepted: When it was accepted.
@@ -50,11 +56,16 @@ class Prompt:
     """
 
     id: str
-    text: str = field(repr=False)
+    _utf8: bytes = field(repr=False, alias="text", converter=_in_utf8)
     source: str = field(repr=False)
     type: str = field(repr=False)
     accepted: float
     trace: Trace | None = None
+
+    @property
+    def text(self) -> str:
+        """The body of the request, decoded; never blank."""
+        return self._utf8.decode("utf-8")
 
 
 @frozen
@@ -83,6 +94,7 @@ class Ask:
         since: The start of the time that asking may take, by the steady clock.
         possibly_billed: How many earlier calls may have been billed without an answer.
         held: When a call for it first met a hold, if one did.
+        token: The claim's fencing token.
     """
 
     prompt: Prompt
@@ -96,7 +108,7 @@ class Ask:
 
 @frozen
 class Delivery:
-    """An answered prompt that was claimed for a call to the target.
+    """An outbox row that was claimed for a call to its destination.
 
     Attributes:
         id: The prompt's id.
@@ -107,6 +119,8 @@ class Delivery:
         trace: The prompt's trace.
         request_id: The provider's id of the call that brought the answer.
         held: When a call for it first met a hold, if one did.
+        destination: Where it goes: a `Receiver`'s setting.
+        token: The claim's fencing token.
     """
 
     id: str
@@ -134,5 +148,7 @@ class Receiver:
     setting: str
 
 
+MODEL = "model"
+"""The model's name among the peers that the journal remembers; a receiver's is its setting."""
 TARGET = Receiver("the target", "target")
 DEAD_LETTER = Receiver("the dead letter's receiver", "dead_letter")

@@ -1,16 +1,15 @@
 """The twistd service: its options, one ordered start and one ordered stop."""
 
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable, MutableMapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+from attrs import define, field
 from twisted.application.service import IService, Service
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import ILogObserver
 from twisted.python import usage
@@ -18,10 +17,11 @@ from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
 from chatgpt_source import check
-from chatgpt_source.application import Application, bounded
+from chatgpt_source.application import CLOSE_TIMEOUT, Application
 from chatgpt_source.clock import steady
-from chatgpt_source.config import Config, ConfigError, files_for_callers, load, require_files
+from chatgpt_source.config import Config, files_for_callers
 from chatgpt_source.errors import JournalError, JournalInUse
+from chatgpt_source.files import raise_limit
 from chatgpt_source.http.listen import Certificates, PortUnavailable, listen, taken
 from chatgpt_source.http.server import BoundedRequest, BoundedSite, Problem
 from chatgpt_source.intake import starting
@@ -29,7 +29,7 @@ from chatgpt_source.intake.access_log import AccessLog
 from chatgpt_source.intake.api import OPEN_PATHS
 from chatgpt_source.intake.auth import Guard
 from chatgpt_source.intake.origin import AccessPolicy
-from chatgpt_source.journal.sqlite import OpenJournal, check_journal, open_journal
+from chatgpt_source.journal.engine import OpenJournal, open_journal
 from chatgpt_source.log import (
     get_logger,
     is_stdout_the_log,
@@ -42,6 +42,7 @@ from chatgpt_source.log.file import ReopenableLog, log_of
 from chatgpt_source.log.lines import flush
 from chatgpt_source.process.parent import Parent, fail_at_exit
 from chatgpt_source.process.signals import Signals, end_at_once_on_a_second_signal
+from chatgpt_source.waiting import completes
 
 log = get_logger(__name__)
 
@@ -91,22 +92,17 @@ def makeService(options: Options) -> IService:
 
     twistd: MutableMapping[str, Any] = {} if options.parent is None else options.parent
     try:
-        config = load(os.environ)
-        require_files(config, check.hard_limit())
-        journal = check.journal_path(config, twistd)
-        where = check.check_prompts(config)
-        check.check_admin(config)
-        if not check.changes_user(twistd):
-            check_journal(journal)  # otherwise the wrong user would create it
-    except (ConfigError, JournalError, PortUnavailable) as error:
-        raise SystemExit(str(error)) from None
+        facts = check.gather(os.environ, twistd, time.time(), starting=True)
+    except check.Mistakes as mistakes:
+        raise SystemExit(str(mistakes)) from None
+    config = facts.config
     set_level(config.log_level)
     set_format(config.log_format)
     return ChatGPTSource(
         reactor,
         config,
-        journal,
-        where,
+        facts.journal.path,
+        facts.where,
         foreground=bool(twistd.get("nodaemon", True)),
         log_to_stdout=is_stdout_the_log(twistd),
         log_file=log_of(twistd),
@@ -114,6 +110,7 @@ def makeService(options: Options) -> IService:
     )
 
 
+@define(eq=False, repr=False, slots=False)
 class ChatGPTSource(Service):
     """The running daemon.
 
@@ -130,33 +127,20 @@ class ChatGPTSource(Service):
     """
 
     name = "chatgpt-source"
-
-    def __init__(
-        self,
-        reactor: Any,
-        config: Config,
-        journal: Path,
-        where: str,
-        *,
-        foreground: bool,
-        log_to_stdout: bool = False,
-        log_file: ReopenableLog | None = None,
-        parent: Parent | None = None,
-    ) -> None:
-        self._reactor = reactor
-        self._config = config
-        self._journal_path = journal
-        self._where = where
-        self._foreground = foreground
-        self._log_to_stdout = log_to_stdout
-        self._log_file = log_file
-        self._parent = Parent({}) if parent is None else parent
-        self._port: IListeningPort | None = None
-        self._admin_port: IListeningPort | None = None
-        self._running: Application | None = None
-        self._waiting: Deferred[None] = succeed(None)
-        self._certificates: dict[str, Certificates] = {}
-        self._signals: Signals | None = None
+    _reactor: Any
+    _config: Config
+    _journal: Path
+    _where: str
+    _foreground: bool = field(kw_only=True)
+    _log_to_stdout: bool = field(kw_only=True, default=False)
+    _log_file: ReopenableLog | None = field(kw_only=True, default=None)
+    _parent: Parent = field(kw_only=True, factory=lambda: Parent({}))
+    _port: IListeningPort | None = field(init=False, default=None)
+    _admin_port: IListeningPort | None = field(init=False, default=None)
+    _running: Application | None = field(init=False, default=None)
+    _waiting: Deferred[None] = field(init=False, factory=lambda: succeed(None))
+    _certificates: dict[str, Certificates] = field(init=False, factory=dict)
+    _signals: Signals | None = field(init=False, default=None)
 
     def setServiceParent(self, parent: Any) -> None:
         """Join an application; twistd asks it for an observer unless `--logger` names one."""
@@ -171,14 +155,14 @@ class ChatGPTSource(Service):
         """Open the ports, while those under 1024 are still allowed."""
         super().privilegedStartService()
         steady(self._reactor)
-        _raise_file_limit()
+        files = raise_limit()
         guard = Guard(self._config.auth, OPEN_PATHS) if self._config.auth else None
         site = BoundedSite(
             self._reactor,
             self._answer,
             self._config.max_body_size,
             AccessPolicy(guard, self._config.allow_origins).refusal,
-            files_for_callers(self._config, resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
+            files_for_callers(self._config, files),
             self._refused,
             AccessLog(self._reactor),
             OPEN_PATHS,
@@ -224,7 +208,7 @@ class ChatGPTSource(Service):
     def _open(self) -> OpenJournal | None:
         """The journal; None while it is in use."""
         try:
-            return open_journal(self._journal_path)
+            return open_journal(self._journal)
         except JournalInUse:
             return None
 
@@ -236,7 +220,7 @@ class ChatGPTSource(Service):
 
     async def _begin_later(self) -> None:
         try:
-            self._begin(await starting.open_when_free(self._journal_path, self._reactor))
+            self._begin(await starting.open_when_free(self._journal, self._reactor))
         except CancelledError:
             self._parent.tell("it was stopped while it waited for the journal")
         except JournalError as error:
@@ -266,16 +250,19 @@ class ChatGPTSource(Service):
         end_at_once_on_a_second_signal()
         self._waiting.cancel()
         if self._port is not None:
-            await bounded(self._port.stopListening(), self._reactor)
+            await self._closes(self._port)
         if self._running is not None:
             await self._running.stop()
         if self._admin_port is not None:
-            await bounded(self._admin_port.stopListening(), self._reactor)
+            await self._closes(self._admin_port)
         self._port = self._admin_port = None
         if self._signals is not None:
             self._signals.remove()
         log.info("stopped")
         flush()  # twistd may end this process by a signal after this
+
+    async def _closes(self, port: IListeningPort) -> None:
+        await completes(maybeDeferred(port.stopListening), CLOSE_TIMEOUT, self._reactor)
 
     async def _answer(self, request: BoundedRequest) -> None:
         if self._running is None:
@@ -300,10 +287,3 @@ class ChatGPTSource(Service):
             if self._foreground:
                 raise SystemExit(str(error)) from None
             raise
-
-
-def _raise_file_limit() -> None:
-    """Raise this process's limit of open files to the hard limit."""
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    with suppress(ValueError, OSError):  # macOS refuses "unlimited"
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

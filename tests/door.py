@@ -17,12 +17,13 @@ from chatgpt_source.intake.api import Intake
 from chatgpt_source.intake.health import Health
 from chatgpt_source.pipeline import Pipeline
 from chatgpt_source.quota import Calendar
+from chatgpt_source.telemetry.outcome_log import OutcomeLog
 from tests.journal.common import JournalTestCase
 
 CONFIG = Config(target="http://target", token=Secret("t"), everyday_limit=3, max_body_size=1000)
 
 
-class ErrorResponse:
+class ParsedResponse:
     """A parsed response."""
 
     def __init__(self, raw: bytes) -> None:
@@ -49,7 +50,9 @@ class DoorTestCase(JournalTestCase):
         calendar = Calendar(self.config.timezone)
         self.pipeline = Pipeline(clock, self.journal, self.config, cast(Any, None), cast(Any, None))
         health = Health(clock, self.config, calendar, self.journal, self.pipeline)
-        self.intake = Intake(clock, self.config, calendar, self.journal, self.pipeline, health)
+        self.intake = Intake(
+            clock, self.config, calendar, self.journal, self.pipeline, health, OutcomeLog()
+        )
         self.site = BoundedSite(
             clock, self.intake.answer, self.config.max_body_size, access=AccessLog(clock)
         )
@@ -63,7 +66,7 @@ class DoorTestCase(JournalTestCase):
 
     def request(
         self, method: str, path: str = "/", body: bytes = b"", **headers: str | bytes
-    ) -> ErrorResponse:
+    ) -> ParsedResponse:
         self.transport.clear()
         lines = [f"{method} {path} HTTP/1.1".encode(), b"Host: " + self.host.encode()]
         for name, value in headers.items():
@@ -71,12 +74,12 @@ class DoorTestCase(JournalTestCase):
             lines.append(name.replace("_", "-").encode() + b": " + raw)
         lines.append(f"Content-Length: {len(body)}".encode())
         self.channel.dataReceived(b"\r\n".join([*lines, b"", body]))
-        return ErrorResponse(self.transport.value())
+        return ParsedResponse(self.transport.value())
 
-    def post(self, body: bytes = b"what is vanus", **headers: str | bytes) -> ErrorResponse:
+    def post(self, body: bytes = b"what is vanus", **headers: str | bytes) -> ParsedResponse:
         return self.request("POST", "/", body, **headers)
 
-    def assert_problem(self, answer: ErrorResponse, status: int) -> str:
+    def assert_problem(self, answer: ParsedResponse, status: int) -> str:
         self.assertEqual(answer.status, status, answer.body)
         self.assertEqual(answer.headers["content-type"], "application/problem+json")
         self.assertEqual(set(answer.json), {"type", "title", "status", "detail"})

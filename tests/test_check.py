@@ -36,7 +36,7 @@ JOURNAL = Seen(
     to_deliver=1,
     used=40,
 )
-FACTS = Facts(CONFIG, JOURNAL, taken=False, files=4096)
+FACTS = Facts(CONFIG, JOURNAL, where="tcp:8080", taken=False, files=4096)
 
 
 class TellTests(SynchronousTestCase):

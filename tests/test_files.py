@@ -1,12 +1,13 @@
 """Only regular files are read, up to a bound, and none is waited for."""
 
 import os
+import resource
 import socket
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatgpt_source.files import read_file
+from chatgpt_source.files import hard_limit, raise_limit, read_file
 
 
 class ReadFileTests(SynchronousTestCase):
@@ -44,3 +45,12 @@ class ReadFileTests(SynchronousTestCase):
             server.bind(str(path))
             self.addCleanup(path.unlink)
             self.assertIn("a socket", self.why(path))
+
+
+class LimitTests(SynchronousTestCase):
+    def test_raised_as_far_as_it_may_be(self) -> None:
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, before)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, before[1]))
+        self.assertEqual(raise_limit(), before[1])
+        self.assertIn(hard_limit(), {before[1], 2**31})

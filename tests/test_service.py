@@ -55,6 +55,23 @@ class MakeServiceTests(SynchronousTestCase):
         self.patch(check, "hard_limit", lambda: 300)
         self.assertRegex(self.message(), r"\A`concurrency` must be at most 50 [^\n]+\Z")
 
+    def test_what_is_wrong_with_the_machine_is_said_all_at_once(self) -> None:
+        self.patch(check, "hard_limit", lambda: 300)
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            self.write(
+                port=taken.getsockname()[1],
+                journal="/nonexistent/j.sqlite",
+                admin=f"'tcp:{taken.getsockname()[1]}:interface=127.0.0.1'",
+            )
+            starts = [line.split()[0] for line in self.message().splitlines()]
+        self.assertEqual(starts, ["`concurrency`", "journal", "port", "`admin`:"])
+
+    def test_a_socket_that_systemd_has_not_passed(self) -> None:
+        self.config.write_text(
+            "target: http://localhost:9\ntoken: t\nlisten: systemd:domain=INET:index=0\n"
+        )
+        self.assertRegex(self.message(), r"\A`listen` [^\n]*systemd[^\n]+\Z")
+
     def test_a_busy_port(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]

@@ -9,9 +9,6 @@
 | `POST /api/prompts/<id>/redrive`, `/api/redrive` | redrive a failed prompt, or all |
 """
 
-import re
-from collections.abc import Sequence
-
 from attrs import define, field
 from twisted.internet.interfaces import IReactorTime
 
@@ -25,8 +22,10 @@ from chatgpt_source.admin.redrive import Redriver
 from chatgpt_source.admin.status import Status
 from chatgpt_source.clock import wall
 from chatgpt_source.config import Config
-from chatgpt_source.http.server import BoundedRequest, Handler, Problem, too_large
-from chatgpt_source.intake.api import Intake
+from chatgpt_source.errors import JournalUnavailable
+from chatgpt_source.http.server import BoundedRequest
+from chatgpt_source.http.server.routes import READ, WRITE, Routes
+from chatgpt_source.intake.api import Intake, unavailable
 from chatgpt_source.intake.health import Health
 from chatgpt_source.journal import Journal
 from chatgpt_source.pipeline import Pipeline
@@ -46,8 +45,6 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 """Headers of every response; the page has a Content-Security-Policy of its own."""
-
-_READ, _WRITE = ("GET", "HEAD"), ("POST",)
 
 
 @define
@@ -78,7 +75,7 @@ class Admin:
     _status: Status = field(init=False)
     _api: Api = field(init=False)
     _live: Live = field(init=False)
-    _routes: Sequence[tuple[str, Sequence[str], Handler]] = field(init=False)
+    _routes: Routes = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._observers.add(self._metrics)
@@ -92,16 +89,17 @@ class Admin:
         self._live = live = Live(self._clock, self._status, history)
         for observer in (history, live):
             self._observers.add(observer)
-        self._routes = (
-            ("/", _READ, live.page),
-            ("/api/events", _READ, live.events),
-            ("/metrics", _READ, self._scrape),
-            ("/api/status", _READ, api.status),
-            ("/api/prompts", _READ, api.prompts),
-            ("/api/prompts", _WRITE, api.accept),
-            ("/api/prompts/[^/]+", _READ, api.prompt),
-            ("/api/prompts/[^/]+/redrive", _WRITE, api.redrive),
-            ("/api/redrive", _WRITE, api.redrive_all),
+        self._routes = Routes(
+            ("/", READ, live.page),
+            ("/api/events", READ, live.events),
+            ("/metrics", READ, self._scrape),
+            ("/api/status", READ, api.status),
+            ("/api/prompts", READ, api.prompts),
+            ("/api/prompts", WRITE, api.accept),
+            ("/api/prompts/[^/]+", READ, api.prompt),
+            ("/api/prompts/[^/]+/redrive", WRITE, api.redrive),
+            ("/api/redrive", WRITE, api.redrive_all),
+            unknown="the page is at /, the metrics are at /metrics, JSON is below /api/",
         )
 
     def start(self) -> None:
@@ -121,25 +119,10 @@ class Admin:
         """
         for name, value in _HEADERS.items():
             request.setHeader(name, value)
-        handler = self._handler(request)
-        if request.oversized and handler != self._api.accept:
-            raise too_large(request.limit)  # a refused prompt says so itself, and is counted
-        await handler(request)
-
-    def _handler(self, request: BoundedRequest) -> Handler:
-        route, method = request.route(), request.method.decode("ascii", "replace")
-        found = [
-            (methods, handler)
-            for path, methods, handler in self._routes
-            if re.fullmatch(path, route)
-        ]
-        if not found:
-            raise Problem(404, "the page is at /, the metrics are at /metrics, JSON is below /api/")
-        for methods, handler in found:
-            if method in methods:
-                return handler
-        allowed = ", ".join(each for methods, _ in found for each in methods)
-        raise Problem(405, f"the method must be {allowed}", {"Allow": allowed})
+        try:
+            await self._routes.handler(request)(request)
+        except JournalUnavailable as refusal:
+            raise unavailable(refusal) from None
 
     async def _scrape(self, request: BoundedRequest) -> None:
         counted = await self._health.counts.read()

@@ -6,9 +6,9 @@ from attrs import frozen
 
 from chatgpt_source.admin.redrive import Redriver
 from chatgpt_source.admin.status import Status
-from chatgpt_source.errors import JournalUnavailable, NotRedriven, QuotaUsedUp
+from chatgpt_source.errors import NotRedriven, QuotaUsedUp
 from chatgpt_source.http.server import BoundedRequest, Problem, to_json
-from chatgpt_source.intake.api import Intake, retry_after_header, unavailable
+from chatgpt_source.intake.api import Intake, retry_after_header
 from chatgpt_source.journal import Journal
 from chatgpt_source.prompt import State
 
@@ -19,7 +19,10 @@ LONGEST_PAGE = 500
 
 @frozen
 class Api:
-    """The JSON API; each method answers a request, or raises Problem."""
+    """What the JSON is made from; each method answers a request.
+
+    They raise Problem, or JournalUnavailable.
+    """
 
     journal: Journal
     intake: Intake
@@ -35,10 +38,7 @@ class Api:
         state = read_state(_argument(request, "state"))
         limit = read_whole("limit", _argument(request, "limit"), LONGEST_PAGE) or PAGE
         before = read_whole("before", _argument(request, "before"), 2**63 - 1)
-        try:
-            records = await self.journal.latest(state, before, limit)
-        except JournalUnavailable as refusal:
-            raise unavailable(refusal) from None
+        records = await self.journal.latest(state, before, limit)
         more = records[-1].position if len(records) == limit else None
         request.answer(
             200, to_json({"prompts": [record.to_dict() for record in records], "next": more})
@@ -63,8 +63,6 @@ class Api:
             ) from None
         except NotRedriven as error:
             raise Problem(409, f"only a failed prompt can be redriven: {error}") from None
-        except JournalUnavailable as refusal:
-            raise unavailable(refusal) from None
         request.answer(200, to_json({"id": prompt_id, "state": state.value}))
 
     async def redrive_all(self, request: BoundedRequest) -> None:
@@ -73,8 +71,6 @@ class Api:
             done, refused = await self.redriver.all()
         except NotRedriven as error:
             raise Problem(409, f"{error}: wait for its end") from None
-        except JournalUnavailable as refusal:
-            raise unavailable(refusal) from None
         told = f"Taken up again: {done}."
         if refused:
             told += f" Still failed, as asking takes a unit and the day has none left: {refused}."

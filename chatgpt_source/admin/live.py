@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 
+from twisted.internet.defer import DeferredLock
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.web.template import Tag
@@ -31,12 +32,18 @@ class Live(Observer):
         self._clock = clock
         self._facts = Facts(status, history, clock.seconds())
         self._streams = Streams(clock, self._render)
+        self._drawing = DeferredLock()
 
     async def page(self, request: BoundedRequest) -> None:
         """Answer `GET /`."""
         query = read_query(request.args)
         shown, picked = await self._facts.shown(), await self._facts.picked(query)
-        request.answer(200, await document(shown, picked), HEADERS, MEDIA_TYPE)
+        await self._drawing.acquire()
+        try:
+            page = await document(shown, picked)
+        finally:  # each takes milliseconds: the next one has a turn of its own
+            self._clock.callLater(0, self._drawing.release)
+        request.answer(200, page, HEADERS, MEDIA_TYPE)
 
     async def events(self, request: BoundedRequest) -> None:
         """Answer `GET /api/events`: a stream that lasts.

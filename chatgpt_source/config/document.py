@@ -66,7 +66,7 @@ class _Loader(yaml.SafeLoader):
 
     def __init__(self, stream: bytes) -> None:
         super().__init__(stream)
-        self._depth = 0
+        self._depth = self._made = 0
         self._weights: dict[yaml.Node, tuple[int, int, int]] = {}
         """For each complete node: its number of values, its depth, and its characters."""
 
@@ -77,6 +77,9 @@ class _Loader(yaml.SafeLoader):
             if node not in self._weights and node is not None:
                 raise self._unfit("an alias stands within itself", event)
             return node
+        self._made += 1
+        if self._made > MOST_NODES:  # now, not once the end of a long list is found
+            raise self._unfit(_TOO_MUCH, event)
         self._depth += 1
         if self._depth > MOST_DEPTH:
             raise self._unfit(_TOO_DEEP, event)

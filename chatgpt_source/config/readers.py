@@ -16,12 +16,15 @@ import hyperlink
 
 from chatgpt_source.cloudevent import is_extension, is_string
 from chatgpt_source.files import read_file
-from chatgpt_source.http.client.certificates import read_authorities
+from chatgpt_source.http.pem import read_certificates
 from chatgpt_source.log import LEVELS
 
 Environ = Mapping[str, str]
 Reader = Callable[[Any, Environ], Any]
 """Reads a value from YAML; the environment holds the secrets that the value may name."""
+
+MOST_ZONE_NAME = 100
+"""Characters of a time zone's name; the longest there is has a third of that."""
 
 
 class Wrong(Exception):
@@ -122,7 +125,8 @@ def number(low: float, high: float) -> Reader:
 def zone(value: Any, environ: Environ) -> ZoneInfo:
     """A time zone."""
     try:
-        return ZoneInfo(text(value, environ))
+        # zoneinfo looks for a package as deep as there are slashes
+        return ZoneInfo(text(value, environ)[:MOST_ZONE_NAME])
     except (Wrong, ValueError, OSError, LookupError) as error:
         raise Wrong("the IANA name of a time zone, like UTC or America/New_York") from error
 
@@ -245,7 +249,7 @@ def authorities_file(value: Any, environ: Environ) -> tuple[bytes, ...]:
     path = file(value, environ)
     try:
         raw = read_file(path)
-        read_authorities(raw)
+        read_certificates(raw)
     except OSError as error:
         raise Wrong(f"the absolute path of a file that can be read ({error.strerror})") from None
     except ValueError as error:
@@ -257,7 +261,7 @@ def authorities(value: Any, environ: Environ) -> tuple[bytes, ...]:
     """K_CA_CERTS: certificates in PEM (Knative's SinkBinding)."""
     raw = text(value, environ).encode("utf-8")
     try:
-        read_authorities(raw)
+        read_certificates(raw)
     except ValueError as error:
         raise Wrong(str(error)) from None
     return (raw,)

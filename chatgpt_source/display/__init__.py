@@ -4,7 +4,7 @@ import re
 import sys
 from typing import Any, ClassVar, TextIO
 
-from attrs import frozen
+from attrs import define, field, frozen
 from twisted.application.service import IService, Service
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort, IReactorTCP
@@ -13,10 +13,11 @@ from twisted.python import usage
 from twisted.python.components import Componentized
 
 from chatgpt_source.clock import steady
-from chatgpt_source.display.events import InvalidEvent, quoted, read_events, render_events
+from chatgpt_source.display.events import InvalidEvent, quoted, read_events
 from chatgpt_source.display.printer import Printer, Unread
+from chatgpt_source.display.rendering import render_events
 from chatgpt_source.http.listen import PortUnavailable, listen, port_string, probe_port, taken
-from chatgpt_source.http.server import BoundedRequest, BoundedSite, Problem, too_large
+from chatgpt_source.http.server import BoundedRequest, BoundedSite, Problem
 from chatgpt_source.log import get_logger, is_stdout_the_log, set_format, stdout
 from chatgpt_source.log.lines import flush
 
@@ -91,8 +92,6 @@ class Display:
             log.info("{count} events, with a batch of {size}", count=self.count, size=shown.number)
 
     def _read(self, request: BoundedRequest) -> _Shown:
-        if request.oversized:
-            raise too_large(request.limit)
         encoding = self._printer.encoding
         try:
             events = read_events(request.requestHeaders, request.body())
@@ -136,26 +135,19 @@ class DisplaySite(BoundedSite):
         super().__init__(reactor, self.display.answer, MAX_BODY)
 
 
+@define(eq=False, slots=False)
 class DisplayService(Service):
     """Listens with `site` on `port` of `interface` while it runs.
 
     With `log_to_stdout`, it takes the log of the application it joins.
     """
 
-    def __init__(
-        self,
-        reactor: IReactorTCP,
-        port: int,
-        interface: str,
-        site: DisplaySite,
-        *,
-        log_to_stdout: bool = False,
-    ) -> None:
-        self._reactor = reactor
-        self._where = port_string(port, interface)
-        self._site = site
-        self._log_to_stdout = log_to_stdout
-        self._listening: IListeningPort | None = None
+    _reactor: IReactorTCP
+    _port: int
+    _interface: str
+    _site: DisplaySite
+    _log_to_stdout: bool = field(kw_only=True, default=False)
+    _listening: IListeningPort | None = field(init=False, default=None)
 
     def setServiceParent(self, parent: Any) -> None:
         """Join an application; twistd's own log would wait for the reader of stdout."""
@@ -170,7 +162,8 @@ class DisplayService(Service):
             PortUnavailable: If the port has been taken since `probe_port` found it free.
         """
         steady(self._reactor)
-        self._listening = taken(listen(self._reactor, self._where, self._site, "--port"))
+        where = port_string(self._port, self._interface)
+        self._listening = taken(listen(self._reactor, where, self._site, "--port"))
 
     def stopService(self) -> Deferred[None]:
         """Stop listening; fires when the port is closed and nothing waits to be printed."""
@@ -183,7 +176,7 @@ class DisplayService(Service):
         if stopped is not None:
             await stopped
         await self._site.printer.stop()
-        flush()  # twistd may end this process by a signal next
+        flush()  # twistd may end this process by a signal after this
 
 
 def port_number(text: str) -> int:

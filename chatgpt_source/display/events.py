@@ -1,4 +1,4 @@
-"""Reads CloudEvents strictly and renders them as they were sent. Pure.
+"""Reads CloudEvents strictly. Pure.
 
 It accepts the three content modes of the CloudEvents HTTP protocol binding 1.0.2: structured,
 binary, batched. It is stricter than the `cloudevents` library, which invents a missing `id`,
@@ -9,9 +9,9 @@ mistakes must refuse what that library repairs.
 import base64
 import json
 import re
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
-from io import StringIO
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -19,8 +19,7 @@ from cloudevents.core.exceptions import CloudEventValidationError
 from cloudevents.core.v1.event import CloudEvent
 from twisted.web.http_headers import Headers
 
-MAX_TEXT = 64 * 2**20
-"""The most characters printed for one body; indented, deep nesting could exceed any bound."""
+from chatgpt_source.cloudevent import is_source, is_string, is_uri
 
 EXPECTED = (
     "send a CloudEvent 1.0: Content-Type application/cloudevents+json (one event), "
@@ -32,28 +31,18 @@ EXPECTED = (
 _DATA = ("data", "data_base64")
 _STRINGS = ("specversion", "id", "source", "type", "datacontenttype", "dataschema", "subject")
 _INT32 = range(-(2**31), 2**31)
-# The type String has no controls, surrogates or noncharacters (CloudEvents 1.0.2, 2.1).
-_NOT_IN_STRINGS = re.compile(
-    "[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef"
-    + "".join(chr(plane << 16 | low) for plane in range(17) for low in (0xFFFE, 0xFFFF))
-    + "]"
-)
 _RFC3339 = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:)(\d\d)(?:\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII
 )
-_URI_REFERENCE = r"(?:[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+"
-_FORMS = {
-    "source": (re.compile(_URI_REFERENCE), "a URI-reference (RFC 3986)"),
-    "dataschema": (re.compile(f"[A-Za-z][A-Za-z0-9+.-]*:{_URI_REFERENCE}"), "an absolute URI"),
-    "datacontenttype": (
-        re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+\s*(;.*)?", re.ASCII),
-        "a media type",
-    ),
+_MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+\s*(;.*)?", re.ASCII)
+_FORMS: Mapping[str, tuple[Callable[[str], object], str]] = {
+    "source": (is_source, "a URI-reference (RFC 3986)"),
+    "dataschema": (is_uri, "an absolute URI"),
+    "datacontenttype": (_MEDIA_TYPE.fullmatch, "a media type"),
 }
 _JSON_TYPE = re.compile(r"(application|text)/json|[^/]+/[^/]+\+json")
 _CHARSET = re.compile(r""";\s*charset\s*=\s*["']?([^"';\s]+)""", re.IGNORECASE)
 _CODECS = {"utf-8": "utf-8", "utf8": "utf-8", "us-ascii": "utf-8", "iso-8859-1": "latin-1"}
-_TERMINAL_CONTROLS = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
 
 
 class InvalidEvent(Exception):
@@ -77,7 +66,7 @@ def read_events(headers: Headers, body: bytes) -> list[dict[str, Any]]:
     binary one its structured equivalent. The modes are distinguished as in the HTTP binding, 3.
 
     Raises:
-        Refused: with 400 for what is malformed, 415 for formats that can't be read.
+        InvalidEvent: with 400 for what is malformed, 415 for formats that can't be read.
     """
     content_type = _single(headers, b"content-type")
     media_type = _media_type(content_type)
@@ -105,7 +94,7 @@ def parse_json(body: bytes) -> Any:
     """The JSON value that is `body`, with NaN, the infinities and what overflows refused.
 
     Raises:
-        Refused: with 400, saying where it stops being JSON (RFC 8259).
+        InvalidEvent: with 400, saying where it stops being JSON (RFC 8259).
     """
     try:
         return json.loads(body.decode(), parse_constant=_not_a_number, parse_float=_finite)
@@ -119,7 +108,7 @@ def check_event(event: Any) -> dict[str, Any]:
     """`event` itself, unchanged, if it is a CloudEvent 1.0 in the JSON format.
 
     Raises:
-        Refused: with 400, naming the attribute and what it must be.
+        InvalidEvent: with 400, naming the attribute and what it must be.
     """
     if not isinstance(event, dict):
         raise InvalidEvent("an event must be a JSON object")
@@ -144,40 +133,6 @@ def check_event(event: Any) -> dict[str, Any]:
             raise InvalidEvent("an event has data or data_base64, not both")
         _check_base64(event["data_base64"])
     return event
-
-
-def render_events(events: list[dict[str, Any]], encoding: str | None) -> str:
-    """Indented JSON for terminals and streams, with a newline after each event.
-
-    Args:
-        events: in the CloudEvents JSON format.
-        encoding: the stream's; None is UTF-8. Characters that it lacks are escaped in JSON.
-
-    Raises:
-        Refused: with 400 for what is nested too deeply to be printed, 413 for what indentation
-            makes longer than `MAX_TEXT`.
-    """
-    text = _indented(events, ascii_only=False)
-    try:
-        text.encode(encoding or "utf-8")
-    except UnicodeEncodeError:
-        text = _indented(events, ascii_only=True)
-    return text.translate(_TERMINAL_CONTROLS)
-
-
-def _indented(events: list[dict[str, Any]], *, ascii_only: bool) -> str:
-    encoder = json.JSONEncoder(indent=2, ensure_ascii=ascii_only)
-    text = StringIO()
-    try:
-        for event in events:
-            for piece in encoder.iterencode(event):
-                text.write(piece)
-                if text.tell() > MAX_TEXT:
-                    raise InvalidEvent(f"printed, it would be over {MAX_TEXT} characters", 413)
-            text.write("\n")
-    except RecursionError:
-        raise InvalidEvent("the JSON is nested too deeply") from None
-    return text.getvalue()
 
 
 def _check_batch(batch: Any) -> list[dict[str, Any]]:
@@ -207,10 +162,10 @@ def _checked(name: str, value: Any) -> Any:
         if value not in _INT32:
             raise InvalidEvent(f"{where} must be between -2147483648 and 2147483647")
         return value
-    if _NOT_IN_STRINGS.search(value):
+    if not is_string(value):
         raise InvalidEvent(f"{where} must hold no control, surrogate or noncharacter")
-    form, description = _FORMS.get(name, (None, ""))
-    if form and not form.fullmatch(value):
+    is_of_form, description = _FORMS.get(name, (is_string, ""))
+    if not is_of_form(value):
         raise InvalidEvent(f"{where} must be {description}, not {quoted(value)}")
     return value
 

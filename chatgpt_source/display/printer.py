@@ -9,6 +9,7 @@ from twisted.internet.task import deferLater
 
 from chatgpt_source.log.lines import PATIENCE as MOMENT
 from chatgpt_source.log.lines import Lines, Piece, lines_of
+from chatgpt_source.waiting import with_timeout
 
 PATIENCE = 2.0
 """Seconds that a text may wait to be printed."""
@@ -110,7 +111,7 @@ class Printer:
     async def _wait(self, lines: Lines, printing: _Printing) -> None:
         printing.waiter = Deferred()
         try:
-            await printing.waiter.addTimeout(PATIENCE, self._reactor)
+            await with_timeout(printing.waiter, PATIENCE, self._reactor)
         except (CancelledError, TimeoutError):
             self._unread = True
             printing.waiter = None

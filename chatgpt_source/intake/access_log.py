@@ -42,7 +42,11 @@ class AccessLog:
         if route in PROBES:
             return
         method = request.method.decode("ascii", "replace")
-        line = _LINE + " id={id}" * bool(request.about) + " why={why}" * bool(request.why)
+        line = _LINE
+        if request.about:
+            line += " id={id}"
+        if request.why:
+            line += " why={why}"
         log.info(
             line,
             method=method if method in _METHODS else "another",

@@ -3,16 +3,13 @@
 Refusals are `application/problem+json` (RFC 9457) and change nothing.
 """
 
-import re
 from math import ceil
-from uuid import uuid4
 
-from attrs import frozen
+from attrs import field, frozen
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 
 from chatgpt_source.clock import wall
-from chatgpt_source.cloudevent import is_source, is_type
 from chatgpt_source.config import Config
 from chatgpt_source.errors import (
     JournalUnavailable,
@@ -20,12 +17,13 @@ from chatgpt_source.errors import (
     NotAccepted,
     QuotaUsedUp,
 )
-from chatgpt_source.http.server import BoundedRequest, Handler, Problem, to_json, too_large
+from chatgpt_source.http.server import BoundedRequest, Problem, to_json
+from chatgpt_source.http.server.routes import READ, WRITE, Routes
 from chatgpt_source.intake.health import Health
-from chatgpt_source.intake.reading import read_attribute, read_key, read_request_trace, read_text
+from chatgpt_source.intake.reading import read_key, read_prompt, read_request_trace
 from chatgpt_source.journal import Admitted, Journal, Record, Terms
 from chatgpt_source.pipeline import Pipeline
-from chatgpt_source.prompt import DEFAULT_SOURCE, DEFAULT_TYPE, Prompt, Trace
+from chatgpt_source.prompt import Trace
 from chatgpt_source.quota import Calendar, Day
 from chatgpt_source.telemetry.observer import NO_OBSERVER, Observer, RefusalReason
 from chatgpt_source.telemetry.spans import NO_SPANS, Spans
@@ -62,6 +60,17 @@ class Intake:
     health: Health
     observer: Observer = NO_OBSERVER
     spans: Spans = NO_SPANS
+    _routes: Routes = field(init=False)
+
+    @_routes.default
+    def _make_routes(self) -> Routes:
+        return Routes(
+            ("/", WRITE, self.prompt),
+            ("/prompts/[^/]+", READ, self.status),
+            ("/healthz", READ, self.alive),
+            ("/readyz", READ, self.ready),
+            unknown="prompts go to /, their state is at /prompts/<id>",
+        )
 
     async def prompt(self, request: BoundedRequest) -> None:
         """Answer `POST /`; the 202 is sent once the prompt is on disk."""
@@ -81,8 +90,6 @@ class Intake:
         Raises:
             Problem: If it is refused.
         """
-        if request.oversized:
-            raise too_large(request.limit)
         with self.spans.accept(read_request_trace(request)) as span:
             return await self._accept(request, span.trace)
 
@@ -95,23 +102,10 @@ class Intake:
     async def _accept(
         self, request: BoundedRequest, trace: Trace | None
     ) -> tuple[Admitted, dict[str, str]]:
-        body = request.take_body()
-        text, size = read_text(body, request.getHeader(b"content-type")), len(body)
-        del body  # it may be large, and wait for a long time
-        source = read_attribute(
-            request,
-            "vanus-source",
-            DEFAULT_SOURCE,
-            is_source,
-            "a URI-reference (RFC 3986), like /my/app",
-        )
-        type_ = read_attribute(
-            request, "vanus-type", DEFAULT_TYPE, is_type, "text without control characters"
-        )
-        key = read_key(request)
         now = wall(self.clock)
+        prompt, size = read_prompt(request, now, trace)
+        key = read_key(request)
         day = self.calendar.day(now)
-        prompt = Prompt(str(uuid4()), text, source, type_, now, trace)
         terms = Terms(
             day, self.config.everyday_limit, self.config.max_backlog, self.pipeline.draining
         )
@@ -141,15 +135,13 @@ class Intake:
         return admitted, self._rate_limit(day, admitted.left)
 
     async def record(self, prompt_id: str) -> Record:
-        """The record of a prompt.
+        """What is known of a prompt.
 
         Raises:
-            Problem: 404 if there is none; 503 if the journal can't be read.
+            Problem: 404 if there is none.
+            JournalUnavailable: If the journal can't be read.
         """
-        try:
-            record = await self.journal.record(prompt_id)
-        except JournalUnavailable as refusal:
-            raise unavailable(refusal) from None
+        record = await self.journal.record(prompt_id)
         if record is None:
             raise Problem(
                 404, "no prompt has this id: it was never accepted, or its record has expired"
@@ -191,33 +183,13 @@ class Intake:
     def _seconds_left(self, day: Day) -> int:
         return max(0, ceil(day.end - wall(self.clock)))
 
-    def _handler(self, request: BoundedRequest) -> Handler:
-        """The method that answers a request.
-
-        Raises:
-            Problem: 404 or 405 if there is none.
-        """
-        route = request.route()
-        method = request.method.decode("ascii", "replace")
-        if route == "/":
-            if method == "POST":
-                return self.prompt
-            raise Problem(405, "send the prompt by POST", {"Allow": "POST"})
-        pages = {"/healthz": self.alive, "/readyz": self.ready}
-        handler = self.status if re.fullmatch(r"/prompts/[^/]+", route) else pages.get(route)
-        if handler is None:
-            raise Problem(404, "prompts go to /, their state is at /prompts/<id>")
-        if method not in {"GET", "HEAD"}:
-            raise Problem(405, "the method must be GET", {"Allow": "GET, HEAD"})
-        return handler
-
     async def answer(self, request: BoundedRequest) -> None:
         """Answer a request of any kind.
 
         Raises:
             Problem: If it is refused.
         """
-        handler = self._handler(request)
-        if request.oversized and handler != self.prompt:
-            raise too_large(request.limit)
-        await handler(request)
+        try:
+            await self._routes.handler(request)(request)
+        except JournalUnavailable as refusal:
+            raise unavailable(refusal) from None

@@ -10,12 +10,15 @@ from collections.abc import Collection
 from hashlib import sha256
 from secrets import token_bytes
 
+from attrs import frozen
+
 from chatgpt_source.config import Credentials
 from chatgpt_source.http.server import BoundedRequest, Problem
 
 _KEY = token_bytes(32)
 
 
+@frozen
 class Guard:
     """Refuses requests without valid credentials.
 
@@ -24,13 +27,12 @@ class Guard:
         open_paths: The paths that need none.
     """
 
-    def __init__(self, credentials: Credentials, open_paths: Collection[str] = ()) -> None:
-        self._credentials = credentials
-        self._open = frozenset(open_paths)
+    _credentials: Credentials
+    _open_paths: Collection[str] = ()
 
     def refusal(self, request: BoundedRequest) -> Problem | None:
         """The 401 for a request, by its head; None if it may pass."""
-        if request.route() in self._open:
+        if request.route() in self._open_paths:
             return None
         given = request.requestHeaders.getRawHeaders(b"authorization", [])
         if len(given) == 1 and self._allows(given[0]):

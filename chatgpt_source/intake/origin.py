@@ -8,10 +8,10 @@ same origin as this server, but its requests have that name as their Host.
 import re
 from collections.abc import Collection
 from ipaddress import ip_address
-from typing import Any
 
 from attrs import frozen
 
+from chatgpt_source.http.listen import is_loopback
 from chatgpt_source.http.server import BoundedRequest, Problem
 from chatgpt_source.intake.auth import Guard
 
@@ -91,13 +91,4 @@ def _is_misnamed(request: BoundedRequest) -> bool:
     by_browser = fields.hasHeader("sec-fetch-site") or fields.hasHeader("origin")
     known = is_known_host(only(request, "host") or "")
     here = request.channel.getHost()  # type: ignore[no-untyped-call]
-    return by_browser and not known and _is_loopback(here)
-
-
-def _is_loopback(here: Any) -> bool:
-    """Whether our end of a connection, an IAddress, is this machine's loopback."""
-    try:
-        address = ip_address(getattr(here, "host", ""))
-    except ValueError:  # for example a UNIX socket
-        return False
-    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+    return by_browser and not known and is_loopback(getattr(here, "host", ""))

@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Callable
+from uuid import uuid4
 
+from chatgpt_source.cloudevent import is_source, is_type
 from chatgpt_source.http.server import BoundedRequest, Problem
-from chatgpt_source.prompt import Trace
+from chatgpt_source.prompt import DEFAULT_SOURCE, DEFAULT_TYPE, Prompt, Trace
 from chatgpt_source.telemetry.tracing import read_trace
 
 MAX_KEY = 255
@@ -67,6 +69,27 @@ def read_attribute(
     if not valid(value):
         raise Problem(400, f"the {header} header must be {expected}")
     return value
+
+
+def read_prompt(request: BoundedRequest, now: float, trace: Trace | None) -> tuple[Prompt, int]:
+    """The prompt that a request is, and how many bytes it came in; the request's body is gone.
+
+    Raises:
+        Problem: If it is none.
+    """
+    body = request.take_body()
+    text = read_text(body, request.getHeader(b"content-type"))
+    source = read_attribute(
+        request,
+        "vanus-source",
+        DEFAULT_SOURCE,
+        is_source,
+        "a URI-reference (RFC 3986), like /my/app",
+    )
+    type_ = read_attribute(
+        request, "vanus-type", DEFAULT_TYPE, is_type, "text without control characters"
+    )
+    return Prompt(str(uuid4()), text, source, type_, now, trace), len(body)
 
 
 def read_key(request: BoundedRequest) -> str | None:

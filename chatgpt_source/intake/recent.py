@@ -22,7 +22,8 @@ WINDOW = 900.0
 """Seconds for which an end counts."""
 SHARE = 0.1
 LEAST = 3
-"""Too many failed if they are more than `SHARE` and at least `LEAST`, or all."""
+MOST_OF_FEW = 0.5
+"""A trouble are failures of more than the first share and so many of them, or of the second."""
 
 
 @define
@@ -87,7 +88,7 @@ class Recent(Observer):
         ends = self._lately()
         failed = _failures(ends)
         share = len(failed) / len(ends) if ends else 0.0
-        if not (share > SHARE and (len(failed) >= LEAST or share == 1)):
+        if not (share >= MOST_OF_FEW or (share > SHARE and len(failed) >= LEAST)):
             self._since = None
             return []
         if self._since is None:

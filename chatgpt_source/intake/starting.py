@@ -10,7 +10,7 @@ from twisted.internet.task import deferLater
 
 from chatgpt_source.errors import JournalInUse
 from chatgpt_source.http.server import BoundedRequest, Problem, to_json
-from chatgpt_source.journal.sqlite import OpenJournal, open_journal
+from chatgpt_source.journal.engine import OpenJournal, open_journal
 from chatgpt_source.log import get_logger
 
 log = get_logger(__name__)

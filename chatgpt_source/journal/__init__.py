@@ -8,15 +8,18 @@ Each `now`, `until`, `since` and `held` is an instant of the steady clock, which
 The dates of a record are the wall clock's, and the engine's to take.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, Generic, Protocol, TypeVar
 
-from attrs import frozen
+from attrs import field, frozen
 from twisted.internet.defer import Deferred
 
+from chatgpt_source.journal.states import WAITING
 from chatgpt_source.prompt import Answer, Ask, Delivery, Prompt, State
 from chatgpt_source.quota import Day
+
+Work = TypeVar("Work", Ask, Delivery)
 
 
 @frozen
@@ -51,9 +54,6 @@ class Admitted:
     repeated: bool = False
 
 
-Work = TypeVar("Work")
-
-
 @frozen
 class Claims(Generic[Work]):
     """What was claimed, and when the next that waits is due (None: none waits)."""
@@ -64,20 +64,27 @@ class Claims(Generic[Work]):
 
 @frozen
 class Answered:
-    """A call to the model brought an answer: its event is to be delivered."""
+    """A claim ends: the model answered. The event is to be delivered to the target from now on."""
 
     answer: Answer
-    event: bytes
+    event: bytes = field(repr=False)
 
 
 @frozen
 class Delivered:
-    """A receiver has taken an event."""
+    """A claim ends: its destination has the event."""
 
 
 @frozen
 class Postponed:
-    """A call failed, and is to be tried again."""
+    """A claim ends: the attempt failed, and there is to be another.
+
+    Attributes:
+        until: When it is due.
+        error: Why the attempt failed.
+        possibly_billed: Whether the attempt may have been billed.
+        held: When it met a hold, if it did.
+    """
 
     until: float
     error: str
@@ -87,16 +94,45 @@ class Postponed:
 
 @frozen
 class Failed:
-    """A call failed, and is not to be tried again."""
+    """A claim ends: there is to be no other attempt.
+
+    Attributes:
+        error: The reason.
+        give_back: Give the prompt's unit back to the day it was taken from, unless an earlier call
+            may have been billed: one that was postponed so, or whose owner ended before it did.
+        dead_letter: An event that is to be delivered to `dead_letter` from now on.
+    """
 
     error: str
     give_back: bool = False
-    dead_letter: bytes | None = None
+    dead_letter: bytes | None = field(default=None, repr=False)
+
+
+@frozen
+class Ended:
+    """What became of the end of a claim.
+
+    Attributes:
+        kept: False if the claim was no longer its owner's: nothing was changed.
+        delivery: The delivery that was claimed with it, if one was asked for.
+    """
+
+    kept: bool
+    delivery: Delivery | None = None
 
 
 @frozen
 class PeerState:
-    """What is known of a peer, for the next start; instants are the steady clock's."""
+    """What is known of a peer, for the next start.
+
+    Attributes:
+        held: The trouble in words, while its circuit is open.
+        since: From when it has been open.
+        misses: How many probes in a row met it open.
+        probe_at: When the next one is due.
+        throttled_until: Until when the peer asked not to be called.
+        failing: Whether the last call failed.
+    """
 
     held: str | None = None
     since: float | None = None
@@ -107,11 +143,16 @@ class PeerState:
 
 
 @frozen
-class Ended:
-    """What ending a claim did."""
+class Recovered:
+    """What a journal knows at a start.
 
-    kept: bool
-    delivery: Delivery | None = None
+    Attributes:
+        peers: The state of each peer whose settings are still those that it was stored with.
+        failing: The states that prompts wait in whose last attempt failed.
+    """
+
+    peers: Mapping[str, PeerState]
+    failing: Collection[State]
 
 
 @frozen
@@ -172,8 +213,8 @@ class Tally:
 
     @property
     def backlog(self) -> int:
-        """Prompts that are neither delivered nor failed."""
-        return self.prompts[State.ACCEPTED] + self.prompts[State.ANSWERED]
+        """Prompts that wait for a call."""
+        return sum(self.prompts[state] for state in WAITING)
 
 
 class Journal(Protocol):
@@ -186,6 +227,22 @@ class Journal(Protocol):
     @property
     def fault(self) -> str | None:
         """Why the last write failed, in words; None while writes succeed."""
+
+    def recover(self, everyday_limit: int, timezone: str, peers: Mapping[str, str]) -> Recovered:
+        """Begin a run, whose owner this journal is from now on; called once, before all else.
+
+        What other runs had claimed and did not end is due again, in its old place; such an ask may
+        have been billed. No instant is left in the future, and nothing is due later than can be.
+
+        Args:
+            everyday_limit: Units a day has, for a redrive beside this run.
+            timezone: Whose days these are.
+            peers: The settings that decide how each peer answers, as one text a peer. It may hold
+                secrets: a digest alone is kept, keyed with the journal's own.
+
+        Raises:
+            JournalError: If the journal can't be written.
+        """
 
     def accept(self, prompt: Prompt, terms: Terms, key: str | None = None) -> Deferred[Admitted]:
         """Keep a prompt and take one unit of its day, both or neither.
@@ -203,25 +260,46 @@ class Journal(Protocol):
         """
 
     def claim_asks(self, now: float, most: int) -> Deferred[Claims[Ask]]:
-        """Take up to `most` accepted prompts that are due, longest due first, counting an ask."""
+        """Take up to `most` accepted prompts that are due, longest due first, counting an ask.
+
+        Fewer, but one at least, where their texts are long. So does the other claim.
+        """
 
     def claim_deliveries(
         self, destination: str, now: float, most: int, *, untried_since: float | None = None
     ) -> Deferred[Claims[Delivery]]:
-        """Take up to `most` outbox rows of a destination that are due, counting a delivery."""
+        """Take up to `most` events that are due at a destination, counting a delivery.
+
+        Args:
+            destination: Whose.
+            now: The time.
+            most: How many.
+            untried_since: Take only what has been due since then at the earliest, and never tried.
+        """
 
     def ask_ended(
         self, ask: Ask, outcome: Answered | Postponed | Failed, now: float, *, claim: bool = False
     ) -> Deferred[Ended]:
-        """End a claim of an ask."""
+        """End the claim of an ask; changes nothing if it is no longer this run's.
+
+        Args:
+            ask: What was claimed.
+            outcome: How its call ended.
+            now: The time.
+            claim: Claim the delivery of the answer as well, for its first attempt.
+        """
 
     def delivery_ended(
         self, delivery: Delivery, outcome: Delivered | Postponed | Failed, now: float
     ) -> Deferred[Ended]:
-        """End a claim of a delivery."""
+        """End the claim of a delivery; changes nothing if it is no longer this run's.
+
+        `Delivered` to the target ends the prompt well and forgets its texts, `Failed` sets it aside
+        and keeps them. A dead letter ends alone: its prompt stays as it is.
+        """
 
     def remember(self, peer: str, state: PeerState) -> Deferred[None]:
-        """Keep what is known of a peer for the next start."""
+        """Keep what is known of a peer that `recover` was told of."""
 
     def redrive(self, prompt_id: str) -> Deferred[State]:
         """Take up a failed prompt again; it is due at once, whatever its daemon's clock says.
@@ -259,7 +337,10 @@ class Journal(Protocol):
         """Count the prompts by state, and the units spent of `day`."""
 
     def prune(self, before: float) -> Deferred[None]:
-        """Forget the prompts that ended before a date, a few at a time, and the days before it."""
+        """Forget the prompts that ended before a date, a few at a time; renew the lease.
+
+        A prompt with an event that is still to be delivered is kept.
+        """
 
     def probe(self) -> Deferred[None]:
         """Write something, so that a journal that healed is seen to have."""

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -21,7 +22,7 @@ from twisted.internet.task import deferLater, react
 
 from chatgpt_source.errors import JournalError, JournalUnavailable, NotRedriven, QuotaUsedUp
 from chatgpt_source.journal import Journal, Record
-from chatgpt_source.journal.sqlite import SqliteJournal, open_beside
+from chatgpt_source.journal.engine import journal_in, open_beside
 from chatgpt_source.journal.sqlite.backup import BackupStopped, back_up
 from chatgpt_source.prompt import State
 
@@ -201,7 +202,8 @@ def back_up_as_told(options: argparse.Namespace, out: TextIO) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: signals.append(number))
     try:
-        size = back_up(options.journal, options.to, lambda: bool(signals))
+        with closing(open_beside(options.journal)) as opened:
+            size = back_up(opened.connection, options.to, lambda: bool(signals))
     except JournalError as error:
         raise SystemExit(str(error)) from None
     except BackupStopped:
@@ -219,7 +221,7 @@ async def _run(reactor: IReactorTime, options: argparse.Namespace) -> None:
         raise SystemExit(str(error)) from None
     # No thread of its own: there is nothing else to do meanwhile. What comes in one turn of the
     # reactor goes into one transaction.
-    journal = SqliteJournal(opened, reactor, lambda run: deferLater(reactor, 0, run))
+    journal = journal_in(opened, reactor, lambda run: deferLater(reactor, 0, run))
     operator = Operator(
         journal, reactor, sys.stdout, options.json, lambda delay: deferLater(reactor, delay)
     )

@@ -7,6 +7,7 @@ Not `twisted.enterprise.adbapi`: its interactions are one transaction each, and 
 behind one's back, where a journal needs one connection whose pragmas and locks stand.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Any, Generic, TypeVar
@@ -22,7 +23,9 @@ Connection = TypeVar("Connection")
 Result = TypeVar("Result")
 
 MOST_TOGETHER = 256
-"""Operations a group may have: all who wait for one are told in one turn of the event loop."""
+"""Operations a group may have."""
+TELLING = 0.005
+"""Seconds of a turn of the event loop in which those who waited are told; the rest come later."""
 MOST_WAITING = 10_000
 """Operations with patience that may wait."""
 STALLED = 5.0
@@ -95,6 +98,8 @@ class GroupCommit(Generic[Connection]):
         self._waiting: dict[Operation[Connection], None] = {}
         self._under_way: Sequence[Operation[Connection]] = ()
         self._busy_since: float | None = None
+        self._done: deque[tuple[Operation[Connection], object]] = deque()
+        self._telling = False
         self._idle: list[Deferred[None]] = []
         self._next_look: IDelayedCall | None = None
 
@@ -143,8 +148,8 @@ class GroupCommit(Generic[Connection]):
         return JournalUnavailable(reason, retry_after=RETRY_AFTER)
 
     def when_idle(self) -> Deferred[None]:
-        """Fires once nothing runs and nothing waits."""
-        if self._busy_since is None:
+        """Fires once nothing runs, and nothing waits or is to be told."""
+        if self._is_idle:
             return succeed(None)
         idle: Deferred[None] = Deferred()
         self._idle.append(idle)
@@ -177,16 +182,27 @@ class GroupCommit(Generic[Connection]):
         self._under_way = ()
         if self._waiting:
             self._start()  # before the callbacks, so that the disk does not wait for them
-        for operation in group:
-            if operation.waiter.called:
-                continue  # it gave up
-            if isinstance(result, Failure):
-                operation.waiter.errback(result)
-            elif operation.error is not None:
-                operation.waiter.errback(operation.error)
-            else:
-                operation.waiter.callback(operation.result)
-        if self._busy_since is None:
+        self._done.extend((operation, result) for operation in group)
+        if not self._telling:
+            self._tell()
+
+    @property
+    def _is_idle(self) -> bool:
+        return self._busy_since is None and not self._done and not self._telling
+
+    def _tell(self) -> None:
+        """Tell the outcome to those who waited, in the order they came, as far as the turn goes."""
+        self._telling = True
+        over = self._clock.seconds() + TELLING
+        while self._done:
+            operation, result = self._done.popleft()
+            if not operation.waiter.called:  # else it gave up
+                _fire(operation, result)
+            if self._done and self._clock.seconds() >= over:
+                self._clock.callLater(0, self._tell)
+                return
+        self._telling = False
+        if self._is_idle:
             idle, self._idle = self._idle, []
             for waiter in idle:
                 waiter.callback(None)
@@ -210,3 +226,13 @@ class GroupCommit(Generic[Connection]):
             late = operation.until is not None and operation.until <= now
             if late and not operation.waiter.called:
                 yield operation
+
+
+def _fire(operation: Operation[Any], result: object) -> None:
+    """Tell one who waits for an operation how it ended, or that its whole group failed."""
+    if isinstance(result, Failure):
+        operation.waiter.errback(result)
+    elif operation.error is not None:
+        operation.waiter.errback(operation.error)
+    else:
+        operation.waiter.callback(operation.result)

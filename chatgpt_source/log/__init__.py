@@ -25,6 +25,7 @@ from twisted.logger import (
     Logger,
     LogLevel,
     LogLevelFilterPredicate,
+    LogPublisher,
     PredicateResult,
     formatEvent,
     globalLogPublisher,
@@ -189,8 +190,11 @@ class _OursOrSevere:
 
 
 def stdout() -> ILogObserver:
-    """An observer for `twistd --logger=chatgpt_source.log.stdout`: lines on stdout."""
-    return FilteringLogObserver(_LineObserver(sys.stdout), [_OursOrSevere()])
+    """An observer for `twistd --logger=chatgpt_source.log.stdout`: lines on stdout, if open."""
+    out: TextIO | None = sys.stdout
+    if out is None:  # it was closed before the start, so its descriptor may be another file's
+        return LogPublisher()
+    return FilteringLogObserver(_LineObserver(out), [_OursOrSevere()])
 
 
 def is_stdout_the_log(twistd: Mapping[str, Any]) -> bool:

@@ -252,7 +252,8 @@ class Lines:
         piece.ended, piece.error = True, error
         if piece.is_line:
             self._of_lines -= size
-            self.dropped += error is not None
+            if error is not None:
+                self.dropped += 1
         elif piece.done is not None:
             piece.done(error)
 

@@ -1,28 +1,44 @@
 """From accepted to delivered: `asking` and `delivering`, started together and drained in order."""
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from random import random as system_random
 
-from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from chatgpt_source.config import Config
 from chatgpt_source.errors import JournalUnavailable
-from chatgpt_source.journal import Journal, PeerState
+from chatgpt_source.journal import Journal, PeerState, Recovered
 from chatgpt_source.log import get_logger, log_unexpected
 from chatgpt_source.pipeline.asking import Asking, Model
 from chatgpt_source.pipeline.breaker import Breaker
 from chatgpt_source.pipeline.delivering import Delivering
-from chatgpt_source.prompt import DEAD_LETTER, TARGET, Delivery, State
+from chatgpt_source.prompt import DEAD_LETTER, MODEL, TARGET, Delivery, State
 from chatgpt_source.telemetry.observer import NO_OBSERVER, Observer
 from chatgpt_source.telemetry.spans import NO_SPANS, Spans
+from chatgpt_source.waiting import completes
 
 log = get_logger(__name__)
 
-MODEL = "model"
-"""The model's name among the peers that the journal remembers."""
+NOTHING_RECOVERED = Recovered({}, ())
+
+
+def peers_of(config: Config) -> Mapping[str, str]:
+    """Of each peer, the settings that decide how it answers: with others, it is tried at once."""
+    model = (config.base_url, config.model, config.api_version, config.organization, config.project)
+    secrets = [config.token, *config.headers.values()]
+    target = [*config.target_headers.values(), *config.signing_secret]
+    return {
+        MODEL: _as_text(*model, config.body, *(secret.read() for secret in secrets)),
+        TARGET.setting: _as_text(config.target, *(secret.read() for secret in target)),
+        DEAD_LETTER.setting: _as_text(config.dead_letter),
+    }
+
+
+def _as_text(*settings: object) -> str:
+    return "\n".join(map(repr, settings))
 
 
 class Pipeline:
@@ -101,26 +117,22 @@ class Pipeline:
         """Whether a stop has begun."""
         return self._draining
 
-    def start(
-        self, failing: Collection[State] = (), peers: Mapping[str, PeerState] | None = None
-    ) -> None:
+    def start(self, recovered: Recovered = NOTHING_RECOVERED) -> None:
         """Take up what is due, and whatever comes.
 
         Args:
-            failing: The states that prompts wait in whose last attempt failed: their peers may
-                want fewer calls, which only an earlier process knew.
-            peers: What an earlier process knew of the peers.
+            recovered: What an earlier process left: where calls to a peer failed, they begin one at
+                a time, and a peer that was held or asked for a pause is not called earlier.
         """
-        known = peers or {}
         for peer, breaker, state in (
             (MODEL, self.model, State.ACCEPTED),
             (TARGET.setting, self.target, State.ANSWERED),
             (DEAD_LETTER.setting, self.dead_letter, None),
         ):
-            if state in failing:
+            if state in recovered.failing:
                 breaker.resume_gradually()
-            if peer in known:
-                breaker.restore(known[peer], self._clock.seconds())
+            if peer in recovered.peers:
+                breaker.restore(recovered.peers[peer], self._clock.seconds())
         self._asks.worker.start()
         self._deliveries.worker.start()
         if self._sends_dead_letters:
@@ -146,9 +158,7 @@ class Pipeline:
         self._asks.worker.stop()
         self._dead_letters.worker.stop()
         done = Deferred.fromCoroutine(self._drained())
-        try:
-            await done.addTimeout(self._drain_timeout, self._clock)
-        except TimeoutError:
+        if not await completes(done, self._drain_timeout, self._clock):
             log.warn("stopping with calls under way: the next start takes them up")
         self.end()
 

@@ -4,7 +4,7 @@ What waits, waits in the journal. Each claim runs as a task, which keeps its slo
 """
 
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -12,7 +12,7 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from chatgpt_source.errors import JournalUnavailable
-from chatgpt_source.journal import Claims, Journal
+from chatgpt_source.journal import Claims, Journal, Work
 from chatgpt_source.log import get_logger, log_unexpected
 from chatgpt_source.pipeline.breaker import Breaker, Call
 
@@ -20,8 +20,6 @@ log = get_logger(__name__)
 
 POLL_INTERVAL = 2.0
 """Seconds between two looks into the journal at the most; what else writes to it is seen then."""
-
-Work = TypeVar("Work")
 
 
 class Worker(Generic[Work]):
@@ -46,8 +44,8 @@ class Worker(Generic[Work]):
         self._clock = clock
         self._journal = journal
         self._breaker = breaker
-        self._claim = claim
-        self._run = run
+        self._claim: Callable[[float, int], Awaitable[Claims[Work]]] = claim
+        self._run: Callable[[Work, Call], Coroutine[Deferred[Any], Any, None]] = run
         self._tasks: set[Deferred[None]] = set()
         self._claiming = 0
         self._running = False

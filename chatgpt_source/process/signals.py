@@ -7,6 +7,8 @@ from contextlib import suppress
 from typing import Any
 
 import attrs
+from attrs import define, field
+from twisted.internet.error import ReactorNotRunning
 
 from chatgpt_source.config import Config
 from chatgpt_source.config.secret import Secret, SecretUnusable
@@ -18,6 +20,7 @@ from chatgpt_source.log.lines import flush
 log = get_logger(__name__)
 
 
+@define(eq=False, repr=False)
 class Signals:
     """The handlers of both signals.
 
@@ -28,19 +31,12 @@ class Signals:
         log_file: The log file, if there is one.
     """
 
-    def __init__(
-        self,
-        reactor: Any,
-        config: Config,
-        certificates: Mapping[str, Certificates],
-        log_file: ReopenableLog | None,
-    ) -> None:
-        self._reactor = reactor
-        self._config = config
-        self._certificates = certificates
-        self._log_file = log_file
-        self._had_terminal = _has_terminal()
-        self._installed: list[int] = []
+    _reactor: Any
+    _config: Config
+    _certificates: Mapping[str, Certificates]
+    _log_file: ReopenableLog | None
+    _had_terminal: bool = field(init=False, factory=lambda: _has_terminal())  # noqa: PLW0108 - defined below
+    _installed: list[int] = field(init=False, factory=list)
 
     def install(self) -> None:
         """Install the handlers, unless the program that embeds us has its own."""
@@ -62,7 +58,8 @@ class Signals:
         """Handle SIGHUP: reload; stop if it came because our terminal was closed."""
         if self._had_terminal and not _has_terminal():
             log.info("SIGHUP: the terminal was closed: stopping")
-            self._reactor.stop()
+            with suppress(ReactorNotRunning):  # the kernel and a shell may both have told
+                self._reactor.stop()
         else:
             self.reload()
 
@@ -78,7 +75,8 @@ class Signals:
         number = 0
         for secret in _secrets(self._config):
             try:
-                number += secret.reload()
+                if secret.reload():
+                    number += 1
             except SecretUnusable as error:  # noqa: PERF203 - each on its own
                 kept.append(f"a secret: {error}")
         if number:

@@ -10,7 +10,7 @@ from chatgpt_source.admin import Admin, Admission
 from chatgpt_source.http.server import BoundedSite
 from chatgpt_source.pipeline import Pipeline
 from chatgpt_source.telemetry.observer import Observers
-from tests.door import CONFIG, DoorTestCase, ErrorResponse
+from tests.door import CONFIG, DoorTestCase, ParsedResponse
 from tests.pipeline.test_pipeline import Peer
 
 PREFIX = "chatgpt_source_"
@@ -23,6 +23,10 @@ class AdminTestCase(DoorTestCase):
         CONFIG, concurrency=2, dead_letter="http://letters", admin="tcp:9464:interface=127.0.0.1"
     )
     host = "localhost:9464"
+
+    @property
+    def everyday_limit(self) -> int:  # type: ignore[override]
+        return self.config.everyday_limit
 
     def setUp(self) -> None:
         super().setUp()
@@ -64,29 +68,30 @@ class AdminTestCase(DoorTestCase):
             self.admin.answer,
             self.config.max_body_size,
             Admission(self.config.admin_auth, self.config.admin or "").refusal,
+            refused=self.intake.refused,
         )
-        self.journal.recover(self.config.everyday_limit, "UTC")
         self.pipeline.start()
         self.admin.start()
-        self.addCleanup(self.end)
+        self.addCleanup(self.shut_down)
 
-    def end(self) -> None:
+    def shut_down(self) -> None:
         self.admin.stop()
         self.pipeline.end()
 
-    def ask(self, body: bytes = b"what is vanus", **headers: str | bytes) -> ErrorResponse:
+    def ask(self, body: bytes = b"what is vanus", **headers: str | bytes) -> ParsedResponse:
         """POST a prompt at the door."""
         self.site = self.door
         self.connect()
         return self.post(body, **headers)
 
-    def get(self, path: str, **headers: str | bytes) -> ErrorResponse:
-        """GET a page of the admin site."""
+    def get(self, path: str, **headers: str | bytes) -> ParsedResponse:
+        """GET a page of the admin site, in a turn of its own."""
+        self.clock.advance(0)
         self.site = self.back
         self.connect()
         return self.request("GET", path, **headers)
 
-    def send(self, path: str, body: bytes = b"", **headers: str | bytes) -> ErrorResponse:
+    def send(self, path: str, body: bytes = b"", **headers: str | bytes) -> ParsedResponse:
         """POST to the admin site, as its page does."""
         self.site = self.back
         self.connect()

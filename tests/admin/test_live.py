@@ -31,6 +31,19 @@ class PageTests(LiveTestCase):
         self.assertEqual(answer.headers["content-type"], "text/html; charset=utf-8")
         self.assertEqual(self.get("/?state=failed").status, 200)
 
+    def test_one_is_drawn_a_turn(self) -> None:
+        self.assertEqual(self.get("/").status, 200)
+        self.site = self.back
+        transports = []
+        for _ in range(3):
+            self.connect()
+            transports.append(self.transport)
+            self.channel.dataReceived(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        self.assertEqual([each.value() for each in transports], [b"", b"", b""])
+        self.clock.advance(0)
+        for each in transports:
+            self.assertTrue(each.value().startswith(b"HTTP/1.1 200 "))
+
     def test_what_it_shows(self) -> None:
         prompt_id = self.ask(b"a secret prompt").json["id"]
         self.model.answer(Permanent("the model answered 400: it refuses this prompt", status=400))

@@ -250,7 +250,7 @@ class LagTests(MetricsTestCase):
         self.assertAlmostEqual(now["reactor_lag_last_seconds"], 0.3)
 
     def test_a_stopped_one_looks_no_more(self) -> None:
-        self.end()
+        self.shut_down()
         self.clock.advance(5 * EVERY)
         self.assertEqual(self.scrape()["reactor_lag_seconds_count"], 0)
 

@@ -4,19 +4,32 @@ from copy import deepcopy
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from attrs import asdict, define, field, frozen
+from attrs import asdict, astuple, define, field, frozen
 
 from chatgpt_source.errors import BacklogFull, Draining, KeyReused, NotRedriven, QuotaUsedUp
+from chatgpt_source.journal import PeerState
 from chatgpt_source.prompt import Prompt
 from chatgpt_source.quota import day_at
 
 LIMIT = 5
 MAX_BACKLOG = 6
-CLAIMED = 1e18
-"""The `due` of what is under way."""
+NOT_YET = 1e18
+"""The `since` of what was redriven."""
 KEPT_DAYS = 400
 LONGEST_WAIT = 3600
 UTC = ZoneInfo("UTC")
+
+
+@define
+class Row:
+    """What is to be delivered of a prompt, in the outbox; `owner` is whether it is claimed."""
+
+    due: float
+    since: float
+    attempts: int = 0
+    held: float | None = None
+    error: str | None = None
+    owner: bool = False
 
 
 @define
@@ -34,23 +47,21 @@ class Entry:
     tries: int = 0
     asks: int = 0
     deliveries: int = 0
-    maybe_billed: int = 0
+    possibly_billed: int = 0
     billed: int = 0
     held: float | None = None
     error: str | None = None
-    letter_due: float | None = None
-    letters: int = 0
+    owner: bool = False
     text: tuple[str, str, str] | None = None
     event: bytes | None = None
     letter: bytes | None = None
     keys: int = 0
+    outbox: dict[str, Row] = field(factory=dict)
 
 
-COLUMNS = [
-    name
-    for name in Entry.__annotations__
-    if name not in {"text", "event", "letter", "keys", "state", "id"}
-]
+APART = {"text", "event", "letter", "keys", "state", "id", "outbox", "owner"}
+COLUMNS = [name for name in Entry.__annotations__ if name not in APART]
+ROW = [name for name in Row.__annotations__ if name != "owner"]
 
 
 @frozen
@@ -61,21 +72,34 @@ class Refused:
 
 
 @define
+class Claim:
+    """What was claimed: an ask, or the delivery to a destination."""
+
+    kind: str
+    id: str
+    number: int
+
+
+@define
 class Model:
     """The state, and what each operation makes of it.
 
     Attributes:
-        hand: What the pipeline works at, as ("ask" | "delivery" | "letter", id).
+        hand: What the pipeline works at.
         fresh: What it will, once the claims are committed.
-        since: When the prompts of the letters in hand had failed, by id, in order of the claims.
+        peers: What is remembered of each.
+        number: Of the last claim: its token, as it were.
+        holders: The number of the claim that each prompt, and each row of its outbox, is under.
     """
 
     entries: dict[str, Entry] = field(factory=dict)
     days: dict[str, int] = field(factory=dict)
     keys: dict[str, tuple[str, tuple[str, str, str]]] = field(factory=dict)
-    hand: list[tuple[str, str]] = field(factory=list)
-    fresh: list[tuple[str, str]] = field(factory=list)
-    since: dict[str, list[float]] = field(factory=dict)
+    hand: list[Claim] = field(factory=list)
+    fresh: list[Claim] = field(factory=list)
+    peers: dict[str, PeerState] = field(factory=dict)
+    number: int = 0
+    holders: dict[tuple[str, str], int] = field(factory=dict)
 
     def copy(self) -> "Model":
         """One that goes its own way."""
@@ -91,21 +115,24 @@ class Model:
         counts = dict.fromkeys(("accepted", "answered", "delivered", "failed"), 0)
         for entry in self.entries.values():
             counts[entry.state] += 1
-        return [asdict(entry) for entry in self.entries.values()], self.days, counts
+        peers = {name: astuple(state) for name, state in self.peers.items()}
+        return [asdict(entry) for entry in self.entries.values()], self.days, counts, peers
 
-    def recover(self, now: float) -> None:
-        self.hand, self.fresh, self.since = [], [], {}
+    def recover(self, now: float) -> dict[str, PeerState]:
+        self.hand, self.fresh, self.holders = [], [], {}
         for entry in self.entries.values():
-            dues = ("letter_due",) if entry.state == "failed" else ("due",)
-            for name in dues:
-                due = getattr(entry, name)
-                if due is None or due <= now:
+            entry.billed |= entry.owner
+            waiting: list[Any] = [entry] if entry.state == "accepted" else []
+            for each in [*waiting, *entry.outbox.values()]:
+                if not each.owner and each.due <= now:
                     continue
-                entry.billed |= entry.state == "accepted" and due == CLAIMED
-                entry.since = min(entry.since, now)
-                entry.held = None if entry.held is None else min(entry.held, now)
-                if due > now + LONGEST_WAIT:
-                    setattr(entry, name, entry.since if due == CLAIMED else now)
+                each.since = min(each.since, now)
+                each.held = None if each.held is None else min(each.held, now)
+                if each.owner:
+                    each.due, each.owner = min(each.due, now), False
+                elif each.due > now + LONGEST_WAIT:
+                    each.due = now
+        return self.peers
 
     def accept(self, prompt: Prompt, key: str | None, *, draining: bool) -> Any:
         now = prompt.accepted
@@ -131,92 +158,108 @@ class Model:
 
     def claim(self, kind: str, now: float, most: int, untried_since: float | None = None) -> Any:
         """Claim asks or deliveries; returns their ids and attempts, and when the next is due."""
-        state = {"ask": "accepted", "delivery": "answered"}[kind]
-        waiting = [
-            entry
-            for entry in self.entries.values()
-            if entry.state == state
-            and entry.due <= now
-            and (untried_since is None or (entry.deliveries == 0 and entry.since >= untried_since))
+        found: list[tuple[Entry, Any]]
+        if kind == "ask":
+            found = [(e, e) for e in self.entries.values() if e.state == "accepted"]
+        else:
+            found = [(e, e.outbox[kind]) for e in self.entries.values() if kind in e.outbox]
+        free = [(entry, row) for entry, row in found if not row.owner]
+        due = [
+            (entry, row)
+            for entry, row in free
+            if row.due <= now
+            and (
+                untried_since is None
+                or (row.attempts == entry.deliveries == 0 and row.since >= untried_since)
+            )
         ]
-        claimed = sorted(waiting, key=lambda entry: entry.due)[:most]
-        for entry in claimed:
-            entry.due = CLAIMED
-            entry.since = min(entry.since, now)
-            entry.tries += 1
+        claimed = sorted(due, key=lambda each: each[1].due)[:most]
+        told = []
+        for entry, row in claimed:
+            row.owner = True
+            row.since = min(row.since, now)
             if kind == "ask":
+                entry.tries += 1
                 entry.asks += 1
+                told.append((entry.id, entry.tries))
             else:
-                entry.deliveries += 1
-        self.fresh += [(kind, entry.id) for entry in claimed]
-        dues = [e.due for e in self.entries.values() if e.state == state and e.due < CLAIMED]
-        return [(entry.id, entry.tries) for entry in claimed], min(dues, default=None)
+                row.attempts += 1
+                told.append((entry.id, row.attempts))
+            self._take(kind, entry.id)
+        return told, min((row.due for _, row in free if not row.owner), default=None)
 
-    def claim_letters(self, now: float, most: int) -> Any:
-        waiting = [e for e in self.entries.values() if e.letter_due is not None]
-        claimed = sorted(
-            (e for e in waiting if e.letter_due <= now), key=lambda entry: entry.letter_due
-        )[:most]
-        for entry in claimed:
-            entry.letter_due = CLAIMED
-            entry.letters += 1
-            self.since.setdefault(entry.id, []).append(entry.since)
-        self.fresh += [("letter", entry.id) for entry in claimed]
-        dues = [e.letter_due for e in waiting if e.letter_due < CLAIMED]
-        return [(entry.id, entry.letters) for entry in claimed], min(dues, default=None)
+    def _take(self, kind: str, id_: str) -> None:
+        self.number += 1
+        self.holders[kind, id_] = self.number
+        self.fresh.append(Claim(kind, id_, self.number))
 
-    def answered(self, id_: str, event: bytes, now: float, *, claim: bool) -> None:
-        entry = self._work("ask", id_)
+    def answered(self, claim: Claim, event: bytes, now: float, *, delivers: bool) -> bool:
+        entry = self._ended(claim)
+        if entry is None:
+            return False
         entry.state, entry.event, entry.error, entry.held = "answered", event, None, None
-        entry.answered = entry.since = now
-        entry.due = CLAIMED if claim else now
-        entry.tries = int(claim)
-        entry.deliveries += claim
-        if claim:
-            self.fresh.append(("delivery", id_))
+        entry.answered, entry.due, entry.owner = now, None, False
+        entry.outbox["target"] = Row(now, now, int(delivers), owner=delivers)
+        if delivers:
+            self._take("target", entry.id)
+        return True
 
-    def delivered(self, id_: str, now: float) -> None:
-        entry = self._work("delivery", id_)
-        entry.state, entry.due, entry.ended, entry.error = "delivered", None, now, None
+    def delivered(self, claim: Claim, now: float) -> bool:
+        entry = self._ended(claim)
+        if entry is None:
+            return False
+        row = entry.outbox.pop(claim.kind)
+        if claim.kind == "dead_letter":
+            entry.letter = None
+            return True
+        entry.state, entry.ended, entry.error = "delivered", now, None
+        entry.deliveries += row.attempts
         entry.text = entry.event = entry.letter = None
+        return True
 
     def failed(
-        self, kind: str, id_: str, now: float, error: str, letter: bytes | None, *, give_back: bool
-    ) -> None:
-        entry = self._work(kind, id_)
-        entry.state, entry.due, entry.ended, entry.error = "failed", None, now, error
-        entry.since, entry.held = now, None
-        entry.letter, entry.letters = letter, 0
-        entry.letter_due = None if letter is None else now
-        if give_back and not entry.billed:
-            self.days[entry.day] -= 1
+        self, claim: Claim, now: float, error: str, letter: bytes | None, *, give_back: bool
+    ) -> bool:
+        entry = self._ended(claim)
+        if entry is None:
+            return False
+        if claim.kind == "dead_letter":
+            entry.letter = None
+            del entry.outbox[claim.kind]
+            return True
+        if claim.kind == "ask":
+            entry.due, entry.held, entry.owner = None, None, False
+            if give_back and not entry.billed:
+                self.days[entry.day] -= 1
+        else:
+            entry.deliveries += entry.outbox.pop("target").attempts
+        entry.state, entry.ended, entry.error = "failed", now, error
+        if letter is not None:
+            entry.letter = letter
+            entry.outbox["dead_letter"] = Row(now, now)
+        return True
 
     def postpone(
         self,
-        kind: str,
-        id_: str,
+        claim: Claim,
         until: float,
         error: str,
         *,
-        maybe_billed: bool,
+        possibly_billed: bool,
         held: float | None,
-    ) -> None:
-        entry = self._work(kind, id_)
-        entry.due, entry.error = until, error
-        entry.maybe_billed += maybe_billed
-        entry.billed |= maybe_billed
-        entry.held = held if entry.held is None else entry.held
-
-    def letter_ended(self, id_: str, until: float | None, held: float | None) -> float:
-        self.hand.remove(("letter", id_))
-        since = self.since[id_].pop(0)
-        entry = self.entries.get(id_)
-        if entry is not None and (entry.letter_due, entry.since) == (CLAIMED, since):
-            entry.letter_due = until
-            entry.held = held if entry.held is None else entry.held
-            if until is None:
-                entry.letter = None
-        return since
+    ) -> bool:
+        entry = self._ended(claim)
+        if entry is None:
+            return False
+        row: Any = entry
+        if claim.kind == "ask":
+            entry.possibly_billed += possibly_billed
+            entry.billed |= possibly_billed
+        else:
+            row = entry.outbox[claim.kind]
+        row.due, row.error, row.owner = until, error, False
+        row.held = held if row.held is None else row.held
+        return True
 
     def redrive(self, id_: str, now: float) -> Any:
         entry = self.entries.get(id_)
@@ -229,9 +272,12 @@ class Model:
             self.days[date] = self.days.get(date, 0) + 1
             entry.day, entry.billed = date, 0
         entry.state = "accepted" if entry.event is None else "answered"
-        entry.due, entry.since = 0.0, CLAIMED
-        entry.ended = entry.held = entry.letter_due = entry.letter = None
-        entry.tries = entry.maybe_billed = 0
+        entry.due = 0.0 if entry.event is None else None
+        entry.since = NOT_YET
+        entry.outbox = {} if entry.event is None else {"target": Row(0.0, NOT_YET)}
+        self.holders.pop(("dead_letter", id_), None)
+        entry.ended = entry.letter = None
+        entry.tries = entry.possibly_billed = 0
         return entry.state
 
     def purge(self, id_: str) -> bool:
@@ -244,13 +290,20 @@ class Model:
     def prune(self, before: float) -> None:
         self.days = dict(sorted(self.days.items())[-KEPT_DAYS:])
         for entry in list(self.entries.values()):
-            if entry.ended is not None and entry.ended < before and entry.letter_due is None:
+            if entry.ended is not None and entry.ended < before and not entry.outbox:
                 self._forget(entry.id)
+
+    def remember(self, peer: str, state: PeerState) -> None:
+        self.peers[peer] = state
 
     def _forget(self, id_: str) -> None:
         del self.entries[id_]
         self.keys = {key: known for key, known in self.keys.items() if known[0] != id_}
+        self.holders.pop(("dead_letter", id_), None)
 
-    def _work(self, kind: str, id_: str) -> Entry:
-        self.hand.remove((kind, id_))
-        return self.entries[id_]
+    def _ended(self, claim: Claim) -> Entry | None:
+        """The prompt whose claim ends; None if the claim is another's by now."""
+        if self.holders.get((claim.kind, claim.id)) != claim.number:
+            return None
+        del self.holders[claim.kind, claim.id]
+        return self.entries[claim.id]

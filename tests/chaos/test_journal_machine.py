@@ -28,18 +28,17 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.errors import JournalUnavailable
-from chatgpt_source.journal import Terms
+from chatgpt_source.journal import Answered, Delivered, Failed, PeerState, Postponed, Terms
 from chatgpt_source.journal.sqlite import OpenJournal, SqliteJournal, open_journal
 from chatgpt_source.journal.sqlite.texts import Part
-from chatgpt_source.prompt import Answer, Ask, Prompt
+from chatgpt_source.prompt import Ask, Prompt
 from chatgpt_source.quota import day_at
-from tests.chaos.model import CLAIMED, COLUMNS, LIMIT, MAX_BACKLOG, UTC, Model, Refused
+from tests.chaos.model import COLUMNS, LIMIT, MAX_BACKLOG, ROW, UTC, Claim, Model, Refused
+from tests.contracts.driver import ANSWER, NOON, PEERS
 
-NOON = 1_800_014_400.0  # 2027-01-15T12:00:00Z
 LONG = bool(os.environ.get("CHAOS_MINUTES") or os.environ.get("CHAOS_SEED"))
 FULL = "database or disk is full"
 NAMES = ("journal.sqlite", "journal.sqlite-wal")
-ANSWER = Answer("the answer", "gpt", "stop", "req-1", {"total_tokens": 7})
 
 
 @frozen
@@ -126,28 +125,38 @@ def snapshot(path: Path) -> Any:
 
 
 def snapshot_of(db: Any) -> Any:
-    names = ["id", "state", *COLUMNS, "event", "letter", "keys"]
+    names = ["id", "state", *COLUMNS, "event", "letter", "keys", "owner"]
     rows = db.execute(
-        f"SELECT id, state, {', '.join(COLUMNS)}, {Part.EVENT.whole}, {Part.LETTER.whole},"
-        f" (SELECT count(*) FROM keys WHERE keys.seq = prompts.seq), {Part.PROMPT.whole},"
-        " source, type"
+        f"SELECT seq, id, state, {', '.join(COLUMNS)}, {Part.EVENT.whole}, {Part.LETTER.whole},"
+        " (SELECT count(*) FROM keys WHERE keys.seq = prompts.seq), owner IS NOT NULL,"
+        f" {Part.PROMPT.whole}, source, type"
         " FROM prompts LEFT JOIN texts USING (seq) ORDER BY seq"
     ).fetchall()
+    outbox: dict[int, Any] = {}
+    for seq, to, owner, *values in db.execute(
+        f"SELECT seq, destination, owner IS NOT NULL, {', '.join(ROW)} FROM outbox"
+    ).fetchall():
+        row = {**dict(zip(ROW, values, strict=True)), "owner": owner}
+        outbox.setdefault(seq, {})[to] = row
     entries = []
-    for row in rows:
+    for seq, *row in rows:
         *values, text, source, type_ = row
         known = None if text is None else (text, source, type_)
-        entries.append({**dict(zip(names, values, strict=True)), "text": known})
+        entry = {**dict(zip(names, values, strict=True)), "text": known}
+        entries.append({**entry, "outbox": outbox.get(seq, {})})
     days = dict(db.execute("SELECT day, used FROM days").fetchall())
     counts = dict(db.execute("SELECT state, n FROM counts").fetchall())
-    return entries, days, counts
+    kept = db.execute(
+        "SELECT name, held, since, misses, probe_at, throttled_until, failing FROM peers"
+    )
+    return entries, days, counts, {name: tuple(state) for name, *state in kept.fetchall()}
 
 
 texts = st.sampled_from(["TEXT-ONE", "TEXT-TWO", "TEXT-TWO" + " and so on" * 2000])
 keys = st.none() | st.sampled_from(["key a", "key b", "key c"])
 letters = st.none() | st.just(b"a letter")
 most = st.integers(1, 4)
-ways = st.sampled_from(["well", "well", "well", "failed", "given back", "later"])
+ways = st.sampled_from(["well", "well", "well", "failed", "given back", "later", "twice"])
 waits = st.sampled_from([0.0, 1.0, 40.0, 90000.0])
 
 
@@ -170,6 +179,7 @@ class JournalMachine(RuleBasedStateMachine):
         self.number = 0
         self.riding: list[Riding] = []
         self.before = Model()
+        self.claims: dict[int, Any] = {}
         self.open(self.folder / NAMES[0])
         self.after = self.before.copy()
 
@@ -179,8 +189,8 @@ class JournalMachine(RuleBasedStateMachine):
         self.opened = OpenJournal(path, self.db, opened.lock)
         self.thread = Thread()
         self.journal = SqliteJournal(self.opened, self.clock, self.thread)
-        self.journal.recover(LIMIT, "UTC")
-        self.before.recover(self.now)
+        recovered = self.journal.recover(LIMIT, "UTC", PEERS)
+        assert recovered.peers == self.before.recover(self.now)
 
     @property
     def now(self) -> float:
@@ -212,7 +222,7 @@ class JournalMachine(RuleBasedStateMachine):
             self.after.accept(prompt, key, draining=draining),
         )
 
-    @rule(kind=st.sampled_from(["ask", "ask", "delivery", "letter"]), most=most, ago=waits)
+    @rule(kind=st.sampled_from(["ask", "ask", "target", "dead_letter"]), most=most, ago=waits)
     def claim(self, kind: str, most: int, ago: float) -> None:
         self.claim_some(kind, most, self.now - ago if ago else None)
 
@@ -222,19 +232,21 @@ class JournalMachine(RuleBasedStateMachine):
         def run(journal: Any) -> "Deferred[Any]":
             if kind == "ask":
                 claims = journal.claim_asks(now, most)
-            elif kind == "delivery":
-                claims = journal.claim_deliveries(now, most, untried_since=since)
             else:
-                claims = journal.claim_letters(now, most)
+                claims = journal.claim_deliveries(kind, now, most, untried_since=since)
             return claims.addCallback(
-                lambda claims: ([told(each) for each in claims.claimed], claims.next_due)
+                lambda claims: (self.taken(claims.claimed, numbers), claims.next_due)
             )
 
-        if kind == "letter":
-            expected = self.after.claim_letters(now, most)
-        else:
-            expected = self.after.claim(kind, now, most, since if kind == "delivery" else None)
+        before = self.after.number
+        expected = self.after.claim(kind, now, most, None if kind == "ask" else since)
+        numbers = range(before + 1, self.after.number + 1)
         self.ride(run, expected)
+
+    def taken(self, claimed: Any, numbers: Any) -> list[tuple[str, int]]:
+        """Note what was claimed under the model's numbers; returns it as the model tells it."""
+        self.claims.update(zip(numbers, claimed, strict=False))
+        return [told(each) for each in claimed]
 
     # Two alike, so that prompts come far.
 
@@ -251,55 +263,72 @@ class JournalMachine(RuleBasedStateMachine):
         if not self.after.hand:
             self.claim_what_waits()
             return
-        kind, id_ = self.after.hand[which % len(self.after.hand)]
-        if kind == "letter":
-            until = None if how == "well" else self.now + wait
-            self.letter_ended(id_, until, self.now if which % 3 == 0 else None)
-        elif how == "later":
-            self.postpone(kind, id_, wait, maybe_billed=which % 2 == 0, held=which % 3 == 0)
+        claim = self.after.hand[which % len(self.after.hand)]
+        if how != "twice":  # else it ends again later, under a token that is no longer its own
+            self.after.hand.remove(claim)
+        if how in {"later", "twice"}:
+            self.postpone(claim, wait, possibly_billed=which % 2 == 0, held=which % 3 == 0)
         elif how != "well":
-            self.failed(kind, id_, letter, give_back=kind == "ask" and how == "given back")
-        elif kind == "ask":
-            self.answered(id_, claim=which % 3 > 0)
+            self.failed(claim, letter, give_back=claim.kind == "ask" and how == "given back")
+        elif claim.kind == "ask":
+            self.answered(claim, delivers=which % 3 > 0)
         else:
-            self.delivered(id_)
+            self.delivered(claim)
 
     def claim_what_waits(self) -> None:
-        due = [e for e in self.after.entries.values() if e.due is not None and e.due <= self.now]
-        states = {entry.state for entry in due}
-        letter = any((e.letter_due or CLAIMED) <= self.now for e in self.after.entries.values())
-        if letter or states:
-            kind = "delivery" if "answered" in states else "letter" if letter else "ask"
-            self.claim_some(kind, 3)
+        entries = self.after.entries.values()
+        kinds = {kind for e in entries for kind, row in e.outbox.items() if row.due <= self.now}
+        if any(e.state == "accepted" and e.due <= self.now for e in entries):
+            kinds.add("ask")
+        if kinds:
+            self.claim_some(max(kinds), 3)
         else:
             self.accept_one("TEXT-MORE", None, draining=False)
 
-    def answered(self, id_: str, *, claim: bool) -> None:
-        now, event = self.now, f"the event of {id_}".encode()
-        self.after.answered(id_, event, now, claim=claim)
-        self.ride(lambda journal: journal.answered(id_, ANSWER, event, now, claim=claim))
+    def end(self, held: Claim, outcome: Any, kept: bool, **options: Any) -> None:  # noqa: FBT001
+        """End a claim of the model's; whether it is to be kept is known."""
+        now, number = self.now, self.after.number
 
-    def delivered(self, id_: str) -> None:
-        now = self.now
-        self.after.delivered(id_, now)
-        self.ride(lambda journal: journal.delivered(id_))
+        def run(journal: Any) -> "Deferred[Any]":
+            work = self.claims[held.number]
+            if held.kind == "ask":
+                ended = journal.ask_ended(work, outcome, now, **options)
+            else:
+                ended = journal.delivery_ended(work, outcome, now)
+            return ended.addCallback(self.note_delivery, number)
 
-    def failed(self, kind: str, id_: str, letter: bytes | None, *, give_back: bool) -> None:
-        now = self.now
-        self.after.failed(kind, id_, now, "why", letter, give_back=give_back)
-        self.ride(
-            lambda journal: journal.failed(id_, now, "why", give_back=give_back, letter=letter)
+        self.ride(run, kept)
+
+    def note_delivery(self, ended: Any, number: int) -> bool:
+        if ended.delivery is not None:
+            self.claims[number] = ended.delivery
+        kept: bool = ended.kept
+        return kept
+
+    def answered(self, claim: Claim, *, delivers: bool) -> None:
+        event = f"the event of {claim.id}".encode()
+        kept = self.after.answered(claim, event, self.now, delivers=delivers)
+        self.end(claim, Answered(ANSWER, event), kept, claim=delivers)
+
+    def delivered(self, claim: Claim) -> None:
+        self.end(claim, Delivered(), self.after.delivered(claim, self.now))
+
+    def failed(self, claim: Claim, letter: bytes | None, *, give_back: bool) -> None:
+        kept = self.after.failed(claim, self.now, "why", letter, give_back=give_back)
+        self.end(claim, Failed("why", give_back, letter), kept)
+
+    def postpone(self, claim: Claim, wait: float, *, possibly_billed: bool, held: bool) -> None:
+        until, since = self.now + wait, self.now if held else None
+        kept = self.after.postpone(
+            claim, until, "for now", possibly_billed=possibly_billed, held=since
         )
+        self.end(claim, Postponed(until, "for now", possibly_billed, since), kept)
 
-    def postpone(self, kind: str, id_: str, wait: float, *, maybe_billed: bool, held: bool) -> None:
-        until = self.now + wait
-        how = {"maybe_billed": maybe_billed, "held": self.now if held else None}
-        self.after.postpone(kind, id_, until, "for now", **how)
-        self.ride(lambda journal: journal.postpone(id_, until, "for now", **how))
-
-    def letter_ended(self, id_: str, until: float | None, held: float | None) -> None:
-        since = self.after.letter_ended(id_, until, held)
-        self.ride(lambda journal: journal.letter_ended(id_, since, until, held=held))
+    @rule(peer=st.sampled_from(list(PEERS)), misses=st.integers(0, 3))
+    def remember(self, peer: str, misses: int) -> None:
+        state = PeerState("held", NOON, misses)
+        self.after.remember(peer, state)
+        self.ride(lambda journal: journal.remember(peer, state))
 
     @precondition(lambda self: self.has_failed())
     @rule(data=st.data())
@@ -354,7 +383,7 @@ class JournalMachine(RuleBasedStateMachine):
         assert self.state_of(copies[0]) == states[0], "it was written before its transaction"
         copy = copies[at % len(copies)]
         self.before = self.after if self.state_of(copy) == states[1] else self.before
-        self.end()
+        self.end_run()
         self.open(copy.put(self.new_folder()))
         self.keep(self.before)
 
@@ -456,7 +485,7 @@ class JournalMachine(RuleBasedStateMachine):
             assert b"a letter" not in content, "a letter can be read"
         assert b"key a" not in content, "a key can be read"
 
-    def end(self) -> None:
+    def end_run(self) -> None:
         """End as a crash does."""
         for call in self.clock.getDelayedCalls():
             call.cancel()
@@ -470,12 +499,15 @@ class JournalMachine(RuleBasedStateMachine):
             assert found == expected, (found, expected)
             for day, used in self.before.days.items():
                 assert 0 <= used <= LIMIT, (day, used)
-            claimed = [work for work in self.before.hand if work[0] != "letter"]
+            claimed = [(each.kind, each.id) for each in self.before.hand if self.holds(each)]
             assert len(set(claimed)) == len(claimed), claimed
+
+    def holds(self, claim: Claim) -> bool:
+        return self.before.holders.get((claim.kind, claim.id)) == claim.number
 
     def teardown(self) -> None:
         if hasattr(self, "db"):
-            self.end() if self.riding else self.close()
+            self.end_run() if self.riding else self.close()
             shutil.rmtree(self.folder)
 
 

@@ -421,6 +421,10 @@ class Daemon:
         """End it as a crash would."""
         await self.stop(signal.SIGKILL)
 
+    async def is_ready(self) -> bool:
+        """Whether /readyz says so."""
+        return (await self.get("/readyz")).status == 200
+
     async def answers(self, process: Running | None = None) -> bool:
         """Whether /healthz answers; an early end is an error."""
         if process is not None and process.status is not None:

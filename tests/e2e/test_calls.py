@@ -270,9 +270,9 @@ class ModelTests(CallCase):
         self.assertGreaterEqual(starts[1] - starts[0], 0.3)
         self.assertGreaterEqual(starts[3] - starts[1], 0.3)
 
-    async def test_one_call_after_a_restart_with_a_refused_key(self):
+    async def test_a_restart_with_a_refused_key_does_not_probe_anew(self):
         self.openai.script = lambda _: api_error(401)
-        daemon = self.daemon()
+        daemon = self.daemon(token="revoked")
         await daemon.start()
         first = await daemon.accepted("first")
         await daemon.reaches(first, lambda record: record["error"])
@@ -281,8 +281,14 @@ class ModelTests(CallCase):
         await daemon.kill()
         before = len(self.openai.asks)
         await daemon.start()
-        await until(lambda: len(self.openai.asks) > before, "a call")
-        await throughout(1, lambda: len(self.openai.asks) == before + 1, "it asked while held")
+        self.assertIn("401", (await daemon.checks())[2]["openai"])
+        await throughout(1, lambda: len(self.openai.asks) == before, "it asked while held")
+        await daemon.kill()
+        self.openai.script = self.openai.default
+        config = daemon.config_file.read_text()
+        daemon.config_file.write_text(config.replace("revoked", "mended"))
+        await daemon.start()
+        await daemon.reaches(first, "delivered")
 
     async def test_not_found_while_others_are(self):
         self.plan(self.openai, prompt_of, {"odd": [api_error(404)] * 5})

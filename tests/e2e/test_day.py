@@ -111,6 +111,7 @@ class DayTests(DaemonCase):
             ("2027-03-15T00:00", 202, 24),
         ):
             clock.set(at(local, NEW_YORK))
+            await until(daemon.is_ready, "a journal that has lived through the jump")
             answer = await daemon.post("text")
             self.assertEqual(answer.status, status, local)
             left, seconds = rate(answer)

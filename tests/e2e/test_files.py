@@ -2,6 +2,7 @@
 
 import os
 
+from tests.certificates import Authority
 from tests.e2e.processes import LOG_TO_STDOUT, Daemon, DaemonCase, together
 
 GOOD = "target: http://localhost:1\ntoken: t\n"
@@ -22,6 +23,11 @@ class FileTests(DaemonCase):
         path = self.file(GOOD)
         os.truncate(path, 2**40)
         return path
+
+    def tls(self, **files):
+        private, chain = Authority(self.file("").parent).issue("server")
+        given = "".join(f":{name}={path}" for name, path in files.items())
+        return f"listen: 'ssl:18443:privateKey={private}:certKey={chain}{given}'\n"
 
     async def refused(self, config, *words, **environ):
         daemon = Daemon(self, config, **environ)
@@ -47,7 +53,16 @@ class FileTests(DaemonCase):
             self.refused(GOOD, "config file", "a device", CONNECTOR_CONFIG="/dev/zero"),
             self.refused(GOOD + f"body:\n  {BOMB.replace(chr(10), chr(10) + '  ')}", "alias"),
             self.refused(GOOD + "body: {a: &a [*a]}\n", "within itself"),
+            self.refused(GOOD + f"timezone: {'a/' * 1000}b\n", "`timezone`"),
         )
+
+    async def test_a_long_list_is_not_read_to_its_end(self):
+        daemon = Daemon(self, GOOD + f"body: {{a: [{'a,' * 500_000}]}}\n")
+        started = os.times().children_user
+        process = daemon.launch(arguments=("chatgpt-source", "--check"))
+        self.assertEqual(await process.end(PATIENCE), 1, process.text)
+        self.assertIn("values", process.text)
+        self.assertLess(os.times().children_user - started, 2)  # whatever else the machine does
 
     async def test_secrets_and_certificates(self):
         fifo = self.fifo()
@@ -59,6 +74,8 @@ class FileTests(DaemonCase):
             self.refused(f"{target}token_file: /dev/zero\n", "`token_file`", "a device"),
             self.refused(f"{GOOD}ca_file: {fifo}\n", "`ca_file`", "a pipe"),
             self.refused(f"{GOOD}{tls}", "`listen`", "privateKey", "a pipe"),
+            self.refused(f"{GOOD}{self.tls(dhParameters=fifo)}", "`listen`", "a pipe"),
+            self.refused(f"{GOOD}{self.tls(dhParameters=self.file(''))}", "`listen`", "DH"),
         )
 
     async def test_journals(self):

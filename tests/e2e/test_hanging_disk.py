@@ -12,6 +12,9 @@ SOON = 3.0
 LARGE = 2**20
 CALLERS = 150
 FEW_FILES = 512
+WIDE = "\U0001f600".encode() + b"x" * (LARGE - 4)
+"""Text that takes four times as much as a Python string."""
+MANY = 60
 MOST_MORE = 100 * 2**20
 """Bytes that the daemon may grow by, which is less than what its callers send."""
 
@@ -22,6 +25,15 @@ def memory(pid):
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
     except FileNotFoundError:
         raise SkipTest("no /proc to read its memory from") from None
+
+
+def peak(pid):
+    """The most bytes of memory that a process has used."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        raise SkipTest("no /proc to read its memory from") from None
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
 def posting(body):
@@ -131,3 +143,17 @@ class HangingDiskTests(DaemonCase):
         await until(lambda: len(self.target.events) >= 3, "the events")
         self.assertEqual((await self.asked("/api/status")).json()["quota"]["used"], 3)
         self.assertEqual(len(self.openai.asks), 3)
+
+    async def test_wide_text_takes_no_more_room(self):
+        daemon, process, flag, begun = await self.hang(concurrency=4)
+        before = memory(process.transport.pid)
+        wires = [await Wire.connect(daemon.port) for _ in range(MANY)]
+        for wire in wires:
+            wire.send(posting(WIDE))
+        await self.asked("/readyz", 503, daemon.port)
+        flag.unlink()
+        for wire in (begun, *wires):
+            self.assertEqual((await wire.answer()).status, 202)
+            wire.close()
+        await until(lambda: len(self.target.events) == MANY + 2, "the events")
+        self.assertLess(peak(process.transport.pid) - before, 3 * MANY * LARGE)

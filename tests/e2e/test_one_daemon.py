@@ -82,10 +82,40 @@ class OneDaemonTests(DaemonCase):
         await until(lambda: self.accepts(first), "prompts accepted again")
         self.assertIn(await first.stop(), (0, -signal.SIGTERM))
 
+    async def test_its_log_removed(self):
+        first, journal = await self.running()
+        kept = await first.accepted("kept")
+        await first.reaches(kept, "delivered")
+        journal.with_name("journal.sqlite-wal").unlink()
+        await self.unready(first, "-wal")
+        await first.kill()
+        await first.start()
+        self.assertEqual((await first.record(kept))["state"], "delivered")
+        await first.reaches(await first.accepted("new"), "delivered")
+
+    async def test_replaced_and_looked_at_and_put_back(self):
+        first, journal = await self.running()
+        away = journal.with_name("away")
+        journal.rename(away)
+        journal.write_bytes(away.read_bytes())
+        for command in (["list", "--state", "all"], ["backup", "copy"]):
+            status, said = await self.operate(first, *command)
+            self.assertEqual((status, len(said.splitlines())), (1, 1), said)
+            self.assertIn("replaced", said)
+        await self.waits(journal)
+        away.rename(journal)
+        await until(lambda: self.accepts(first), "prompts accepted again")
+        kept = await first.accepted("kept")
+        await first.reaches(kept, "delivered")
+        await first.kill()
+        await first.start()
+        self.assertEqual((await first.record(kept))["state"], "delivered")
+
     async def test_replaced(self):
         first, journal = await self.running()
         backup, old = journal.with_name("backup.sqlite"), journal.with_name("old.sqlite")
-        self.assertEqual(await self.back_up(first), 0)
+        status, _ = await self.operate(first, "backup", "backup.sqlite")
+        self.assertEqual(status, 0)
         later = await first.accepted("later")
         await first.reaches(later, "delivered")
         journal.rename(old)
@@ -102,9 +132,9 @@ class OneDaemonTests(DaemonCase):
         await first.start()
         self.assertEqual((await first.record(later))["state"], "delivered")
 
-    async def back_up(self, daemon):
+    async def operate(self, daemon, *arguments):
         process = Running(bytearray())
         environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
-        command = [str(TWISTD.with_name("chatgpt-source-journal")), "backup", "backup.sqlite"]
+        command = [str(TWISTD.with_name("chatgpt-source-journal")), *arguments]
         reactor.spawnProcess(process, command[0], command, env=environ, path=str(daemon.dir))
-        return await process.end()
+        return await process.end(), process.text

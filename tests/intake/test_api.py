@@ -8,11 +8,11 @@ import attrs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 
 from chatgpt_source.errors import JournalUnavailable
 from chatgpt_source.http.server import Problem
-from chatgpt_source.intake import api as intake
 from chatgpt_source.intake.reading import read_text
 from chatgpt_source.journal import Admitted
 from chatgpt_source.journal.group import Withdrawable
@@ -61,10 +61,9 @@ class AcceptTests(DoorTestCase):
         self.patch(self.journal, "accept", lambda *_: written)
         self.channel.dataReceived(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx")
         self.channel.connectionLost(Failure(ConnectionResetError()))
-        said: list[str] = []
-        self.patch(intake.log, "info", lambda text, **_: said.append(text))
-        written.callback(Admitted("p1", 1))
-        self.assertEqual(len(said), 1)
+        with capturedLogs() as logged:
+            written.callback(Admitted("p1", 1))
+        self.assertEqual(len(logged), 1)
         self.connect()
 
     def test_what_has_not_begun_goes_with_its_caller(self) -> None:
@@ -289,13 +288,13 @@ class StatusTests(DoorTestCase):
             "deliveries": 1,
         }
         self.assertEqual(self.status(prompt_id), expected)
-        self.successResultOf(self.journal.delivered(prompt_id))
+        self.deliver(prompt_id)
         expected |= {"state": "delivered", "delivered": "2027-01-15T12:00:01.500000Z"}
         self.assertEqual(self.status(prompt_id), expected)
 
     def test_failed(self) -> None:
         prompt_id = self.post().json["id"]
-        self.successResultOf(self.journal.failed(prompt_id, NOON, "why", give_back=True))
+        self.fail_it(prompt_id, give_back=True)
         status = self.status(prompt_id)
         self.assertEqual((status["state"], status["error"]), ("failed", "why"))
 

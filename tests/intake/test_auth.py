@@ -12,7 +12,7 @@ from chatgpt_source.http.server import BoundedSite
 from chatgpt_source.intake import auth
 from chatgpt_source.intake.api import OPEN_PATHS
 from chatgpt_source.intake.auth import Guard
-from tests.door import CONFIG, DoorTestCase, ErrorResponse
+from tests.door import CONFIG, DoorTestCase, ParsedResponse
 
 BOTH = Credentials(
     bearer=(Secret("token-one"), Secret("token-two")),
@@ -35,7 +35,7 @@ class AuthTestCase(DoorTestCase):
         )
         super().connect()
 
-    def refused(self, **headers: str | bytes) -> ErrorResponse:
+    def refused(self, **headers: str | bytes) -> ParsedResponse:
         answer = self.post(**headers)
         detail = self.assert_problem(answer, 401)
         self.assertIn("Authorization", detail)
@@ -143,7 +143,7 @@ class BothTests(AuthTestCase):
         (request,) = self.channel.requests  # type: ignore[attr-defined]
         self.assertEqual(request.body(), b"")
         self.channel.dataReceived(b"x")
-        self.assertEqual(ErrorResponse(self.transport.value()).status, 401)
+        self.assertEqual(ParsedResponse(self.transport.value()).status, 401)
 
     def test_a_repr_shows_no_secret(self) -> None:
         shown = repr(BOTH) + repr(attrs.evolve(CONFIG, auth=BOTH))

@@ -58,7 +58,7 @@ class DoorTests(DoorTestCase):
     def open_to(self, *allowed: str, auth: Credentials | None = None) -> None:
         guard = Guard(auth, ("/healthz",)) if auth else None
         self.site.admits = AccessPolicy(guard, allowed).refusal
-        self.site.refused = lambda _, status: self.refused.append(status)
+        self.site.refused = lambda _, problem: self.refused.append(problem)
 
     def at(self, address: Any) -> None:
         self.connect()
@@ -66,7 +66,7 @@ class DoorTests(DoorTestCase):
 
     def assert_refused(self, **headers: str) -> None:
         self.assert_problem(self.post(**headers), 403)
-        self.assertEqual(self.refused.pop(), 403)
+        self.assertEqual(self.refused.pop().status, 403)
 
     def assert_accepted(self, **headers: str) -> None:
         self.assertIn(self.post(**headers).status, {202, 429}, headers)
@@ -155,4 +155,5 @@ class DoorTests(DoorTestCase):
         head = f"POST / HTTP/1.1\r\nHost: {HERE}\r\nOrigin: null\r\nContent-Length: 900\r\n\r\n"
         self.channel.dataReceived(head.encode() + b"x" * 800)
         self.assertEqual(cast(Any, self.channel).requests[0].body(), b"")
-        self.assertEqual(self.refused, [403])
+        self.channel.dataReceived(b"x" * 100)
+        self.assertEqual([problem.status for problem in self.refused], [403])

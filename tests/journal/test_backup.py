@@ -2,13 +2,20 @@
 
 import os
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 from chatgpt_source.errors import JournalError
 from chatgpt_source.journal.sqlite import backup, check_journal, open_beside
-from chatgpt_source.journal.sqlite.backup import BackupStopped, back_up
+from chatgpt_source.journal.sqlite.backup import BackupStopped
 from tests.journal.common import JournalTestCase, prompt
+
+
+def back_up(journal: Path, to: Path, is_stopped: Callable[[], bool] = lambda: False) -> int:
+    """As the command does."""
+    with closing(open_beside(journal)) as opened:
+        return backup.back_up(opened.connection, to, is_stopped)
 
 
 class BackupTests(JournalTestCase):

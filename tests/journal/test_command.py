@@ -10,21 +10,22 @@ from twisted.internet.defer import Deferred, succeed
 from chatgpt_source.errors import JournalError
 from chatgpt_source.journal.command import PAUSE, Operator, parser
 from chatgpt_source.journal.sqlite import SqliteJournal, open_beside
-from tests.journal.common import NOON, JournalTestCase, at_once, prompt
+from tests.journal.common import JournalTestCase, at_once, prompt
 
 
 class CommandTests(JournalTestCase):
+    everyday_limit = 3
+
     def setUp(self) -> None:
         super().setUp()
         self.pauses: list[float] = []
         self.in_thread: Any = at_once
-        self.journal.recover(3, "UTC")
         for name, give_back in (("p1", True), ("p2", True), ("p3", False)):
             self.accept(prompt(name, "a secret"))
             self.asks()
             if name == "p3":
                 self.answer("p3", claim=True)
-            self.successResultOf(self.journal.failed(name, NOON, "the reason", give_back=give_back))
+            self.fail_it(name, "the reason", give_back=give_back)
         self.accept(prompt("p4"))
 
     def pause(self, seconds: float) -> Deferred[None]:
@@ -108,8 +109,9 @@ class CommandTests(JournalTestCase):
     def fail_many(self) -> None:
         names = [f"q{n}" for n in range(120)]
         self.accept(*map(prompt, names), limit=5000, max_backlog=5000)
+        self.asks(1000)
         for name in names:
-            self.successResultOf(self.journal.failed(name, NOON, "x", give_back=False))
+            self.fail_it(name)
 
     def test_pauses_between_transactions_of_more_and_more(self) -> None:
         self.fail_many()

@@ -61,4 +61,4 @@ class CountsTests(JournalTestCase):
         self.opened.connection.close()
         counted = self.successResultOf(self.counts.read())
         self.assertEqual(counted, Counted(trouble=counted.trouble))
-        self.assertIn("closed database", counted.trouble)
+        self.assertIn("removed", counted.trouble)

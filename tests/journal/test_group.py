@@ -143,6 +143,29 @@ class GroupCommitTests(SynchronousTestCase):
         self.clock.advance(0)
         self.assertEqual(len(told), group.TOLD_AT_ONCE + 5)
 
+    def test_telling_takes_a_bounded_part_of_each_turn(self) -> None:
+        told: list[str] = []
+
+        def hear(name: str) -> None:
+            told.append(name)
+            self.clock.rightNow += group.TELLING / 2
+
+        first = self.submit("first")
+        for name in "abcde":
+            self.submit(name).addCallback(lambda _, name=name: hear(name))
+        self.threads.work()
+        self.successResultOf(first)
+        self.threads.work()
+        idle = self.group.when_idle()
+        self.assertEqual(told, ["a", "b"])
+        self.submit("f").addCallback(lambda _: hear("f"))
+        self.threads.work()
+        self.assertEqual(told, ["a", "b"])
+        self.assertNoResult(idle)
+        self.clock.advance(0)
+        self.assertEqual(told, ["a", "b", "c", "d", "e", "f"])
+        self.successResultOf(idle)
+
     def test_nothing_is_looked_at_while_nothing_runs(self) -> None:
         self.submit("a", 1.0)
         self.threads.work()

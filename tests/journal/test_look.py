@@ -26,9 +26,9 @@ class LookTests(JournalTestCase):
         self.assertEqual(len(claimed), 4)
         self.answer("p1")
         self.answer("p2", claim=True)
-        self.successResultOf(self.journal.delivered("p2"))
-        self.successResultOf(self.journal.failed("p3", NOON, "why", give_back=True))
-        self.successResultOf(self.journal.postpone("p4", NOON + 60, "again"))
+        self.deliver("p2")
+        self.fail_it("p3", give_back=True)
+        self.postpone("p4", NOON + 60)
 
     def look(self, path: Path | None = None, **options: Any) -> Seen:
         return look(path or self.path, DAY.date, NOON, **options)

@@ -1,101 +1,68 @@
-"""The SQLite journal, held to what `Journal` promises."""
+"""The SQLite journal: held to what `Journal` promises, and what is its own."""
 
+import contextlib
 import os
 import sqlite3
+from collections.abc import Callable
+from contextlib import closing
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
-import attrs
 from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.errors import (
-    BacklogFull,
     JournalError,
     JournalInUse,
     JournalUnavailable,
     QuotaUsedUp,
 )
+from chatgpt_source.journal import PeerState
 from chatgpt_source.journal.sqlite import (
     WATCH_EVERY,
+    OpenJournal,
+    SqliteJournal,
     check_journal,
     open_beside,
     open_journal,
 )
 from chatgpt_source.journal.sqlite.look import look
-from chatgpt_source.journal.sqlite.operations import MOST_CLAIMED
+from chatgpt_source.journal.sqlite.rows import MOST_CLAIMED
 from chatgpt_source.journal.sqlite.schema import VERSION
 from chatgpt_source.journal.sqlite.transact import PATIENCE, PATIENCE_LEFT
 from chatgpt_source.journal.sqlite.upkeep import KEPT_DAYS, PRUNE_STEP
-from chatgpt_source.prompt import State, Trace
+from chatgpt_source.prompt import State
 from chatgpt_source.quota import Day
-from tests.journal.common import DAY, NOON, JournalTestCase, Threads, prompt
+from tests.contracts.journal import JournalContract
+from tests.journal.common import DAY, NOON, PEERS, JournalTestCase, Threads, at_once, prompt
 
 
-class AcceptTests(JournalTestCase):
-    def test_keeps_the_prompt_and_takes_a_unit(self) -> None:
-        self.assertEqual(self.accept(prompt()), 99)
-        self.assertEqual(self.used(), 1)
-        record = self.record()
-        self.assertEqual((record.state, record.accepted), (State.ACCEPTED, NOON))
-        self.assertEqual((record.asks, record.deliveries, record.error), (0, 0, None))
+class ContractTests(JournalContract, SynchronousTestCase):
+    def open_journal(self) -> SqliteJournal:
+        if not hasattr(self, "path"):
+            self.path = Path(self.mktemp())
+        return self.opened_by(open_journal)
 
-    def test_survives_a_crash(self) -> None:
-        self.accept(prompt())
-        self.crash()
-        (ask,) = self.asks().claimed
-        self.assertEqual(ask.prompt, prompt())
-        self.assertEqual(self.used(), 1)
+    def open_second(self) -> SqliteJournal:
+        """As two daemons would, if no lock kept them from it."""
+        return self.opened_by(open_beside)
 
-    def test_the_limit_is_exact(self) -> None:
-        for n in range(3):
-            self.assertEqual(self.accept(prompt(f"p{n}"), limit=3), 2 - n)
-        refusal = self.failureResultOf(self.admit(prompt("p3"), 3, 1000), QuotaUsedUp)
-        self.assertEqual(refusal.value.retry_after, DAY.end - NOON)
-        self.assertIsNone(self.record("p3"))
-        self.assertEqual(self.used(), 3)
+    def opened_by(self, opening: Callable[[Path], OpenJournal]) -> SqliteJournal:
+        opened = opening(self.path)
+        self.addCleanup(shut, opened)
+        return SqliteJournal(opened, self.clock, at_once)
 
-    def test_each_day_has_its_own(self) -> None:
-        self.accept(prompt(), limit=1)
-        tomorrow = Day("2027-01-16", DAY.end, DAY.end + 86400)
-        admitted = self.admit(prompt("p2", accepted=DAY.end), 1, day=tomorrow)
-        self.assertEqual(self.successResultOf(admitted).left, 0)
-        self.assertEqual((self.used(), self.used("2027-01-16")), (1, 1))
-
-    def test_a_lowered_limit_admits_none(self) -> None:
-        self.accept(prompt("p1"), prompt("p2"))
-        self.failureResultOf(self.admit(prompt("p3"), 1, 1000), QuotaUsedUp)
-
-    def test_a_full_backlog_takes_no_unit(self) -> None:
-        self.accept(prompt("p1"), prompt("p2"))
-        self.asks(1)
-        self.answer("p1")
-        self.failureResultOf(self.admit(prompt("p3"), 100, 2), BacklogFull)
-        self.assertEqual(self.used(), 2)
-
-    def test_what_ended_is_no_backlog(self) -> None:
-        self.accept(prompt("p1"), prompt("p2"))
-        self.successResultOf(self.journal.delivered("p1"))
-        self.successResultOf(self.journal.failed("p2", NOON, "why", give_back=False))
-        self.accept(prompt("p3"), max_backlog=1)
-
-    def test_text_of_any_kind(self) -> None:
-        text = "nul \0, quote ', emoji 🐍, " + "x" * 2_000_000
-        self.accept(prompt(text=text))
-        self.assertEqual(self.asks().claimed[0].prompt.text, text)
+    def abandon(self, journal: Any) -> None:
+        shut(journal._opened)
 
 
-class ClaimTests(JournalTestCase):
-    def test_in_order_of_acceptance_and_once(self) -> None:
-        self.accept(*(prompt(f"p{n}") for n in range(5)))
-        first, second = self.asks(2), self.asks(2)
-        self.assertEqual([ask.prompt.id for ask in first.claimed], ["p0", "p1"])
-        self.assertEqual([ask.prompt.id for ask in second.claimed], ["p2", "p3"])
-        self.assertEqual(second.next_due, NOON)
-        self.assertEqual([ask.prompt.id for ask in self.asks().claimed], ["p4"])
-        self.assertEqual(self.asks().claimed, [])
-        self.assertIsNone(self.asks().next_due)
+def shut(opened: OpenJournal) -> None:
+    with contextlib.suppress(OSError):  # it is closed already
+        opened.close()
 
+
+class SizeTests(JournalTestCase):
     def test_long_texts_a_few_at_a_time(self) -> None:
         self.accept(*(prompt(f"p{n}", "x" * (MOST_CLAIMED // 2)) for n in range(3)))
         self.accept(prompt("p3", "x" * 2 * MOST_CLAIMED), prompt("p4"))
@@ -104,156 +71,95 @@ class ClaimTests(JournalTestCase):
         self.assertEqual(told, [["p0", "p1"], ["p2", "p3"], ["p4"], []])
         self.assertEqual([each.next_due for each in claims], [NOON, NOON, None, None])
 
-    def test_after_a_crash_in_the_old_order(self) -> None:
-        self.accept(*(prompt(f"p{n}", accepted=NOON + n) for n in range(5)))
+
+class OwnerTests(JournalTestCase):
+    def owners(self) -> list[tuple[int, float]]:
+        return self.opened.connection.execute("SELECT id, renewed FROM owners").fetchall()
+
+    def test_each_run_is_one_of_its_own(self) -> None:
+        (first,) = self.owners()
+        self.crash()
+        ((second, _),) = self.owners()
+        self.assertGreater(second, first[0])
+
+    def test_the_lease_is_renewed_with_the_ticks(self) -> None:
+        self.assertEqual(self.owners()[0][1], NOON)
         self.clock.advance(60)
-        self.asks(2)
-        self.crash()
-        self.assertEqual([ask.prompt.id for ask in self.asks(3).claimed], ["p0", "p1", "p2"])
+        self.successResultOf(self.journal.prune(0))
+        self.assertEqual(self.owners()[0][1], NOON + 60)
 
-    def test_counts_the_attempt(self) -> None:
-        self.accept(prompt())
-        self.assertEqual(self.asks().claimed[0].attempt, 1)
-        self.assertEqual(self.record().asks, 1)
+    def test_no_operator_is_one(self) -> None:
+        beside = SqliteJournal(open_beside(self.path), self.clock, at_once)
+        self.assertRaises(RuntimeError, beside.claim_asks, NOON, 1)
+        self.successResultOf(beside.close())
 
-    def test_a_claim_is_taken_up_after_a_crash(self) -> None:
-        self.accept(prompt())
+    def test_the_settings_of_a_peer_are_in_no_file(self) -> None:
+        self.successResultOf(self.journal.remember("model", PeerState()))
+        self.successResultOf(self.journal.close())
+        self.assertNotIn(PEERS["model"].encode(), self.path.read_bytes())
+
+
+class PlanTests(JournalTestCase):
+    """What runs often finds its rows by an index, whatever else is in the journal."""
+
+    def plans(self) -> str:
+        db = self.opened.connection
+        statements: list[str] = []
+        db.set_trace_callback(statements.append)
+        self.accept(prompt("p1"), prompt("p2"), prompt("p3"))
         self.asks()
+        self.answer("p1", claim=True)
+        self.deliver("p1")
+        self.answer("p2")
+        self.deliveries()
+        self.postpone("p2")
+        self.fail_it("p3", letter=b"l")
+        self.letters()
+        for state in State:
+            self.successResultOf(self.journal.latest(state, None, 1))
+        self.successResultOf(self.journal.oldest())
         self.crash()
-        self.assertEqual(self.asks().claimed[0].attempt, 2)
-
-    def test_postponed_until_it_is_due(self) -> None:
-        self.accept(prompt())
-        self.asks()
-        self.successResultOf(
-            self.journal.postpone("p1", NOON + 5, "why", maybe_billed=True, held=NOON)
+        db = self.opened.connection
+        kinds = ("SELECT", "UPDATE", "DELETE", "INSERT")
+        return "\n".join(
+            f"{row[3]}: {statement}"
+            for statement in statements
+            if statement.startswith(kinds)
+            for row in db.execute(f"EXPLAIN QUERY PLAN {statement}")
         )
-        claims = self.asks(now=NOON + 4.9)
-        self.assertEqual((claims.claimed, claims.next_due), ([], NOON + 5))
-        self.assertEqual(self.record().error, "why")
-        (ask,) = self.asks(now=NOON + 5).claimed
-        self.assertEqual((ask.attempt, ask.maybe_billed, ask.held), (2, 1, NOON))
 
-    def test_postponed_survives_a_crash(self) -> None:
+    def test_none_looks_at_all_prompts(self) -> None:
+        plans = self.plans()
+        self.assertIn("INDEX to_ask (owner=? AND due<?)", plans)
+        self.assertIn("INDEX to_deliver (destination=? AND due<?)", plans)
+        self.assertIn("INDEX failures", plans)
+        bad = [
+            plan
+            for plan in plans.splitlines()
+            if plan.startswith(("SCAN prompts:", "SCAN texts", "SCAN outbox:"))
+            and "state = 'delivered'" not in plan
+        ]
+        self.assertEqual(bad, [])
+
+
+class StateTests(JournalTestCase):
+    def test_the_table_takes_each_state_and_no_other(self) -> None:
+        db = self.opened.connection
         self.accept(prompt())
-        self.asks()
-        self.successResultOf(self.journal.postpone("p1", NOON + 5, "why"))
-        self.crash()
-        self.assertEqual(self.asks().next_due, NOON + 5)
-
-    def test_asks_and_deliveries_do_not_mix(self) -> None:
-        self.accept(prompt("p1"), prompt("p2"))
-        self.asks(1)
-        self.answer("p1")
-        self.assertEqual([each.id for each in self.deliveries().claimed], ["p1"])
-        self.assertEqual([ask.prompt.id for ask in self.asks().claimed], ["p2"])
-
-
-class AnsweredTests(JournalTestCase):
-    def setUp(self) -> None:
-        super().setUp()
-        self.accept(prompt())
-        self.asks()
-
-    def test_waits_for_its_delivery(self) -> None:
-        self.answer()
-        (delivery,) = self.deliveries().claimed
-        self.assertEqual(
-            (delivery.id, delivery.event, delivery.since, delivery.attempt),
-            ("p1", b"the event", NOON, 1),
+        for state in State:
+            db.execute("UPDATE prompts SET state = ?", (state.value,))
+        self.assertRaises(
+            sqlite3.IntegrityError, db.execute, "UPDATE prompts SET state = 'elsewhere'"
         )
-        self.assertEqual((self.record().state, self.record().deliveries), (State.ANSWERED, 1))
-
-    def test_claimed_at_once(self) -> None:
-        self.answer(claim=True)
-        self.assertEqual(self.record().deliveries, 1)
-        self.assertEqual(self.deliveries().claimed, [])
-        self.crash()
-        self.assertEqual(self.deliveries().claimed[0].attempt, 2)
-
-    def test_is_not_asked_again_after_a_crash(self) -> None:
-        self.answer()
-        self.crash()
-        self.assertEqual(self.asks().claimed, [])
-        self.assertEqual(self.deliveries().claimed[0].event, b"the event")
-
-    def test_untried_since(self) -> None:
-        self.answer()
-        self.assertEqual(self.deliveries(untried_since=NOON + 1).claimed, [])
-        (delivery,) = self.deliveries(untried_since=NOON).claimed
-        self.successResultOf(self.journal.postpone(delivery.id, NOON, "why"))
-        self.assertEqual(self.deliveries(untried_since=NOON).claimed, [])
-        self.assertEqual(len(self.deliveries().claimed), 1)
-
-    def test_delivered(self) -> None:
-        self.successResultOf(self.journal.postpone("p1", NOON, "an old error"))
-        self.answer()
-        self.clock.advance(3)
-        self.successResultOf(self.journal.delivered("p1"))
-        record = self.record()
-        self.assertEqual((record.state, record.delivered), (State.DELIVERED, NOON + 3))
-        self.assertIsNone(record.error)
-        self.crash()
-        self.assertEqual((self.asks().claimed, self.deliveries().claimed), ([], []))
-
-
-class FailedTests(JournalTestCase):
-    def test_gives_the_unit_back_to_the_day_it_was_of(self) -> None:
-        self.accept(prompt("p1"), prompt("p2"))
-        later = DAY.end + 5
-        self.successResultOf(self.journal.failed("p1", later, "why", give_back=True))
-        self.assertEqual((self.used(), self.used("2027-01-16")), (1, 0))
-        self.successResultOf(self.journal.failed("p2", later, "why", give_back=False))
-        self.assertEqual(self.used(), 1)
-
-    def test_keeps_the_reason_and_the_text(self) -> None:
-        self.accept(prompt())
-        self.asks()
-        self.successResultOf(self.journal.failed("p1", NOON, "why", give_back=True))
-        record = self.record()
-        self.assertEqual((record.state, record.error), (State.FAILED, "why"))
-        self.assertIsNone(record.delivered)
-        self.crash()
-        self.assertEqual(self.asks().claimed, [])
-        text = self.opened.connection.execute("SELECT prompt FROM texts").fetchone()
-        self.assertEqual(text, ("what is vanus",))
-
-
-class TallyTests(JournalTestCase):
-    def test_counts_every_state(self) -> None:
-        self.accept(*(prompt(f"p{n}") for n in range(5)))
-        self.answer("p0")
-        self.answer("p1")
-        self.successResultOf(self.journal.delivered("p1"))
-        self.successResultOf(self.journal.failed("p2", NOON, "why", give_back=True))
-        tally = self.successResultOf(self.journal.tally(DAY.date))
-        expected = {State.ACCEPTED: 2, State.ANSWERED: 1, State.DELIVERED: 1, State.FAILED: 1}
-        self.assertEqual((tally.prompts, tally.used, tally.backlog), (expected, 4, 3))
-
-    def test_of_an_unknown_day_and_prompt(self) -> None:
-        self.assertEqual(self.used("1999-12-31"), 0)
-        self.assertIsNone(self.record("nobody"))
+        self.assertEqual({name for (name,) in db.execute("SELECT state FROM counts")}, set(State))
 
 
 class PruneTests(JournalTestCase):
-    def test_forgets_what_ended_long_ago(self) -> None:
-        self.accept(*(prompt(f"p{n}") for n in range(4)))
-        self.answer("p0")
-        self.successResultOf(self.journal.delivered("p0"))
-        self.successResultOf(self.journal.failed("p1", NOON, "why", give_back=False))
-        self.clock.advance(10)
-        self.successResultOf(self.journal.failed("p2", NOON + 10, "why", give_back=False))
-        self.successResultOf(self.journal.prune(NOON + 1))
-        known = [self.record(f"p{n}") is not None for n in range(4)]
-        self.assertEqual(known, [False, False, True, True])
-        texts = self.opened.connection.execute("SELECT count(*) FROM texts").fetchone()
-        self.assertEqual(texts, (2,))
-
     def test_in_small_steps(self) -> None:
         many = 2 * PRUNE_STEP + 1
         self.accept(*(prompt(f"p{n}") for n in range(many)), limit=many, max_backlog=many)
         for n in range(many):
-            self.successResultOf(self.journal.failed(f"p{n}", NOON, "why", give_back=False))
+            self.fail_it(f"p{n}")
         threads = Threads()
         self.shut(self.opened)
         journal = self.open(threads.defer)
@@ -583,7 +489,6 @@ class LossTests(JournalTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.journal.recover(100, "UTC")
         self.away = self.path.with_name(f"{self.path.name}-away")
 
     def refused(self, word: str) -> None:
@@ -604,6 +509,31 @@ class LossTests(JournalTestCase):
         self.away.replace(self.path)
         self.refused("replaced")
 
+    def test_its_log_removed(self) -> None:
+        self.accept(prompt("p1"))
+        Path(f"{self.path}-wal").unlink()
+        self.refused("-wal")
+        # What was in it is in the file, so that not even a crash takes it along.
+        uri = f"{self.path.absolute().as_uri()}?mode=ro&immutable=1"
+        with closing(sqlite3.connect(uri, uri=True)) as db:
+            self.assertEqual(db.execute("SELECT id FROM prompts").fetchall(), [("p1",)])
+        self.shut(self.opened)
+        self.journal = self.open()
+        self.accept(prompt("p3"))
+
+    def test_nobody_opens_the_file_that_replaced_it(self) -> None:
+        self.accept(prompt("p1"))
+        self.path.rename(self.away)
+        self.path.write_bytes(self.away.read_bytes())
+        content = self.path.read_bytes()
+        for refuse in (open_beside, lambda path: look(path, "2027-01-15", NOON)):
+            message = str(self.assertRaises(JournalInUse, refuse, self.path))
+            self.assertIn("replaced", message)
+        check_journal(self.path)
+        self.assertEqual(self.path.read_bytes(), content)
+        self.away.replace(self.path)
+        self.accept(prompt("p3"))
+
     def test_a_second_name(self) -> None:
         os.link(self.path, self.away)
         self.refused("hard link")
@@ -619,125 +549,6 @@ class LossTests(JournalTestCase):
     def test_nobody_looks_once_it_is_closed(self) -> None:
         self.successResultOf(self.journal.close())
         self.assertEqual(self.clock.getDelayedCalls(), [])
-
-
-class FailingTests(JournalTestCase):
-    def failing(self) -> list[State]:
-        self.shut(self.opened)
-        self.journal = self.open()
-        return list(self.journal.recover(100, "UTC"))
-
-    def test_states_whose_last_attempt_failed(self) -> None:
-        self.accept(prompt())
-        self.assertEqual(self.failing(), [])
-        self.asks()
-        self.assertEqual(self.failing(), [])  # a crash is no failure of the model's
-        self.successResultOf(self.journal.postpone("p1", NOON + 9, "the model answered 429"))
-        self.assertEqual(self.failing(), [State.ACCEPTED])
-        self.answer()
-        self.assertEqual(self.failing(), [])
-        self.deliveries()
-        self.successResultOf(self.journal.postpone("p1", NOON + 9, "the target answered 410"))
-        self.assertEqual(self.failing(), [State.ANSWERED])
-        self.successResultOf(self.journal.failed("p1", NOON, "x", give_back=False))
-        self.assertEqual(self.failing(), [])
-
-
-class BilledTests(JournalTestCase):
-    """A unit comes back only if no call of its prompt can have been billed."""
-
-    def end(self) -> int:
-        """Units spent once the prompt has failed for a reason that costs nothing."""
-        self.successResultOf(self.journal.failed("p1", NOON, "x", give_back=True))
-        return self.used()
-
-    def postpone(self, *, maybe_billed: bool) -> None:
-        self.successResultOf(self.journal.postpone("p1", NOON, "why", maybe_billed=maybe_billed))
-
-    def test_none(self) -> None:
-        self.accept(prompt())
-        for _ in range(2):
-            self.asks()
-            self.postpone(maybe_billed=False)
-        self.crash()  # while none is under way
-        self.asks()
-        self.assertEqual(self.end(), 0)
-
-    def test_one_among_others(self) -> None:
-        self.accept(prompt())
-        for maybe_billed in (False, True, False):
-            self.asks()
-            self.postpone(maybe_billed=maybe_billed)
-        self.crash()
-        self.asks()
-        self.assertEqual(self.end(), 1)
-
-    def test_one_that_was_under_way(self) -> None:
-        self.accept(prompt())
-        self.asks()
-        self.crash()
-        self.asks()
-        self.assertEqual(self.end(), 1)
-
-
-class HeldTests(JournalTestCase):
-    """When a call first met a hold: of the kind of call that a prompt waits for."""
-
-    def hold(self, at: float) -> None:
-        self.successResultOf(self.journal.postpone("p1", NOON, "why", held=at))
-
-    def test_the_first_counts(self) -> None:
-        self.accept(prompt())
-        for expected in (None, 1.0, 1.0):
-            (ask,) = self.asks().claimed
-            self.assertEqual(ask.held, expected)
-            self.hold(2.0 if expected else 1.0)
-
-    def test_asking_and_delivering_are_two_things(self) -> None:
-        self.accept(prompt())
-        self.asks()
-        self.hold(1.0)
-        self.answer()
-        for expected in (None, 2.0):
-            (delivery,) = self.deliveries().claimed
-            self.assertEqual(delivery.held, expected)
-            self.hold(2.0)
-
-    def test_so_is_the_dead_letter(self) -> None:
-        self.accept(prompt())
-        self.asks()
-        self.hold(1.0)
-        self.successResultOf(self.journal.failed("p1", NOON, "x", give_back=True, letter=b"l"))
-        for expected in (None, 2.0):
-            (letter,) = self.successResultOf(self.journal.claim_letters(NOON, 9)).claimed
-            self.assertEqual(letter.held, expected)
-            self.successResultOf(self.journal.letter_ended("p1", NOON, NOON, held=2.0))
-
-
-class TraceTests(JournalTestCase):
-    def test_survives_a_crash(self) -> None:
-        for trace in (None, Trace("00-a-b-01"), Trace("00-a-b-01", "x=1")):
-            self.accept(attrs.evolve(prompt(f"{trace!s}{trace and trace.state}"), trace=trace))
-        self.crash()
-        claimed = self.asks().claimed
-        traces = [ask.prompt.trace for ask in claimed]
-        self.assertEqual(traces, [None, Trace("00-a-b-01"), Trace("00-a-b-01", "x=1")])
-        for ask in claimed:
-            self.answer(ask.prompt.id)
-        self.crash()
-        self.assertEqual([each.trace for each in self.deliveries().claimed], traces)
-        self.assertEqual(self.deliveries().claimed, [])
-
-    def test_goes_with_the_dead_letter(self) -> None:
-        self.accept(attrs.evolve(prompt(), trace=Trace("00-a-b-01", "x=1")))
-        self.successResultOf(self.journal.failed("p1", NOON, "x", give_back=True, letter=b"l"))
-        (letter,) = self.successResultOf(self.journal.claim_letters(NOON, 9)).claimed
-        self.assertEqual(letter.trace, Trace("00-a-b-01", "x=1"))
-
-    def test_request_id_goes_with_the_delivery(self) -> None:
-        self.accept(prompt())
-        self.answer()
-        self.assertEqual(self.deliveries().claimed[0].request_id, "req-1")
 
 
 def open_files() -> set[str]:

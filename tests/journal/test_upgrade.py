@@ -1,12 +1,15 @@
 """Journals that earlier versions wrote."""
 
+import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import attrs
 
-from chatgpt_source.errors import KeyReused
-from chatgpt_source.journal.sqlite import SqliteJournal, open_beside
+from chatgpt_source.errors import JournalError, KeyReused, NotRedriven
+from chatgpt_source.journal.sqlite import SqliteJournal, backup, open_beside, open_journal
+from chatgpt_source.journal.sqlite.look import look
 from chatgpt_source.journal.sqlite.schema import APPLICATION_ID, VERSION
 from chatgpt_source.journal.sqlite.sweep import SETTLE_PAUSE
 from chatgpt_source.journal.sqlite.wipe import STEP_BYTES, unsettled
@@ -51,7 +54,7 @@ class UpgradeTests(JournalTestCase):
         self.assertEqual((delivery.trace, delivery.request_id), (None, "req-1"))
         self.assertEqual(self.used(), 7)
         self.accept(prompt("new"))
-        self.successResultOf(self.journal.delivered("answered"))
+        self.deliver("answered")
         self.clock.advance(60)  # the wipe writes the texts anew
         self.assertEqual(self.asks().claimed[0].prompt.id, "new")
 
@@ -86,32 +89,26 @@ class UpgradeTests(JournalTestCase):
         beside = SqliteJournal(open_beside(self.path), self.clock, at_once)
         records = self.successResultOf(beside.records(None, 0, 10))
         self.assertEqual([each.id for each in records], ["accepted", "answered", "failed"])
-        self.successResultOf(beside.redrive("failed"))
+        self.assertEqual(self.successResultOf(beside.record("failed")), records[2])
+        refusal = self.failureResultOf(beside.redrive("failed"), NotRedriven)
+        self.assertIn("let this release's daemon start", str(refusal.value))
         self.successResultOf(beside.close())
 
     def test_an_operator_may_purge_in_an_old_one(self) -> None:
         self.make_version_1()
         beside = SqliteJournal(open_beside(self.path), self.clock, at_once)
-        self.assertTrue(
-            self.successResultOf(
-                beside.purge(
-                    "failed",
-                )
-            )
-        )
+        self.assertTrue(self.successResultOf(beside.purge("failed")))
         self.successResultOf(beside.close())
         self.journal = self.open()
         self.assertIsNone(self.record("failed"))
 
 
-class FromVersion2Tests(JournalTestCase):
+class Version2TestCase(JournalTestCase):
     """A journal that 0.2.0 wrote, with prompts in every state."""
 
     LONG = "\0" + "é" * 5000
 
-    def setUp(self) -> None:
-        super().setUp()
-        self.new = schema_of(self.opened.connection)
+    def make_version_2(self) -> None:
         self.shut(self.opened)
         self.path.unlink()
         old = sqlite3.connect(self.path)
@@ -121,8 +118,17 @@ class FromVersion2Tests(JournalTestCase):
         old.execute("UPDATE prompts SET answer = ? WHERE seq = 8", ('{"model": "a marked echo"}',))
         old.commit()
         old.close()
+
+    def copies(self) -> list[Path]:
+        return sorted(self.path.parent.glob(f"{self.path.name}.*backup*"))
+
+
+class FromVersion2Tests(Version2TestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.new = schema_of(self.opened.connection)
+        self.make_version_2()
         self.journal = self.open()
-        self.journal.recover(100, "UTC")
 
     def test_has_the_tables_of_a_new_one(self) -> None:
         self.assertEqual(schema_of(self.opened.connection), self.new)
@@ -147,11 +153,11 @@ class FromVersion2Tests(JournalTestCase):
         self.assertEqual(asks["accepted"].prompt.trace, Trace("00-a-b-01", "x=1"))
         self.assertEqual(asks["accepted"].prompt.text, "what is vanus")
         self.assertEqual(asks["nul"].prompt.text, self.LONG)
-        self.assertEqual((asks["postponed"].maybe_billed, asks["postponed"].held), (1, NOON))
+        self.assertEqual((asks["postponed"].possibly_billed, asks["postponed"].held), (1, NOON))
         (delivery,) = self.deliveries().claimed
         told = (delivery.id, delivery.event, delivery.request_id)
         self.assertEqual(told, ("answered", b"e" * 9000, "req-1"))
-        (letter,) = self.successResultOf(self.journal.claim_letters(NOON, 9)).claimed
+        (letter,) = self.letters().claimed
         self.assertEqual((letter.id, letter.event), ("failed", b"a letter"))
         self.assertEqual((self.used(), self.record("delivered").delivered), (7, NOON + 1))
         tally = self.successResultOf(self.journal.tally(DAY.date)).prompts
@@ -193,11 +199,98 @@ class FromVersion2Tests(JournalTestCase):
             self.assertEqual(ask.prompt.text, size)
 
     def test_what_the_provider_said_is_gone_where_it_was_delivered(self) -> None:
+        """But from the copy, which is what the journal was."""
         self.clock.advance(60)
-        content = b"".join(
-            file.read_bytes() for file in self.path.parent.glob(self.path.name + "*")
+        holding = [
+            file
+            for file in self.path.parent.glob(self.path.name + "*")
+            if b"a marked echo" in file.read_bytes()
+        ]
+        self.assertEqual(holding, self.copies())
+
+
+class CopyTests(Version2TestCase):
+    """Before an upgrade there is a copy, which an earlier release can start from."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.make_version_2()
+        self.db = sqlite3.connect(self.path)
+        self.before = list(self.db.iterdump())
+        self.db.close()
+
+    def test_is_what_the_journal_was_and_private(self) -> None:
+        mask = os.umask(0)
+        self.addCleanup(os.umask, mask)
+        self.open()
+        (copy,) = self.copies()
+        self.assertEqual(copy.name, f"{self.path.name}.schema-2.backup")
+        self.assertEqual(copy.stat().st_mode & 0o777, 0o600)
+        with closing(sqlite3.connect(copy)) as db:
+            self.assertEqual(list(db.iterdump()), self.before)
+            self.assertEqual(db.execute("PRAGMA user_version").fetchone(), (2,))
+
+    def test_a_journal_of_this_version_is_not_copied(self) -> None:
+        self.open()
+        (copy,) = self.copies()
+        copy.unlink()
+        self.crash()
+        self.assertEqual(self.copies(), [])
+
+    def test_one_that_is_there_stays(self) -> None:
+        name = f"{self.path.name}.schema-2.backup"
+        self.path.with_name(name).write_text("an operator's")
+        self.open()
+        self.assertEqual(
+            [copy.name for copy in self.copies()],
+            [f"{self.path.name}.schema-2-2.backup", name],
         )
-        self.assertNotIn(b"a marked echo", content)
+        self.assertEqual(self.path.with_name(name).read_text(), "an operator's")
+
+    def assert_untouched(self) -> None:
+        with closing(sqlite3.connect(self.path)) as db:
+            self.assertEqual(list(db.iterdump()), self.before)
+        self.assertEqual(self.copies(), [])
+
+    def test_no_room(self) -> None:
+        self.patch(backup, "ROOM", 2**60)
+        message = str(self.assertRaises(JournalError, open_journal, self.path))
+        self.assertRegex(message, rf"^journal {self.path.resolve()} is of schema 2.* make room$")
+        self.assertNotIn("\n", message)
+        self.assert_untouched()
+
+    def test_an_upgrade_that_fails(self) -> None:
+        with closing(sqlite3.connect(self.path)) as db:
+            db.execute("CREATE TABLE prompts_3 (in_the_way)")
+        self.assertRaises(JournalError, open_journal, self.path)
+        with closing(sqlite3.connect(self.path)) as db:
+            db.execute("DROP TABLE prompts_3")
+        self.assert_untouched()
+
+    def test_a_look_upgrades_nothing(self) -> None:
+        seen = look(self.path, DAY.date, NOON)
+        self.assertEqual((seen.schema, seen.to_ask, seen.to_deliver), (2, 3, 1))
+        self.assert_untouched()
+
+
+class FormatTests(Version2TestCase):
+    """What is under way when a daemon of 0.2.0 ends."""
+
+    def test_what_was_claimed_is_due_and_may_have_been_billed(self) -> None:
+        self.make_version_2()
+        with closing(sqlite3.connect(self.path)) as db:
+            db.execute("UPDATE prompts SET due = 1e18, tries = 2, deliveries = 3 WHERE seq = 5")
+            db.execute("UPDATE prompts SET letter_due = 1e18, letters = 4 WHERE seq = 6")
+            db.commit()
+        self.journal = self.open()
+        self.assertEqual(self.record("answered").deliveries, 3)
+        (delivery,), (letter,) = self.deliveries().claimed, self.letters().claimed
+        self.assertEqual((delivery.attempt, delivery.since), (3, NOON))
+        self.assertEqual((letter.attempt, letter.since), (5, NOON))
+        self.assertEqual(self.record("answered").deliveries, 4)
+        for name, used in (("accepted", 6), ("claimed", 6), ("postponed", 6)):
+            self.fail_it(name, give_back=True) if name != "postponed" else None
+            self.assertEqual(self.used(), used, name)
 
 
 def schema_of(db: sqlite3.Connection) -> list[tuple[str, str, str]]:

@@ -9,7 +9,7 @@ from chatgpt_source.journal.sqlite.texts import SHORT
 from chatgpt_source.journal.sqlite.upkeep import PRUNE_BYTES, prune
 from chatgpt_source.journal.sqlite.wipe import MOST_BYTES_REWRITTEN, MOST_ROWS_REWRITTEN, wipe
 from chatgpt_source.prompt import Answer
-from tests.journal.common import ANSWER, NOON, JournalTestCase, at_once, prompt
+from tests.journal.common import NOON, JournalTestCase, at_once, prompt
 
 
 class PrivacyTests(JournalTestCase):
@@ -22,12 +22,12 @@ class PrivacyTests(JournalTestCase):
     def holding(self) -> list[str]:
         return [name for name, content in self.files().items() if self.SECRET in content]
 
-    def deliver(self, text: str) -> None:
+    def deliver_text(self, text: str) -> None:
         self.accept(prompt(text=text))
         self.asks()
         event = b"event: " + text.encode()
-        self.successResultOf(self.journal.answered("p1", ANSWER, event, NOON, claim=True))
-        self.successResultOf(self.journal.delivered("p1"))
+        self.answer(event=event, claim=True)
+        self.deliver()
 
     def test_files_are_the_owners_alone(self) -> None:
         self.accept(prompt())
@@ -47,7 +47,7 @@ class PrivacyTests(JournalTestCase):
     def test_wiped_from_all_files_soon_after_delivery(self) -> None:
         for size in (1, 300):
             with self.subTest(size=size):
-                self.deliver(self.SECRET.decode() * size)
+                self.deliver_text(self.SECRET.decode() * size)
                 self.assertNotEqual(self.holding(), [])
                 self.clock.advance(WIPE_AFTER)
                 self.assertEqual(self.holding(), [])
@@ -66,9 +66,9 @@ class PrivacyTests(JournalTestCase):
             while len(waiting) > keep:
                 done = waiting.pop(chance.randrange(len(waiting)))
                 event = b"ev " * 80 + texts[done].encode()
-                self.successResultOf(self.journal.answered(done, ANSWER, event, NOON, claim=True))
+                self.answer(done, event=event, claim=True)
                 if chance.random() >= 0.06:
-                    self.successResultOf(self.journal.delivered(done))
+                    self.deliver(done)
                     del texts[done]
                     texts[f"delivered {done}"] = event[240:].decode()
         self.successResultOf(self.journal.close())
@@ -78,13 +78,13 @@ class PrivacyTests(JournalTestCase):
         self.assertEqual([mark for mark in delivered if mark.encode() in content], [])
 
     def test_wiped_at_close(self) -> None:
-        self.deliver(self.SECRET.decode())
+        self.deliver_text(self.SECRET.decode())
         self.successResultOf(self.journal.close())
         self.assertEqual(self.holding(), [])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_a_reader_in_the_way_only_delays_it(self) -> None:
-        self.deliver(self.SECRET.decode())
+        self.deliver_text(self.SECRET.decode())
         self.opened.connection.execute("PRAGMA busy_timeout = 1")
         reader = sqlite3.connect(self.path)
         reader.execute("BEGIN")
@@ -114,12 +114,11 @@ class ForgottenTests(JournalTestCase):
         length = len(self.MARK)
         return [1, SHORT // length, SHORT // length + 1, 300, 70000]
 
-    def failed(self, size: int) -> None:
+    def fail_text(self, size: int) -> None:
         text = self.MARK * size
         self.accept(prompt(text=text))
         self.asks()
-        letter = text.encode()
-        self.successResultOf(self.journal.failed("p1", NOON, "x", give_back=True, letter=letter))
+        self.fail_it(give_back=True, letter=text.encode())
 
     def test_what_the_provider_says_of_the_call(self) -> None:
         for size in self.sizes():
@@ -128,10 +127,10 @@ class ForgottenTests(JournalTestCase):
                 answer = Answer("x", said, said, said, {said: said})
                 self.accept(prompt())
                 self.asks()
-                self.successResultOf(self.journal.answered("p1", answer, b"e", NOON, claim=False))
+                self.answer(answer=answer, event=b"e")
                 self.crash()
                 self.assertEqual(self.deliveries().claimed[0].request_id, said)
-                self.successResultOf(self.journal.delivered("p1"))
+                self.deliver("p1")
                 self.assert_forgotten()
 
     def test_delivered(self) -> None:
@@ -141,24 +140,24 @@ class ForgottenTests(JournalTestCase):
                 self.accept(prompt(text=text))
                 self.assertEqual(self.asks().claimed[0].prompt.text, text)
                 event = text.encode()
-                self.successResultOf(self.journal.answered("p1", ANSWER, event, NOON, claim=False))
+                self.answer(event=event)
                 self.assertEqual(self.deliveries().claimed[0].event, event)
-                self.successResultOf(self.journal.delivered("p1"))
+                self.deliver("p1")
                 self.assert_forgotten()
 
     def test_purged(self) -> None:
         for size in self.sizes():
             with self.subTest(size=size):
-                self.failed(size)
+                self.fail_text(size)
                 self.successResultOf(self.journal.purge("p1"))
                 self.assert_forgotten()
 
     def test_pruned(self) -> None:
         for size in self.sizes():
             with self.subTest(size=size):
-                self.failed(size)
-                (letter,) = self.successResultOf(self.journal.claim_letters(NOON, 9)).claimed
-                self.successResultOf(self.journal.letter_ended(letter.id, letter.since, None))
+                self.fail_text(size)
+                self.letters()
+                self.deliver()
                 self.successResultOf(self.journal.prune(self.clock.seconds() + 1))
                 self.assertIsNone(self.record())
                 self.assert_forgotten()
@@ -168,13 +167,10 @@ class ForgottenTests(JournalTestCase):
             with self.subTest(size=size):
                 self.accept(prompt())
                 letter = (self.MARK * size).encode()
-                self.successResultOf(
-                    self.journal.failed("p1", NOON, "x", give_back=True, letter=letter)
-                )
-                (claim,) = self.successResultOf(self.journal.claim_letters(NOON, 9)).claimed
+                self.fail_it(give_back=True, letter=letter)
+                (claim,) = self.letters().claimed
                 self.assertEqual(claim.event, letter)
-                self.successResultOf(self.journal.letter_ended("p1", claim.since, None))
-                self.journal._sweep.wipe_later()
+                self.deliver()
                 self.assert_forgotten()
 
     def test_long_ones_while_many_wait(self) -> None:
@@ -189,7 +185,7 @@ class ForgottenTests(JournalTestCase):
         self.assertEqual(len(self.asks(3).claimed), 3)
         for name in ("p1", "p3", "p2"):
             self.answer(name)
-            self.successResultOf(self.journal.delivered(name))
+            self.deliver(name)
         self.assert_forgotten()
 
 
@@ -215,7 +211,7 @@ class BriefTests(JournalTestCase):
         count = 3 * PRUNE_BYTES // 10**6
         for n in range(count):
             self.accept(prompt(f"{n}", "x" * 10**6))
-            self.successResultOf(self.journal.failed(f"{n}", NOON, "x", give_back=True))
+            self.fail_it(f"{n}", give_back=True)
         db = self.opened.connection
         steps = [prune(db, NOON + 1) for _ in range(5)]
         self.assertEqual(steps, [5, 5, 2, 0, 0])
@@ -235,9 +231,7 @@ class BriefTests(JournalTestCase):
         self.accept(*(prompt(f"{n}", text) for n in range(rows)), limit=rows, max_backlog=rows)
         self.assertEqual(self.rows_written_by_a_wipe(), 2 * rows)
         for n in range(rows):
-            self.successResultOf(
-                self.journal.answered(f"{n}", ANSWER, b"e" * SHORT, NOON, claim=True)
-            )
+            self.answer(f"{n}", event=b"e" * SHORT, claim=True)
         self.assertEqual(self.rows_written_by_a_wipe(), 0)
 
 
@@ -248,10 +242,9 @@ class DisturbedTests(JournalTestCase):
 
     def test_purged_while_somebody_reads(self) -> None:
         self.journal._transactor.monotonic = self.clock.seconds
-        self.journal.recover(100, "UTC")
         self.accept(prompt(text=self.MARK))
         self.asks()
-        self.successResultOf(self.journal.failed("p1", NOON, "x", give_back=True))
+        self.fail_it(give_back=True)
         self.look_for(WIPE_AFTER * 4)
         reader = sqlite3.connect(self.path, isolation_level=None)
         reader.execute("BEGIN")

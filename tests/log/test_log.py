@@ -186,6 +186,10 @@ class TextTests(StdoutCase):
         self.line(lambda log: log.info("{x}", x=Sulky()))
         self.line(lambda log: log.info("{missing}"))
 
+    def test_no_stdout(self) -> None:
+        self.patch(sys, "stdout", None)
+        Logger("chatgpt_source.x", observer=stdout()).info("nowhere")
+
     def test_twisted_is_heard_when_it_warns(self) -> None:
         log = Logger("twisted.internet.tcp", observer=self.observer)
         log.debug("x")

@@ -78,10 +78,7 @@ class PipelineTestCase(JournalTestCase):
             self.observer,
         )
         self.pipeline.start()
-        self.addCleanup(self.end, self.pipeline)
-
-    def end(self, pipeline: Pipeline) -> None:
-        pipeline.end()
+        self.addCleanup(self.pipeline.end)
 
     def post(self, *names: str) -> None:
         for name in names:
@@ -139,7 +136,7 @@ class WayTests(PipelineTestCase):
             seen.extend(self.states("p1"))
 
         self.target.call = deliver  # type: ignore[method-assign]
-        self.end(self.pipeline)
+        self.pipeline.end()
         self.begin()
         self.post("p1")
         self.model.answer()
@@ -393,7 +390,7 @@ class HoldTests(PipelineTestCase):
     def test_one_that_is_held_ends_once_others_succeed(self) -> None:
         """Also by a status that is never taken for its own fault; and it holds the others once."""
         blocked = PeerFailure("the model answered 405: check `base_url`", status=405)
-        self.end(self.pipeline)
+        self.pipeline.end()
         self.begin(give_up_after=1000)
         self.post("bad")
         self.model.answer(blocked)
@@ -470,7 +467,7 @@ class NotDeliveredTests(PipelineTestCase):
 
     def test_a_dead_target_is_called_at_its_pace(self) -> None:
         """Slow failures leave room for the next call before any of them ends."""
-        self.end(self.pipeline)
+        self.pipeline.end()
         self.begin(concurrency=20)
         again = Transient("the target answered 503", status=503)
         self.post(*(f"q{n}" for n in range(STREAK + 20)))
@@ -660,6 +657,7 @@ class DrainTests(PipelineTestCase):
     def test_with_nothing_to_do(self) -> None:
         self.successResultOf(Deferred.fromCoroutine(self.pipeline.drain()))
         self.assertTrue(self.pipeline.draining)
+        self.successResultOf(self.journal.close())
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_finishes_what_is_under_way_and_claims_nothing_more(self) -> None:
@@ -744,6 +742,7 @@ class DrainTests(PipelineTestCase):
         self.successResultOf(drained)
         self.assertEqual((self.model.cancelled, self.target.cancelled), (1, 1))
         self.assertEqual(self.states("p1", "p2"), ["answered", "accepted"])
+        self.successResultOf(self.journal.close())
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.crash()
         self.assertEqual(self.asks().claimed[0].prompt.id, "p2")

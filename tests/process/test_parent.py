@@ -1,11 +1,14 @@
 """The parent that waits for a start hears of its end, once."""
 
+import inspect
 import os
 from typing import Any
 
+from twisted.scripts import _twistd_unix
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatgpt_source.process.parent import Parent
+import twisted
+from chatgpt_source.process.parent import _PIPE, Parent
 
 
 class ParentTests(SynchronousTestCase):
@@ -34,3 +37,10 @@ class ParentTests(SynchronousTestCase):
         parent = Parent({})
         parent.hold()
         parent.tell("anything")
+
+
+class InstalledReleaseTests(SynchronousTestCase):
+    def test_twistd_keeps_its_pipe_where_it_is_looked_for(self) -> None:
+        source = inspect.getsource(_twistd_unix.UnixApplicationRunner)
+        for use in (f'config["{_PIPE}"] = ', f'config.get("{_PIPE}", None)'):
+            self.assertIn(use, source, f"Twisted {twisted.__version__}: mend process/parent.py")

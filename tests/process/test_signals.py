@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -64,6 +65,22 @@ class SignalsTests(SynchronousTestCase):
         self.assertIs(signal.getsignal(signal.SIGHUP), signal.SIG_IGN)
         ours.remove()
         self.assertIs(signal.getsignal(signal.SIGUSR1), signal.SIG_DFL)
+
+    def test_a_terminal_that_goes_twice(self) -> None:
+        self.patch(signals, "_has_terminal", lambda: True)
+        stopping: list[bool] = []
+
+        class Reactor:
+            def stop(self) -> None:
+                if stopping:
+                    raise ReactorNotRunning
+                stopping.append(True)
+
+        ours = Signals(Reactor(), Config(target="http://x", token=Secret("t")), {}, None)
+        self.patch(signals, "_has_terminal", lambda: False)
+        ours.hang_up()
+        ours.hang_up()
+        self.assertEqual(stopping, [True])
 
     def test_which_log_is_a_file(self) -> None:
         for options, name in (

@@ -257,7 +257,7 @@ class DeadLetterTests(PipelineTestCase):
     config = attrs.evolve(PipelineTestCase.config, dead_letter="http://letters")
 
     def test_dead_letters(self) -> None:
-        self.end(self.pipeline)
+        self.pipeline.end()
         self.observer = recorder = Recorder()
         self.begin()
         self.post("p1")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, TypeVar
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 from hyperlink import EncodedURL
 from treq.client import HTTPClient
 from treq.cookies import IndexableCookieJar
@@ -21,14 +21,15 @@ from twisted.web.http_headers import Headers
 
 from chatgpt_source.http.client.body import Body, read_body
 from chatgpt_source.http.client.certificates import PlatformAndThese
-from chatgpt_source.http.client.connect import limited
 from chatgpt_source.http.client.pool import LivePool
 from chatgpt_source.http.client.proxy import Proxies
 from chatgpt_source.http.client.resolve import Resolving
 from chatgpt_source.http.client.route import Router
 from chatgpt_source.http.client.tunnel import wants_credentials
-from chatgpt_source.http.client.turns import Turns
+from chatgpt_source.http.client.twisted_private import log_no_connections
 from chatgpt_source.http.client.words import describe
+from chatgpt_source.http.client.work_queue import WorkQueue
+from chatgpt_source.waiting import with_timeout
 
 T = TypeVar("T")
 
@@ -72,6 +73,7 @@ class Reply:
         return None
 
 
+@define(eq=False)
 class Client:
     """Calls a peer and reads the response, in bounded time and memory.
 
@@ -82,17 +84,10 @@ class Client:
         fresh: As `http`, but with a new connection for each call; None if `http` does that.
     """
 
-    def __init__(
-        self,
-        clock: IReactorTime,
-        http: HTTPClient,
-        proxies: Proxies = NO_PROXIES,
-        fresh: HTTPClient | None = None,
-    ) -> None:
-        self._clock = clock
-        self._http = http
-        self._proxies = proxies
-        self._fresh = fresh or http
+    _clock: IReactorTime
+    _http: HTTPClient
+    _proxies: Proxies = NO_PROXIES
+    _fresh: HTTPClient | None = None
 
     async def post(
         self,
@@ -121,7 +116,7 @@ class Client:
             NotSent: If it failed before anything was sent to the peer.
             NoReply: If it failed between that and the response's status.
         """
-        http = self._fresh if fresh else self._http
+        http = (self._fresh if fresh else None) or self._http
         return await self._call(http, "POST", url, headers, Body(body), timeout, most)
 
     async def get(self, url: EncodedURL, headers: Headers, *, timeout: float, most: int) -> Reply:
@@ -153,7 +148,7 @@ class Client:
             reactor=self._clock,  # type: ignore[arg-type] # it only tells the time
         )
         try:
-            response = await _cancellable(limited(call, timeout, self._clock))
+            response = await _cancellable(with_timeout(call, timeout, self._clock))
         except CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it was, the call failed
@@ -186,17 +181,17 @@ def make_client(
         resolver: Resolves names; None for a resolver apart from the reactor's.
 
     Raises:
-        ValueError: If `read_authorities` refuses one of the authorities.
+        ValueError: If one of the authorities is not what `read_certificates` takes.
     """
     trusted = PlatformAndThese(authorities) if authorities else None
     policy = HostnameCachingHTTPSPolicy(BrowserLikePolicyForHTTPS(trusted))
-    turns = Turns(reactor)
+    queue = WorkQueue(reactor)
     connecting = Resolving(reactor, resolver)
 
     def client_of(pool: HTTPConnectionPool) -> HTTPClient:
-        pool._factory.noisy = False  # noqa: SLF001 - else each connection is logged
+        log_no_connections(pool)
         no_cookies = IndexableCookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
-        return HTTPClient(Router(connecting, policy, pool, proxies, turns), no_cookies)
+        return HTTPClient(Router(connecting, policy, pool, proxies, queue), no_cookies)
 
     pool = LivePool(reactor)
     pool.maxPersistentPerHost = connections

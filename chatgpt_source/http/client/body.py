@@ -11,8 +11,9 @@ from twisted.web.http import PotentialDataLoss
 from twisted.web.iweb import IBodyProducer, IResponse
 from zope.interface import implementer
 
-from chatgpt_source.http.client.connect import limited
+from chatgpt_source.http.client.twisted_private import abort
 from chatgpt_source.http.client.words import describe
+from chatgpt_source.waiting import with_timeout
 
 
 @implementer(IBodyProducer)
@@ -51,7 +52,7 @@ async def read_body(
     collector = _Collector(most)
     response.deliverBody(collector)
     try:
-        flaw = await limited(collector.done, timeout, clock)
+        flaw = await with_timeout(collector.done, timeout, clock)
     except TimeoutError:
         flaw = "did not end in time"
     return collector.body.getvalue(), flaw
@@ -85,7 +86,4 @@ class _Collector(Protocol):
     def _abort(self) -> None:
         transport: ITransport | None = self.transport
         if transport is not None:
-            # The client's wrapper of the transport can only close gracefully, and a stuck TLS
-            # peer may never respond to that.
-            producer = getattr(transport, "_producer", None)
-            getattr(producer, "abortConnection", transport.loseConnection)()
+            abort(transport)

@@ -3,13 +3,14 @@
 import re
 from typing import Any
 
+from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.protocols.policies import WrappingFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from chatgpt_source.http.client.turns import SLOW, Turns
+from chatgpt_source.http.client.work_queue import SLOW, WorkQueue
 
 MOST_HEAD = 128 * 2**10
 """Bytes that a response may have before its body, with those of interim responses."""
@@ -36,33 +37,33 @@ class TooManyChunks(Exception):
 
 
 @implementer(IStreamClientEndpoint)
+@frozen
 class Guarded:
     """An endpoint whose connections end when a response goes beyond the bounds above.
 
     Args:
         endpoint: Makes the connections.
-        turns: Says when data is read.
+        queue: Says when data is read.
     """
 
-    def __init__(self, endpoint: IStreamClientEndpoint, turns: Turns) -> None:
-        self._endpoint = endpoint
-        self._turns = turns
+    _endpoint: IStreamClientEndpoint
+    _queue: WorkQueue
 
     def connect(self, protocolFactory: Any) -> Deferred[Any]:  # noqa: N803
         """Connect."""
-        return self._endpoint.connect(_GuardingFactory(protocolFactory, self._turns))
+        return self._endpoint.connect(_GuardingFactory(protocolFactory, self._queue))
 
 
 class _GuardingFactory(WrappingFactory):
     noisy = False
 
-    def __init__(self, factory: Any, turns: Turns) -> None:
+    def __init__(self, factory: Any, queue: WorkQueue) -> None:
         super().__init__(factory)
-        self._turns = turns
+        self._queue = queue
 
     def buildProtocol(self, addr: Any) -> Any:
         protocol = self.wrappedFactory.buildProtocol(addr)
-        protocol.guard = Guard(protocol, self._turns)
+        protocol.guard = Guard(protocol, self._queue)
         return protocol
 
 
@@ -74,16 +75,16 @@ class Guard:
 
     Args:
         protocol: The connection's; its `dataReceived`, `request` and `connectionLost` are replaced.
-        turns: Says when data is read.
+        queue: Says when data is read.
     """
 
     _INTERIM = re.compile(rb"\S+ 1\d\d")
     _END = re.compile(rb"\r?\n\r?\n")
     _CHUNKED = re.compile(rb"(?i)\ntransfer-encoding:")
 
-    def __init__(self, protocol: Any, turns: Turns) -> None:
+    def __init__(self, protocol: Any, queue: WorkQueue) -> None:
         self._protocol = protocol
-        self._turns = turns
+        self._queue = queue
         self._received, self._request = protocol.dataReceived, protocol.request
         self._lost = protocol.connectionLost
         protocol.dataReceived, protocol.request = self._data_received, self._new_request
@@ -117,8 +118,8 @@ class Guard:
 
     def _data_received(self, data: bytes) -> None:
         self._unread += data
-        if not self._waits and self._turns.free:
-            self._turns.do(self._read)
+        if not self._waits and self._queue.free:
+            self._queue.do(self._read)
         if self._unread and not self._waits:
             self._wait()
         elif self._waits:  # the protocol has asked for more meanwhile
@@ -127,7 +128,7 @@ class Guard:
     def _wait(self) -> None:
         self._waits = True
         self._protocol.transport.pauseProducing()
-        self._turns.put_off(self._read_on)
+        self._queue.put_off(self._read_on)
 
     def _read_on(self) -> None:
         self._waits = False
@@ -141,7 +142,7 @@ class Guard:
 
     def _read(self) -> None:
         """Pass on pieces until none is left, or one took long."""
-        started = self._turns.measure()
+        started = self._queue.measure()
         while self._unread:
             if self._ended:  # we ended it: the rest is not needed
                 self._unread.clear()
@@ -149,7 +150,7 @@ class Guard:
             piece = bytes(self._unread[:PIECE])
             del self._unread[:PIECE]
             self._pass_on(piece)
-            if self._turns.measure() - started >= SLOW:
+            if self._queue.measure() - started >= SLOW:
                 return
 
     @property
@@ -200,7 +201,9 @@ class Guard:
             return TooLongBody()
         if self._chunked and piece:
             # A chunk has two line ends, beside those in its data. One may span two pieces.
-            self._lines += piece.count(b"\r\n") + (self._half and piece.startswith(b"\n"))
+            self._lines += piece.count(b"\r\n")
+            if self._half and piece.startswith(b"\n"):
+                self._lines += 1
             self._half = piece.endswith(b"\r")
             if self._lines > 2 * MOST_CHUNKS:
                 return TooManyChunks()

@@ -4,47 +4,48 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+from attrs import frozen
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.python.failure import Failure
-from twisted.web.client import (
-    HTTPConnectionPool,
-    RequestTransmissionFailed,
-    ResponseNeverReceived,
-)
+from twisted.web.client import RequestTransmissionFailed, ResponseNeverReceived
+
+from chatgpt_source.http.client.twisted_private import OpenPool
 
 AT_ONCE = 1.0
 """If a kept connection ends within these seconds after a request, it was closing already."""
 
 
-class LivePool(HTTPConnectionPool):
+class LivePool(OpenPool):
     """A pool that returns the connection used last, of those that the peer has not closed.
 
     Twisted notices that a peer closed a connection only when it next reads. A request that is
     written before that is lost, and looks as if it might have been answered. If the end is still
     on its way and can't be seen, `_Kept` sends the request again.
+
+    Args:
+        reactor: Tells the time.
     """
+
+    def __init__(self, reactor: Any) -> None:
+        super().__init__(reactor)
+        self._clock: IReactorTime = reactor
 
     def getConnection(self, key: Any, endpoint: IStreamClientEndpoint) -> Deferred[Any]:
         """A live connection, kept or new."""
-        kept = self._connections.get(key)
-        while kept:
-            connection = kept.pop()
-            self._timeouts.pop(connection).cancel()
+        while (connection := self.take_kept(key)) is not None:
             if connection.state == "QUIESCENT" and _is_quiet(connection):
-                return succeed(
-                    _Kept(connection, lambda: self._newConnection(key, endpoint), self._reactor)
-                )
+                kept = _Kept(connection, lambda: self.connect(key, endpoint), self._clock)
+                return succeed(kept)
             connection.transport.loseConnection()
-        return self._newConnection(key, endpoint)
+        return self.connect(key, endpoint)
 
-    def _putConnection(self, key: Any, connection: Any) -> None:
-        if connection.guard.closes:
-            connection.transport.loseConnection()
-        else:
-            super()._putConnection(key, connection)
+    def may_keep(self, connection: Any) -> bool:
+        """Whether it can be used again."""
+        return not connection.guard.closes
 
 
+@frozen
 class _Kept:
     """A kept connection for one request; sends it again on a new one if this one is closing.
 
@@ -54,12 +55,9 @@ class _Kept:
         clock: Measures whether it ended at once.
     """
 
-    def __init__(
-        self, connection: Any, renew: Callable[[], Deferred[Any]], clock: IReactorTime
-    ) -> None:
-        self._connection = connection
-        self._renew = renew
-        self._clock = clock
+    _connection: Any
+    _renew: Callable[[], Deferred[Any]]
+    _clock: IReactorTime
 
     def request(self, request: Any) -> Deferred[Any]:
         """Send a request."""

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.web.client import URI, Agent, HTTPConnectionPool, ProxyAgent
 from twisted.web.http_headers import Headers
@@ -13,13 +14,14 @@ from chatgpt_source.http.client.connect import CONNECT_TIMEOUT, Endpoints
 from chatgpt_source.http.client.guard import Guarded
 from chatgpt_source.http.client.proxy import Proxies, Proxy
 from chatgpt_source.http.client.tunnel import ProxyEndpoint
-from chatgpt_source.http.client.turns import Turns
 from chatgpt_source.http.client.unpack import unpacked
+from chatgpt_source.http.client.work_queue import WorkQueue
 
 _USER_AGENT = b"chatgpt-source/" + __version__.encode("ascii")
 
 
 @implementer(IAgent)
+@define(eq=False)
 class Router:
     """Sends each request to its peer, or, for http:// URLs, to the proxy that passes it on.
 
@@ -28,25 +30,21 @@ class Router:
         policy: Which certificates are trusted.
         pool: Keeps the connections.
         proxies: The proxies to use.
-        turns: Says when data is read.
+        queue: Says when data is read.
     """
 
-    def __init__(
-        self,
-        reactor: Any,
-        policy: IPolicyForHTTPS,
-        pool: HTTPConnectionPool,
-        proxies: Proxies,
-        turns: Turns,
-    ) -> None:
-        self._reactor = reactor
-        self._pool = pool
-        self._proxies = proxies
-        self._turns = turns
-        self._direct: Any = Agent.usingEndpointFactory(
-            reactor, Endpoints(reactor, policy, proxies, turns), pool
-        )
-        self._proxied: dict[tuple[bytes, int], Any] = {}
+    _reactor: Any
+    _policy: IPolicyForHTTPS
+    _pool: HTTPConnectionPool
+    _proxies: Proxies
+    _queue: WorkQueue
+    _direct: Any = field(init=False)
+    _proxied: dict[tuple[bytes, int], Any] = field(init=False, factory=dict)
+
+    @_direct.default
+    def _make_direct(self) -> Any:
+        endpoints = Endpoints(self._reactor, self._policy, self._proxies, self._queue)
+        return Agent.usingEndpointFactory(self._reactor, endpoints, self._pool)
 
     def request(
         self,
@@ -80,7 +78,7 @@ class Router:
         request has a connection of its own.
         """
         if peer not in self._proxied:
-            endpoint = Guarded(ProxyEndpoint(self._reactor, proxy, CONNECT_TIMEOUT), self._turns)
+            endpoint = Guarded(ProxyEndpoint(self._reactor, proxy, CONNECT_TIMEOUT), self._queue)
             pool = self._pool if proxy.authorization is None else None
             self._proxied[peer] = ProxyAgent(endpoint, self._reactor, pool)
         return self._proxied[peer]

@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from chatgpt_source.http.client.proxy import Proxy
+from chatgpt_source.waiting import with_timeout
 
 MOST_ANSWER = 16 * 2**10
 """Bytes that a proxy's answer to CONNECT may have, with those of interim answers."""
@@ -81,7 +82,7 @@ class Tunnel:
             _EntranceFactory(self._proxy, self._request())
         )
         try:
-            await entrance.opened.addTimeout(self._timeout, self._clock)
+            await with_timeout(entrance.opened, self._timeout, self._clock)
             return entrance.lead_to(factory.buildProtocol(entrance.transport.getPeer()))
         except BaseException as error:
             entrance.transport.abortConnection()

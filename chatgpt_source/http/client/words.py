@@ -4,11 +4,10 @@ from OpenSSL import SSL
 from service_identity import VerificationError
 from twisted.internet import error as net
 from twisted.internet.defer import TimeoutError
-from twisted.web._newclient import ParseError
-from twisted.web.http import _MalformedChunkedDataError
 
 from chatgpt_source.http.client.guard import TooLongBody, TooLongHead, TooManyChunks
 from chatgpt_source.http.client.tunnel import ProxyFailed
+from chatgpt_source.http.client.twisted_private import NOT_HTTP
 from chatgpt_source.http.client.unpack import BadlyPacked
 
 _WORDS: dict[type[BaseException], str] = {
@@ -20,8 +19,7 @@ _WORDS: dict[type[BaseException], str] = {
     net.NoRouteError: "no route to it",
     net.ConnectionDone: "the connection was closed",
     net.ConnectionLost: "the connection was lost",
-    ParseError: "its answer is not valid HTTP",
-    _MalformedChunkedDataError: "its answer is not valid HTTP",
+    **dict.fromkeys(NOT_HTTP, "its answer is not valid HTTP"),
     ValueError: "its answer is not valid HTTP",
     KeyError: "its answer is not valid HTTP",
     BadlyPacked: "it is not valid gzip",

@@ -8,8 +8,6 @@ The strings are Twisted's (`tcp:8080:interface=127.0.0.1`, `unix:/run/x.sock`,
 import errno
 import os
 import socket
-from contextlib import suppress
-from ipaddress import ip_address
 from typing import Any, NoReturn
 
 from twisted.internet.address import UNIXAddress
@@ -28,6 +26,7 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 
 from chatgpt_source.http.listen import tls
+from chatgpt_source.http.listen.address import is_loopback
 from chatgpt_source.http.listen.probe import (
     probe_address,
     probe_path,
@@ -49,6 +48,7 @@ __all__ = [
     "PortUnavailable",
     "check",
     "is_exposed",
+    "is_loopback",
     "is_over_loopback",
     "listen",
     "parse",
@@ -172,9 +172,7 @@ def is_exposed(string: str) -> bool:
         if not isinstance(name, tuple):
             return False
         interface = name[0]
-    with suppress(ValueError):
-        return not ip_address(interface.partition("%")[0]).is_loopback
-    return interface != "localhost"
+    return interface != "localhost" and not is_loopback(interface)
 
 
 def is_over_loopback(string: str, host: IAddress) -> bool:
@@ -186,12 +184,7 @@ def is_over_loopback(string: str, host: IAddress) -> bool:
     """
     if parse(string).kind not in _OF_THE_KERNEL:
         return False
-    if isinstance(host, UNIXAddress):
-        return True
-    with suppress(ValueError):
-        address = ip_address(getattr(host, "host", "").partition("%")[0])
-        return (getattr(address, "ipv4_mapped", None) or address).is_loopback
-    return False
+    return isinstance(host, UNIXAddress) or is_loopback(getattr(host, "host", ""))
 
 
 def _endpoint(reactor: Any, parsed: Parsed, string: str) -> IStreamServerEndpoint:

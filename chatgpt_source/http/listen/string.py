@@ -103,7 +103,8 @@ def check_arguments(parsed: Parsed) -> None:
     if parsed.kind in {"tcp", "tcp6", "ssl"} and int(parsed.port) > 65535:
         raise PortUnavailable("must have a port of at most 65535")
     path = parsed.argument("address", 0) if parsed.kind == "unix" else "/"
-    for given in (path, *(parsed.named.get(name) for name in FILES)):
+    folder = parsed.argument("path", 0) or "" if parsed.kind == "tls" else None
+    for given in (path, folder, *(parsed.named.get(name) for name in FILES)):
         if given is not None and not Path(given).is_absolute():
             raise PortUnavailable("must have absolute paths only")
     if len(os.fsencode(path or "")) > _LONGEST_PATH:

@@ -1,6 +1,5 @@
 """TLS for listening: `ssl:` endpoints, with `clientCA` for callers' certificates."""
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,11 +21,11 @@ from zope.interface import implementer
 
 from chatgpt_source.files import read_file
 from chatgpt_source.http.listen.string import FILES, PortUnavailable
+from chatgpt_source.http.pem import read_certificates
 
 _OTHERS = ("port", "interface", "backlog")
 _UNFIT = (SSL.Error, crypto.Error, VerifyError, ValueError, TypeError)
 """Errors of keys and certificates that are invalid or do not belong together."""
-_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----\s[^-]+-----END CERTIFICATE-----")
 
 
 @implementer(IOpenSSLServerConnectionCreator)
@@ -81,7 +80,7 @@ def endpoint(
     Raises:
         PortUnavailable: If they can't be used; the text continues after the key's name.
     """
-    if len(positional) + ("port" in named) != 1 or set(named) - {*FILES, *_OTHERS}:
+    if len(positional) + (1 if "port" in named else 0) != 1 or set(named) - {*FILES, *_OTHERS}:
         raise PortUnavailable(
             "must be like ssl:<port>:privateKey=<file>:certKey=<file>, and may have"
             " extraCertChain=<file>, dhParameters=<file>, clientCA=<file>, interface=<address> and"
@@ -127,7 +126,8 @@ def _options(given: Mapping[str, str]) -> CertificateOptions:
 def _dh_parameters(given: Mapping[str, str]) -> DiffieHellmanParameters | None:
     if "dhParameters" not in given:
         return None
-    _content("dhParameters", given["dhParameters"])
+    if b"-----BEGIN DH PARAMETERS-----" not in _content("dhParameters", given["dhParameters"]):
+        raise PortUnavailable("must have DH parameters in PEM in the file of its dhParameters")
     read: DiffieHellmanParameters = DiffieHellmanParameters.fromFile(
         FilePath(given["dhParameters"])
     )
@@ -136,14 +136,11 @@ def _dh_parameters(given: Mapping[str, str]) -> DiffieHellmanParameters | None:
 
 def _certificates(name: str, path: str) -> list[Certificate]:
     """The certificates in a file: the server's own, then those that signed it."""
-    found = _CERTIFICATE.findall(_content(name, path))
+    content = _content(name, path)
     try:
-        certificates = [Certificate.loadPEM(each) for each in found]
-    except _UNFIT:
-        certificates = []
-    if not certificates:
-        raise PortUnavailable(f"must have certificates in PEM in the file of its {name}")
-    return certificates
+        return read_certificates(content)
+    except ValueError:
+        raise PortUnavailable(f"must have certificates in PEM in the file of its {name}") from None
 
 
 def _content(name: str, path: str) -> bytes:

@@ -15,11 +15,11 @@ from typing import Any
 
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
-from twisted.web.http import HTTPChannel
 
 from chatgpt_source.http.server.connections import Connections, Stage
 from chatgpt_source.http.server.problem import Problem
-from chatgpt_source.http.server.turns import Turns
+from chatgpt_source.http.server.scheduler import ReadScheduler
+from chatgpt_source.http.server.twisted_private import OpenChannel
 
 FIRST_WITHIN = 20.0
 """Seconds from connecting to the first byte of a request, with the TLS handshake."""
@@ -41,23 +41,23 @@ SLICE = 2048
 LATE = "the request did not arrive in time: send it again, and faster"
 
 
-class Channel(HTTPChannel):
+class Channel(OpenChannel):
     """A caller's connection.
 
     Args:
-        connections: All connections.
-        turns: Says when this one may read.
+        connections: All of them.
+        scheduler: Says when it may read.
     """
 
     maxHeaders = MOST_HEADERS
     timeOut = None  # Twisted's timeout starts again with each byte
 
-    def __init__(self, connections: Connections, turns: Turns) -> None:
+    def __init__(self, connections: Connections, scheduler: ReadScheduler) -> None:
         super().__init__()
         self.stage = Stage.IDLE
         self.deadline = connections.now() + FIRST_WITHIN
         self._connections = connections
-        self._turns = turns
+        self._scheduler = scheduler
         self._began = 0.0
         self._until: float | None = None
         self._granted = self._stopped = False
@@ -84,13 +84,13 @@ class Channel(HTTPChannel):
 
     def read_on(self) -> None:
         """Continue with the buffered data."""
-        if self.stage is Stage.CLOSING or self._waitingForTransport:
+        if self.stage is Stage.CLOSING or self.write_stalled:
             return  # while paused, `resumeProducing` does it
         self.paused = False
         self._granted = self.stage is Stage.BODY
         if self._stopped:
             self._stopped = False
-            self._networkProducer.resumeProducing()
+            self.resume_reading()
         if self.stage is Stage.IDLE:
             self._enter(Stage.HEAD, HEAD_WITHIN)
         super().dataReceived(b"")
@@ -104,26 +104,26 @@ class Channel(HTTPChannel):
             self._wait(more=True)
 
     def _may_read(self, *, more: bool = False) -> bool:
-        return not self._waitingForTransport and self._turns.may_read(more=more)
+        return not self.write_stalled and self._scheduler.may_read(more=more)
 
     def _wait(self, *, more: bool) -> None:
         """Read on in a later turn, once the caller has read its response."""
         self.paused = True
-        if not self._waitingForTransport:
-            self._turns.wait(self, more=more)
+        if not self.write_stalled:
+            self._scheduler.wait(self, more=more)
 
     def _stop_reading(self) -> None:
         self._stopped = True
-        self._networkProducer.pauseProducing()
+        self.pause_reading()
 
     def lineReceived(self, line: bytes) -> None:
         """Read a line of a head."""
         if self.stage is Stage.CLOSING:
             return
-        if self._receivedHeaderSize + len(line) > self.totalHeadersSize:
+        if self.head_size + len(line) > self.totalHeadersSize:
             self.lineLengthExceeded(line)
         elif line[:1] in {b" ", b"\t"}:  # obs-fold, RFC 9112, section 5.2
-            self._respondToBadRequestAndDisconnect()
+            self.refuse_unparsable()
         else:
             super().lineReceived(line)
 
@@ -136,31 +136,26 @@ class Channel(HTTPChannel):
         """Read a header field; Twisted calls this even after an earlier field was refused."""
         if self.stage is Stage.CLOSING:
             return False
-        if self._receivedHeaderCount >= self.maxHeaders:
+        if self.head_fields >= self.maxHeaders:
             self._reject(431, f"the request must have at most {self.maxHeaders} header fields")
             return False
         read: bool = super().headerReceived(line)
         return read
 
-    def _maybeChooseTransferDecoder(self, header: bytes, data: bytes) -> bool:
-        """Check the body's length; Twisted fails at a number with thousands of digits."""
-        if header == b"Transfer-Encoding" and data.lower() != b"chunked":
-            return self._failChooseTransferDecoder()
-        if header == b"Content-Length" and len(data) > 20:
-            return self._failChooseTransferDecoder()
-        chosen: bool = super()._maybeChooseTransferDecoder(header, data)
-        return chosen
+    def may_frame(self, header: bytes, data: bytes) -> bool:
+        """Whether this may say how long the body is; Twisted fails at thousands of digits."""
+        return data.lower() == b"chunked" if header == b"Transfer-Encoding" else len(data) <= 20
 
     def allHeadersReceived(self) -> None:
         """Check the whole head, and prepare for the body."""
         if self.stage is Stage.CLOSING:
             return
         request = self.requests[-1]
-        request.method, request.clientproto = self._command, self._version
-        request.path = self._path.partition(b"?")[0]
+        request.method, target, version = self.request_line
+        request.clientproto, request.path = version, target.partition(b"?")[0]
         fields = request.requestHeaders
         hosts = fields.getRawHeaders(b"host", [])
-        modern = self._version == b"HTTP/1.1"
+        modern = version == b"HTTP/1.1"
         expected = [value.lower() for value in fields.getRawHeaders(b"expect", [])]
         if len(hosts) > 1 or (modern and not hosts):  # RFC 9112, section 3.2
             self._reject(400, "the request must have one Host header")
@@ -189,7 +184,7 @@ class Channel(HTTPChannel):
         rest = b""
         if self.stage is Stage.BODY and self.length is None:
             if not self._granted and not self._may_read(more=True):
-                self._buffer = data
+                self.keep_unread(data)
                 self._wait(more=True)
                 return
             self._granted = False
@@ -200,7 +195,7 @@ class Channel(HTTPChannel):
         if self.stage is not Stage.CLOSING:
             super().rawDataReceived(data)
         if rest and self.stage is not Stage.CLOSING:
-            self._buffer += rest
+            self.keep_unread(rest)
             if self.stage is Stage.IDLE and not self.paused:  # answered, with nothing more to read
                 self._wait(more=True)
 
@@ -214,13 +209,13 @@ class Channel(HTTPChannel):
         """Go on to the next request, in a later turn."""
         if self.stage is Stage.ANSWERING:
             self._enter(Stage.IDLE, IDLE_FOR)
-        self.paused = bool(self._buffer) or any(self._dataBuffer)
+        self.paused = self.has_unread
         super().requestDone(request)
         if self.stage is Stage.CLOSING:
             return
         if self.paused:
             self._wait(more=True)
-        elif self._waitingForTransport:  # Twisted would read on, and responses would pile up
+        elif self.write_stalled:  # Twisted would read on, and responses would pile up
             self._stop_reading()
 
     def let_end_within(self, seconds: float) -> None:
@@ -262,13 +257,10 @@ class Channel(HTTPChannel):
         lines = [f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}"]
         lines += [f"{name}: {value}" for name, value in fields]
         head = "\r\n".join([*lines, "", ""]).encode("latin-1")
-        self.transport.write(head + (b"" if self._asks_for_head() else body))  # type: ignore[union-attr]
+        self.transport.write(head if self.request_line[0] == b"HEAD" else head + body)  # type: ignore[union-attr]
         self.loseConnection()
 
-    def _asks_for_head(self) -> bool:
-        return getattr(self, "_command", b"") == b"HEAD"
-
-    def _respondToBadRequestAndDisconnect(self) -> None:
+    def refuse_unparsable(self) -> None:
         """Refuse what Twisted can't parse."""
         self._reject(400, "this is not a valid HTTP/1.1 request (RFC 9112)")
 
@@ -280,10 +272,9 @@ class Channel(HTTPChannel):
         if self.stage is Stage.CLOSING:
             return
         self._enter(Stage.CLOSING, CLOSE_WITHIN)
-        self._turns.leave(self)
+        self._scheduler.leave(self)
         self.clearLineBuffer()
-        self._networkProducer.unregisterProducer()  # type: ignore[attr-defined]
-        self._networkProducer.resumeProducing()
+        self.stop_reading_in_step()
         # Over TLS, loseConnection closes one direction.
         half = None if self.isSecure() else getattr(self.transport, "loseWriteConnection", None)
         (half or self.transport.loseConnection)()  # type: ignore[union-attr]
@@ -291,14 +282,14 @@ class Channel(HTTPChannel):
     def abort(self) -> None:
         """Close at once."""
         self._connections.discard(self)
-        self._turns.leave(self)
+        self._scheduler.leave(self)
         self.stage = Stage.CLOSING
         self.transport.abortConnection()  # type: ignore[union-attr]
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Note the end of the connection."""
         self._connections.discard(self)
-        self._turns.leave(self)
+        self._scheduler.leave(self)
         self.stage = Stage.CLOSING
         super().connectionLost(reason)
 

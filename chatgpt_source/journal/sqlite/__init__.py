@@ -1,11 +1,12 @@
 """The journal in one SQLite file: WAL, `synchronous=FULL`, one connection on one thread.
 
-`operations` says what is done to the tables, `transact` how a group of operations commits, `file`
-how the file is opened, `sweep` when it is wiped; here they are put together as a `Journal`.
+`asks`, `outbox` and `operator` say what is done to the tables, `transact` how a group of operations
+commits, `file` how the file is opened, `recovery` what a start makes of it, `sweep` when it is
+wiped; here they are put together as a `Journal`.
 """
 
 import sqlite3
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
@@ -15,10 +16,23 @@ from twisted.python.failure import Failure
 
 from chatgpt_source.clock import wall
 from chatgpt_source.errors import JournalError, JournalUnavailable
-from chatgpt_source.journal import Admitted, AskClaims, DeliveryClaims, End, Record, Tally, Terms
+from chatgpt_source.journal import (
+    Admitted,
+    Answered,
+    Claims,
+    Delivered,
+    End,
+    Ended,
+    Failed,
+    PeerState,
+    Postponed,
+    Record,
+    Recovered,
+    Tally,
+    Terms,
+)
 from chatgpt_source.journal.group import GroupCommit, Operation
-from chatgpt_source.journal.sqlite import operations as do
-from chatgpt_source.journal.sqlite import records, upkeep, wipe
+from chatgpt_source.journal.sqlite import asks, operator, outbox, records, recovery, upkeep, wipe
 from chatgpt_source.journal.sqlite.file import (
     BUSY,
     OpenJournal,
@@ -26,10 +40,11 @@ from chatgpt_source.journal.sqlite.file import (
     open_beside,
     open_journal,
 )
+from chatgpt_source.journal.sqlite.rows import Owner
 from chatgpt_source.journal.sqlite.sweep import WIPE_RETRY, Sweep
 from chatgpt_source.journal.sqlite.transact import PATIENCE, RETRY_AFTER, Transactor
 from chatgpt_source.log import get_logger
-from chatgpt_source.prompt import Answer, Prompt, State
+from chatgpt_source.prompt import Ask, Delivery, Prompt, State
 
 __all__ = ["OpenJournal", "SqliteJournal", "check_journal", "open_beside", "open_journal"]
 
@@ -70,6 +85,8 @@ class SqliteJournal:
         self._sweep = Sweep(clock, self._read_at_leisure, self._write)
         self._closing = False
         self._fault: str | None = None
+        self._run: Owner | None = None
+        self._fingerprints: Mapping[str, bytes] = {}
 
     @property
     def fault(self) -> str | None:
@@ -86,21 +103,24 @@ class SqliteJournal:
     def _is_daemons(self) -> bool:
         return self._opened.lock is not None
 
-    def recover(self, everyday_limit: int, timezone: str) -> Collection[State]:
-        """Begin a daemon's time: make what a crash left claimed due, note its terms, wipe soon.
+    @property
+    def _owner(self) -> Owner:
+        if self._run is None:
+            raise RuntimeError("nothing can be claimed before `recover`")
+        return self._run
 
-        Returns:
-            The states that prompts wait in whose last attempt failed.
-
-        Raises:
-            JournalError: If the journal can't be written.
-        """
+    def recover(self, everyday_limit: int, timezone: str, peers: Mapping[str, str]) -> Recovered:
         db = self._opened.connection
+        now = self._clock.seconds()
         try:
             self._transactor.begin(db)
-            do.recover(db, self._clock.seconds())
+            self._run = recovery.new_owner(db, wall(self._clock))
+            recovery.take_over(db, now)
             upkeep.keep_terms(db, everyday_limit, timezone)
-            failing = do.failing(db)
+            self._fingerprints = recovery.fingerprints(db, peers)
+            recovered = Recovered(
+                recovery.recall(db, self._fingerprints, now), recovery.failing(db)
+            )
             unsettled = wipe.unsettled(db)
             db.execute("COMMIT")
         except sqlite3.Error as error:
@@ -109,72 +129,52 @@ class SqliteJournal:
         self._watch_later()
         if unsettled:
             self._sweep.settle_later()
-        return failing
+        return recovered
 
     # What the rooms ask for; each method's meaning is `Journal`'s.
 
     def accept(self, prompt: Prompt, terms: Terms, key: str | None = None) -> Deferred[Admitted]:
         now = self._clock.seconds()
-        return self._write(lambda db: do.accept(db, prompt, terms, key, now), WRITE_PATIENCE)
+        return self._write(lambda db: asks.accept(db, prompt, terms, key, now), WRITE_PATIENCE)
 
-    def claim_asks(self, now: float, most: int) -> Deferred[AskClaims]:
-        return self._write(lambda db: do.claim_asks(db, now, most))
+    def claim_asks(self, now: float, most: int) -> Deferred[Claims[Ask]]:
+        owner = self._owner
+        return self._write(lambda db: asks.claim_asks(db, owner, now, most))
 
     def claim_deliveries(
-        self, now: float, most: int, *, untried_since: float | None
-    ) -> Deferred[DeliveryClaims]:
-        return self._write(lambda db: do.claim_deliveries(db, now, most, untried_since))
-
-    def claim_letters(self, now: float, most: int) -> Deferred[DeliveryClaims]:
-        return self._write(lambda db: do.claim_letters(db, now, most))
-
-    def answered(
-        self, prompt_id: str, answer: Answer, event: bytes, now: float, *, claim: bool
-    ) -> Deferred[None]:
-        date = wall(self._clock)
+        self, destination: str, now: float, most: int, *, untried_since: float | None = None
+    ) -> Deferred[Claims[Delivery]]:
+        owner = self._owner
         return self._write(
-            lambda db: do.answered(db, prompt_id, answer, event, now, date, claim=claim)
+            lambda db: outbox.claim_deliveries(db, owner, destination, now, most, untried_since)
         )
 
-    def delivered(self, prompt_id: str) -> Deferred[None]:
-        date = wall(self._clock)
-        return self._write(lambda db: do.delivered(db, prompt_id, date)).addCallback(self._wiping)
+    def ask_ended(
+        self, ask: Ask, outcome: Answered | Postponed | Failed, now: float, *, claim: bool = False
+    ) -> Deferred[Ended]:
+        owner, date = self._owner, wall(self._clock)
+        match outcome:
+            case Answered():
+                return self._write(
+                    lambda db: asks.answered(db, owner, ask, outcome, now, date, claim=claim)
+                )
+            case Postponed():
+                return self._write(lambda db: asks.postponed(db, owner, ask, outcome))
+            case Failed():
+                return self._write(lambda db: asks.failed(db, owner, ask, outcome, now, date))
 
-    def failed(
-        self,
-        prompt_id: str,
-        now: float,
-        error: str,
-        *,
-        give_back: bool,
-        letter: bytes | None = None,
-    ) -> Deferred[None]:
-        date = wall(self._clock)
-        return self._write(
-            lambda db: do.failed(
-                db, prompt_id, now, date, error, give_back=give_back, letter=letter
-            )
-        )
+    def delivery_ended(
+        self, delivery: Delivery, outcome: Delivered | Postponed | Failed, now: float
+    ) -> Deferred[Ended]:
+        owner, date = self._owner, wall(self._clock)
+        if isinstance(outcome, Postponed):
+            return self._write(lambda db: outbox.postponed(db, owner, delivery, outcome))
+        done = self._write(lambda db: outbox.ended(db, owner, delivery, outcome, now, date))
+        return done.addCallback(self._wiping)
 
-    def postpone(
-        self,
-        prompt_id: str,
-        until: float,
-        error: str,
-        *,
-        maybe_billed: bool = False,
-        held: float | None = None,
-    ) -> Deferred[None]:
-        return self._write(
-            lambda db: do.postpone(
-                db, prompt_id, until, error, maybe_billed=maybe_billed, held=held
-            )
-        )
-
-    def letter_ended(
-        self, prompt_id: str, since: float, until: float | None, *, held: float | None = None
-    ) -> Deferred[None]:
-        return self._write(lambda db: do.letter_ended(db, prompt_id, since, until, held))
+    def remember(self, peer: str, state: PeerState) -> Deferred[None]:
+        fingerprint = self._fingerprints[peer]
+        return self._write(lambda db: recovery.remember(db, peer, fingerprint, state))
 
     def record(self, prompt_id: str) -> Deferred[Record | None]:
         return self._read(lambda db: records.record(db, prompt_id))
@@ -198,19 +198,23 @@ class SqliteJournal:
 
     def redrive(self, prompt_id: str) -> Deferred[State]:
         date = wall(self._clock)
-        return self._write(lambda db: do.redrive(db, prompt_id, date), WRITE_PATIENCE)
+        return self._write(lambda db: operator.redrive(db, prompt_id, date), WRITE_PATIENCE)
 
     def purge(self, prompt_id: str) -> Deferred[bool]:
-        purging = self._write(lambda db: do.purge(db, prompt_id), WRITE_PATIENCE)
+        purging = self._write(lambda db: operator.purge(db, prompt_id), WRITE_PATIENCE)
         return purging.addCallback(self._wiping)
 
     def prune(self, before: float) -> Deferred[None]:
         return Deferred.fromCoroutine(self._prune(before))
 
     async def _prune(self, before: float) -> None:
-        await self._write(upkeep.prune_days)
+        await self._write(self._keep_house)
         while await self._write(lambda db: upkeep.prune(db, before)):
             self._sweep.wipe_later()
+
+    def _keep_house(self, db: sqlite3.Connection) -> None:
+        recovery.renew(db, self._owner, wall(self._clock))
+        upkeep.prune_days(db)
 
     def probe(self) -> Deferred[None]:
         return self._write(upkeep.probe)

@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from chatgpt_source.errors import JournalError
-from chatgpt_source.journal.sqlite.file import open_beside, require_ours
+from chatgpt_source.journal.sqlite.schema import require_ours
 
 PATIENCE = 5000
 """Milliseconds to wait for a moment in which the daemon does not tidy its log."""
@@ -25,16 +25,22 @@ class BackupStopped(Exception):
     """A backup was given up before its end; nothing is left of it."""
 
 
-def back_up(journal: Path, to: Path, is_stopped: Callable[[], bool] = lambda: False) -> int:
-    """Copy the journal to a new file that its owner alone can read.
+def back_up(
+    db: sqlite3.Connection,
+    to: Path,
+    is_stopped: Callable[[], bool] = lambda: False,
+    advice: str = ", or name another path",
+) -> int:
+    """Copy an open journal to a new file that its owner alone can read.
 
     `VACUUM INTO` reads one snapshot, while the daemon writes on; SQLite's backup API would begin
     anew at each of its writes. The copy has its name only once it is whole, checked and on disk.
 
     Args:
-        journal: The journal's path.
-        to: The copy's, where nothing may be.
+        db: The journal.
+        to: The copy's path, where nothing may be.
         is_stopped: Asked now and then whether to give up.
+        advice: What else may help where there is no room.
 
     Returns:
         The copy's size in bytes.
@@ -45,15 +51,13 @@ def back_up(journal: Path, to: Path, is_stopped: Callable[[], bool] = lambda: Fa
     """
     if os.path.lexists(to):
         raise _exists(to)
-    with closing(open_beside(journal)) as opened, _in_words(to, is_stopped):
-        _require_room(opened.connection, to)
+    with _in_words(to, is_stopped):
+        _require_room(db, to, advice)
         descriptor, name = tempfile.mkstemp(".partial", f".{to.name}.", to.parent)
         partial = Path(name)
         try:
             os.close(descriptor)
-            opened.connection.execute(f"PRAGMA busy_timeout = {PATIENCE}")
-            opened.connection.set_progress_handler(is_stopped, OFTEN)
-            opened.connection.execute("VACUUM INTO ?", (name,))
+            _vacuum_into(db, name, is_stopped)
             _verify(partial, to, is_stopped)
             _sync(partial)
             _give_name(partial, to)
@@ -61,6 +65,17 @@ def back_up(journal: Path, to: Path, is_stopped: Callable[[], bool] = lambda: Fa
         finally:
             partial.unlink(missing_ok=True)
     return to.stat().st_size
+
+
+def _vacuum_into(db: sqlite3.Connection, name: str, is_stopped: Callable[[], bool]) -> None:
+    (patience,) = db.execute("PRAGMA busy_timeout").fetchone()
+    db.execute(f"PRAGMA busy_timeout = {PATIENCE}")
+    db.set_progress_handler(is_stopped, OFTEN)
+    try:
+        db.execute("VACUUM INTO ?", (name,))
+    finally:
+        db.set_progress_handler(None, OFTEN)
+        db.execute(f"PRAGMA busy_timeout = {patience}")
 
 
 @contextmanager
@@ -81,7 +96,7 @@ def _exists(to: Path) -> JournalError:
     return JournalError(f"backup {to} exists already: name another path, or move it away")
 
 
-def _require_room(db: sqlite3.Connection, to: Path) -> None:
+def _require_room(db: sqlite3.Connection, to: Path, advice: str) -> None:
     pages, unused, size = (
         db.execute(f"PRAGMA {name}").fetchone()[0]
         for name in ("page_count", "freelist_count", "page_size")
@@ -90,7 +105,7 @@ def _require_room(db: sqlite3.Connection, to: Path) -> None:
     if free < needed:
         raise JournalError(
             f"no backup {to} can be made: it needs {needed >> 20} MiB free, and there are"
-            f" {free >> 20}: make room, or name another path"
+            f" {free >> 20}: make room{advice}"
         )
 
 

@@ -4,14 +4,23 @@ import errno
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from attrs import frozen
 
 from chatgpt_source.errors import JournalError, JournalInUse
 from chatgpt_source.journal.sqlite.lock import Lock, is_locked, lock_journal, require_file
-from chatgpt_source.journal.sqlite.schema import APPLICATION_ID, CREATE, UPGRADES, VERSION
+from chatgpt_source.journal.sqlite.schema import (
+    APPLICATION_ID,
+    BESIDE_AN_OLD_ONE,
+    VERSION,
+    is_empty,
+    require_ours,
+    run_script,
+    version_of,
+)
+from chatgpt_source.journal.sqlite.upgrade import upgraded
 
 BUSY = 0.25
 """Seconds to wait for another process that writes; an operator's command takes less."""
@@ -19,15 +28,33 @@ BUSY = 0.25
 
 @frozen
 class OpenJournal:
-    """An open file and, if it is a daemon's, the lock that makes this process its only one."""
+    """An open file and, if it is a daemon's, the lock that makes this process its only one.
+
+    Attributes:
+        path: The file's, without links.
+        connection: SQLite's.
+        lock: The daemon's lock; None if it is an operator's.
+        log: What the write-ahead log was once it was open; None if it is an operator's.
+    """
 
     path: Path
     connection: sqlite3.Connection
     lock: Lock | None
+    log: os.stat_result | None = None
 
     def loss(self) -> str | None:
-        """Why what is written would be lost, in words; None where nothing speaks for it."""
-        return self.lock.loss() if self.lock is not None else None
+        """Why what is written would be lost, in words; None where nothing speaks for it.
+
+        Where the log alone was removed, what is in it goes into the file, as far as that can be.
+        """
+        if self.lock is None:
+            return None
+        loss = self.lock.loss()
+        if loss is None and self.log is not None and not _is_there(_log_of(self.path), self.log):
+            with suppress(sqlite3.Error):
+                self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            return "its log (-wal) was removed or replaced while in use: put it back, or restart"
+        return loss
 
     def close(self) -> None:
         """Close the file, then let go of the lock."""
@@ -47,7 +74,8 @@ def open_journal(path: Path) -> OpenJournal:
         path = without_links(path)  # SQLite keeps its log beside what a link points at
         lock = lock_journal(path)
         try:
-            return OpenJournal(path, _connect(path), lock)
+            connection = _connect(path)
+            return OpenJournal(path, connection, lock, _log_of(path).stat())
         except BaseException:
             lock.close()
             raise
@@ -57,6 +85,7 @@ def open_beside(path: Path) -> OpenJournal:
     """Open the journal at `path` beside the daemon that may be using it: what an operator does.
 
     Raises:
+        JournalInUse: If the daemon's file is another one by now.
         JournalError: If there is none, or it is not ours to read.
     """
     with in_words(path):
@@ -64,11 +93,24 @@ def open_beside(path: Path) -> OpenJournal:
             raise JournalError(f"there is no journal {path}: name the daemon's with --journal")
         path = without_links(path)
         require_file(path, path.stat())
-        if is_locked(path) and not Path(f"{path}-wal").exists():
+        if is_locked(path) and not _log_of(path).exists():
             raise JournalError(
                 f"journal {path} is in use by a daemon that knows it by another path: name that one"
             )
         return OpenJournal(path, _connect(path, make=False), None)
+
+
+def _log_of(path: Path) -> Path:
+    return Path(f"{path}-wal")
+
+
+def _is_there(path: Path, status: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(path.stat(), status)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True  # the next write says what is wrong
 
 
 def without_links(path: Path) -> Path:
@@ -110,7 +152,7 @@ def _connect(path: Path, *, make: bool = True) -> sqlite3.Connection:
     )
     try:
         require_ours(connection, path, make=make)
-        for file in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
+        for file in (path, _log_of(path), Path(f"{path}-shm")):
             if make and file.exists():  # SQLite makes the other two with the first one's mode
                 file.chmod(0o600)
         for pragma in (
@@ -121,11 +163,12 @@ def _connect(path: Path, *, make: bool = True) -> sqlite3.Connection:
         ):
             connection.execute(f"PRAGMA {pragma}")
         if make:
-            connection.execute("BEGIN IMMEDIATE")
-            _create(connection)
-            _upgrade(connection)
-            connection.execute("UPDATE probes SET count = count + 1")  # proves it can be written
-            connection.execute("COMMIT")
+            with upgraded(connection, path):
+                if is_empty(connection):
+                    _make(connection)
+                connection.execute("UPDATE probes SET count = count + 1")  # it can be written
+        elif version_of(connection) < VERSION:
+            connection.execute(BESIDE_AN_OLD_ONE)
         connection.execute("PRAGMA foreign_keys = ON")  # an upgrade may replace a table
     except BaseException:
         connection.close()
@@ -133,56 +176,12 @@ def _connect(path: Path, *, make: bool = True) -> sqlite3.Connection:
     return connection
 
 
-def _is_empty(connection: sqlite3.Connection) -> bool:
-    return connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is None
-
-
-def require_ours(connection: sqlite3.Connection, path: Path, *, make: bool) -> None:
-    """See that the file is ours to use, before anything in it is touched.
-
-    Raises:
-        JournalError: If it is not.
-    """
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if application != APPLICATION_ID and (application or not make or not _is_empty(connection)):
-        raise JournalError(
-            f"journal {path} is empty, or another program's database: set `journal` to another path"
-        )
-    if application == APPLICATION_ID and version > VERSION:
-        raise JournalError(
-            f"journal {path} was written by a newer chatgpt-source (schema {version}, this one"
-            f" knows {VERSION}): upgrade, or set `journal` to another path"
-        )
-
-
-def _create(connection: sqlite3.Connection) -> None:
-    if _is_empty(connection):
-        for statement in _statements(CREATE):
-            connection.execute(statement)
-        connection.execute("INSERT INTO secret VALUES (1, ?)", (os.urandom(32),))
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {VERSION}")
-
-
-def _upgrade(connection: sqlite3.Connection) -> None:
-    """Make the tables those of this version, within the caller's transaction."""
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    for earlier in range(version, VERSION):
-        for statement in _statements(UPGRADES[earlier]):
-            connection.execute(statement)
+def _make(connection: sqlite3.Connection) -> None:
+    """Make the tables of a new journal, within the caller's transaction."""
+    run_script(connection, "tables")
+    connection.execute("INSERT INTO secret VALUES (1, ?)", (os.urandom(32),))
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {VERSION}")
-
-
-def _statements(script: str) -> list[str]:
-    """Split a script: `executescript` would commit on its own."""
-    statements, statement = [], ""
-    for line in script.splitlines():
-        statement += line + "\n"
-        if sqlite3.complete_statement(statement):
-            statements.append(statement)
-            statement = ""
-    return statements
 
 
 def check_journal(path: Path) -> None:
@@ -194,5 +193,8 @@ def check_journal(path: Path) -> None:
     try:
         opened = open_journal(path)
     except JournalInUse:
-        opened = open_beside(path)
+        try:
+            opened = open_beside(path)
+        except JournalInUse:
+            return  # by one whose file is another by now: nothing can be told of ours yet
     opened.close()

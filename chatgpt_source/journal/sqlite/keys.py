@@ -11,7 +11,7 @@ from chatgpt_source.prompt import Prompt
 def add(db: sqlite3.Connection, seq: int, prompt: Prompt, key: str) -> None:
     """Keep the key of a prompt."""
     db.execute(
-        "INSERT INTO keys VALUES (?, ?, ?)", (_digest(db, key), _fingerprint(db, prompt), seq)
+        "INSERT INTO keys VALUES (?, ?, ?)", (digest(db, key), _fingerprint(db, prompt), seq)
     )
 
 
@@ -23,7 +23,7 @@ def known(db: sqlite3.Connection, prompt: Prompt, key: str) -> str | None:
     """
     row = db.execute(
         "SELECT id, fingerprint FROM keys JOIN prompts USING (seq) WHERE digest = ?",
-        (_digest(db, key),),
+        (digest(db, key),),
     ).fetchone()
     if row is None:
         return None
@@ -33,15 +33,15 @@ def known(db: sqlite3.Connection, prompt: Prompt, key: str) -> str | None:
     return str(prompt_id)
 
 
-def _digest(db: sqlite3.Connection, *words: str) -> bytes:
+def digest(db: sqlite3.Connection, *words: str) -> bytes:
     """A hash that only this journal's secret makes: nobody can test a guess against it."""
     (secret,) = db.execute("SELECT value FROM secret").fetchone()
-    digest = hmac.new(secret, digestmod=hashlib.sha256)
+    made = hmac.new(secret, digestmod=hashlib.sha256)
     for word in words:
         raw = word.encode("utf-8")
-        digest.update(len(raw).to_bytes(8, "big") + raw)
-    return digest.digest()
+        made.update(len(raw).to_bytes(8, "big") + raw)
+    return made.digest()
 
 
 def _fingerprint(db: sqlite3.Connection, prompt: Prompt) -> bytes:
-    return _digest(db, prompt.text, prompt.source, prompt.type)
+    return digest(db, prompt.text, prompt.source, prompt.type)

@@ -12,6 +12,7 @@ import fcntl
 import os
 import stat
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from chatgpt_source.files import kind_of
 
 _HAS_OWN_FLOCK = sys.platform.startswith("linux")
 """Elsewhere `flock` and `fcntl` locks are of one kind, and ours would lock SQLite out."""
+TRIES, PAUSE = 5, 0.02
+"""How often, and after how many seconds, one lock without the other is looked at again."""
 
 
 @frozen
@@ -70,7 +73,7 @@ def lock_journal(path: Path) -> Lock:
         require_file(path, path.stat())  # before anything is made, or a device is opened
     descriptors: list[int] = []
     try:
-        descriptors.append(_locked(Path(f"{path}.lock"), path))
+        descriptors.append(_locked(_beside(path), path))
         if _HAS_OWN_FLOCK:
             descriptors.append(_locked(path, path))
             status = os.fstat(descriptors[-1])
@@ -116,8 +119,26 @@ def is_locked(path: Path) -> bool:
     """Whether a daemon has the journal at `path`; a lock is taken for an instant to find out.
 
     It must not be asked where this process has the journal open: see above.
+
+    Raises:
+        JournalInUse: If a daemon has the name, but an earlier file of it. The log beside the file
+            is that one's: SQLite would mix the two, and at its end remove the log.
     """
-    return _is_locked(Path(f"{path}.lock")) or (_HAS_OWN_FLOCK and _is_locked(path))
+    if not _HAS_OWN_FLOCK:
+        return _is_locked(_beside(path))
+    for _ in range(TRIES):  # a daemon that just starts or ends has one lock without the other
+        by_name, itself = _is_locked(_beside(path)), _is_locked(path)
+        if itself or not by_name:
+            return itself
+        time.sleep(PAUSE)
+    raise JournalInUse(
+        f"journal {path} was replaced while a daemon uses the file before it: stop that daemon, or"
+        " put its file back"
+    )
+
+
+def _beside(path: Path) -> Path:
+    return Path(f"{path}.lock")
 
 
 def _locked(file: Path, journal: Path) -> int:

@@ -11,9 +11,9 @@ from attrs import frozen
 
 from chatgpt_source.errors import JournalError
 from chatgpt_source.journal.sqlite import records
-from chatgpt_source.journal.sqlite.file import in_words, require_ours, without_links
+from chatgpt_source.journal.sqlite.file import in_words, without_links
 from chatgpt_source.journal.sqlite.lock import is_locked, require_file
-from chatgpt_source.journal.sqlite.schema import APPLICATION_ID, VERSION
+from chatgpt_source.journal.sqlite.schema import APPLICATION_ID, VERSION, require_ours, version_of
 from chatgpt_source.prompt import State
 
 
@@ -97,9 +97,9 @@ def _seen(db: sqlite3.Connection, path: Path, day: str, now: float, *, in_use: b
     return Seen(
         path,
         in_use,
-        schema=db.execute("PRAGMA user_version").fetchone()[0],
+        schema=version_of(db),
         prompts=tally.prompts,
-        to_ask=records.due(db, State.ACCEPTED, now),
-        to_deliver=records.due(db, State.ANSWERED, now),
+        to_ask=records.to_ask(db, now),
+        to_deliver=records.to_deliver(db, now),
         used=tally.used,
     )

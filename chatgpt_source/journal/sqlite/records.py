@@ -1,53 +1,71 @@
 """What the journal says of its prompts and its days, found out without writing."""
 
 import sqlite3
-from typing import Any
 
 from chatgpt_source.http.client.retry_after import LONGEST_RETRY_AFTER
 from chatgpt_source.journal import End, Record, Tally
-from chatgpt_source.prompt import State
+from chatgpt_source.journal.sqlite.rows import by_name
+from chatgpt_source.journal.sqlite.schema import VERSION, version_of
+from chatgpt_source.journal.states import WAITING
+from chatgpt_source.prompt import TARGET, State
 
 _BEYOND = 2**63 - 1
 """A `seq` that none has."""
 
-_RECORD = "SELECT seq, id, state, accepted, answered, ended, asks, deliveries, error FROM prompts"
+_RECORD = (
+    "SELECT prompts.seq AS seq, id, state, accepted, answered, ended, asks,"
+    " deliveries + coalesce(attempts, 0) AS deliveries,"
+    " coalesce(prompts.error, outbox.error) AS error"
+    " FROM prompts LEFT JOIN outbox"
+    f" ON outbox.seq = prompts.seq AND destination = '{TARGET.setting}'"
+)
+
+
+_ANSWERED = f"SELECT seq FROM outbox WHERE destination = '{TARGET.setting}'"
+_WAITING = ", ".join(f"'{state.value}'" for state in WAITING)
 
 
 def record(db: sqlite3.Connection, prompt_id: str) -> Record | None:
     """What is known of a prompt; see `Journal.record`."""
-    row = db.execute(f"{_RECORD} WHERE id = ?", (prompt_id,)).fetchone()
+    row = by_name(db.execute(f"{_RECORD} WHERE id = ?", (prompt_id,))).fetchone()
     return None if row is None else _record(row)
 
 
 def records(db: sqlite3.Connection, state: State | None, after: int, most: int) -> list[Record]:
     """A page of what is known; see `Journal.records`."""
     rows = db.execute(
-        f"{_RECORD} WHERE (? IS NULL OR state = ?) AND seq > ? ORDER BY seq LIMIT ?",
-        (state, state, after, most),
+        f"{_RECORD} WHERE {_in(state)} AND prompts.seq > ? ORDER BY prompts.seq LIMIT ?",
+        (after, most),
     )
-    return [_record(row) for row in rows]
+    return [_record(row) for row in by_name(rows)]
 
 
 def latest(
     db: sqlite3.Connection, state: State | None, before: int | None, most: int
 ) -> list[Record]:
     """A page of what is known, backwards; see `Journal.latest`."""
-    of_state = "TRUE" if state is None else f"state = '{state.value}'"
-    if state in {State.ACCEPTED, State.ANSWERED}:
-        of_state += " AND due IS NOT NULL"  # as all of these are: so it is found in `work`
-    page = f"SELECT seq FROM prompts WHERE {of_state} AND seq < ? ORDER BY seq DESC LIMIT ?"
+    page = f"SELECT seq FROM prompts WHERE {_in(state)} AND seq < ? ORDER BY seq DESC LIMIT ?"
+    if state is State.ACCEPTED:
+        page = page.replace("BY seq", "BY +seq")  # by `to_ask`, not among all that ended
+    elif state is State.ANSWERED:
+        page = f"{_ANSWERED} AND seq < ? ORDER BY seq DESC LIMIT ?"
     rows = db.execute(
-        f"{_RECORD} WHERE seq IN ({page}) ORDER BY seq DESC",
+        f"{_RECORD} WHERE prompts.seq IN ({page}) ORDER BY prompts.seq DESC",
         (_BEYOND if before is None else before, most),
     )
-    return [_record(row) for row in rows]
+    return [_record(row) for row in by_name(rows)]
+
+
+def _in(state: State | None) -> str:
+    return "TRUE" if state is None else f"state = '{state.value}'"
 
 
 def oldest(db: sqlite3.Connection) -> float | None:
     """When the oldest prompt that waits was accepted; see `Journal.oldest`."""
     row = db.execute(
-        "SELECT accepted FROM prompts WHERE seq = (SELECT min(seq) FROM prompts"
-        " WHERE state IN ('accepted', 'answered') AND due IS NOT NULL)"
+        "SELECT accepted FROM prompts WHERE seq = (SELECT min(first) FROM ("
+        "SELECT (SELECT min(+seq) FROM prompts WHERE state = 'accepted') AS first"
+        f" UNION ALL SELECT (SELECT min(seq) FROM ({_ANSWERED}))))"
     ).fetchone()
     return row[0] if row else None
 
@@ -61,16 +79,31 @@ def ends(db: sqlite3.Connection, since: float, most: int) -> list[End]:
     return [End(id_, State(state), at, error) for id_, state, at, error in rows]
 
 
-def _record(row: tuple[Any, ...]) -> Record:
-    seq, id_, state, accepted, answered_, ended, asks, deliveries, error = row
-    delivered_ = ended if state == State.DELIVERED else None
-    return Record(id_, State(state), accepted, answered_, delivered_, asks, deliveries, error, seq)
+def _record(row: sqlite3.Row) -> Record:
+    state = State(row["state"])
+    return Record(
+        row["id"],
+        state,
+        accepted=row["accepted"],
+        answered=row["answered"],
+        delivered=row["ended"] if state is State.DELIVERED else None,
+        asks=row["asks"],
+        deliveries=row["deliveries"],
+        error=row["error"],
+        position=row["seq"],
+    )
 
 
-def tally(db: sqlite3.Connection, day: str = "") -> Tally:
+def tally(db: sqlite3.Connection, day: str) -> Tally:
     """How many prompts are in each state, and the units spent of `day`."""
     counts = {State(state): n for state, n in db.execute("SELECT state, n FROM counts")}
     return Tally(counts, units(db, day))
+
+
+def backlog(db: sqlite3.Connection) -> int:
+    """How many prompts wait for a call."""
+    (waiting,) = db.execute(f"SELECT sum(n) FROM counts WHERE state IN ({_WAITING})").fetchone()
+    return int(waiting)
 
 
 def units(db: sqlite3.Connection, day: str) -> int:
@@ -79,10 +112,23 @@ def units(db: sqlite3.Connection, day: str) -> int:
     return row[0] if row else 0
 
 
-def due(db: sqlite3.Connection, state: State, now: float) -> int:
-    """The prompts in a state that a daemon that starts now takes up at once."""
+def to_ask(db: sqlite3.Connection, now: float) -> int:
+    """The prompts that a daemon which starts now asks at once."""
+    claimed = "owner IS NOT NULL OR " if version_of(db) == VERSION else ""
+    return _count_due(db, f"prompts WHERE state = 'accepted' AND ({claimed}", now)
+
+
+def to_deliver(db: sqlite3.Connection, now: float) -> int:
+    """The prompts that a daemon which starts now delivers at once."""
+    if version_of(db) < VERSION:
+        return _count_due(db, "prompts WHERE state = 'answered' AND (", now)
+    outbox = f"outbox WHERE destination = '{TARGET.setting}' AND (owner IS NOT NULL OR "
+    return _count_due(db, outbox, now)
+
+
+def _count_due(db: sqlite3.Connection, where: str, now: float) -> int:
     (count,) = db.execute(
-        "SELECT count(*) FROM prompts WHERE state = ? AND (due <= ? OR due > ?)",
-        (state.value, now, now + LONGEST_RETRY_AFTER),  # what `recover` makes due
+        f"SELECT count(*) FROM {where} due <= ? OR due > ?)",
+        (now, now + LONGEST_RETRY_AFTER),  # what a start makes due
     ).fetchone()
     return int(count)

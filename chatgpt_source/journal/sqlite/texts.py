@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Iterable
 from enum import IntEnum
 
-from chatgpt_source.prompt import Prompt
+from chatgpt_source.prompt import Prompt, Trace
 
 SHORT = 2048
 """Bytes that a text in a row of `texts` has at the most."""
@@ -58,12 +58,27 @@ def set_answer(db: sqlite3.Connection, seq: int, event: bytes, answer: str) -> N
     )
 
 
-def set_letter(db: sqlite3.Connection, seq: int, letter: bytes | None) -> None:
-    """Keep a failed prompt's dead letter, or that there is none."""
-    kept = None if letter is None else place(db, seq, Part.LETTER, letter)
+def set_letter(db: sqlite3.Connection, seq: int, letter: bytes) -> None:
+    """Keep a failed prompt's dead letter."""
+    kept = place(db, seq, Part.LETTER, letter)
     db.execute(
         "UPDATE texts SET letter = ?, size = size + ? WHERE seq = ?", (kept, size_of([kept]), seq)
     )
+
+
+def forget_letter(db: sqlite3.Connection, prompt_id: str) -> None:
+    """Forget a prompt's dead letter, if it has one."""
+    db.execute(
+        "UPDATE texts SET letter = NULL"
+        " WHERE seq = (SELECT seq FROM prompts WHERE id = ?) AND letter IS NOT NULL",
+        (prompt_id,),
+    )
+
+
+def trace_of(row: sqlite3.Row) -> Trace | None:
+    """The trace that a prompt's request was part of, from its row of `texts`."""
+    parent = row["traceparent"]
+    return None if parent is None else Trace(parent, row["tracestate"])
 
 
 def place(db: sqlite3.Connection, seq: int, part: Part, text: str | bytes) -> str | bytes:

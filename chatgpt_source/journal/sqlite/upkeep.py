@@ -3,7 +3,7 @@
 import sqlite3
 
 PRUNE_STEP = 500
-"""Records forgotten in one transaction, so that no commit waits long for the broom."""
+"""Records forgotten in one transaction, so that no commit takes long."""
 PRUNE_BYTES = 4 * 2**20
 """Bytes of long texts after which one forgets no more: each is overwritten."""
 
@@ -21,7 +21,8 @@ def prune(db: sqlite3.Connection, before: float) -> int:
     found = db.execute(
         "SELECT seq, (SELECT coalesce(sum(size), 0) FROM long_texts"
         " WHERE id BETWEEN seq * 4 AND seq * 4 + 3) FROM prompts"
-        " WHERE ended < ? AND letter_due IS NULL ORDER BY ended LIMIT ?",
+        " WHERE ended < ? AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.seq = prompts.seq)"
+        " ORDER BY ended LIMIT ?",
         (before, PRUNE_STEP),
     )
     old, size = [], 0

@@ -4,47 +4,10 @@ import os
 
 from twisted.internet import reactor
 from twisted.python.filepath import FilePath
-from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.http.client import NotSent, make_client
-from chatgpt_source.http.client.certificates import read_authorities
 from tests.certificates import Issued, issue
 from tests.http.client.test_client import ClientCase, Peer
-
-
-class ReadTests(SynchronousTestCase):
-    def setUp(self) -> None:
-        self.one, self.other = issue(None).pem, issue("host.example").pem
-
-    def test_how_many(self) -> None:
-        for pem, count in (
-            (self.one, 1),
-            (self.one + self.other, 2),
-            (self.one.replace(b"\n", b"\r\n").rstrip(), 1),
-            (b"\xef\xbb\xbf# Ours, \xe4\n\n" + self.one + b"\nand\n" + self.other + b"end", 2),
-        ):
-            self.assertEqual(len(read_authorities(pem)), count)
-
-    def test_what_holds_none(self) -> None:
-        broken = b"-----BEGIN CERTIFICATE-----\nMARK\n-----END CERTIFICATE-----\n"
-        key = b"-----BEGIN PRIVATE KEY-----\nMARK\n-----END PRIVATE KEY-----\n"
-        for pem in (
-            b"",
-            b"MARK",
-            broken,
-            key,
-            self.one + broken,
-            self.one[:100],
-            self.one + self.other[:100],
-            self.one.replace(b"M", b"*", 1),
-        ):
-            error = self.assertRaises(ValueError, read_authorities, pem)
-            self.assertIn("PEM", str(error))
-            self.assertNotIn("MARK", str(error))
-            self.assertNotIn("\n", str(error))
-
-    def test_a_client_is_not_made_of_it(self) -> None:
-        self.assertRaises(ValueError, make_client, reactor, 1, authorities=[self.one, b"MARK"])
 
 
 class TrustTests(ClientCase):
@@ -53,6 +16,9 @@ class TrustTests(ClientCase):
         self.root = issue(None)
         self.intermediate = issue(None, self.root)
         self.shown = issue("127.0.0.1", self.intermediate)
+
+    def test_a_client_is_not_made_of_it(self) -> None:
+        self.assertRaises(ValueError, make_client, reactor, 1, authorities=[self.root.pem, b"MARK"])
 
     async def reach(self, trusted: list[bytes], shown: Issued, *chain: Issued) -> None:
         self.remake(authorities=trusted)

@@ -19,10 +19,10 @@ from chatgpt_source.http.client.guard import (
     TooLongBody,
     TooManyChunks,
 )
-from chatgpt_source.http.client.turns import Turns
+from chatgpt_source.http.client.work_queue import WorkQueue
 from tests.certificates import issue
 from tests.http.client.test_client import OK, ClientCase, Peer
-from tests.http.client.test_turns import Turning
+from tests.http.client.test_work_queue import Turning
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -123,7 +123,7 @@ class Read:
         self.request = lambda _: None
         self.connectionLost = self.lost.append
         self.clock = Turning()
-        self.guard = Guard(self, Turns(self.clock, lambda: self.now))
+        self.guard = Guard(self, WorkQueue(self.clock, lambda: self.now))
 
     def dataReceived(self, data: bytes) -> None:
         self.pieces.append(data)

@@ -127,6 +127,9 @@ class SyntaxTests(ListenTestCase):
             "ssl:1:privateKey=/x:sslmethod=SSLv3_METHOD": "ssl:<port>",
             "ssl:1:2:privateKey=/x": "ssl:<port>",
             "ssl:1:privateKey=/nonexistent": "No such file",
+            "tls:": "absolute",
+            "tls:.:443": "absolute",
+            "tls:path=x:port=443": "absolute",
         }.items():
             self.assertIn(word, self.mistake(string), string)
 
@@ -297,7 +300,10 @@ class TLSTests(ListenTestCase):
         locked, _ = self.authority.issue("locked", b"passphrase")
         text = self.folder / "text"
         text.write_text("-----BEGIN CERTIFICATE-----\nnone\n-----END CERTIFICATE-----\n")
+        cut = self.folder / "cut.pem"
+        cut.write_bytes(self.certificate.read_bytes() + self.certificate.read_bytes()[:100])
         for arguments, word in (
+            ({"certKey": cut}, "certificates in PEM in the file of its certKey"),
             ({"privateKey": other}, "belong together"),
             ({"privateKey": text}, "belong together"),
             ({"privateKey": self.certificate}, "belong together"),

@@ -20,8 +20,8 @@ from chatgpt_source.http.server.channel import (
     Channel,
 )
 from chatgpt_source.http.server.connections import Stage
-from chatgpt_source.http.server.turns import SHARE, UNTIMED
-from tests.http.server.test_web import SiteTestCase
+from chatgpt_source.http.server.scheduler import SHARE, UNTIMED
+from tests.http.server.test_request import SiteTestCase
 
 
 class HalfTransport(StringTransport):
@@ -261,7 +261,7 @@ class TurnTests(ChannelTestCase):
         self.site.admits = lambda request: Problem(401, "no") if request.method == b"GET" else None
         self.channel.dataReceived((one + two + NEXT) * 2)
         statuses = [self.transport.value()[9:12], *(self.step()[9:12] for _ in range(5))]
-        self.assertEqual(statuses, [b"200", b"200", b"401"] * 2)
+        self.assertEqual(statuses, [b"413", b"200", b"401"] * 2)
 
     def test_one_that_hangs_up_has_no_turn(self) -> None:
         self.channel.dataReceived(NEXT * 3)
@@ -477,14 +477,14 @@ class FullTests(ChannelTestCase):
             else:
                 waiting.append(request)
 
-        refused: list[int] = []
+        refused: list[Problem] = []
         self.site.__init__(  # type: ignore[misc]
             self.clock,
             handle,
             100,
             None,
             8,
-            lambda _, status: refused.append(status),
+            lambda _, problem: refused.append(problem),
             probes=("/probe",),
         )
         for _ in range(7):
@@ -498,7 +498,7 @@ class FullTests(ChannelTestCase):
         answer = self.send(POST + b"Content-Length: 5\r\n\r\nx")
         self.assertIn(b"Retry-After: 5", answer)
         self.assert_refused(answer, 503)
-        self.assertEqual(refused, [503])
+        self.assertEqual([problem.status for problem in refused], [503])
         waiting.pop().answer(200, b"{}")
         self.connect()
         self.assertEqual(self.send(NEXT), b"")

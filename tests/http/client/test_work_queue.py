@@ -6,7 +6,7 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatgpt_source.http.client.turns import SLOW, TURN, Turns
+from chatgpt_source.http.client.work_queue import SLOW, TURN, WorkQueue
 
 
 class Turning(Clock):
@@ -19,12 +19,12 @@ class Turning(Clock):
         self.advance(1)
 
 
-class TurnsTests(SynchronousTestCase):
+class WorkQueueTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Turning()
         self.now = 0.0
         self.done: list[str] = []
-        self.turns = Turns(self.clock, lambda: self.now)
+        self.queue = WorkQueue(self.clock, lambda: self.now)
 
     def work(self, seconds: float, name: str = "") -> None:
         self.now += seconds
@@ -32,28 +32,28 @@ class TurnsTests(SynchronousTestCase):
 
     def put_off(self, seconds: float, *names: str) -> None:
         for name in names:
-            self.turns.put_off(partial(self.work, seconds, name))
+            self.queue.put_off(partial(self.work, seconds, name))
 
     def test_quick_steps_cost_nothing(self) -> None:
         for _ in range(1000):
-            self.assertTrue(self.turns.free)
-            self.turns.do(partial(self.work, SLOW / 2))
+            self.assertTrue(self.queue.free)
+            self.queue.do(partial(self.work, SLOW / 2))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_no_more_in_a_turn_than_its_time(self) -> None:
         steps = 0
-        while self.turns.free:
-            self.turns.do(partial(self.work, SLOW))
+        while self.queue.free:
+            self.queue.do(partial(self.work, SLOW))
             steps += 1
         self.assertEqual(steps, round(TURN / SLOW))
         self.clock.turn()
-        self.assertTrue(self.turns.free)
+        self.assertTrue(self.queue.free)
 
     def test_what_is_put_off_is_done_in_order(self) -> None:
         self.put_off(TURN * 0.6, *"abcde")
         self.assertEqual(self.done, [])
         for done in ("ab", "abcd", "abcde"):
-            self.assertFalse(self.turns.free)
+            self.assertFalse(self.queue.free)
             self.clock.turn()
             self.assertEqual("".join(self.done), done)
 
@@ -61,9 +61,9 @@ class TurnsTests(SynchronousTestCase):
         def again() -> None:
             self.work(TURN, "a")
             if len(self.done) < 3:
-                self.turns.put_off(again)
+                self.queue.put_off(again)
 
-        self.turns.put_off(again)
+        self.queue.put_off(again)
         self.put_off(TURN, "b")
         for _ in range(3):
             self.clock.turn()
@@ -74,10 +74,10 @@ class TurnsTests(SynchronousTestCase):
         for _ in range(4):
             self.clock.turn()
         self.assertEqual(self.clock.getDelayedCalls(), [])
-        self.assertTrue(self.turns.free)
+        self.assertTrue(self.queue.free)
 
     def test_a_step_that_fails_ends_nothing(self) -> None:
-        self.turns.put_off(lambda: 1 / 0)
+        self.queue.put_off(lambda: 1 / 0)
         self.put_off(0, "a")
         self.assertRaises(ZeroDivisionError, self.clock.turn)
         self.clock.turn()

@@ -32,7 +32,7 @@ class Reader(Protocol):
         """Close, after an unexpected error in a step."""
 
 
-class Turns:
+class ReadScheduler:
     """Says which channels may read, and calls those that had to wait.
 
     Args:

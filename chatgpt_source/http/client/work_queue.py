@@ -4,15 +4,17 @@ from collections import deque
 from collections.abc import Callable
 from time import perf_counter
 
+from attrs import define, field
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 SLOW = 0.001
-"""Seconds of one step from which turns are counted."""
+"""Seconds of one step from which the work of each turn is counted."""
 TURN = 0.005
 """Seconds of a turn that all connections together may take, without the last step."""
 
 
-class Turns:
+@define(eq=False)
+class WorkQueue:
     """Runs steps at once while they are quick; otherwise some in each turn of the reactor.
 
     A step that takes `SLOW` starts the counting, and a turn with little work ends it. Responses
@@ -23,12 +25,11 @@ class Turns:
         measure: A monotonic clock, in seconds.
     """
 
-    def __init__(self, clock: IReactorTime, measure: Callable[[], float] = perf_counter) -> None:
-        self._clock = clock
-        self.measure = measure
-        self._put_off: deque[Callable[[], object]] = deque()
-        self._spent = 0.0
-        self._next: IDelayedCall | None = None
+    _clock: IReactorTime
+    measure: Callable[[], float] = perf_counter
+    _put_off: deque[Callable[[], object]] = field(init=False, factory=deque)
+    _spent: float = field(init=False, default=0.0)
+    _next: IDelayedCall | None = field(init=False, default=None)
 
     @property
     def free(self) -> bool:

@@ -4,14 +4,14 @@ from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatgpt_source.http.client.connect import AFTER_STALL, limited
+from chatgpt_source.waiting import AFTER_STALL, completes, with_timeout
 
 
-class LimitedTests(SynchronousTestCase):
+class WithTimeoutTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.step: Deferred[str] = Deferred()
-        self.ended = limited(self.step, 10, self.clock)
+        self.ended = with_timeout(self.step, 10, self.clock)
 
     def test_in_time(self) -> None:
         self.step.callback("done")
@@ -41,3 +41,22 @@ class LimitedTests(SynchronousTestCase):
         self.clock.advance(60)
         self.clock.advance(AFTER_STALL)
         self.failureResultOf(self.ended, TimeoutError)
+
+
+class CompletesTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.step: Deferred[str] = Deferred()
+        self.told = Deferred.fromCoroutine(completes(self.step, 10, self.clock))
+
+    def test_in_time(self) -> None:
+        self.step.callback("done")
+        self.assertTrue(self.successResultOf(self.told))
+
+    def test_too_late(self) -> None:
+        self.clock.advance(10)
+        self.assertFalse(self.successResultOf(self.told))
+
+    def test_its_failure_is_told(self) -> None:
+        self.step.errback(ZeroDivisionError())
+        self.failureResultOf(self.told, ZeroDivisionError)

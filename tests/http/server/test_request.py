@@ -9,17 +9,9 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatgpt_source.http import server as web
-from chatgpt_source.http.server import (
-    DROPPED_AT_MOST,
-    DROPPED_FOR,
-    SMALL_BODY,
-    BoundedRequest,
-    BoundedSite,
-    Problem,
-    too_large,
-)
+from chatgpt_source.http.server import BoundedRequest, BoundedSite, Problem, request
 from chatgpt_source.http.server.connections import Stage
+from chatgpt_source.http.server.request import DROPPED_AT_MOST, DROPPED_FOR, SMALL_BODY
 
 LIMIT = 100
 
@@ -41,8 +33,6 @@ class SiteTestCase(SynchronousTestCase):
         self.addCleanup(self.channel.connectionLost, Failure(ConnectionResetError()))
 
     async def handle(self, request: BoundedRequest) -> None:
-        if request.oversized:
-            raise too_large(request.limit)
         self.bodies.append(request.body())
         request.answer(200, b"{}")
 
@@ -239,7 +229,7 @@ class MemoryTests(SynchronousTestCase):
     """What all bodies together may have in memory."""
 
     def setUp(self) -> None:
-        self.patch(web, "BODIES_AT_MOST", 0)  # so twice the largest
+        self.patch(request, "BODIES_AT_MOST", 0)  # so twice the largest
         self.clock = Clock()
         self.asked: list[BoundedRequest] = []
         self.site = BoundedSite(cast(Any, self.clock), self.take, 10 * SMALL_BODY)

@@ -1,0 +1,240 @@
+"""A request with a bounded body, its response, and its refusal."""
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from http import HTTPStatus
+from io import BytesIO
+from typing import Any, Protocol
+
+from twisted.internet.interfaces import IPushProducer
+from twisted.python.failure import Failure
+
+from chatgpt_source.http.server.channel import Channel
+from chatgpt_source.http.server.connections import Connections
+from chatgpt_source.http.server.problem import Problem, too_large
+from chatgpt_source.http.server.twisted_private import OpenRequest
+
+DROPPED_AT_MOST = 16
+"""An oversized body of this many times its limit closes its connection."""
+DROPPED_FOR = 30.0
+"""Seconds that a dropped body may take before its connection is closed."""
+SMALL_BODY = 8 * 2**10
+"""Bytes of a body that are always held."""
+BODIES_AT_MOST = 64 * 2**20
+"""Bytes of all larger bodies that are held at once; at least two of the largest fit."""
+_SOON = {"Retry-After": "5"}
+
+
+class Edge(Protocol):
+    """The site that a request came to.
+
+    Attributes:
+        reactor: The clock.
+        connections: The callers' connections.
+        held: Bytes of larger bodies in memory.
+        probes: Paths that are answered however many callers wait.
+        admits: Says why a request is refused by its head.
+        refused: Is told of each refused request, and why.
+        access: Is told of each response.
+    """
+
+    reactor: Any
+    connections: Connections
+    held: int
+    probes: Collection[str]
+    admits: "Admits"
+    refused: "Refused"
+    access: "Access"
+
+
+class BoundedRequest(OpenRequest):
+    """A request with a body of at most `limit` bytes, in memory.
+
+    If the request's head is refused, its body is dropped. If the body is too large, the excess is
+    dropped as it arrives. The refusal is sent at the body's end: a client that is still sending
+    would lose an earlier response.
+
+    Attributes:
+        refusal: Why the body is dropped, if it is.
+        limit: Bytes that the body may have.
+        began: When the request began to arrive.
+        about: The id of its prompt, once known.
+        why: The reason of a refusal, in one word.
+        told: Whether the access log has its line.
+        taken: Whether it was passed to its handler.
+    """
+
+    channel: Channel
+
+    def __init__(self, limit: int, channel: Channel, *args: Any, **options: Any) -> None:
+        super().__init__(channel, *args, **options)
+        self.limit = limit
+        self.refusal: Problem | None = None
+        self._site: Edge = channel.site  # type: ignore[attr-defined]
+        self.began: float = self._site.reactor.seconds()
+        self.about = self.why = ""
+        self.told = self.taken = False
+        self._give_up: Callable[[], object] | None = None
+        self._body = BytesIO()
+        self._size = 0
+        self._counted = 0
+        self._gone = False
+
+    def body(self) -> bytes:
+        """The whole body."""
+        return self._body.getvalue()
+
+    def take_body(self) -> bytes:
+        """The whole body; the request does not hold it any more."""
+        body = self._body.getvalue()
+        self._body = self.content = BytesIO()
+        return body
+
+    def on_hang_up(self, give_up: Callable[[], object]) -> None:
+        """Call a function if the caller hangs up before the response."""
+        if self._gone:
+            give_up()
+        else:
+            self._give_up = give_up
+
+    def route(self) -> str:
+        """The path, without the scheme and host a proxy's client may send (RFC 9112, 3.2.2)."""
+        path = self.path.decode("utf-8", "replace")
+        return re.sub(r"\Ahttps?://[^/]*", "", path, flags=re.IGNORECASE) or "/"
+
+    def gotLength(self, length: int | None) -> None:
+        """Prepare for the body; refuse it at once if it awaits 100 Continue and is unwanted."""
+        self.content = self._body
+        site = self._site
+        if site.connections.is_kept(self.channel) and self.route() not in site.probes:
+            self._refuse_and_close(
+                Problem(503, "too many callers wait already: send it again later", _SOON)
+            )
+            return
+        refusal = site.admits(self)
+        if refusal is not None:
+            self._drop(refusal)
+        elif length is not None and length > self.limit:
+            self._drop(too_large(self.limit))
+        if self.refusal is not None and self.requestHeaders.hasHeader(b"expect"):
+            self.requestHeaders.removeHeader(b"expect")  # otherwise Twisted sends 100 Continue
+            self._refuse_and_close(self.refusal)
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Keep a piece of the body, or drop it."""
+        self._size += len(data)
+        if self.refusal is None and self._size > self.limit:
+            self._drop(too_large(self.limit))
+        if self.refusal is None and self._size > SMALL_BODY and not self._count():
+            self._drop(
+                Problem(
+                    503,
+                    "too many large bodies arrive at once: send it again later",
+                    _SOON,
+                )
+            )
+        if self.refusal is None:
+            self._body.write(data)
+        if max(self._size, self.channel.arrived) > DROPPED_AT_MOST * self.limit:
+            self._refuse_and_close(self.refusal or too_large(self.limit))
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Note that the caller hung up; a handler that took the request still holds its body."""
+        self._gone = True
+        if not self.taken:
+            self._release()
+        super().connectionLost(reason)
+        if self._give_up is not None:
+            self._give_up()
+
+    def answer(
+        self,
+        status: int,
+        body: bytes,
+        headers: Mapping[str, str | tuple[str, ...]] | None = None,
+        media_type: str = "application/json",
+    ) -> None:
+        """Send a response, unless the caller has hung up."""
+        self._release()
+        if self._gone:
+            self.why = "hung_up"
+            self.tell(status, 0)
+            return
+        self.tell(status, len(body))
+        self.setResponseCode(status, HTTPStatus(status).phrase.encode("ascii"))
+        self.setHeader("Content-Type", media_type)
+        self.setHeader("Content-Length", str(len(body)))
+        for name, value in (headers or {}).items():
+            values = [value] if isinstance(value, str) else list(value)
+            self.responseHeaders.setRawHeaders(name, values)
+        if self.method != b"HEAD":
+            self.write(body)
+        self.finish()
+
+    def refuse(self, problem: Problem) -> None:
+        """Send a problem."""
+        self.why = problem.word
+        self._site.refused(self, problem)
+        self.answer(problem.status, problem.body(), problem.headers, "application/problem+json")
+
+    def begin(self, headers: Mapping[str, str], producer: IPushProducer) -> None:
+        """Begin a response of unknown length; `send` continues it.
+
+        Args:
+            headers: Its headers.
+            producer: Is paused while the caller does not read.
+        """
+        self._release()
+        for name, value in headers.items():
+            self.setHeader(name, value)
+        self.registerProducer(producer, True)  # noqa: FBT003 - Twisted's own
+
+    def send(self, data: bytes) -> None:
+        """Send a piece, unless the caller has hung up."""
+        if not self._gone:
+            self.write(data)
+
+    def abort(self) -> None:
+        """Close the connection at once, and drop unsent data."""
+        if not self._gone:
+            self.channel.abort()
+
+    def _drop(self, refusal: Problem) -> None:
+        self.refusal = refusal
+        self._body.truncate(0)
+        self._release()
+        self.channel.let_end_within(DROPPED_FOR)
+
+    def _refuse_and_close(self, refusal: Problem) -> None:
+        """Answer before the body's end."""
+        self._release()
+        self._gone = True
+        self._site.refused(self, refusal)
+        self.channel.refuse(refusal)
+
+    def tell(self, status: int, size: int) -> None:
+        """Report the response's status and size once."""
+        if not self.told:
+            self.told = True
+            self._site.access(self, status, size)
+
+    def _count(self) -> bool:
+        """Count held bytes; returns whether they are within the bound."""
+        more = self._size - self._counted
+        if self._site.held + more > max(BODIES_AT_MOST, 2 * self.limit):
+            return False
+        self._counted += more
+        self._site.held += more
+        return True
+
+    def _release(self) -> None:
+        self._site.held -= self._counted
+        self._counted = 0
+
+
+Admits = Callable[[BoundedRequest], Problem | None]
+"""Says why a request is refused by its head (`method`, `path`, headers); None if it is not."""
+Refused = Callable[[BoundedRequest, Problem], None]
+"""Is told of a refused request, and why."""
+Access = Callable[[BoundedRequest, int, int], None]
+"""Is told of a request, its response's status, and the bytes of the response's body."""

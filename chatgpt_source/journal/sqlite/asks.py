@@ -1,0 +1,182 @@
+"""A prompt from its admission to its answer, each step a function run inside a transaction."""
+
+import json
+import sqlite3
+
+from chatgpt_source.errors import BacklogFull, Draining, QuotaUsedUp
+from chatgpt_source.journal import Admitted, Answered, Claims, Ended, Failed, Postponed, Terms
+from chatgpt_source.journal.sqlite import keys, outbox, records, texts
+from chatgpt_source.journal.sqlite.rows import Owner, of_limited_size
+from chatgpt_source.journal.sqlite.texts import Part, trace_of
+from chatgpt_source.journal.sqlite.transact import RETRY_AFTER
+from chatgpt_source.journal.states import Event, after
+from chatgpt_source.prompt import DEAD_LETTER, TARGET, Ask, Delivery, Prompt, State
+from chatgpt_source.quota import Day
+
+_CLAIMED = "id = ? AND owner = ? AND token = ?"
+
+
+def accept(
+    db: sqlite3.Connection, prompt: Prompt, terms: Terms, key: str | None, now: float
+) -> Admitted:
+    """Admit a prompt, which is due from `now` on; see `Journal.accept`."""
+    used = records.units(db, terms.day.date)
+    if key is not None and (known := keys.known(db, prompt, key)) is not None:
+        return Admitted(known, max(0, terms.limit - used), repeated=True)
+    if terms.draining:
+        raise Draining("the daemon is stopping", retry_after=RETRY_AFTER)
+    take_unit(db, terms.day, used, terms.limit, prompt.accepted)
+    if records.backlog(db) >= terms.max_backlog:
+        raise BacklogFull(f"{terms.max_backlog} prompts wait already", retry_after=RETRY_AFTER)
+    seq = db.execute(
+        "INSERT INTO prompts (id, state, due, day, accepted, since)"
+        " VALUES (?, 'accepted', ?, ?, ?, ?)",
+        (prompt.id, now, terms.day.date, prompt.accepted, now),
+    ).lastrowid
+    assert seq is not None  # noqa: S101 - a row was inserted
+    texts.add(db, seq, prompt)
+    if key is not None:
+        keys.add(db, seq, prompt, key)
+    return Admitted(prompt.id, terms.limit - used - 1)
+
+
+def take_unit(db: sqlite3.Connection, day: Day, used: int, limit: int, now: float) -> None:
+    """Take a unit of a day, of which so many are used.
+
+    Raises:
+        QuotaUsedUp: If there is none left.
+    """
+    if used >= limit:
+        raise QuotaUsedUp(
+            f"the day's limit of {limit} prompts is used up", retry_after=day.end - now
+        )
+    db.execute(
+        "INSERT INTO days VALUES (?, 1) ON CONFLICT (day) DO UPDATE SET used = used + 1",
+        (day.date,),
+    )
+
+
+def claim_asks(db: sqlite3.Connection, owner: Owner, now: float, most: int) -> Claims[Ask]:
+    """Claim accepted prompts; see `Journal.claim_asks`."""
+    found = db.execute(
+        f"SELECT seq, id, {Part.PROMPT.whole} AS text, source, type, accepted, traceparent,"
+        " tracestate, tries, asks, since, possibly_billed, held"
+        " FROM prompts JOIN texts USING (seq)"
+        " WHERE state = 'accepted' AND owner IS NULL AND due <= ? ORDER BY due, seq LIMIT ?",
+        (now, most),
+    )
+    rows = of_limited_size(found, "text")
+    asks = [
+        Ask(
+            Prompt(
+                row["id"], row["text"], row["source"], row["type"], row["accepted"], trace_of(row)
+            ),
+            attempt=row["tries"] + 1,
+            total=row["asks"] + 1,
+            since=min(row["since"], now),
+            possibly_billed=row["possibly_billed"],
+            held=row["held"],
+            token=next(owner.tokens),
+        )
+        for row in rows
+    ]
+    db.executemany(
+        "UPDATE prompts SET owner = ?, token = ?, tries = tries + 1, asks = asks + 1, since = ?"
+        " WHERE seq = ?",
+        [(owner.id, ask.token, ask.since, row["seq"]) for ask, row in zip(asks, rows, strict=True)],
+    )
+    (due,) = db.execute(
+        "SELECT min(due) FROM prompts WHERE state = 'accepted' AND owner IS NULL"
+    ).fetchone()
+    return Claims(asks, due)
+
+
+def answered(
+    db: sqlite3.Connection,
+    owner: Owner,
+    ask: Ask,
+    outcome: Answered,
+    now: float,
+    date: float,
+    *,
+    claim: bool,
+) -> Ended:
+    """Keep the answer that a call brought on a date; see `Journal.ask_ended`."""
+    row = db.execute(
+        f"SELECT seq FROM prompts WHERE {_CLAIMED}", (ask.prompt.id, owner.id, ask.token)
+    ).fetchone()
+    if row is None:
+        return Ended(kept=False)
+    (seq,) = row
+    answer = outcome.answer
+    db.execute(
+        "UPDATE prompts SET state = ?, due = NULL, answered = ?, error = NULL, held = NULL,"
+        " owner = NULL WHERE seq = ?",
+        (after(State.ACCEPTED, Event.ANSWERED).value, date, seq),
+    )
+    told = {
+        "model": answer.model,
+        "finish_reason": answer.finish_reason,
+        "request_id": answer.request_id,
+        "usage": answer.usage,
+    }
+    texts.set_answer(db, seq, outcome.event, json.dumps(told))
+    if not claim:
+        outbox.add(db, seq, TARGET, now)
+        return Ended(kept=True)
+    delivery = Delivery(
+        ask.prompt.id,
+        outcome.event,
+        since=now,
+        attempt=1,
+        accepted=ask.prompt.accepted,
+        trace=ask.prompt.trace,
+        request_id=answer.request_id,
+        token=next(owner.tokens),
+    )
+    outbox.add_claimed(db, seq, owner, delivery)
+    return Ended(kept=True, delivery=delivery)
+
+
+def postponed(db: sqlite3.Connection, owner: Owner, ask: Ask, outcome: Postponed) -> Ended:
+    """Let a prompt wait for its next ask; see `Journal.ask_ended`."""
+    billed = outcome.possibly_billed
+    changed = db.execute(
+        "UPDATE prompts SET due = ?, error = ?, possibly_billed = possibly_billed + ?,"
+        f" billed = billed OR ?, held = coalesce(held, ?), owner = NULL WHERE {_CLAIMED}",
+        (
+            outcome.until,
+            outcome.error,
+            billed,
+            billed,
+            outcome.held,
+            ask.prompt.id,
+            owner.id,
+            ask.token,
+        ),
+    )
+    return Ended(kept=changed.rowcount > 0)
+
+
+def failed(
+    db: sqlite3.Connection, owner: Owner, ask: Ask, outcome: Failed, now: float, date: float
+) -> Ended:
+    """Set a prompt aside on a date; see `Journal.ask_ended`."""
+    row = db.execute(
+        f"SELECT seq, day, billed FROM prompts WHERE {_CLAIMED}",
+        (ask.prompt.id, owner.id, ask.token),
+    ).fetchone()
+    if row is None:
+        return Ended(kept=False)
+    seq, day, billed = row
+    db.execute(
+        "UPDATE prompts SET state = ?, due = NULL, ended = ?, error = ?, held = NULL, owner = NULL"
+        " WHERE seq = ?",
+        (after(State.ACCEPTED, Event.FAILED).value, date, outcome.error, seq),
+    )
+    if outcome.dead_letter is not None:
+        texts.set_letter(db, seq, outcome.dead_letter)
+        outbox.add(db, seq, DEAD_LETTER, now)
+    if outcome.give_back and not billed:
+        db.execute("UPDATE days SET used = used - 1 WHERE day = ? AND used > 0", (day,))
+    return Ended(kept=True)

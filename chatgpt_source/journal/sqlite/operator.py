@@ -1,0 +1,58 @@
+"""What an operator does to a failed prompt, run inside a transaction."""
+
+import sqlite3
+from zoneinfo import ZoneInfo
+
+from chatgpt_source.errors import NotRedriven
+from chatgpt_source.journal.sqlite import asks, outbox, records, texts
+from chatgpt_source.journal.sqlite.schema import AT_ONCE, NOT_YET, VERSION, version_of
+from chatgpt_source.journal.states import Event, after
+from chatgpt_source.prompt import DEAD_LETTER, TARGET, State
+from chatgpt_source.quota import day_at
+
+
+def redrive(db: sqlite3.Connection, prompt_id: str, date: float) -> State:
+    """Take a failed prompt up again, for a unit of the date's day; see `Journal.redrive`."""
+    if version_of(db) < VERSION:
+        raise NotRedriven("its journal is an earlier release's: let this release's daemon start")
+    row = db.execute(
+        "SELECT seq, state, event IS NOT NULL FROM prompts JOIN texts USING (seq) WHERE id = ?",
+        (prompt_id,),
+    ).fetchone()
+    if row is None or row[1] != State.FAILED:
+        raise NotRedriven("it is not a failed prompt of this journal")
+    seq, _, has_event = row
+    event = Event.DELIVERED_AGAIN if has_event else Event.ASKED_AGAIN
+    state = after(State.FAILED, event)
+    db.execute("DELETE FROM outbox WHERE seq = ? AND destination = ?", (seq, DEAD_LETTER.setting))
+    texts.forget_letter(db, prompt_id)
+    if has_event:
+        outbox.add(db, seq, TARGET, AT_ONCE, since=NOT_YET)
+    else:
+        _take_unit_again(db, seq, date)
+    db.execute(
+        "UPDATE prompts SET state = ?, due = ?, since = ?, ended = NULL, tries = 0,"
+        " possibly_billed = 0 WHERE seq = ?",
+        (state.value, None if has_event else AT_ONCE, NOT_YET, seq),
+    )
+    return state
+
+
+def _take_unit_again(db: sqlite3.Connection, seq: int, date: float) -> None:
+    terms = db.execute("SELECT everyday_limit, timezone FROM terms").fetchone()
+    if terms is None:
+        raise NotRedriven("no daemon has used this journal yet")
+    limit, zone = terms
+    day = day_at(date, ZoneInfo(zone))
+    asks.take_unit(db, day, records.units(db, day.date), limit, date)
+    db.execute("UPDATE prompts SET day = ?, billed = 0 WHERE seq = ?", (day.date, seq))
+
+
+def purge(db: sqlite3.Connection, prompt_id: str) -> bool:
+    """Forget a failed prompt; see `Journal.purge`."""
+    db.execute(
+        "DELETE FROM texts WHERE seq = (SELECT seq FROM prompts WHERE id = ? AND state = 'failed')",
+        (prompt_id,),
+    )
+    gone = db.execute("DELETE FROM prompts WHERE id = ? AND state = 'failed'", (prompt_id,))
+    return gone.rowcount > 0

@@ -1,0 +1,70 @@
+"""The SQLite journal's tables, as scripts.
+
+`tables.sql` makes those of this version; `upgrade_<n>.sql` makes of those of version n the next.
+
+`prompts` holds what is known of each prompt, `outbox` what is to be delivered of it, `texts` what
+somebody wrote: the latter is deleted on delivery, so that no index and no small update ever copies
+it about. A long text is in `long_texts`, in pages that hold nothing else (see `texts`). Triggers
+keep `counts` exact, and take texts along with their prompt, whoever writes.
+"""
+
+import sqlite3
+from importlib.resources import files
+from pathlib import Path
+
+from chatgpt_source.errors import JournalError
+
+VERSION = 3
+APPLICATION_ID = 0x63677073
+"""Says in the file's header whose file it is ("cgps")."""
+
+AT_ONCE = 0.0
+"""The `due` of a prompt that was redriven: before every instant of any daemon's clock."""
+NOT_YET = 1e18
+"""The `since` of a prompt that was redriven: its time runs from the next claim on."""
+
+BESIDE_AN_OLD_ONE = (
+    "CREATE TEMP VIEW outbox AS"
+    " SELECT NULL AS seq, NULL AS destination, NULL AS attempts, NULL AS error WHERE FALSE"
+)
+"""Lets an operator read a journal of an earlier version, which has no outbox."""
+
+
+def version_of(db: sqlite3.Connection) -> int:
+    """The version of a journal's tables; 0 if there are none."""
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    return int(version)
+
+
+def require_ours(db: sqlite3.Connection, path: Path, *, make: bool) -> None:
+    """See that the file is ours to use, before anything in it is touched.
+
+    Raises:
+        JournalError: If it is not.
+    """
+    (application,) = db.execute("PRAGMA application_id").fetchone()
+    version = version_of(db)
+    if application != APPLICATION_ID and (application or not make or not is_empty(db)):
+        raise JournalError(
+            f"journal {path} is empty, or another program's database: set `journal` to another path"
+        )
+    if application == APPLICATION_ID and version > VERSION:
+        raise JournalError(
+            f"journal {path} was written by a newer chatgpt-source (schema {version}, this one"
+            f" knows {VERSION}): upgrade, or set `journal` to another path"
+        )
+
+
+def is_empty(db: sqlite3.Connection) -> bool:
+    """Whether a database has no tables at all."""
+    return db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is None
+
+
+def run_script(db: sqlite3.Connection, name: str) -> None:
+    """Run a script within the caller's transaction; `executescript` would commit on its own."""
+    statement = ""
+    for line in files(__package__).joinpath(f"{name}.sql").read_text("utf-8").splitlines():
+        statement += line + "\n"
+        if sqlite3.complete_statement(statement):
+            db.execute(statement)
+            statement = ""

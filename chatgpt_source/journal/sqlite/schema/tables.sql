@@ -1,0 +1,118 @@
+-- The tables of version 3.
+
+CREATE TABLE prompts (
+    seq INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    state TEXT NOT NULL CHECK (state IN ('accepted', 'answered', 'delivered', 'failed')),
+    due REAL,                             -- steady: when it may be asked; NULL: nothing to ask
+    day TEXT NOT NULL,                    -- whose unit it took
+    accepted REAL NOT NULL,
+    answered REAL,                        -- these three are dates, by the wall clock
+    ended REAL,                           -- delivered or failed
+    since REAL NOT NULL,                  -- steady: from when the time that asking may take runs
+    tries INTEGER NOT NULL DEFAULT 0,     -- asks since then
+    asks INTEGER NOT NULL DEFAULT 0,      -- asks ever
+    deliveries INTEGER NOT NULL DEFAULT 0, -- to the target, but for those its outbox row counts
+    possibly_billed INTEGER NOT NULL DEFAULT 0,
+    billed INTEGER NOT NULL DEFAULT 0,    -- whether a call may have been, since it took its unit
+    held REAL,                            -- steady: when an ask first met a hold
+    error TEXT,                           -- of the last ask, or why it failed
+    owner INTEGER,                        -- who has claimed it to be asked; NULL: nobody
+    token INTEGER NOT NULL DEFAULT 0      -- that claim's, or the last one's
+);
+CREATE INDEX to_ask ON prompts (owner, due, seq) WHERE state = 'accepted';
+CREATE INDEX ends ON prompts (ended) WHERE ended IS NOT NULL;
+CREATE INDEX failures ON prompts (seq) WHERE state = 'failed';
+
+CREATE TABLE outbox (                     -- an event that is to be delivered to a destination
+    seq INTEGER NOT NULL,                 -- the prompt's; a trigger takes the row along with it
+    destination TEXT NOT NULL,            -- 'target' or 'dead_letter'
+    due REAL NOT NULL,                    -- steady, as all instants here
+    since REAL NOT NULL,                  -- from when the time that delivering may take runs
+    attempts INTEGER NOT NULL DEFAULT 0,
+    held REAL,
+    error TEXT,                           -- of the last attempt
+    owner INTEGER,
+    token INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (seq, destination)
+) WITHOUT ROWID;
+CREATE INDEX to_deliver ON outbox (destination, due, seq) WHERE owner IS NULL;
+
+CREATE TABLE owners (                     -- runs of a daemon; an id is never used again
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    renewed REAL NOT NULL                 -- the lease: a date
+);
+CREATE TABLE peers (                      -- what is known of each, for the next start
+    name TEXT PRIMARY KEY,
+    fingerprint BLOB NOT NULL,            -- of its settings: a digest, keyed with the secret
+    held TEXT,                            -- why it is not called, in words
+    since REAL,
+    misses INTEGER NOT NULL,
+    probe_at REAL,
+    throttled_until REAL,
+    failing INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE texts (
+    seq INTEGER PRIMARY KEY REFERENCES prompts ON DELETE CASCADE,
+    prompt TEXT NOT NULL,
+    source TEXT NOT NULL,
+    type TEXT NOT NULL,
+    event BLOB,
+    letter BLOB,                          -- the dead letter, an event too
+    traceparent TEXT,                     -- W3C Trace Context, if its request had one
+    tracestate TEXT,
+    answer TEXT,                          -- JSON: what the provider says of the call
+    size INTEGER                          -- bytes in this row, at most; NULL: not known yet
+);
+CREATE INDEX unsized ON texts (seq) WHERE size IS NULL;
+
+CREATE TABLE long_texts (
+    id INTEGER PRIMARY KEY,               -- seq * 4 + the part
+    size INTEGER NOT NULL,                -- bytes of the text
+    pad BLOB NOT NULL,                    -- fills what SQLite keeps of the row beside other rows
+    text NOT NULL                         -- TEXT or BLOB, as in `texts`
+);
+CREATE TRIGGER letter_gone AFTER UPDATE OF letter ON texts
+WHEN OLD.letter = x'' AND NEW.letter IS NOT x'' BEGIN
+    DELETE FROM long_texts WHERE id = OLD.seq * 4 + 2;
+END;
+
+CREATE TABLE keys (                       -- idempotency keys; digests, keyed with the secret
+    digest BLOB PRIMARY KEY,
+    fingerprint BLOB NOT NULL,
+    seq INTEGER NOT NULL REFERENCES prompts ON DELETE CASCADE
+) WITHOUT ROWID;
+CREATE INDEX keys_of ON keys (seq);
+
+CREATE TABLE secret (id INTEGER PRIMARY KEY CHECK (id = 1), value BLOB NOT NULL);
+CREATE TABLE terms (                      -- what a redrive has to know of the daemon's settings
+    id INTEGER PRIMARY KEY CHECK (id = 1), everyday_limit INTEGER NOT NULL, timezone TEXT NOT NULL
+);
+
+CREATE TABLE days (day TEXT PRIMARY KEY, used INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE probes (id INTEGER PRIMARY KEY CHECK (id = 1), count INTEGER NOT NULL);
+INSERT INTO probes VALUES (1, 0);
+
+CREATE TABLE counts (state TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;
+INSERT INTO counts VALUES ('accepted', 0), ('answered', 0), ('delivered', 0), ('failed', 0);
+CREATE TRIGGER count_new AFTER INSERT ON prompts BEGIN
+    UPDATE counts SET n = n + 1 WHERE state = NEW.state;
+END;
+CREATE TRIGGER count_moved AFTER UPDATE OF state ON prompts BEGIN
+    UPDATE counts SET n = n - 1 WHERE state = OLD.state;
+    UPDATE counts SET n = n + 1 WHERE state = NEW.state;
+END;
+CREATE TRIGGER count_gone AFTER DELETE ON prompts BEGIN
+    UPDATE counts SET n = n - 1 WHERE state = OLD.state;
+END;
+CREATE TRIGGER texts_delivered AFTER UPDATE OF state ON prompts WHEN NEW.state = 'delivered' BEGIN
+    DELETE FROM texts WHERE seq = NEW.seq;
+    DELETE FROM long_texts WHERE id BETWEEN NEW.seq * 4 AND NEW.seq * 4 + 3;
+END;
+CREATE TRIGGER outbox_gone AFTER DELETE ON prompts BEGIN
+    DELETE FROM outbox WHERE seq = OLD.seq;
+END;
+CREATE TRIGGER texts_gone AFTER DELETE ON prompts BEGIN
+    DELETE FROM long_texts WHERE id BETWEEN OLD.seq * 4 AND OLD.seq * 4 + 3;
+END;

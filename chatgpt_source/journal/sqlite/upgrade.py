@@ -1,0 +1,65 @@
+"""A journal of an earlier version is copied, then made one of this."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+
+from chatgpt_source.errors import JournalError
+from chatgpt_source.journal.sqlite.backup import back_up
+from chatgpt_source.journal.sqlite.schema import VERSION, is_empty, run_script, version_of
+from chatgpt_source.log import get_logger
+
+log = get_logger(__name__)
+
+
+@contextmanager
+def upgraded(db: sqlite3.Connection, path: Path) -> Iterator[None]:
+    """A transaction in which the tables are those of this version; foreign keys must be off.
+
+    Before a journal of an earlier version is touched, a copy of it is made beside it, which stays.
+
+    Raises:
+        JournalError: If there can be no copy.
+    """
+    version = VERSION if is_empty(db) else version_of(db)
+    copy = _copy(db, path, version) if version < VERSION else None
+    try:
+        db.execute("BEGIN IMMEDIATE")
+        for earlier in range(version, VERSION):
+            run_script(db, f"upgrade_{earlier}")
+            db.execute(f"PRAGMA user_version = {earlier + 1}")
+        yield
+    except BaseException:
+        if copy is not None:
+            copy.unlink(missing_ok=True)  # the journal is what it was
+        raise
+    db.execute("COMMIT")
+    if copy is not None:
+        log.warn(
+            "journal {path} was of schema {old} and is of schema {new} now; {copy} is a copy of it"
+            " as it was: remove that once no earlier release is to start from it",
+            path=str(path),
+            old=version,
+            new=VERSION,
+            copy=str(copy),
+        )
+
+
+def _copy(db: sqlite3.Connection, path: Path, version: int) -> Path:
+    copy = _free_name(path, version)
+    try:
+        back_up(db, copy, advice="")
+    except JournalError as error:
+        raise JournalError(
+            f"journal {path} is of schema {version}, and not upgraded without a copy: {error}"
+        ) from None
+    return copy
+
+
+def _free_name(path: Path, version: int) -> Path:
+    """Where no earlier copy is, which an operator may still want."""
+    name = f"{path.name}.schema-{version}"
+    names = (f"{name}{'' if n == 1 else f'-{n}'}.backup" for n in count(1))
+    return next(each for each in map(path.with_name, names) if not each.exists())

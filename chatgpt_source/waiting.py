@@ -1,0 +1,56 @@
+"""Waits for a step with a time limit."""
+
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
+
+STALL = 1.0
+"""Seconds that a timer may be late; beyond that, our own process stood still."""
+AFTER_STALL = 0.2
+"""Seconds to read what came while our process stood still."""
+
+T = TypeVar("T")
+
+
+def with_timeout(step: Deferred[T], seconds: float, clock: IReactorTime) -> Deferred[T]:
+    """End a step with TimeoutError unless it ends in time.
+
+    If the timer itself is late, because this process was stopped or its machine slept, the response
+    may be unread in a socket. The step then gets more time to read it.
+    """
+    due = clock.seconds() + seconds
+    expired = False
+    timers: list[IDelayedCall] = []
+
+    def expire() -> None:
+        if clock.seconds() - due > STALL:
+            timers.append(clock.callLater(AFTER_STALL, cancel))
+        else:
+            cancel()
+
+    def cancel() -> None:
+        nonlocal expired
+        expired = True
+        step.cancel()
+
+    def ended(result: Any) -> Any:
+        for timer in timers:
+            if timer.active():
+                timer.cancel()
+        if expired and isinstance(result, Failure):
+            raise TimeoutError(seconds)
+        return result
+
+    timers.append(clock.callLater(seconds, expire))
+    return step.addBoth(ended)
+
+
+async def completes(step: Deferred[Any], seconds: float, clock: IReactorTime) -> bool:
+    """Wait for a step with a time limit; returns whether it ended in time."""
+    try:
+        await with_timeout(step, seconds, clock)
+    except TimeoutError:
+        return False
+    return True

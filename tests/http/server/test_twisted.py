@@ -1,0 +1,112 @@
+"""What the server uses of Twisted's inside, held to the installed release."""
+
+from twisted.internet.testing import StringTransport
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.http import HTTPChannel
+from twisted.web.server import Request, Site
+
+import twisted
+from chatgpt_source.http.server.twisted_private import OpenChannel, OpenRequest
+
+STATE = (
+    "_buffer",
+    "_command",
+    "_dataBuffer",
+    "_networkProducer",
+    "_path",
+    "_receivedHeaderCount",
+    "_receivedHeaderSize",
+    "_version",
+    "_waitingForTransport",
+)
+STEPS = (
+    "_failChooseTransferDecoder",
+    "_maybeChooseTransferDecoder",
+    "_respondToBadRequestAndDisconnect",
+)
+
+
+class Asked(OpenChannel):
+    """Notes which steps are taken."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.framed: list[tuple[bytes, bytes]] = []
+        self.unparsable = 0
+
+    def may_frame(self, header: bytes, data: bytes) -> bool:
+        self.framed.append((header, data))
+        return data != b"5"
+
+    def refuse_unparsable(self) -> None:
+        self.unparsable += 1
+
+
+class InstalledReleaseTests(SynchronousTestCase):
+    def has(self, where: object, name: str) -> None:
+        release = twisted.__version__
+        self.assertTrue(
+            hasattr(where, name),
+            f"Twisted {release} has no {name} at {where!r}: mend http/server/twisted_private.py",
+        )
+
+    def begin(self, channel: HTTPChannel, sent: bytes) -> None:
+        channel.site = Site(None)
+        channel.makeConnection(StringTransport())
+        self.addCleanup(channel.setTimeout, None)
+        channel.dataReceived(sent)
+
+    def test_the_names_are_there(self) -> None:
+        channel = HTTPChannel()
+        self.begin(channel, b"POST /x HTTP/1.1\r\nA: b\r\n")
+        for name in STATE:
+            self.has(channel, name)
+        for name in STEPS:
+            self.has(HTTPChannel, name)
+        for name in ("pauseProducing", "resumeProducing", "unregisterProducer"):
+            self.has(channel._networkProducer, name)
+        self.has(Request, "_handleStar")
+
+    def test_the_state_is_what_it_is_taken_for(self) -> None:
+        channel = OpenChannel()
+        self.assertEqual(channel.request_line, (b"", b"", b""))
+        self.begin(channel, b"POST /x?y HTTP/1.1\r\nA: b\r\nC: d\r\nrest")
+        self.assertEqual(channel.request_line, (b"POST", b"/x?y", b"HTTP/1.1"))
+        self.assertEqual(channel.head_fields, 1)  # the last one may be folded
+        self.assertGreater(channel.head_size, len("POST /x?y HTTP/1.1"))
+        self.assertTrue(channel.has_unread)
+        self.assertFalse(channel.write_stalled)
+        channel.pauseProducing()
+        self.assertTrue(channel.write_stalled)
+
+    def test_the_steps_are_taken(self) -> None:
+        channel = Asked()
+        head = b"POST /x HTTP/1.1\r\nOther: 1\r\nContent-Length: %d\r\n\r\n"
+        self.begin(channel, head % 3)
+        self.assertEqual(channel.framed, [(b"Content-Length", b"3")])
+        self.assertEqual(channel.unparsable, 0)
+        channel = Asked()
+        self.begin(channel, head % 5)
+        self.assertEqual(channel.unparsable, 1)
+
+    def test_what_is_kept_is_parsed_later(self) -> None:
+        channel = OpenChannel()
+        self.begin(channel, b"")
+        channel.paused = True
+        channel.keep_unread(b"GET /x HTTP/1.1\r\n")
+        self.assertTrue(channel.has_unread)
+        channel.paused = False
+        channel.dataReceived(b"")
+        self.assertEqual(channel.request_line[1], b"/x")
+
+    def test_a_star_is_rendered(self) -> None:
+        rendered = []
+
+        class Noted(OpenRequest):
+            def render(self, resrc: object) -> None:
+                rendered.append(resrc)
+
+        channel = HTTPChannel()
+        channel.requestFactory = Noted
+        self.begin(channel, b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n")
+        self.assertEqual(rendered, [channel.site.resource])
