@@ -83,9 +83,7 @@ def gather(
     except JournalError as error:
         mistakes.append(str(error))
     where, unavailable = _find_ports(config, environ, starting=starting)
-    own = [
-        error for error in unavailable if error.taken and journal.in_use
-    ]  # the running daemon's
+    own = [error for error in unavailable if error.taken and journal.in_use]  # the running daemon's
     mistakes += [str(error) for error in unavailable if error not in own]
     if mistakes:
         raise Mistakes("\n".join(mistakes))

@@ -19,8 +19,6 @@ def read_certificates(pem: bytes) -> list[Certificate]:
         certificates = [Certificate.load(each.public_bytes(Encoding.DER)) for each in found]
     except (ValueError, SSL.Error):
         certificates = []
-    if not certificates or len(certificates) < pem.count(
-        _BEGIN
-    ):  # a truncated one does not match
+    if not certificates or len(certificates) < pem.count(_BEGIN):  # a truncated one does not match
         raise ValueError(f"one or more certificates in PEM ({_BEGIN.decode('ascii')} ...)")
     return certificates
