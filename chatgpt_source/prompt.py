@@ -42,10 +42,10 @@ def _in_utf8(text: str | bytes) -> bytes:
 
 @frozen
 class Prompt:
-    """A question somebody asked us to pass on.
+    """A prompt that a caller sent.
 
-    Many wait at once, so a text is kept in UTF-8: one character may make a `str` four times as
-    large.
+    Many prompts wait at once, so the text is kept in UTF-8: one character can make a `str` four
+    times as large.
 
     Attributes:
         id: A UUID4; the event's id as well.

@@ -19,9 +19,9 @@ LONGEST_PAGE = 500
 
 @frozen
 class Api:
-    """What the JSON is made from; each method answers a request.
+    """The JSON API; each method answers a request.
 
-    They raise Problem, or JournalUnavailable.
+    They raise Problem or JournalUnavailable.
     """
 
     journal: Journal

@@ -135,7 +135,7 @@ class Intake:
         return admitted, self._rate_limit(day, admitted.left)
 
     async def record(self, prompt_id: str) -> Record:
-        """What is known of a prompt.
+        """The record of a prompt.
 
         Raises:
             Problem: 404 if there is none.

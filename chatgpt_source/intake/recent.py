@@ -23,7 +23,7 @@ WINDOW = 900.0
 SHARE = 0.1
 LEAST = 3
 MOST_OF_FEW = 0.5
-"""A trouble are failures of more than the first share and so many of them, or of the second."""
+"""Too many failed if they are more than the first share and so many, or the second share."""
 
 
 @define

@@ -26,11 +26,11 @@ FIRST_WITHIN = 20.0
 HEAD_WITHIN = 20.0
 """Seconds from the first byte of a request to the end of its head."""
 BODY_WITHIN = 20.0
-"""Seconds that a body may take at least ..."""
+"""The time limit of a body, in seconds, is this ..."""
 BODY_RATE = 500
-"""... plus a second for each so many bytes of it, ..."""
+"""... plus a second for each so many bytes that have arrived, ..."""
 BODY_AT_MOST = 300.0
-"""... but at most these seconds."""
+"""... and at most this."""
 IDLE_FOR = 60.0
 """Seconds from a response to the next request."""
 CLOSE_WITHIN = 10.0
@@ -45,7 +45,7 @@ class Channel(OpenChannel):
     """A caller's connection.
 
     Args:
-        connections: All of them.
+        connections: All connections.
         scheduler: Says when it may read.
     """
 
@@ -143,7 +143,7 @@ class Channel(OpenChannel):
         return read
 
     def may_frame(self, header: bytes, data: bytes) -> bool:
-        """Whether this may say how long the body is; Twisted fails at thousands of digits."""
+        """Check the body's length; Twisted fails at a number with thousands of digits."""
         return data.lower() == b"chunked" if header == b"Transfer-Encoding" else len(data) <= 20
 
     def allHeadersReceived(self) -> None:
