@@ -18,7 +18,7 @@ from chatgpt_source.errors import (
     JournalUnavailable,
     QuotaUsedUp,
 )
-from chatgpt_source.journal import PeerState
+from chatgpt_source.journal import Answered, Delivered, PeerState
 from chatgpt_source.journal.sqlite import (
     WATCH_EVERY,
     OpenJournal,
@@ -35,7 +35,7 @@ from chatgpt_source.journal.sqlite.upkeep import KEPT_DAYS, PRUNE_STEP
 from chatgpt_source.prompt import State
 from chatgpt_source.quota import Day
 from tests.contracts.journal import JournalContract
-from tests.journal.common import DAY, NOON, PEERS, JournalTestCase, Threads, at_once, prompt
+from tests.journal.common import ANSWER, DAY, NOON, PEERS, JournalTestCase, Threads, at_once, prompt
 
 
 class ContractTests(JournalContract, SynchronousTestCase):
@@ -504,6 +504,27 @@ class LossTests(JournalTestCase):
         self.away.rename(self.path)
         self.accept(prompt("p3"))
         self.assertIsNone(self.journal.fault)
+
+    def test_an_end_that_was_written_just_before_is_kept_when_it_is_repeated(self) -> None:
+        """The file is the same one when it is there again, and has what was written."""
+        self.accept(prompt())
+        (ask,) = self.asks().claimed
+        self.lose_after_the_next_commit()
+        outcome = Answered(ANSWER, b"e")
+        lost = self.journal.ask_ended(ask, outcome, NOON, claim=True)
+        self.failureResultOf(lost, JournalUnavailable)
+        ended = self.end(ask, outcome, claim=True)
+        self.assertEqual((ended.kept, ended.delivery.event), (True, b"e"))
+        self.assertFalse(self.end(ask, outcome).kept)
+        self.lose_after_the_next_commit()
+        lost = self.journal.delivery_ended(ended.delivery, Delivered(), NOON)
+        self.failureResultOf(lost, JournalUnavailable)
+        self.assertTrue(self.end(ended.delivery, Delivered()).kept)
+        self.assertEqual((self.record().state, self.record().deliveries), (State.DELIVERED, 1))
+
+    def lose_after_the_next_commit(self) -> None:
+        losses = iter([None, "its file was removed"])
+        self.patch(OpenJournal, "loss", lambda _: next(losses, None))
 
     def test_replaced(self) -> None:
         self.away.touch()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
+from attrs import frozen
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
@@ -65,6 +66,18 @@ WRITE_PATIENCE = 10.0
 """Seconds that a caller waits until what is to be written for it is begun."""
 
 
+@frozen
+class _End:
+    """Ends a claim, once: if that was committed and could not be told, it is told later."""
+
+    token: int
+    run: Callable[[sqlite3.Connection], Ended]
+    untold: Mapping[int, Ended]
+
+    def __call__(self, db: sqlite3.Connection) -> Ended:
+        return self.untold.get(self.token) or self.run(db)
+
+
 class SqliteJournal:
     """A `Journal` in a SQLite file.
 
@@ -87,6 +100,7 @@ class SqliteJournal:
         self._fault: str | None = None
         self._run: Owner | None = None
         self._fingerprints: Mapping[str, bytes] = {}
+        self._untold: dict[int, Ended] = {}
 
     @property
     def fault(self) -> str | None:
@@ -155,21 +169,28 @@ class SqliteJournal:
         owner, date = self._owner, wall(self._clock)
         match outcome:
             case Answered():
-                return self._write(
-                    lambda db: asks.answered(db, owner, ask, outcome, now, date, claim=claim)
+                return self._end(
+                    ask.token,
+                    lambda db: asks.answered(db, owner, ask, outcome, now, date, claim=claim),
                 )
             case Postponed():
-                return self._write(lambda db: asks.postponed(db, owner, ask, outcome))
+                return self._end(ask.token, lambda db: asks.postponed(db, owner, ask, outcome))
             case Failed():
-                return self._write(lambda db: asks.failed(db, owner, ask, outcome, now, date))
+                return self._end(
+                    ask.token, lambda db: asks.failed(db, owner, ask, outcome, now, date)
+                )
 
     def delivery_ended(
         self, delivery: Delivery, outcome: Delivered | Postponed | Failed, now: float
     ) -> Deferred[Ended]:
         owner, date = self._owner, wall(self._clock)
         if isinstance(outcome, Postponed):
-            return self._write(lambda db: outbox.postponed(db, owner, delivery, outcome))
-        done = self._write(lambda db: outbox.ended(db, owner, delivery, outcome, now, date))
+            return self._end(
+                delivery.token, lambda db: outbox.postponed(db, owner, delivery, outcome)
+            )
+        done = self._end(
+            delivery.token, lambda db: outbox.ended(db, owner, delivery, outcome, now, date)
+        )
         return done.addCallback(self._wiping)
 
     def remember(self, peer: str, state: PeerState) -> Deferred[None]:
@@ -241,9 +262,25 @@ class SqliteJournal:
         if loss is None:
             self._transactor.run(self._opened.connection, group)
             loss = self._opened.loss()  # what is committed now may be found by no start
+            if loss is not None:
+                self._note_untold(group)
         if loss is not None:
             for operation in group:
                 operation.error = JournalUnavailable(loss, retry_after=RETRY_AFTER)
+
+    def _note_untold(self, group: Sequence[Operation[sqlite3.Connection]]) -> None:
+        """Note which claims ended although it can't be told, for when their ends are repeated."""
+        for operation in group:
+            if isinstance(operation.run, _End) and operation.error is None:
+                self._untold[operation.run.token] = operation.result
+
+    def _end(self, token: int, run: Callable[[sqlite3.Connection], Ended]) -> Deferred[Ended]:
+        end = _End(token, run, self._untold)
+        return self._write(end).addCallback(self._told, token)
+
+    def _told(self, ended: Ended, token: int) -> Ended:
+        self._untold.pop(token, None)
+        return ended
 
     def _watch_later(self) -> None:
         if not self._closing:
