@@ -3,7 +3,7 @@
 `Journal` is what the other rooms know; each module beside this one is an engine that keeps it.
 Every method that changes something returns once the change is committed to disk, and raises
 `JournalUnavailable`, having changed nothing, where it can't be written now. An end of a claim may
-be repeated after that: if the first try was kept after all, so is the second, which changes nothing.
+be repeated after that: if the first try was kept after all, so is the second.
 
 Each `now`, `until`, `since` and `held` is an instant of the steady clock, which what waits goes by.
 The dates of a record are the wall clock's, and the engine's to take.

@@ -34,6 +34,7 @@ from chatgpt_source.journal.sqlite.transact import PATIENCE, PATIENCE_LEFT
 from chatgpt_source.journal.sqlite.upkeep import KEPT_DAYS, PRUNE_STEP
 from chatgpt_source.prompt import State
 from chatgpt_source.quota import Day
+from tests.contracts.driver import TO
 from tests.contracts.journal import JournalContract
 from tests.journal.common import ANSWER, DAY, NOON, PEERS, JournalTestCase, Threads, at_once, prompt
 
@@ -521,6 +522,20 @@ class LossTests(JournalTestCase):
         self.failureResultOf(lost, JournalUnavailable)
         self.assertTrue(self.end(ended.delivery, Delivered()).kept)
         self.assertEqual((self.record().state, self.record().deliveries), (State.DELIVERED, 1))
+
+    def test_what_was_claimed_for_nobody_is_given_back(self) -> None:
+        self.accept(prompt("p1"), prompt("p2"))
+        self.lose_after_the_next_commit()
+        self.failureResultOf(self.journal.claim_asks(NOON, 1), JournalUnavailable)
+        self.assertEqual(self.record("p1").asks, 1)
+        self.assertEqual(
+            [(ask.prompt.id, ask.attempt) for ask in self.asks().claimed], [("p1", 1), ("p2", 1)]
+        )
+        self.answer("p1")
+        self.lose_after_the_next_commit()
+        self.failureResultOf(self.journal.claim_deliveries(TO, NOON, 1), JournalUnavailable)
+        self.assertEqual([each.attempt for each in self.deliveries().claimed], [1])
+        self.assertEqual(list(self.asks().claimed), [])
 
     def lose_after_the_next_commit(self) -> None:
         losses = iter([None, "its file was removed"])

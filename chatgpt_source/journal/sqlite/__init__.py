@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
-from attrs import frozen
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
@@ -44,6 +43,8 @@ from chatgpt_source.journal.sqlite.file import (
 from chatgpt_source.journal.sqlite.rows import Owner
 from chatgpt_source.journal.sqlite.sweep import WIPE_RETRY, Sweep
 from chatgpt_source.journal.sqlite.transact import PATIENCE, RETRY_AFTER, Transactor
+from chatgpt_source.journal.sqlite.untold import Claim, Untold, Work
+from chatgpt_source.journal.sqlite.untold import End as EndOfClaim
 from chatgpt_source.log import get_logger
 from chatgpt_source.prompt import Ask, Delivery, Prompt, State
 
@@ -64,18 +65,6 @@ READ_PATIENCE = 0.9
 """Seconds that one who asks waits for an answer; what is shown once a second is asked for so."""
 WRITE_PATIENCE = 10.0
 """Seconds that a caller waits until what is to be written for it is begun."""
-
-
-@frozen
-class _End:
-    """Ends a claim, once: if that was committed and could not be told, it is told later."""
-
-    token: int
-    run: Callable[[sqlite3.Connection], Ended]
-    untold: Mapping[int, Ended]
-
-    def __call__(self, db: sqlite3.Connection) -> Ended:
-        return self.untold.get(self.token) or self.run(db)
 
 
 class SqliteJournal:
@@ -100,7 +89,7 @@ class SqliteJournal:
         self._fault: str | None = None
         self._run: Owner | None = None
         self._fingerprints: Mapping[str, bytes] = {}
-        self._untold: dict[int, Ended] = {}
+        self._untold = Untold()
 
     @property
     def fault(self) -> str | None:
@@ -153,13 +142,13 @@ class SqliteJournal:
 
     def claim_asks(self, now: float, most: int) -> Deferred[Claims[Ask]]:
         owner = self._owner
-        return self._write(lambda db: asks.claim_asks(db, owner, now, most))
+        return self._claim(lambda db: asks.claim_asks(db, owner, now, most))
 
     def claim_deliveries(
         self, destination: str, now: float, most: int, *, untried_since: float | None = None
     ) -> Deferred[Claims[Delivery]]:
         owner = self._owner
-        return self._write(
+        return self._claim(
             lambda db: outbox.claim_deliveries(db, owner, destination, now, most, untried_since)
         )
 
@@ -263,24 +252,19 @@ class SqliteJournal:
             self._transactor.run(self._opened.connection, group)
             loss = self._opened.loss()  # what is committed now may be found by no start
             if loss is not None:
-                self._note_untold(group)
+                self._untold.note(group)
         if loss is not None:
             for operation in group:
                 operation.error = JournalUnavailable(loss, retry_after=RETRY_AFTER)
 
-    def _note_untold(self, group: Sequence[Operation[sqlite3.Connection]]) -> None:
-        """Note which claims ended although it can't be told, for when their ends are repeated."""
-        for operation in group:
-            if isinstance(operation.run, _End) and operation.error is None:
-                self._untold[operation.run.token] = operation.result
-
     def _end(self, token: int, run: Callable[[sqlite3.Connection], Ended]) -> Deferred[Ended]:
-        end = _End(token, run, self._untold)
-        return self._write(end).addCallback(self._told, token)
+        untold = self._untold
+        return self._write(EndOfClaim(token, run, untold)).addCallback(untold.told, token)
 
-    def _told(self, ended: Ended, token: int) -> Ended:
-        self._untold.pop(token, None)
-        return ended
+    def _claim(self, run: Callable[[sqlite3.Connection], Claims[Work]]) -> Deferred[Claims[Work]]:
+        astray = tuple(self._untold.astray)
+        claiming = self._write(Claim(self._owner, run, astray))
+        return claiming.addCallback(self._untold.given_back, len(astray))
 
     def _watch_later(self) -> None:
         if not self._closing:
