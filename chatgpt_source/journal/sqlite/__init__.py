@@ -259,12 +259,13 @@ class SqliteJournal:
 
     def _end(self, token: int, run: Callable[[sqlite3.Connection], Ended]) -> Deferred[Ended]:
         untold = self._untold
-        return self._write(EndOfClaim(token, run, untold)).addCallback(untold.told, token)
+        ending = self._write(EndOfClaim(token, run, untold))
+        return ending.addCallback(untold.told, token) if untold.ends else ending
 
     def _claim(self, run: Callable[[sqlite3.Connection], Claims[Work]]) -> Deferred[Claims[Work]]:
         astray = tuple(self._untold.astray)
         claiming = self._write(Claim(self._owner, run, astray))
-        return claiming.addCallback(self._untold.given_back, len(astray))
+        return claiming.addCallback(self._untold.given_back, len(astray)) if astray else claiming
 
     def _watch_later(self) -> None:
         if not self._closing:

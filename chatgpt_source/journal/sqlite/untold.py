@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from chatgpt_source.journal import Claims, Ended
 from chatgpt_source.journal.group import Operation
@@ -19,7 +19,7 @@ from chatgpt_source.prompt import Ask, Delivery
 Work = TypeVar("Work", Ask, Delivery)
 
 
-@frozen
+@define
 class End:
     """Ends the claim of a token, unless it ended and nobody was told."""
 
@@ -32,7 +32,7 @@ class End:
         return self.untold.ends.get(self.token) or self.run(db)
 
 
-@frozen
+@define
 class Claim(Generic[Work]):
     """Claims, once what was claimed for nobody is given back."""
 
