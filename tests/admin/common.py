@@ -65,7 +65,7 @@ class AdminTestCase(DoorTestCase):
             self.config.max_body_size,
             Admission(self.config.admin_auth, self.config.admin or "").refusal,
         )
-        self.journal.recover(self.config.everyday_limit, "UTC")
+        self.journal.recover(self.config.everyday_limit, "UTC", {})
         self.pipeline.start()
         self.admin.start()
         self.addCleanup(self.end)

@@ -289,13 +289,13 @@ class StatusTests(DoorTestCase):
             "deliveries": 1,
         }
         self.assertEqual(self.status(prompt_id), expected)
-        self.successResultOf(self.journal.delivered(prompt_id))
+        self.deliver(prompt_id)
         expected |= {"state": "delivered", "delivered": "2027-01-15T12:00:01.500000Z"}
         self.assertEqual(self.status(prompt_id), expected)
 
     def test_failed(self) -> None:
         prompt_id = self.post().json["id"]
-        self.successResultOf(self.journal.failed(prompt_id, NOON, "why", give_back=True))
+        self.fail_it(prompt_id, give_back=True)
         status = self.status(prompt_id)
         self.assertEqual((status["state"], status["error"]), ("failed", "why"))
 
