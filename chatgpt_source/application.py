@@ -35,6 +35,8 @@ from chatgpt_source.waiting import completes
 
 log = get_logger(__name__)
 
+SETTLED_AFTER = 600.0
+"""Seconds from the start in which a machine's clock may still be set: until then all is kept."""
 CLOSE_TIMEOUT = 1.5
 """Seconds that a stop may wait for each of the port, the journal and the connections to close."""
 
@@ -53,6 +55,7 @@ class Application:
 
     def __init__(self, reactor: Any, config: Config, opened: OpenJournal) -> None:
         self._reactor = reactor
+        self._started = reactor.seconds()
         self._config = config
         self._threads = _thread("journal")
         self._journal = journal_in(opened, reactor, self._in_thread)
@@ -196,8 +199,9 @@ class Application:
     async def _prune(self) -> None:
         # The earlier of the two, so that a clock that is ahead for a while deletes nothing.
         now = min(wall(self._reactor), self._reactor.seconds())
+        is_settled = self._reactor.seconds() - self._started >= SETTLED_AFTER
         with suppress(JournalUnavailable):
-            await self._journal.prune(now - self._config.keep)
+            await self._journal.prune(now - self._config.keep if is_settled else 0.0)
 
 
 def _thread(name: str) -> ThreadPool:

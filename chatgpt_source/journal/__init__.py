@@ -2,7 +2,8 @@
 
 `Journal` is what the other rooms know; each module beside this one is an engine that keeps it.
 Every method that changes something returns once the change is committed to disk, and raises
-`JournalUnavailable`, having changed nothing, where it can't be written now.
+`JournalUnavailable`, having changed nothing, where it can't be written now. An end of a claim may
+be repeated after that: if the first try was kept after all, so is the second.
 
 Each `now`, `until`, `since` and `held` is an instant of the steady clock, which what waits goes by.
 The dates of a record are the wall clock's, and the engine's to take.
@@ -346,4 +347,7 @@ class Journal(Protocol):
         """Write something, so that a journal that healed is seen to have."""
 
     def close(self) -> Deferred[None]:
-        """Finish what was asked for, wipe what was forgotten, and close."""
+        """Finish what was asked for, wipe what was forgotten, and close.
+
+        What is still claimed is anybody's from then on.
+        """

@@ -15,7 +15,6 @@ LIMIT = 5
 MAX_BACKLOG = 6
 NOT_YET = 1e18
 """The `since` of what was redriven."""
-KEPT_DAYS = 400
 LONGEST_WAIT = 3600
 UTC = ZoneInfo("UTC")
 
@@ -288,7 +287,6 @@ class Model:
         return True
 
     def prune(self, before: float) -> None:
-        self.days = dict(sorted(self.days.items())[-KEPT_DAYS:])
         for entry in list(self.entries.values()):
             if entry.ended is not None and entry.ended < before and not entry.outbox:
                 self._forget(entry.id)

@@ -264,9 +264,12 @@ class JournalMachine(RuleBasedStateMachine):
             self.claim_what_waits()
             return
         claim = self.after.hand[which % len(self.after.hand)]
-        if how != "twice":  # else it ends again later, under a token that is no longer its own
-            self.after.hand.remove(claim)
-        if how in {"later", "twice"}:
+        if how == "twice":  # it ends again later, under a token that is no longer its own
+            self.postpone(claim, 0.0, possibly_billed=False, held=False)
+            self.claim_some(claim.kind, 4)
+            return
+        self.after.hand.remove(claim)
+        if how == "later":
             self.postpone(claim, wait, possibly_billed=which % 2 == 0, held=which % 3 == 0)
         elif how != "well":
             self.failed(claim, letter, give_back=claim.kind == "ask" and how == "given back")

@@ -42,11 +42,11 @@ class Contract(JournalDriver):
         raise NotImplementedError
 
     def abandon(self, journal: Journal) -> None:
-        """End the run that uses a journal as a crash does."""
+        """End the run that uses a journal as a crash does, and let its lease end."""
         raise NotImplementedError
 
     def open_second(self) -> Any:
-        """The same journal, opened by another run, while the first one lives."""
+        """The same journal, opened by another run, while the first one lives, its lease over."""
         raise NotImplementedError
 
     def restart(self, seconds: float = 0.0, peers: Any = None) -> Any:

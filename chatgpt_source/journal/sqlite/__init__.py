@@ -43,6 +43,8 @@ from chatgpt_source.journal.sqlite.file import (
 from chatgpt_source.journal.sqlite.rows import Owner
 from chatgpt_source.journal.sqlite.sweep import WIPE_RETRY, Sweep
 from chatgpt_source.journal.sqlite.transact import PATIENCE, RETRY_AFTER, Transactor
+from chatgpt_source.journal.sqlite.untold import Claim, Untold, Work
+from chatgpt_source.journal.sqlite.untold import End as EndOfClaim
 from chatgpt_source.log import get_logger
 from chatgpt_source.prompt import Ask, Delivery, Prompt, State
 
@@ -87,6 +89,7 @@ class SqliteJournal:
         self._fault: str | None = None
         self._run: Owner | None = None
         self._fingerprints: Mapping[str, bytes] = {}
+        self._untold = Untold()
 
     @property
     def fault(self) -> str | None:
@@ -139,13 +142,13 @@ class SqliteJournal:
 
     def claim_asks(self, now: float, most: int) -> Deferred[Claims[Ask]]:
         owner = self._owner
-        return self._write(lambda db: asks.claim_asks(db, owner, now, most))
+        return self._claim(lambda db: asks.claim_asks(db, owner, now, most))
 
     def claim_deliveries(
         self, destination: str, now: float, most: int, *, untried_since: float | None = None
     ) -> Deferred[Claims[Delivery]]:
         owner = self._owner
-        return self._write(
+        return self._claim(
             lambda db: outbox.claim_deliveries(db, owner, destination, now, most, untried_since)
         )
 
@@ -155,21 +158,28 @@ class SqliteJournal:
         owner, date = self._owner, wall(self._clock)
         match outcome:
             case Answered():
-                return self._write(
-                    lambda db: asks.answered(db, owner, ask, outcome, now, date, claim=claim)
+                return self._end(
+                    ask.token,
+                    lambda db: asks.answered(db, owner, ask, outcome, now, date, claim=claim),
                 )
             case Postponed():
-                return self._write(lambda db: asks.postponed(db, owner, ask, outcome))
+                return self._end(ask.token, lambda db: asks.postponed(db, owner, ask, outcome))
             case Failed():
-                return self._write(lambda db: asks.failed(db, owner, ask, outcome, now, date))
+                return self._end(
+                    ask.token, lambda db: asks.failed(db, owner, ask, outcome, now, date)
+                )
 
     def delivery_ended(
         self, delivery: Delivery, outcome: Delivered | Postponed | Failed, now: float
     ) -> Deferred[Ended]:
         owner, date = self._owner, wall(self._clock)
         if isinstance(outcome, Postponed):
-            return self._write(lambda db: outbox.postponed(db, owner, delivery, outcome))
-        done = self._write(lambda db: outbox.ended(db, owner, delivery, outcome, now, date))
+            return self._end(
+                delivery.token, lambda db: outbox.postponed(db, owner, delivery, outcome)
+            )
+        done = self._end(
+            delivery.token, lambda db: outbox.ended(db, owner, delivery, outcome, now, date)
+        )
         return done.addCallback(self._wiping)
 
     def remember(self, peer: str, state: PeerState) -> Deferred[None]:
@@ -208,13 +218,9 @@ class SqliteJournal:
         return Deferred.fromCoroutine(self._prune(before))
 
     async def _prune(self, before: float) -> None:
-        await self._write(self._keep_house)
+        await self._write(lambda db: recovery.renew(db, self._owner, wall(self._clock)))
         while await self._write(lambda db: upkeep.prune(db, before)):
             self._sweep.wipe_later()
-
-    def _keep_house(self, db: sqlite3.Connection) -> None:
-        recovery.renew(db, self._owner, wall(self._clock))
-        upkeep.prune_days(db)
 
     def probe(self) -> Deferred[None]:
         return self._write(upkeep.probe)
@@ -241,9 +247,21 @@ class SqliteJournal:
         if loss is None:
             self._transactor.run(self._opened.connection, group)
             loss = self._opened.loss()  # what is committed now may be found by no start
+            if loss is not None:
+                self._untold.note(group)
         if loss is not None:
             for operation in group:
                 operation.error = JournalUnavailable(loss, retry_after=RETRY_AFTER)
+
+    def _end(self, token: int, run: Callable[[sqlite3.Connection], Ended]) -> Deferred[Ended]:
+        untold = self._untold
+        ending = self._write(EndOfClaim(token, run, untold))
+        return ending.addCallback(untold.told, token) if untold.ends else ending
+
+    def _claim(self, run: Callable[[sqlite3.Connection], Claims[Work]]) -> Deferred[Claims[Work]]:
+        astray = tuple(self._untold.astray)
+        claiming = self._write(Claim(self._owner, run, astray))
+        return claiming.addCallback(self._untold.given_back, len(astray)) if astray else claiming
 
     def _watch_later(self) -> None:
         if not self._closing:

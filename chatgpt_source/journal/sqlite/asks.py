@@ -91,6 +91,14 @@ def claim_asks(db: sqlite3.Connection, owner: Owner, now: float, most: int) -> C
     return Claims(asks, due)
 
 
+def give_back(db: sqlite3.Connection, owner: Owner, ask: Ask) -> None:
+    """Let a prompt that was claimed, and not asked, be due again."""
+    db.execute(
+        f"UPDATE prompts SET owner = NULL, tries = tries - 1, asks = asks - 1 WHERE {_CLAIMED}",
+        (ask.prompt.id, owner.id, ask.token),
+    )
+
+
 def answered(
     db: sqlite3.Connection,
     owner: Owner,

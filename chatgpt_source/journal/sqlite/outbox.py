@@ -87,6 +87,14 @@ def claim_deliveries(
     return Claims(deliveries, due)
 
 
+def give_back(db: sqlite3.Connection, owner: Owner, delivery: Delivery) -> None:
+    """Let an event that was claimed, and not delivered, be due again."""
+    db.execute(
+        f"UPDATE outbox SET owner = NULL, attempts = attempts - 1 WHERE {_CLAIMED}",
+        _claim(owner, delivery),
+    )
+
+
 def _request_id(answer: str | None) -> str | None:
     told: Mapping[str, Any] = {} if answer is None else json.loads(answer)
     return told.get("request_id")

@@ -7,9 +7,6 @@ PRUNE_STEP = 500
 PRUNE_BYTES = 4 * 2**20
 """Bytes of long texts after which one forgets no more: each is overwritten."""
 
-KEPT_DAYS = 400
-"""Days whose counts are kept, the latest, whatever the clock says today is."""
-
 
 def keep_terms(db: sqlite3.Connection, everyday_limit: int, timezone: str) -> None:
     """Write down what a redrive has to know."""
@@ -35,14 +32,6 @@ def prune(db: sqlite3.Connection, before: float) -> int:
     db.executemany("DELETE FROM texts WHERE seq = ?", old)
     db.executemany("DELETE FROM prompts WHERE seq = ?", old)
     return len(old)
-
-
-def prune_days(db: sqlite3.Connection) -> None:
-    """Forget the counts of all days but the latest."""
-    db.execute(
-        "DELETE FROM days WHERE day <= (SELECT day FROM days ORDER BY day DESC LIMIT 1 OFFSET ?)",
-        (KEPT_DAYS,),
-    )
 
 
 def probe(db: sqlite3.Connection) -> None:
