@@ -21,7 +21,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from stuck_target import answers, serve
+from daemon import answers, serve
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
