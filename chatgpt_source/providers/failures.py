@@ -78,7 +78,7 @@ def _model_class(answered: ErrorResponse, ours: Mapping[str, str]) -> Class:
             f" because of `{member}`: check `{ours.get(member)}`",
         ),
         (answered.should_retry is False, Permanent, " and says not to try again"),
-        (status in {408, 409, 429} or status >= 500, Transient, ""),
+        (status in {408, 409, 429, 498} or status >= 500, Transient, ""),
         (answered.should_retry is True, Transient, " and says to try again"),
         (True, Permanent, ": it refuses this prompt"),
     )

@@ -30,7 +30,7 @@ OTHER_CODES = (
 )
 
 MODEL_HOLD = {401, 402, 403, 404, 405}
-MODEL_AGAIN = {408, 409, 429}
+MODEL_AGAIN = {408, 409, 429, 498}
 
 OURS = {"model": "model", "max_completion_tokens": "max_tokens", "max_tokens": "max_tokens"}
 
