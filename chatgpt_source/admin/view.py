@@ -8,6 +8,7 @@ from attrs import evolve, frozen
 
 from chatgpt_source.admin.history import Minute
 from chatgpt_source.journal import Record
+from chatgpt_source.journal.states import WAITING
 from chatgpt_source.prompt import State
 
 PAGE = 25
@@ -98,7 +99,7 @@ class Shown:
     @property
     def waiting(self) -> int:
         """Prompts that are neither delivered nor failed."""
-        return self.prompts[State.ACCEPTED] + self.prompts[State.ANSWERED]
+        return sum(self.prompts[state] for state in WAITING)
 
 
 @frozen
