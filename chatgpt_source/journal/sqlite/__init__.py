@@ -30,6 +30,7 @@ from chatgpt_source.journal import (
     Recovered,
     Tally,
     Terms,
+    Work,
 )
 from chatgpt_source.journal.group import GroupCommit, Operation
 from chatgpt_source.journal.sqlite import asks, operator, outbox, records, recovery, upkeep, wipe
@@ -43,8 +44,8 @@ from chatgpt_source.journal.sqlite.file import (
 from chatgpt_source.journal.sqlite.rows import Owner
 from chatgpt_source.journal.sqlite.sweep import WIPE_RETRY, Sweep
 from chatgpt_source.journal.sqlite.transact import PATIENCE, RETRY_AFTER, Transactor
-from chatgpt_source.journal.sqlite.untold import Claim, Untold, Work
-from chatgpt_source.journal.sqlite.untold import End as EndOfClaim
+from chatgpt_source.journal.sqlite.unacknowledged import Claim, Unacknowledged
+from chatgpt_source.journal.sqlite.unacknowledged import End as EndOfClaim
 from chatgpt_source.log import get_logger
 from chatgpt_source.prompt import Ask, Delivery, Prompt, State
 
@@ -84,12 +85,12 @@ class SqliteJournal:
         self._transactor = Transactor(PATIENCE if self._is_daemons else PATIENCE_BESIDE)
         self._group: GroupCommit[sqlite3.Connection] = GroupCommit(in_thread, self._transact, clock)
         self._watch_call: IDelayedCall | None = None
-        self._sweep = Sweep(clock, self._read_at_leisure, self._write)
+        self._sweep = Sweep(clock, lambda run: self._read(run, None), self._write)
         self._closing = False
         self._fault: str | None = None
         self._run: Owner | None = None
         self._fingerprints: Mapping[str, bytes] = {}
-        self._untold = Untold()
+        self._unacknowledged = Unacknowledged()
 
     @property
     def fault(self) -> str | None:
@@ -156,31 +157,18 @@ class SqliteJournal:
         self, ask: Ask, outcome: Answered | Postponed | Failed, now: float, *, claim: bool = False
     ) -> Deferred[Ended]:
         owner, date = self._owner, wall(self._clock)
-        match outcome:
-            case Answered():
-                return self._end(
-                    ask.token,
-                    lambda db: asks.answered(db, owner, ask, outcome, now, date, claim=claim),
-                )
-            case Postponed():
-                return self._end(ask.token, lambda db: asks.postponed(db, owner, ask, outcome))
-            case Failed():
-                return self._end(
-                    ask.token, lambda db: asks.failed(db, owner, ask, outcome, now, date)
-                )
+        return self._end(
+            ask.token, lambda db: asks.ended(db, owner, ask, outcome, now, date, claim=claim)
+        )
 
     def delivery_ended(
         self, delivery: Delivery, outcome: Delivered | Postponed | Failed, now: float
     ) -> Deferred[Ended]:
         owner, date = self._owner, wall(self._clock)
-        if isinstance(outcome, Postponed):
-            return self._end(
-                delivery.token, lambda db: outbox.postponed(db, owner, delivery, outcome)
-            )
-        done = self._end(
+        ending = self._end(
             delivery.token, lambda db: outbox.ended(db, owner, delivery, outcome, now, date)
         )
-        return done.addCallback(self._wiping)
+        return ending if isinstance(outcome, Postponed) else ending.addCallback(self._wiping)
 
     def remember(self, peer: str, state: PeerState) -> Deferred[None]:
         fingerprint = self._fingerprints[peer]
@@ -248,20 +236,21 @@ class SqliteJournal:
             self._transactor.run(self._opened.connection, group)
             loss = self._opened.loss()  # what is committed now may be found by no start
             if loss is not None:
-                self._untold.note(group)
+                self._unacknowledged.add(group)
         if loss is not None:
             for operation in group:
                 operation.error = JournalUnavailable(loss, retry_after=RETRY_AFTER)
 
     def _end(self, token: int, run: Callable[[sqlite3.Connection], Ended]) -> Deferred[Ended]:
-        untold = self._untold
-        ending = self._write(EndOfClaim(token, run, untold))
-        return ending.addCallback(untold.told, token) if untold.ends else ending
+        pending = self._unacknowledged
+        ending = self._write(EndOfClaim(token, run, pending))
+        return ending.addCallback(pending.acknowledged, token) if pending.ends else ending
 
     def _claim(self, run: Callable[[sqlite3.Connection], Claims[Work]]) -> Deferred[Claims[Work]]:
-        astray = tuple(self._untold.astray)
-        claiming = self._write(Claim(self._owner, run, astray))
-        return claiming.addCallback(self._untold.given_back, len(astray)) if astray else claiming
+        pending = self._unacknowledged
+        claims = tuple(pending.claims)
+        claiming = self._write(Claim(self._owner, run, claims))
+        return claiming.addCallback(pending.released, len(claims)) if claims else claiming
 
     def _watch_later(self) -> None:
         if not self._closing:
@@ -279,18 +268,13 @@ class SqliteJournal:
     ) -> Deferred[Result]:
         return self._submit(run, patience, writes=True).addCallbacks(self._well, self._unwell)
 
-    def _read(self, run: Callable[[sqlite3.Connection], Result]) -> Deferred[Result]:
-        return self._submit(run, READ_PATIENCE, writes=False)
-
-    def _read_at_leisure(self, run: Callable[[sqlite3.Connection], Result]) -> Deferred[Result]:
-        return self._submit(run, None, writes=False)
+    def _read(
+        self, run: Callable[[sqlite3.Connection], Result], patience: float | None = READ_PATIENCE
+    ) -> Deferred[Result]:
+        return self._submit(run, patience, writes=False)
 
     def _submit(
-        self,
-        run: Callable[[sqlite3.Connection], Result],
-        patience: float | None,
-        *,
-        writes: bool,
+        self, run: Callable[[sqlite3.Connection], Result], patience: float | None, *, writes: bool
     ) -> Deferred[Result]:
         if self._closing:
             return fail(JournalUnavailable("the journal is closed", retry_after=RETRY_AFTER))

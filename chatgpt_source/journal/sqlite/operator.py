@@ -25,7 +25,7 @@ def redrive(db: sqlite3.Connection, prompt_id: str, date: float) -> State:
     event = Event.DELIVERED_AGAIN if has_event else Event.ASKED_AGAIN
     state = after(State.FAILED, event)
     db.execute("DELETE FROM outbox WHERE seq = ? AND destination = ?", (seq, DEAD_LETTER.setting))
-    texts.forget_letter(db, prompt_id)
+    texts.forget_dead_letter(db, prompt_id)
     if has_event:
         outbox.add(db, seq, TARGET, AT_ONCE, since=NOT_YET)
     else:

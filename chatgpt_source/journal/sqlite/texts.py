@@ -58,15 +58,15 @@ def set_answer(db: sqlite3.Connection, seq: int, event: bytes, answer: str) -> N
     )
 
 
-def set_letter(db: sqlite3.Connection, seq: int, letter: bytes) -> None:
+def set_dead_letter(db: sqlite3.Connection, seq: int, dead_letter: bytes) -> None:
     """Keep a failed prompt's dead letter."""
-    kept = place(db, seq, Part.LETTER, letter)
+    kept = place(db, seq, Part.LETTER, dead_letter)
     db.execute(
         "UPDATE texts SET letter = ?, size = size + ? WHERE seq = ?", (kept, size_of([kept]), seq)
     )
 
 
-def forget_letter(db: sqlite3.Connection, prompt_id: str) -> None:
+def forget_dead_letter(db: sqlite3.Connection, prompt_id: str) -> None:
     """Forget a prompt's dead letter, if it has one."""
     db.execute(
         "UPDATE texts SET letter = NULL"
