@@ -65,7 +65,7 @@ def claim_asks(db: sqlite3.Connection, owner: Owner, now: float, most: int) -> C
         " WHERE state = 'accepted' AND owner IS NULL AND due <= ? ORDER BY due, seq LIMIT ?",
         (now, most),
     )
-    rows = of_limited_size(found, "text")
+    rows = of_limited_size(found, lambda row: len(row["text"]))
     asks = [
         Ask(
             Prompt(

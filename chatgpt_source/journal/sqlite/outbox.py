@@ -10,7 +10,7 @@ from chatgpt_source.journal.sqlite import texts
 from chatgpt_source.journal.sqlite.rows import Owner, of_limited_size, seq_of
 from chatgpt_source.journal.sqlite.texts import Part, trace_of
 from chatgpt_source.journal.states import Event, after
-from chatgpt_source.prompt import DEAD_LETTER, TARGET, Delivery, Receiver, State
+from chatgpt_source.prompt import DEAD_LETTER, Delivery, Receiver, State
 
 _CLAIMED = (
     "seq = (SELECT seq FROM prompts WHERE id = ?) AND destination = ? AND owner = ? AND token = ?"
@@ -58,7 +58,7 @@ def claim_deliveries(
     most: int,
     untried_since: float | None,
 ) -> Claims[Delivery]:
-    """Claim what is due at a destination; see `Journal.claim_deliveries`."""
+    """Claim events that are due; see `Journal.claim_deliveries`."""
     part = Part.LETTER if destination == DEAD_LETTER.setting else Part.EVENT
     answer = "NULL" if part is Part.LETTER else Part.ANSWER.whole
     found = db.execute(
@@ -70,7 +70,7 @@ def claim_deliveries(
         " ORDER BY outbox.due, seq LIMIT ?",
         (destination, now, untried_since, untried_since, most),
     )
-    rows = of_limited_size(found, "event")
+    rows = of_limited_size(found, lambda row: len(row["event"]))
     deliveries = [
         Delivery(
             row["id"],
@@ -150,12 +150,3 @@ def ended(
 
 def _claim(owner: Owner, delivery: Delivery) -> tuple[str, str, int, int]:
     return delivery.id, delivery.destination, owner.id, delivery.token
-
-
-def waits_after_a_failure(db: sqlite3.Connection) -> bool:
-    """Whether an event waits for the target whose last attempt there failed."""
-    found = db.execute(
-        "SELECT 1 FROM outbox WHERE destination = ? AND error IS NOT NULL LIMIT 1",
-        (TARGET.setting,),
-    )
-    return found.fetchone() is not None
