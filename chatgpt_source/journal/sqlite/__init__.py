@@ -1,8 +1,8 @@
 """The journal in one SQLite file: WAL, `synchronous=FULL`, one connection on one thread.
 
-`asks`, `outbox` and `operator` say what is done to the tables, `transact` how a group of operations
-commits, `file` how the file is opened, `recovery` what a start makes of it, `sweep` when it is
-wiped; here they are put together as a `Journal`.
+`asks`, `outbox`, `operator` and `records` write and read the tables, `transact` commits groups,
+`file` opens the file, `recovery` takes over at a start, `sweep` schedules wipes. This module puts
+them together as a `Journal`.
 """
 
 import sqlite3
@@ -59,13 +59,13 @@ InThread = Callable[[Callable[[], None]], Deferred[None]]
 PATIENCE_BESIDE = 10.0
 """Seconds that an operator's command waits for a busy daemon."""
 STATEMENT_PATIENCE_MS = 5
-"""SQLite's own waiting, in ms; `Transactor` waits for longer."""
+"""SQLite's own wait for another process, in ms; `Transactor` waits longer."""
 WATCH_EVERY = 2.0
-"""Seconds between two looks whether the file is still where it was."""
+"""Seconds between two checks that the file is still at its path."""
 READ_PATIENCE = 0.9
-"""Seconds that one who asks waits for an answer; what is shown once a second is asked for so."""
+"""Seconds that a caller waits for a read; under 1 s, as pages are refreshed every second."""
 WRITE_PATIENCE = 10.0
-"""Seconds that a caller waits until what is to be written for it is begun."""
+"""Seconds that a caller waits for its write to begin."""
 
 
 class SqliteJournal:
@@ -73,7 +73,7 @@ class SqliteJournal:
 
     Args:
         opened: The file, open; closed by `close`.
-        clock: Says when to wipe, and the date.
+        clock: The time, and the date.
         in_thread: Runs a function in the journal's own thread.
     """
 
@@ -135,7 +135,7 @@ class SqliteJournal:
             self._sweep.settle_later()
         return recovered
 
-    # What the rooms ask for; each method's meaning is `Journal`'s.
+    # The methods of `Journal`, which documents them.
 
     def accept(self, prompt: Prompt, terms: Terms, key: str | None = None) -> Deferred[Admitted]:
         now = self._clock.seconds()
@@ -223,18 +223,18 @@ class SqliteJournal:
         forgot = self._sweep.stop()
         await self._group.when_idle()
         self._group.stop()
-        if forgot or self._is_daemons:  # an operator who only looked wipes nothing
+        if forgot or self._is_daemons:  # an operator's command that deleted nothing does not wipe
             await self._in_thread(self._wipe_at_last)
         self._opened.close()
 
-    # How the thread is used.
+    # The thread.
 
     def _transact(self, group: Sequence[Operation[sqlite3.Connection]]) -> None:
-        """Run a group on the file that the path names, and on no other."""
+        """Run a group, if the path still names the open file."""
         loss = self._opened.loss()
         if loss is None:
             self._transactor.run(self._opened.connection, group)
-            loss = self._opened.loss()  # what is committed now may be found by no start
+            loss = self._opened.loss()  # a start might not find what was committed
             if loss is not None:
                 self._unacknowledged.add(group)
         if loss is not None:
@@ -257,7 +257,7 @@ class SqliteJournal:
             self._watch_call = self._clock.callLater(WATCH_EVERY, self._watch)
 
     def _watch(self) -> None:
-        """Find out, where nobody writes, that the file was lost, or is there again."""
+        """Find out without other operations that the file was lost, or is back."""
         seen: Deferred[None] = self._read(lambda _: None).addCallbacks(
             lambda _: self.probe() if self._fault is not None else None, self._unwell
         )
@@ -282,7 +282,7 @@ class SqliteJournal:
 
     def _well(self, result: Result) -> Result:
         if self._is_daemons and self._transactor.disturbed():
-            self._sweep.wipe_later()  # another process may have forgotten something, and left it
+            self._sweep.wipe_later()  # another process may have deleted texts
         if self._fault is not None:
             log.info("journal {path} can be written again", path=self.location)
             self._fault = None
@@ -306,6 +306,6 @@ class SqliteJournal:
 
     def _wipe_at_last(self) -> None:
         db = self._opened.connection
-        with suppress(sqlite3.Error):  # a full disk, say: the next start wipes
+        with suppress(sqlite3.Error):  # as on a full disk: the next start wipes
             db.execute(f"PRAGMA busy_timeout = {BUSY * 1000:.0f}")
             wipe.wipe(db)
