@@ -56,16 +56,16 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(dest="command", required=True)
     listing = commands.add_parser(
-        "list", parents=[also], help="list prompts, the failed ones unless told otherwise"
+        "list", parents=[also], help="list prompts, by default the failed ones"
     )
     listing.add_argument(
         "--state", choices=[*(state.value for state in State), "all"], default="failed"
     )
-    show = commands.add_parser("show", parents=[also], help="show what is known of a prompt")
+    show = commands.add_parser("show", parents=[also], help="show a prompt's record")
     show.add_argument("ids", metavar="ID", nargs=1)
     for name, text in (
-        ("redrive", "take failed prompts up again: ask or deliver what has failed"),
-        ("purge", "forget failed prompts and their text"),
+        ("redrive", "ask or deliver failed prompts again"),
+        ("purge", "delete failed prompts and their texts"),
     ):
         acting = commands.add_parser(name, parents=[also], help=text)
         which = acting.add_mutually_exclusive_group(required=True)
@@ -173,13 +173,13 @@ class Operator:
         return gone
 
     def _print(self, record: Record) -> None:
-        told = record.to_dict()
+        values = record.to_dict()
         if self.json:
-            self.out.write(json.dumps(told) + "\n")
+            self.out.write(json.dumps(values) + "\n")
         else:
             calls = f"asks={record.asks} deliveries={record.deliveries}"
             self.out.write(
-                f"{record.id}  {record.state.value:<9}  {told['accepted']}  {calls}"
+                f"{record.id}  {record.state.value:<9}  {values['accepted']}  {calls}"
                 f"  {record.error or ''}".rstrip()
                 + "\n"
             )

@@ -4,9 +4,11 @@ A read ends when the journal's patience ends, even if the disk hangs, and then r
 known counts with their age. Callers at the same time share one read.
 """
 
+from typing import Any
+
 import attrs
 from attrs import field, frozen
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
@@ -75,18 +77,13 @@ class Counts:
 
     async def _read(self) -> Counted:
         now = self._clock.seconds()
-        tallying = self._journal.tally(self._calendar.day(wall(self._clock)).date)
-        aging = self._journal.oldest().addErrback(_trouble)  # both are in one group
-        try:
-            tally, oldest = await tallying, await aging
-        except JournalUnavailable as error:
-            return attrs.evolve(self._known, trouble=error.reason)
-        if isinstance(oldest, JournalUnavailable):
-            return attrs.evolve(self._known, trouble=oldest.reason)
+        day = self._calendar.day(wall(self._clock)).date
+        reads: list[Deferred[Any]] = [self._journal.tally(day), self._journal.oldest()]
+        results = await DeferredList(reads, consumeErrors=True)
+        for succeeded, result in results:
+            if not succeeded:
+                result.trap(JournalUnavailable)
+                return attrs.evolve(self._known, trouble=result.value.reason)
+        (_, tally), (_, oldest) = results
         self._known = Counted(tally, oldest, now)
         return self._known
-
-
-def _trouble(failure: Failure) -> JournalUnavailable:
-    failure.trap(JournalUnavailable)
-    return JournalUnavailable(failure.value.reason, retry_after=failure.value.retry_after)  # type: ignore[union-attr]

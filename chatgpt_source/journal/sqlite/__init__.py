@@ -220,10 +220,12 @@ class SqliteJournal:
         self._closing = True
         if self._watch_call is not None and self._watch_call.active():
             self._watch_call.cancel()
-        forgot = self._sweep.stop()
+        scheduled = self._sweep.stop()
         await self._group.when_idle()
         self._group.stop()
-        if forgot or self._is_daemons:  # an operator's command that deleted nothing does not wipe
+        if (
+            scheduled or self._is_daemons
+        ):  # an operator's command that deleted nothing does not wipe
             await self._in_thread(self._wipe_at_last)
         self._opened.close()
 
@@ -257,7 +259,7 @@ class SqliteJournal:
             self._watch_call = self._clock.callLater(WATCH_EVERY, self._watch)
 
     def _watch(self) -> None:
-        """Find out without other operations that the file was lost, or is back."""
+        """Check whether the file was lost, or is back, also while nothing else runs."""
         seen: Deferred[None] = self._read(lambda _: None).addCallbacks(
             lambda _: self.probe() if self._fault is not None else None, self._unwell
         )
