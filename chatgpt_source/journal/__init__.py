@@ -1,12 +1,12 @@
-"""What must survive a crash: the prompts, their answers, and the day's count.
+"""The journal's interface: it keeps prompts, answers, deliveries and the day's count over a crash.
 
-`Journal` is what the other rooms know; each module beside this one is an engine that keeps it.
-Every method that changes something returns once the change is committed to disk, and raises
-`JournalUnavailable`, having changed nothing, where it can't be written now. An end of a claim may
-be repeated after that: if the first try was kept after all, so is the second.
+Each engine is a package beside this module. A method that writes returns once the change is
+committed to disk. If the journal can't be written now, it raises `JournalUnavailable` and changes
+nothing. The end of a claim may be repeated after that error: if the first attempt was committed
+after all, the second returns its result.
 
-Each `now`, `until`, `since` and `held` is an instant of the steady clock, which what waits goes by.
-The dates of a record are the wall clock's, and the engine's to take.
+Each `now`, `until`, `since` and `held` is an instant of the steady clock. The dates of a record are
+the wall clock's, read by the engine.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -25,13 +25,13 @@ Work = TypeVar("Work", Ask, Delivery)
 
 @frozen
 class Terms:
-    """On which terms a prompt is admitted.
+    """The limits under which a prompt is admitted.
 
     Attributes:
-        day: Whose unit it takes.
-        limit: Units a day has.
-        max_backlog: Prompts that may wait.
-        draining: Whether none is admitted any more.
+        day: The day whose unit it takes.
+        limit: The units of a day.
+        max_backlog: How many prompts may wait.
+        draining: Whether no prompt is admitted any more.
     """
 
     day: Day
@@ -45,9 +45,9 @@ class Admitted:
     """A prompt that is in the journal.
 
     Attributes:
-        id: Its id: the earlier prompt's, where an idempotency key came again.
-        left: Units its day has left.
-        repeated: Whether it is an earlier one.
+        id: Its id; the earlier prompt's, if the idempotency key is known.
+        left: The units that its day has left.
+        repeated: Whether it is an earlier prompt.
     """
 
     id: str
@@ -57,7 +57,7 @@ class Admitted:
 
 @frozen
 class Claims(Generic[Work]):
-    """What was claimed, and when the next that waits is due (None: none waits)."""
+    """The claimed work, and when the next is due; None if none waits."""
 
     claimed: Sequence[Work]
     next_due: float | None
@@ -65,7 +65,7 @@ class Claims(Generic[Work]):
 
 @frozen
 class Answered:
-    """A claim ends: the model answered. The event is to be delivered to the target from now on."""
+    """A claim ends: the model answered. Delivery of the event to the target is due."""
 
     answer: Answer
     event: bytes = field(repr=False)
@@ -73,17 +73,17 @@ class Answered:
 
 @frozen
 class Delivered:
-    """A claim ends: its destination has the event."""
+    """A claim ends: the destination accepted the event."""
 
 
 @frozen
 class Postponed:
-    """A claim ends: the attempt failed, and there is to be another.
+    """A claim ends: the attempt failed, and another follows.
 
     Attributes:
-        until: When it is due.
-        error: Why the attempt failed.
-        possibly_billed: Whether the attempt may have been billed.
+        until: When the next attempt is due.
+        error: Why this one failed.
+        possibly_billed: Whether this one may have been billed.
         held: When it met a hold, if it did.
     """
 
@@ -95,13 +95,13 @@ class Postponed:
 
 @frozen
 class Failed:
-    """A claim ends: there is to be no other attempt.
+    """A claim ends: no other attempt follows.
 
     Attributes:
         error: The reason.
-        give_back: Give the prompt's unit back to the day it was taken from, unless an earlier call
-            may have been billed: one that was postponed so, or whose owner ended before it did.
-        dead_letter: An event that is to be delivered to `dead_letter` from now on.
+        give_back: Give the prompt's unit back to its day, unless an earlier call may have been
+            billed: it was postponed as possibly billed, or its owner ended before it.
+        dead_letter: An event whose delivery to `dead_letter` is due.
     """
 
     error: str
@@ -111,11 +111,11 @@ class Failed:
 
 @frozen
 class Ended:
-    """What became of the end of a claim.
+    """The result of the end of a claim.
 
     Attributes:
-        kept: False if the claim was no longer its owner's: nothing was changed.
-        delivery: The delivery that was claimed with it, if one was asked for.
+        kept: False if the fencing token was old: nothing was changed.
+        delivery: The delivery that was claimed with it, if that was requested.
     """
 
     kept: bool
@@ -124,14 +124,14 @@ class Ended:
 
 @frozen
 class PeerState:
-    """What is known of a peer, for the next start.
+    """A breaker's state, stored for the next start.
 
     Attributes:
-        held: The trouble in words, while its circuit is open.
-        since: From when it has been open.
-        misses: How many probes in a row met it open.
-        probe_at: When the next one is due.
-        throttled_until: Until when the peer asked not to be called.
+        held: Why the circuit is open, for people; None while it is closed.
+        since: When it opened.
+        misses: How many calls in a row met a hold.
+        probe_at: When the next probe is due.
+        throttled_until: When calls may begin after a 429.
         failing: Whether the last call failed.
     """
 
@@ -145,11 +145,11 @@ class PeerState:
 
 @frozen
 class Recovered:
-    """What a journal knows at a start.
+    """What a journal has at a start.
 
     Attributes:
-        peers: The state of each peer whose settings are still those that it was stored with.
-        failing: The states that prompts wait in whose last attempt failed.
+        peers: The state of each peer whose settings have not changed.
+        failing: The states in which a prompt waits after a failed attempt.
     """
 
     peers: Mapping[str, PeerState]
@@ -158,10 +158,10 @@ class Recovered:
 
 @frozen
 class Record:
-    """What is known of a prompt, without a word of its text or its answer.
+    """A prompt's record, without its text and its answer.
 
     Attributes:
-        position: Where it stands in the order of acceptance; to list from there on.
+        position: Its place in the order of acceptance, for `records` and `latest`.
     """
 
     id: str
@@ -175,7 +175,7 @@ class Record:
     position: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """The record as JSON can hold it; times in RFC 3339, in UTC."""
+        """The record for JSON; times in RFC 3339, in UTC."""
         return {
             "id": self.id,
             "state": self.state.value,
@@ -190,7 +190,7 @@ class Record:
 
 @frozen
 class End:
-    """How a prompt ended: DELIVERED, or FAILED by an error; `at` is when."""
+    """The end of a prompt, DELIVERED or FAILED with an error, and its date."""
 
     id: str
     state: State
@@ -199,7 +199,7 @@ class End:
 
 
 def rfc3339(instant: float | None) -> str | None:
-    """An instant as JSON can hold it: RFC 3339, in UTC."""
+    """A date for JSON: RFC 3339, in UTC."""
     if instant is None:
         return None
     return datetime.fromtimestamp(instant, timezone.utc).isoformat().replace("+00:00", "Z")
@@ -207,7 +207,7 @@ def rfc3339(instant: float | None) -> str | None:
 
 @frozen
 class Tally:
-    """How many prompts are in each state, and how many units a day has spent."""
+    """How many prompts are in each state, and how many units of a day are used."""
 
     prompts: Mapping[State, int]
     used: int
@@ -219,135 +219,136 @@ class Tally:
 
 
 class Journal(Protocol):
-    """Where prompts live until they are delivered or set aside."""
+    """Keeps prompts, and everything about them."""
 
     @property
     def location(self) -> str:
-        """Where it lies, for people."""
+        """Its place, for people."""
 
     @property
     def fault(self) -> str | None:
-        """Why the last write failed, in words; None while writes succeed."""
+        """Why the last write failed, for people; None if it succeeded."""
 
     def recover(self, everyday_limit: int, timezone: str, peers: Mapping[str, str]) -> Recovered:
-        """Begin a run, whose owner this journal is from now on; called once, before all else.
+        """Begin a run as a new owner; called once, before anything else.
 
-        What other runs had claimed and did not end is due again, in its old place; such an ask may
-        have been billed. No instant is left in the future, and nothing is due later than can be.
+        Claims of earlier owners end: their work is due again, in its old order, and their asks
+        count as possibly billed. Instants in the future are corrected, so that nothing is due later
+        than a peer may ask for.
 
         Args:
-            everyday_limit: Units a day has, for a redrive beside this run.
-            timezone: Whose days these are.
-            peers: The settings that decide how each peer answers, as one text a peer. It may hold
-                secrets: a digest alone is kept, keyed with the journal's own.
+            everyday_limit: The units of a day, for a redrive by another process.
+            timezone: The days' time zone.
+            peers: The settings that decide how each peer answers, as one text a peer. It may have
+                secrets, so only a digest is stored, keyed with the journal's secret.
 
         Raises:
             JournalError: If the journal can't be written.
         """
 
     def accept(self, prompt: Prompt, terms: Terms, key: str | None = None) -> Deferred[Admitted]:
-        """Keep a prompt and take one unit of its day, both or neither.
+        """Store a prompt and take one unit of its day, both or neither.
 
         Args:
-            prompt: What to keep.
-            terms: On which terms.
-            key: Its idempotency key, if it has one; looked up before anything else.
+            prompt: The prompt.
+            terms: The limits.
+            key: Its idempotency key, if any; checked before the limits.
 
         Raises:
             KeyReused: If the key came before with another text, source or type.
-            Draining: If none is admitted any more.
+            Draining: If no prompt is admitted any more.
             QuotaUsedUp: If the day has no unit left.
             BacklogFull: If too many prompts wait already.
         """
 
     def claim_asks(self, now: float, most: int) -> Deferred[Claims[Ask]]:
-        """Take up to `most` accepted prompts that are due, longest due first, counting an ask.
+        """Claim up to `most` accepted prompts that are due, longest due first, and count an ask.
 
-        Fewer, but one at least, where their texts are long. So does the other claim.
+        If the texts are long, it claims fewer, but at least one. So does `claim_deliveries`.
         """
 
     def claim_deliveries(
         self, destination: str, now: float, most: int, *, untried_since: float | None = None
     ) -> Deferred[Claims[Delivery]]:
-        """Take up to `most` events that are due at a destination, counting a delivery.
+        """Claim up to `most` events that are due at a destination, and count a delivery.
 
         Args:
-            destination: Whose.
+            destination: The destination.
             now: The time.
             most: How many.
-            untried_since: Take only what has been due since then at the earliest, and never tried.
+            untried_since: Claim only events that are due since then at the earliest, and untried.
         """
 
     def ask_ended(
         self, ask: Ask, outcome: Answered | Postponed | Failed, now: float, *, claim: bool = False
     ) -> Deferred[Ended]:
-        """End the claim of an ask; changes nothing if it is no longer this run's.
+        """End the claim of an ask; with an old fencing token, change nothing.
 
         Args:
-            ask: What was claimed.
+            ask: The claimed work.
             outcome: How its call ended.
             now: The time.
-            claim: Claim the delivery of the answer as well, for its first attempt.
+            claim: Also claim the first delivery of the answer.
         """
 
     def delivery_ended(
         self, delivery: Delivery, outcome: Delivered | Postponed | Failed, now: float
     ) -> Deferred[Ended]:
-        """End the claim of a delivery; changes nothing if it is no longer this run's.
+        """End the claim of a delivery; with an old fencing token, change nothing.
 
-        `Delivered` to the target ends the prompt well and forgets its texts, `Failed` sets it aside
-        and keeps them. A dead letter ends alone: its prompt stays as it is.
+        At the target, `Delivered` ends the prompt and deletes its texts, `Failed` ends it and keeps
+        them. The end of a dead letter does not change its prompt.
         """
 
     def remember(self, peer: str, state: PeerState) -> Deferred[None]:
-        """Keep what is known of a peer that `recover` was told of."""
+        """Store the state of a peer; `recover` must have got the peer's settings."""
 
     def redrive(self, prompt_id: str) -> Deferred[State]:
-        """Take up a failed prompt again; it is due at once, whatever its daemon's clock says.
+        """Redrive a failed prompt; it is due at once, whatever its daemon's clock says.
 
         Returns:
-            ANSWERED if it is to be delivered again; ACCEPTED if it is to be asked again, which
-            takes a unit of the day.
+            ANSWERED if it is delivered again; ACCEPTED if it is asked again, which takes a unit of
+            the day.
 
         Raises:
-            NotRedriven: If it is no failed prompt.
+            NotRedriven: If there is no failed prompt with this id.
             QuotaUsedUp: If the day has no unit left.
         """
 
     def purge(self, prompt_id: str) -> Deferred[bool]:
-        """Forget a failed prompt and its text; whether there was one."""
+        """Delete a failed prompt and its texts; returns whether there was one."""
 
     def record(self, prompt_id: str) -> Deferred[Record | None]:
-        """What is known of a prompt; None if there is none."""
+        """A prompt's record; None if there is none."""
 
     def records(self, state: State | None, after: int, most: int) -> Deferred[Sequence[Record]]:
-        """Up to `most` prompts, in a state or any, in order of acceptance, `after` a position."""
+        """Up to `most` records in order of acceptance, `after` a position, in a state or any."""
 
     def latest(
         self, state: State | None, before: int | None, most: int
     ) -> Deferred[Sequence[Record]]:
-        """Up to `most` prompts, in a state or any, the latest first, `before` a position or all."""
+        """Up to `most` records, the latest first, `before` a position or all, in a state or any."""
 
     def oldest(self) -> Deferred[float | None]:
-        """When the oldest of the prompts that wait was accepted; None if none waits."""
+        """When the oldest prompt of the backlog was accepted; None if there is no backlog."""
 
     def ends(self, since: float, most: int) -> Deferred[Sequence[End]]:
-        """How the last prompts ended, `most` of them, the latest first, none before `since`."""
+        """The ends of up to `most` prompts, the latest first, none before `since`, a date."""
 
     def tally(self, day: str) -> Deferred[Tally]:
-        """Count the prompts by state, and the units spent of `day`."""
+        """Count the prompts by state, and the units used of `day`."""
 
     def prune(self, before: float) -> Deferred[None]:
-        """Forget the prompts that ended before a date, a few at a time; renew the lease.
+        """Delete the prompts that ended before a date, a few at a time, and renew the lease.
 
-        A prompt with an event that is still to be delivered is kept.
+        A prompt with a row in the outbox is kept.
         """
 
     def probe(self) -> Deferred[None]:
-        """Write something, so that a journal that healed is seen to have."""
+        """Write something, to find out whether the journal can be written again."""
 
     def close(self) -> Deferred[None]:
-        """Finish what was asked for, wipe what was forgotten, and close.
+        """Finish the operations under way, wipe deleted texts, and close.
 
-        What is still claimed is anybody's from then on.
+        Other owners may take over the claims after that.
         """

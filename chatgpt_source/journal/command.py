@@ -1,8 +1,8 @@
-"""`chatgpt-source-journal`: see what is in a journal, redrive or forget failed prompts, copy it.
+"""`chatgpt-source-journal`: read a journal, redrive or purge failed prompts, back it up.
 
-It works on the journal of a running or a stopped daemon: it takes no daemon's lock and writes in
-small transactions, with pauses in which the daemon writes. A running daemon takes up what was
-redriven within 2 s.
+It works on the journal of a running or a stopped daemon: it takes no lock of a daemon, and writes
+in short transactions, with pauses for the daemon. A running daemon finds redriven prompts within
+2 s.
 """
 
 import argparse
@@ -30,15 +30,15 @@ PAGE = 500
 """Records read at a time, so that a long journal needs little memory."""
 
 MOST_AT_ONCE = 50
-"""Prompts that are acted on in one transaction, while it is a quick one."""
+"""Prompts in one transaction at the most."""
 QUICK = 0.01
-"""Seconds that such a transaction may take; a slower one is followed by one of half as many."""
+"""Seconds of one transaction; after a slower one, the next has half as many prompts."""
 PAUSE = 0.03
-"""Seconds between two of them at the least; a slow one is followed by four times what it took."""
+"""Seconds between two of them at the least; after a slow one, four times its time."""
 
 
 def parser() -> argparse.ArgumentParser:
-    """What the command takes."""
+    """The parser of the command line."""
     top = argparse.ArgumentParser(prog="chatgpt-source-journal", description=__doc__)
     top.add_argument(
         "--journal",
@@ -56,16 +56,16 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(dest="command", required=True)
     listing = commands.add_parser(
-        "list", parents=[also], help="list prompts, the failed ones unless told otherwise"
+        "list", parents=[also], help="list prompts, by default the failed ones"
     )
     listing.add_argument(
         "--state", choices=[*(state.value for state in State), "all"], default="failed"
     )
-    show = commands.add_parser("show", parents=[also], help="show what is known of a prompt")
+    show = commands.add_parser("show", parents=[also], help="show a prompt's record")
     show.add_argument("ids", metavar="ID", nargs=1)
     for name, text in (
-        ("redrive", "take failed prompts up again: ask or deliver what has failed"),
-        ("purge", "forget failed prompts and their text"),
+        ("redrive", "ask or deliver failed prompts again"),
+        ("purge", "delete failed prompts and their texts"),
     ):
         acting = commands.add_parser(name, parents=[also], help=text)
         which = acting.add_mutually_exclusive_group(required=True)
@@ -80,12 +80,12 @@ def parser() -> argparse.ArgumentParser:
 
 @frozen
 class Operator:
-    """Does what one call of the command says.
+    """Runs one command.
 
     Attributes:
         journal: The journal.
         clock: The time.
-        out: Where to print.
+        out: The output.
         json: Whether to print JSON.
         pause: Waits for some seconds.
     """
@@ -97,7 +97,7 @@ class Operator:
     pause: Callable[[float], Awaitable[None]]
 
     async def do(self, options: argparse.Namespace) -> int:
-        """Carry the call out; returns the exit status."""
+        """Run the command; returns the exit status."""
         if options.command == "list":
             state = None if options.state == "all" else State(options.state)
             async for record in self._records(state):
@@ -114,9 +114,9 @@ class Operator:
     async def _each(
         self, ids: Sequence[str], act: Callable[[str], Coroutine[Deferred[Any], Any, bool]]
     ) -> bool:
-        """Act on prompts, a few in a transaction, and let a daemon write between; whether all did.
+        """Act on prompts, a few in a transaction; returns whether all were acted on.
 
-        A daemon that wants to write waits for no more than one transaction, and finds the pause.
+        A daemon's write waits for one transaction at the most, then has the pause.
         """
         done, most = True, 1
         while ids:
@@ -173,13 +173,13 @@ class Operator:
         return gone
 
     def _print(self, record: Record) -> None:
-        told = record.to_dict()
+        values = record.to_dict()
         if self.json:
-            self.out.write(json.dumps(told) + "\n")
+            self.out.write(json.dumps(values) + "\n")
         else:
             calls = f"asks={record.asks} deliveries={record.deliveries}"
             self.out.write(
-                f"{record.id}  {record.state.value:<9}  {told['accepted']}  {calls}"
+                f"{record.id}  {record.state.value:<9}  {values['accepted']}  {calls}"
                 f"  {record.error or ''}".rstrip()
                 + "\n"
             )
@@ -189,15 +189,15 @@ class Operator:
         self.out.write(json.dumps(line) + "\n" if self.json else f"{prompt_id}  {what}\n")
 
 
-def back_up_as_told(options: argparse.Namespace, out: TextIO) -> int:
-    """Make a backup; a signal ends that, and leaves nothing of it. Returns the exit status.
+def run_backup(options: argparse.Namespace, out: TextIO) -> int:
+    """Make a backup; a signal stops it, and no file is left. Returns the exit status.
 
     Raises:
-        SystemExit: With one line, if there can be none.
+        SystemExit: With one line, if no backup can be made.
     """
     if str(options.to) == "-":
         raise SystemExit("backup - can't be made: a backup is a file, so name one")
-    os.nice(10)  # the daemon is to have what it needs
+    os.nice(10)  # the daemon has priority
     signals: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: signals.append(number))
@@ -219,8 +219,7 @@ async def _run(reactor: IReactorTime, options: argparse.Namespace) -> None:
         opened = open_beside(options.journal)
     except JournalError as error:
         raise SystemExit(str(error)) from None
-    # No thread of its own: there is nothing else to do meanwhile. What comes in one turn of the
-    # reactor goes into one transaction.
+    # It needs no thread. The operations of one turn of the reactor form one transaction.
     journal = journal_in(opened, reactor, lambda run: deferLater(reactor, 0, run))
     operator = Operator(
         journal, reactor, sys.stdout, options.json, lambda delay: deferLater(reactor, delay)
@@ -230,7 +229,7 @@ async def _run(reactor: IReactorTime, options: argparse.Namespace) -> None:
         sys.stdout.flush()
     except JournalUnavailable as error:
         raise SystemExit(f"journal {options.journal}: {error.reason}") from None
-    except BrokenPipeError:  # `| head` has seen enough
+    except BrokenPipeError:  # as by `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
     except OSError as error:
@@ -244,5 +243,5 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The console script."""
     options = parser().parse_args(argv)
     if options.command == "backup":
-        raise SystemExit(back_up_as_told(options, sys.stdout))
+        raise SystemExit(run_backup(options, sys.stdout))
     react(lambda reactor: Deferred.fromCoroutine(_run(reactor, options)))

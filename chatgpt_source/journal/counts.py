@@ -1,12 +1,14 @@
-"""What the journal's counts were when it last answered, for all who look at the daemon.
+"""The journal's last known counts, for the page, the metrics and the probes.
 
-A disk that hangs must not keep from them that it does: a look ends when the journal's own patience
-does, and shows what was known last, with its age. However many look, one reads.
+A read ends when the journal's patience ends, even if the disk hangs, and then returns the last
+known counts with their age. Callers at the same time share one read.
 """
+
+from typing import Any
 
 import attrs
 from attrs import field, frozen
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
@@ -18,13 +20,13 @@ from chatgpt_source.quota import Calendar
 
 @frozen
 class Counted:
-    """What is known of the journal.
+    """The last known counts.
 
     Attributes:
-        tally: Its counts; None if it has never answered.
-        oldest: When the oldest of the prompts that waited was accepted, if one did.
-        at: When that was so, by the steady clock.
-        trouble: Why it can't be read now, in words; None if it was.
+        tally: The counts; None if the journal was never read.
+        oldest: When the oldest prompt of the backlog was accepted; None if there was no backlog.
+        at: When they were read, by the steady clock.
+        trouble: Why the journal can't be read now, for people; None if it can.
     """
 
     tally: Tally | None = None
@@ -39,8 +41,8 @@ class Counts:
 
     Args:
         clock: The time.
-        calendar: Whose day is counted.
-        journal: What is read.
+        calendar: Says which day it is.
+        journal: The journal.
     """
 
     _clock: IReactorTime
@@ -51,10 +53,9 @@ class Counts:
     _waiting: list[Deferred[Counted]] = field(init=False, factory=list)
 
     def read(self) -> Deferred[Counted]:
-        """The counts of this moment, or the last ones and why there are none.
+        """The current counts, or the last known ones and why there are no others.
 
-        Those who ask while a read is under way share the next one: theirs is to show what was
-        written before they asked.
+        Calls during a read share the next read, so that each shows what was written before it.
         """
         waiter: Deferred[Counted] = Deferred()
         self._waiting.append(waiter)
@@ -76,18 +77,13 @@ class Counts:
 
     async def _read(self) -> Counted:
         now = self._clock.seconds()
-        tallying = self._journal.tally(self._calendar.day(wall(self._clock)).date)
-        aging = self._journal.oldest().addErrback(_trouble)  # both at once: they share a commit
-        try:
-            tally, oldest = await tallying, await aging
-        except JournalUnavailable as error:
-            return attrs.evolve(self._known, trouble=error.reason)
-        if isinstance(oldest, JournalUnavailable):
-            return attrs.evolve(self._known, trouble=oldest.reason)
+        day = self._calendar.day(wall(self._clock)).date
+        reads: list[Deferred[Any]] = [self._journal.tally(day), self._journal.oldest()]
+        results = await DeferredList(reads, consumeErrors=True)
+        for succeeded, result in results:
+            if not succeeded:
+                result.trap(JournalUnavailable)
+                return attrs.evolve(self._known, trouble=result.value.reason)
+        (_, tally), (_, oldest) = results
         self._known = Counted(tally, oldest, now)
         return self._known
-
-
-def _trouble(failure: Failure) -> JournalUnavailable:
-    failure.trap(JournalUnavailable)
-    return JournalUnavailable(failure.value.reason, retry_after=failure.value.retry_after)  # type: ignore[union-attr]

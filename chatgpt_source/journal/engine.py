@@ -1,4 +1,4 @@
-"""Which engine keeps a journal: the one place that knows them all. Today it is SQLite."""
+"""The choice of the journal's engine. Today there is one, SQLite."""
 
 from collections.abc import Callable
 
@@ -31,7 +31,7 @@ def journal_in(
     clock: IReactorTime,
     in_thread: Callable[[Callable[[], None]], Deferred[None]],
 ) -> Journal:
-    """The journal that was opened.
+    """The journal in an open file.
 
     Args:
         opened: By `open_journal` or `open_beside`; closed by the journal's `close`.

@@ -1,10 +1,10 @@
-"""Group commit: operations run in one thread, and what arrives during a commit rides the next.
+"""Group commit: operations run in one thread; arrivals during a commit form the next group.
 
-There is no timer and no batch size: alone, an operation commits at once; under load, one fsync
-serves all that came while the one before it was under way.
+There is no timer and no batch size. A single operation commits at once; under load, one fsync
+commits all that arrived during the one before.
 
-Not `twisted.enterprise.adbapi`: its interactions are one transaction each, and it reconnects
-behind one's back, where a journal needs one connection whose pragmas and locks stand.
+`twisted.enterprise.adbapi` does not fit: it runs one transaction for each interaction, and it
+reconnects by itself, which loses the connection's pragmas and locks.
 """
 
 from collections import deque
@@ -23,33 +23,33 @@ Connection = TypeVar("Connection")
 Result = TypeVar("Result")
 
 MOST_TOGETHER = 256
-"""Operations a group may have."""
-TELLING = 0.005
-"""Seconds of a turn of the event loop in which those who waited are told; the rest come later."""
+"""Operations in a group at the most."""
+CALLBACK_TIME = 0.005
+"""Seconds of one turn of the reactor that callbacks may take; the rest run in the next turn."""
 MOST_WAITING = 10_000
-"""Operations with patience that may wait."""
+"""Operations that may wait; further ones with patience are refused."""
 STALLED = 5.0
-"""Seconds the thread may take for a group before it counts as stalled: operations that would wait
-longer than that are refused at once."""
+"""Seconds after which a busy thread counts as stalled: operations with patience are refused at
+once."""
 LOOK = 0.1
-"""Seconds between two looks at who has waited for too long."""
-TOLD_AT_ONCE = 50
-"""Of those, how many are told so in one turn of the event loop."""
+"""Seconds between two checks for operations that have waited too long."""
+MOST_FAILED_AT_ONCE = 50
+"""Of those, how many fail in one turn of the reactor."""
 RETRY_AFTER = 5.0
-"""Seconds after which one who met a stalled thread may try again."""
+"""Seconds after which a caller of a stalled thread may try again."""
 
 
 @define(eq=False)
 class Operation(Generic[Connection]):
-    """Something to do to the journal, and who waits for it.
+    """An operation on the journal.
 
     Attributes:
-        run: What to do, given the connection; may be run again if its group could not commit.
-        writes: Whether it belongs in the transaction.
+        run: A function of the connection; may run again if its group could not commit.
+        writes: Whether it runs in the transaction.
         until: When its waiter gives up, if it does.
-        waiter: Who waits for it.
+        waiter: Fires with the result or the error.
         result: What it returned; set in the thread.
-        error: What it raised instead, if it did.
+        error: What it raised, if it did; set in the thread.
     """
 
     run: Callable[[Connection], Any]
@@ -61,9 +61,9 @@ class Operation(Generic[Connection]):
 
 
 class Withdrawable(Deferred[Result]):
-    """The wait for an operation that is given up by `cancel`, unless it has begun.
+    """The wait for an operation; `cancel` withdraws the operation, unless it has begun.
 
-    What has begun may be on disk already: then `cancel` does nothing, and the outcome comes.
+    An operation that has begun may be on disk, so then `cancel` does nothing.
     """
 
     def __init__(self, withdraw: Callable[[], object]) -> None:
@@ -71,19 +71,19 @@ class Withdrawable(Deferred[Result]):
         self._withdraw = withdraw
 
     def cancel(self) -> None:
-        """Withdraw the operation if it has not begun; the wait ends with a CancelledError."""
+        """Withdraw the operation if it has not begun; the wait then fails with a CancelledError."""
         if not self.called:
             self._withdraw()
 
 
 class GroupCommit(Generic[Connection]):
-    """Hands operations to a thread in groups, in the order they came.
+    """Runs operations in a thread, in groups, in the order of their arrival.
 
     Args:
-        in_thread: Runs a function in the journal's thread, the only one that it runs there.
-        transact: Called there with a group, to commit it or roll it back; sets the result or the
+        in_thread: Runs a function in the journal's thread; nothing else runs there.
+        transact: Called there with a group; commits it or rolls it back, and sets the result or the
             error of each operation.
-        clock: Says how long the thread takes.
+        clock: The time.
     """
 
     def __init__(
@@ -99,13 +99,13 @@ class GroupCommit(Generic[Connection]):
         self._under_way: Sequence[Operation[Connection]] = ()
         self._busy_since: float | None = None
         self._done: deque[tuple[Operation[Connection], object]] = deque()
-        self._telling = False
+        self._firing = False
         self._idle: list[Deferred[None]] = []
         self._next_look: IDelayedCall | None = None
 
     @property
     def silent_for(self) -> float:
-        """How many seconds the thread has been busy with one group; 0 if it is idle."""
+        """The seconds that the thread has been busy with one group; 0 if it is idle."""
         return 0.0 if self._busy_since is None else self._clock.seconds() - self._busy_since
 
     def submit(
@@ -118,14 +118,14 @@ class GroupCommit(Generic[Connection]):
         """Run an operation in the next group; fires once that is committed.
 
         Args:
-            run: What to do.
-            writes: Whether it belongs in the transaction.
-            patience: How many seconds its waiter waits, until it has begun if it writes; None: for
-                ever. One with patience can be cancelled until it has begun.
+            run: A function of the connection.
+            writes: Whether it runs in the transaction.
+            patience: The seconds to wait: for a write until it has begun, for a read until its
+                result; None: no limit. With patience, it can be cancelled until it has begun.
 
         Returns:
-            Fails with JournalUnavailable, having done nothing, once the patience is at its end, and
-            at once while the thread is stalled or too many wait.
+            Fails with JournalUnavailable, without a change, when the patience ends, and at once
+            while the thread is stalled or too many wait.
         """
         if patience is None:
             operation = Operation(run, writes)
@@ -143,12 +143,12 @@ class GroupCommit(Generic[Connection]):
         return operation.waiter
 
     def silence(self) -> JournalUnavailable:
-        """What is wrong with a thread that does not answer."""
+        """The error for a thread that does not answer."""
         reason = f"it has not answered for {self.silent_for:.0f} s"
         return JournalUnavailable(reason, retry_after=RETRY_AFTER)
 
     def when_idle(self) -> Deferred[None]:
-        """Fires once nothing runs, and nothing waits or is to be told."""
+        """Fires once no operation runs or waits, and all callbacks have run."""
         if self._is_idle:
             return succeed(None)
         idle: Deferred[None] = Deferred()
@@ -156,7 +156,7 @@ class GroupCommit(Generic[Connection]):
         return idle
 
     def stop(self) -> None:
-        """Let all wait for as long as it takes."""
+        """Stop the checks for operations that have waited too long."""
         if self._next_look is not None:
             self._next_look.cancel()
             self._next_look = None
@@ -181,39 +181,41 @@ class GroupCommit(Generic[Connection]):
         self._busy_since = None
         self._under_way = ()
         if self._waiting:
-            self._start()  # before the callbacks, so that the disk does not wait for them
+            self._start()  # before the callbacks, to keep the disk busy
         self._done.extend((operation, result) for operation in group)
-        if not self._telling:
-            self._tell()
+        if not self._firing:
+            self._fire_waiters()
 
     @property
     def _is_idle(self) -> bool:
-        return self._busy_since is None and not self._done and not self._telling
+        return self._busy_since is None and not self._done and not self._firing
 
-    def _tell(self) -> None:
-        """Tell the outcome to those who waited, in the order they came, as far as the turn goes."""
-        self._telling = True
-        over = self._clock.seconds() + TELLING
+    def _fire_waiters(self) -> None:
+        """Fire the waiters in order, for up to `CALLBACK_TIME` seconds of this turn."""
+        self._firing = True
+        over = self._clock.seconds() + CALLBACK_TIME
         while self._done:
             operation, result = self._done.popleft()
-            if not operation.waiter.called:  # else it gave up
+            if not operation.waiter.called:  # else it has given up
                 _fire(operation, result)
             if self._done and self._clock.seconds() >= over:
-                self._clock.callLater(0, self._tell)
+                self._clock.callLater(0, self._fire_waiters)
                 return
-        self._telling = False
+        self._firing = False
         if self._is_idle:
             idle, self._idle = self._idle, []
             for waiter in idle:
                 waiter.callback(None)
 
     def _look(self) -> None:
-        """Tell those who have waited for too long; of what has begun, those who only read."""
+        """Fail the waiters that have waited too long; of a group under way, only its reads."""
         self._next_look = None
         if self._busy_since is None:
             return
-        late = list(islice(self._late(), TOLD_AT_ONCE))
-        self._next_look = self._clock.callLater(LOOK if len(late) < TOLD_AT_ONCE else 0, self._look)
+        late = list(islice(self._late(), MOST_FAILED_AT_ONCE))
+        self._next_look = self._clock.callLater(
+            LOOK if len(late) < MOST_FAILED_AT_ONCE else 0, self._look
+        )
         error = self.silence()
         for operation in late:
             self._waiting.pop(operation, None)
@@ -229,7 +231,7 @@ class GroupCommit(Generic[Connection]):
 
 
 def _fire(operation: Operation[Any], result: object) -> None:
-    """Tell one who waits for an operation how it ended, or that its whole group failed."""
+    """Fire a waiter with the result, its error, or the failure of the whole group."""
     if isinstance(result, Failure):
         operation.waiter.errback(result)
     elif operation.error is not None:

@@ -1,4 +1,4 @@
-"""A prompt's states, and what may happen in each, as a table.
+"""The table of a prompt's states and of the events that change them.
 
     accepted -- answered --> answered -- delivered --> delivered
         |                        |
@@ -7,7 +7,7 @@
                            failed -- asked again --> accepted
                                   -- delivered again --> answered
 
-A call that is to be repeated changes no state. An event that a state has no row for can't happen.
+A failed call that is repeated changes no state. An event without a row in its state is an error.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from chatgpt_source.prompt import State
 
 
 class Event(Enum):
-    """What may happen to a prompt once it is accepted."""
+    """An event that changes an accepted prompt's state."""
 
     ANSWERED = "answered"
     DELIVERED = "delivered"
@@ -32,16 +32,16 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
     State.DELIVERED: {},
     State.FAILED: {Event.ASKED_AGAIN: State.ACCEPTED, Event.DELIVERED_AGAIN: State.ANSWERED},
 }
-"""State, event, and the state after it."""
+"""State, event, next state."""
 
 WAITING = tuple(state for state, events in TRANSITIONS.items() if Event.FAILED in events)
-"""The states in which a prompt waits for a call: the backlog."""
+"""The states of the backlog."""
 
 
 def after(state: State, event: Event) -> State:
-    """The state that an event leads to.
+    """The next state.
 
     Raises:
-        KeyError: If it can't happen in that state.
+        KeyError: If the event has no row in that state.
     """
     return TRANSITIONS[state][event]

@@ -1,4 +1,4 @@
-"""From accepted to delivered: `asking` and `delivering`, started together and drained in order."""
+"""The workers that ask the model and deliver events: started together, drained in order."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -26,7 +26,10 @@ NOTHING_RECOVERED = Recovered({}, ())
 
 
 def peers_of(config: Config) -> Mapping[str, str]:
-    """Of each peer, the settings that decide how it answers: with others, it is tried at once."""
+    """The settings that decide how each peer answers, as one text a peer.
+
+    If they change, the next start forgets the peer's stored state, and calls it at once.
+    """
     model = (config.base_url, config.model, config.api_version, config.organization, config.project)
     secrets = [config.token, *config.headers.values()]
     target = [*config.target_headers.values(), *config.signing_secret]
@@ -42,23 +45,24 @@ def _as_text(*settings: object) -> str:
 
 
 class Pipeline:
-    """Takes prompts from accepted to delivered, or sets them aside with the reason.
+    """Asks and delivers each prompt, or fails it with a reason.
 
     Args:
         clock: The time.
         journal: Where the prompts are.
         config: How long and how often to try.
-        ask: Makes one call to the model, on a connection of its own if `fresh`; raises CallError.
+        ask: Makes one call to the model; raises CallError.
         deliver: Makes one call to the target; raises CallError.
-        deliver_dead_letter: Makes one call to `dead_letter`; None if there is none.
+        deliver_dead_letter: Makes one call to `dead_letter`; None if that is not set.
         random: Numbers from 0 to 1, for the backoff's jitter.
-        observer: Is told how calls end.
+        observer: Receives the outcome of each call.
         spans: Traces the calls.
 
     Attributes:
-        model: What is known of the model.
-        target: What is known of the target.
-        dead_letter: What is known of the dead letters' receiver.
+        model: The model's breaker.
+        target: The target's breaker.
+        dead_letter: The breaker of the dead letters' receiver.
+        draining: Whether a stop has begun.
     """
 
     def __init__(
@@ -76,53 +80,37 @@ class Pipeline:
         self._clock = clock
         self._journal = journal
         self._drain_timeout = config.drain_timeout
-        self._draining = False
-        self.model = self._breaker(MODEL, "the model", config, random)
-        self.target = self._breaker(TARGET.setting, TARGET.name, config, random)
-        self.dead_letter = self._breaker(DEAD_LETTER.setting, DEAD_LETTER.name, config, random)
-        shared = random, observer, spans
-        self._dead_letters = Delivering(
-            clock,
-            journal,
-            config,
-            DEAD_LETTER,
-            deliver_dead_letter or deliver,
-            self.dead_letter,
-            None,
-            *shared,
-        )
-        self._sends_dead_letters = deliver_dead_letter is not None
-        letters = self._dead_letters.worker
-        self._deliveries = Delivering(
-            clock, journal, config, TARGET, deliver, self.target, letters, *shared
-        )
-        self._asks = Asking(
-            clock, journal, config, ask, self.model, self._deliveries.worker, letters, *shared
-        )
+        self.draining = False
 
-    def _breaker(
-        self, peer: str, name: str, config: Config, random: Callable[[], float]
-    ) -> Breaker:
-        return Breaker(name, config.concurrency, random, partial(self._remember, peer))
+        def breaker(peer: str, name: str) -> Breaker:
+            return Breaker(name, config.concurrency, random, partial(self._remember, peer))
+
+        self.model = breaker(MODEL, "the model")
+        self.target = breaker(TARGET.setting, TARGET.name)
+        self.dead_letter = breaker(DEAD_LETTER.setting, DEAD_LETTER.name)
+        common = clock, journal, config, random, observer, spans
+        self._sends_dead_letters = deliver_dead_letter is not None
+        self._dead_letters = Delivering(
+            *common, DEAD_LETTER, deliver_dead_letter or deliver, self.dead_letter, None
+        )
+        dead_letters = self._dead_letters.worker
+        self._deliveries = Delivering(*common, TARGET, deliver, self.target, dead_letters)
+        self._asks = Asking(*common, ask, self.model, self._deliveries.worker, dead_letters)
 
     def _remember(self, peer: str, state: PeerState) -> None:
         def failed(failure: Failure) -> None:
-            if not failure.check(JournalUnavailable):  # then the next start finds out anew
+            if not failure.check(JournalUnavailable):  # without it, the next start calls the peer
                 log_unexpected(log, "remembering a peer", failure)
 
         self._journal.remember(peer, state).addErrback(failed)
 
-    @property
-    def draining(self) -> bool:
-        """Whether a stop has begun."""
-        return self._draining
-
     def start(self, recovered: Recovered = NOTHING_RECOVERED) -> None:
-        """Take up what is due, and whatever comes.
+        """Start the workers.
 
         Args:
-            recovered: What an earlier process left: where calls to a peer failed, they begin one at
-                a time, and a peer that was held or asked for a pause is not called earlier.
+            recovered: What the journal has of earlier processes. Calls to a peer that failed begin
+                one at a time. Calls to a peer that was held or throttled wait as long as they
+                would have without the restart.
         """
         for peer, breaker, state in (
             (MODEL, self.model, State.ACCEPTED),
@@ -139,20 +127,20 @@ class Pipeline:
             self._dead_letters.worker.start()
 
     def accepted(self) -> None:
-        """A prompt was accepted: ask it as soon as there is room."""
+        """Look for an accepted prompt now."""
         self._asks.worker.wake()
 
     def redriven(self) -> None:
-        """A failed prompt was taken up again: ask it, or deliver it, as soon as there is room."""
+        """Look for a redriven prompt now."""
         self._asks.worker.wake()
         self._deliveries.worker.wake()
 
     async def drain(self) -> None:
-        """Finish what is under way, within `drain_timeout`; the rest stays in the journal.
+        """Finish the calls under way, within `drain_timeout`; the rest stays in the journal.
 
-        No prompt is claimed any more; each answer that still comes gets one delivery attempt.
+        No prompt is claimed any more. Each answer that still arrives gets one delivery attempt.
         """
-        self._draining = True
+        self.draining = True
         self._deliveries.untried_since = self._clock.seconds()
         self.target.paced = False
         self._asks.worker.stop()
@@ -169,7 +157,7 @@ class Pipeline:
         await self._dead_letters.worker.idle()
 
     def end(self) -> None:
-        """Abandon what is under way; the next start takes it up."""
+        """Cancel the calls under way; the next start repeats them."""
         for each in (self._asks, self._deliveries, self._dead_letters):
             each.worker.stop()
             each.worker.cancel()

@@ -1,76 +1,64 @@
-"""Asking: claim an accepted prompt, call the model, decide what becomes of it, record that."""
+"""Asking: claim an accepted prompt, call the model, decide what to do next, record it."""
 
 from collections.abc import Awaitable
-from random import random as system_random
 from typing import Any, Protocol
 
 from attrs import field, frozen
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from chatgpt_source.clock import wall
 from chatgpt_source.config import Config
 from chatgpt_source.delivery import event
-from chatgpt_source.errors import CallError, PeerFailure, PossiblyBilled
-from chatgpt_source.journal import Answered, Claims, Failed, Journal, Postponed
+from chatgpt_source.errors import CallError, PossiblyBilled
+from chatgpt_source.journal import Answered, Failed, Journal, Postponed
 from chatgpt_source.pipeline.breaker import Breaker, Call
-from chatgpt_source.pipeline.calls import Random, foreseen, recorded, within
-from chatgpt_source.pipeline.decide import (
-    POSSIBLY_BILLED_ATTEMPTS,
-    Fail,
-    Hold,
-    Tried,
-    decide,
-    next_try,
-)
+from chatgpt_source.pipeline.calls import Random, foreseen, postponed, recorded, report, within
+from chatgpt_source.pipeline.decide import POSSIBLY_BILLED_ATTEMPTS, Fail, Hold, Tried, decide
 from chatgpt_source.pipeline.worker import Worker
 from chatgpt_source.prompt import Answer, Ask, Delivery, Prompt, State
-from chatgpt_source.telemetry.observer import NO_OBSERVER, AskEnded, Observer
-from chatgpt_source.telemetry.spans import NO_SPANS, Spans
+from chatgpt_source.telemetry.observer import AskEnded, Observer
+from chatgpt_source.telemetry.spans import Spans
 
 
 class Model(Protocol):
     """Makes one call to the model; raises CallError."""
 
     def __call__(self, prompt: Prompt, *, fresh: bool) -> Awaitable[Answer]:
-        """Ask, on a connection of its own if `fresh`."""
+        """Ask, on a new connection if `fresh`."""
 
 
 @frozen
 class Asking:
-    """Takes prompts from accepted to answered, or sets them aside with the reason.
+    """Asks the model each accepted prompt, or fails it with a reason.
 
     Attributes:
         clock: The time.
         journal: Where the prompts are.
-        config: How long to try, and what an event holds.
-        model: Makes the calls.
-        breaker: What is known of the model.
-        deliveries: Delivers what is answered.
-        dead_letters: Delivers what tells of a prompt that was set aside.
+        config: How long to try, and what an event has.
         random: Numbers from 0 to 1, for the backoff's jitter.
-        observer: Is told how calls end.
+        observer: Receives the outcome of each call.
         spans: Traces the calls.
+        model: Makes the calls.
+        breaker: The model's.
+        deliveries: The worker that delivers the answers.
+        dead_letters: The worker that delivers the dead letters.
     """
 
     clock: IReactorTime
     journal: Journal
     config: Config
+    random: Random
+    observer: Observer
+    spans: Spans
     model: Model
     breaker: Breaker
     deliveries: Worker[Delivery]
     dead_letters: Worker[Delivery]
-    random: Random = system_random
-    observer: Observer = NO_OBSERVER
-    spans: Spans = NO_SPANS
     worker: Worker[Ask] = field(init=False)
 
     @worker.default
     def _make_worker(self) -> Worker[Ask]:
-        return Worker(self.clock, self.journal, self.breaker, self._claim, self._ask)
-
-    def _claim(self, now: float, most: int) -> Deferred[Claims[Ask]]:
-        return self.journal.claim_asks(now, most)
+        return Worker(self.clock, self.journal, self.breaker, self.journal.claim_asks, self._ask)
 
     async def _ask(self, ask: Ask, call: Call) -> None:
         try:
@@ -118,23 +106,17 @@ class Asking:
         if isinstance(decision, Fail):
             outcome: Failed | Postponed = Failed(
                 decision.reason,
-                # A model that answered 200 has done its work.
-                give_back=not possibly_billed and error.status != 200,
+                give_back=not possibly_billed and error.status != 200,  # a 200 is billed
                 dead_letter=self._dead_letter(ask, error),
             )
         else:
-            until = next_try(decision, self.breaker.opens_at, now)
-            met = now if isinstance(error, PeerFailure) else None
-            outcome = Postponed(until, error.reason, possibly_billed=possibly_billed, held=met)
+            opens_at = self.breaker.opens_at
+            outcome = postponed(decision, error, opens_at, now, possibly_billed=possibly_billed)
         ended = await recorded(self.clock, lambda: self.journal.ask_ended(ask, outcome, now))
-        if not ended.kept:
-            return
-        if isinstance(outcome, Failed):
-            reason = outcome.error
-            self._tell(ask, call, now, error=error, state=State.FAILED, reason=reason)
-            self.dead_letters.wake()
-        else:
-            self._tell(ask, call, now, error=error, wait=outcome.until - now, held=held)
+        if ended.kept:
+            self._tell(ask, call, now, error=error, **report(outcome, now, held=held))
+            if isinstance(outcome, Failed):
+                self.dead_letters.wake()
 
     def _dead_letter(self, ask: Ask, error: CallError) -> bytes | None:
         if self.config.dead_letter is None:
@@ -144,7 +126,7 @@ class Asking:
         )
 
     def _tell(self, ask: Ask, call: Call, now: float, **ended: Any) -> None:
-        date = max(ask.prompt.accepted, wall(self.clock))  # however far that was set back meanwhile
+        date = max(ask.prompt.accepted, wall(self.clock))  # the wall clock may have been set back
         seconds = now - call.started
         self.observer.asked(
             AskEnded(ask=ask, started=call.started, seconds=seconds, date=date, **ended)

@@ -1,4 +1,4 @@
-"""How long to wait before the next attempt. Pure."""
+"""The wait before the next attempt, in seconds. Pure."""
 
 from collections.abc import Callable
 

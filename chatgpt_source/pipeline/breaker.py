@@ -1,13 +1,13 @@
-"""What we know about a peer: whether it may be called now, how often at once, and if not, why.
+"""A peer's circuit breaker: whether a call may start now, how many at once, and why not.
 
-A breaker combines three things, each from what the calls brought:
+The outcomes of the calls change three things:
 
-- the hold circuit: a failure that is not the prompt's fault opens it, and then only one call at a
-  time passes, a probe, after 30 s, doubling to 10 min; any success closes it;
-- the throttle: a 429 stops all calls, and then calls resume gradually, one more at a time
-  for each that succeeds;
-- the pace: a peer that failed `STREAK` times in a row gets `PACE` calls a second at most, so that a
-  long backlog does not beat on a dead peer with all our strength; a drain lifts it (`paced`).
+- the circuit: a hold opens it. Then one call at a time passes, a probe: the first after 30 s, then
+  at intervals that double to 10 min. Any success closes it;
+- the throttle: a 429 stops all calls. Then one call passes at a time, and one more after each
+  success;
+- the pace: after `STREAK` failures in a row, a peer gets `PACE` calls a second at most, so that a
+  long backlog does not overload it. A drain ends that (`paced`).
 """
 
 from collections.abc import Callable
@@ -30,20 +30,20 @@ NEVER = float("-inf")
 
 @define(eq=False)
 class Call:
-    """A call under way; `started` is when."""
+    """A call under way, and when it was started."""
 
     started: float
 
 
 @define
 class Breaker:
-    """The state of one peer; instants are the steady clock's.
+    """The breaker of one peer; instants are the steady clock's.
 
     Args:
-        peer: Its name, for people, like "the model".
+        peer: Its name for messages, like "the model".
         limit: How many calls may be under way at once.
         random: Numbers from 0 to 1, for the backoff's jitter.
-        changed: Is told when the circuit or the throttle has changed, for the next start.
+        changed: Called after each change of the circuit or the throttle, to store the state.
     """
 
     peer: str
@@ -55,7 +55,7 @@ class Breaker:
     """When `trouble` began; None while there is none."""
     paced: bool = field(init=False, default=True)
     tried: bool = field(init=False, default=False)
-    """Whether a call has ended, well or not."""
+    """Whether any call has ended."""
     _succeeded: float = field(init=False, default=NEVER)
     _succeeded_start: float = field(init=False, default=NEVER)
     _refusals: int = field(init=False, default=0)
@@ -75,7 +75,7 @@ class Breaker:
         self._window = self.limit
 
     def restore(self, state: PeerState, now: float) -> None:
-        """Go on with what an earlier process knew: neither a probe nor a call comes too early."""
+        """Continue with an earlier process's state: the next call is due when it was due there."""
         if state.held is not None:
             self._held = state.held
             self.since = now if state.since is None else state.since
@@ -88,7 +88,7 @@ class Breaker:
 
     @property
     def state(self) -> PeerState:
-        """What the next start has to know."""
+        """What the journal stores for the next start."""
         return PeerState(
             held=self._held,
             since=self.since,
@@ -98,17 +98,17 @@ class Breaker:
         )
 
     def resume_gradually(self) -> None:
-        """Begin with one call at once: the last ones, of an earlier process, failed."""
+        """Begin with one call at a time, because an earlier process's last calls failed."""
         self._window = 1
 
     @property
     def trouble(self) -> str | None:
-        """What is not well with the peer, in words; None once a call succeeded."""
+        """Why calls to the peer fail, for people; None after a success."""
         return self._held or self._trouble
 
     @property
     def others(self) -> Others:
-        """How the calls go, to judge by why another one failed."""
+        """The calls to this peer, as `decide` compares them with one that failed."""
         return Others(self._succeeded_start, self._succeeded, self._refusals, self.held)
 
     @property
@@ -117,12 +117,12 @@ class Breaker:
         return self._held is not None
 
     def throttled(self, now: float) -> bool:
-        """Whether calls are fewer than they might be: earlier ones were too many, or failed."""
+        """Whether fewer calls than `limit` may be under way, after a 429 or failures."""
         return now < self._closed_until or self._window < self.limit
 
     @property
     def opens_at(self) -> float:
-        """When the mere passing of time may let a call pass; in the past if it does already."""
+        """When a call may pass, as far as that depends on time; in the past if it may now."""
         if self._held:
             return max(self._closed_until, self._probe_at)
         return max(self._closed_until, self._paced_until if self._is_paced else NEVER)
@@ -143,7 +143,7 @@ class Breaker:
         return max(0, free)
 
     def start(self, now: float) -> Call:
-        """Count a call in; it must be counted out by `end`."""
+        """Count a call that starts. The caller must call `end` for it."""
         call = Call(now)
         self.under_way += 1
         if self._held and self._probe is None and now >= self._probe_at:
@@ -153,13 +153,13 @@ class Breaker:
         return call
 
     def end(self, call: Call) -> None:
-        """Count a call out."""
+        """Count a call that has ended."""
         self.under_way -= 1
         if call is self._probe:
             self._probe = None
 
     def succeeded(self, call: Call, now: float) -> None:
-        """Take note of a success: the circuit closes, and one more call may pass at once."""
+        """Record a success: it closes the circuit, and one more call may be under way."""
         if self._held:
             log.info("{peer} answers again: resuming", peer=self.peer)
         known = self._held is not None or self._throttles > 0
@@ -176,14 +176,14 @@ class Breaker:
     def failed(
         self, call: Call, error: CallError, now: float, *, shared: bool, alone: bool = False
     ) -> None:
-        """Take note of a failure.
+        """Record a failure.
 
         Args:
-            call: Which call failed.
-            error: How.
-            now: When.
-            shared: Whether a 429 holds back all calls, not just this prompt's.
-            alone: Whether a hold concerns this prompt alone.
+            call: The call.
+            error: How it failed.
+            now: The time.
+            shared: Whether a 429 throttles all calls, not this prompt's alone.
+            alone: Whether a hold is this prompt's own fault.
         """
         self.tried = True
         if isinstance(error, PeerFailure) and not alone:
@@ -192,7 +192,7 @@ class Breaker:
             self.since = now if self.since is None else self.since
             self._trouble = error.reason
             self._streak += 1
-        elif error.status == 200:  # a refusal, say: the peer works, if not for this prompt
+        elif error.status == 200:  # as for a refusal: the peer works
             self.succeeded(call, now)
         else:
             self._refusals += alone
@@ -208,7 +208,7 @@ class Breaker:
 
     def _hold(self, call: Call, error: PeerFailure, now: float) -> None:
         if self._held is not None and call is not self._probe:
-            return  # it was under way when the circuit opened
+            return  # it was started before the circuit opened
         self._misses += 1
         self._probe_at = now + probe_interval(self._misses)
         if self._held is None:
@@ -222,7 +222,7 @@ class Breaker:
         self._held = error.reason
 
     def _throttle(self, call: Call, error: CallError, now: float) -> None:
-        if call.started > self._throttled_at:  # else it started before the calls were stopped
+        if call.started > self._throttled_at:  # else it was started before the last 429
             self._throttles += 1
             self._throttled_at = now
             self._window = 1

@@ -1,7 +1,7 @@
-"""What asking and delivering do alike: make a call that is foreseen, and record what it brought."""
+"""The steps that asking and delivering share: make the call, postpone the next, record it."""
 
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred
@@ -9,10 +9,12 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
-from chatgpt_source.errors import CallError, JournalUnavailable, Transient
+from chatgpt_source.errors import CallError, JournalUnavailable, PeerFailure, Transient
+from chatgpt_source.journal import Failed, Postponed
 from chatgpt_source.log import get_logger, log_unexpected
+from chatgpt_source.pipeline.decide import Hold, Retry
 from chatgpt_source.pipeline.worker import POLL_INTERVAL
-from chatgpt_source.prompt import Delivery, Prompt
+from chatgpt_source.prompt import Delivery, Prompt, State
 from chatgpt_source.telemetry.spans import Span
 
 log = get_logger(__name__)
@@ -23,23 +25,45 @@ Result = TypeVar("Result")
 
 
 def within(span: Span, work: Traced) -> Traced:
-    """Work that is part of a span."""
+    """The same work as a part of a span."""
     return work if span.trace is work.trace else attrs.evolve(work, trace=span.trace)
 
 
 async def foreseen(call: Awaitable[Result], otherwise: type[Transient]) -> Result:
-    """What a call brings; an exception nobody foresaw counts as the class `otherwise`."""
+    """The result of a call; an unexpected exception is logged and raised as `otherwise`."""
     try:
         return await call
     except (CallError, CancelledError):
         raise
-    except Exception:  # noqa: BLE001 - a bug must not end a prompt's way without a reason
+    except Exception:  # noqa: BLE001 - a bug must not leave a prompt without a reason
         log_unexpected(log, "a call", Failure())
         raise otherwise("something nobody foresaw went wrong; the log says where") from None
 
 
+def postponed(
+    decision: Retry | Hold,
+    error: CallError,
+    opens_at: float,
+    now: float,
+    *,
+    possibly_billed: bool = False,
+) -> Postponed:
+    """The end of a claim that is to be repeated, once its peer's breaker opens at the earliest."""
+    # After a hold, a prompt is due after those that waited before it: each probe takes another one.
+    until = max(decision.at if isinstance(decision, Retry) else now, opens_at)
+    held = now if isinstance(error, PeerFailure) else None
+    return Postponed(until, error.reason, possibly_billed=possibly_billed, held=held)
+
+
+def report(outcome: Failed | Postponed, now: float, *, held: bool) -> dict[str, Any]:
+    """The observer's values for a call that failed."""
+    if isinstance(outcome, Failed):
+        return {"state": State.FAILED, "reason": outcome.error}
+    return {"wait": outcome.until - now, "held": held}
+
+
 async def recorded(clock: IReactorTime, record: Callable[[], Deferred[Result]]) -> Result:
-    """Record what a call brought, as soon as the journal can be written."""
+    """Record an outcome; while the journal can't be written, try again every `POLL_INTERVAL`."""
     while True:
         try:
             return await record()

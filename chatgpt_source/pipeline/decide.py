@@ -1,7 +1,7 @@
-"""What becomes of a prompt after a call that failed. Pure: what is known goes in, a decision out.
+"""Decide what to do with a prompt after a failed call. Pure.
 
-A hold is a failure that is wrong with us or the peer, so all calls are held. Where others succeed
-meanwhile, it is that prompt's own instead, which must hold nobody else.
+A hold is a failure of the settings or of the peer, so all calls to the peer wait. If other prompts'
+calls succeed, the failure is the prompt's own, and the other calls go on.
 """
 
 from collections.abc import Callable
@@ -12,26 +12,27 @@ from chatgpt_source.errors import CallError, PeerFailure, Permanent
 from chatgpt_source.pipeline.backoff import backoff, probe_interval
 
 POSSIBLY_BILLED_ATTEMPTS = 3
-"""The first ask and two more: each may have cost money."""
+"""Asks that may have been billed, after which a prompt fails."""
 RECENT = 60.0
-"""Seconds for which a success shows that a peer works."""
+"""Seconds after a success in which the peer counts as working."""
 FEW, MOST_IN_A_ROW = 10, 50
-"""So many refusals without a success between them are hardly, or not at all, the prompts' own."""
+"""Refusals in a row, without a success: from `FEW` on, a repeated 403 or 404 is tried again; from
+`MOST_IN_A_ROW` on, every refusal is a hold."""
 
 _OWN = {400, 403, 404}
-"""Statuses of a hold that may as well be one prompt's own."""
+"""Statuses of a hold that one prompt can cause."""
 
 
 @frozen
 class Tried:
-    """How the calls for a prompt have gone.
+    """The calls for the prompt.
 
     Attributes:
         attempt: Which call of its kind failed, from 1.
         started: When that call was started.
         gave_up: Whether `give_up_after` is over.
-        tried_out: Whether it was the last of those allowed.
-        held: When one of its calls first met a hold; None if none has before.
+        tried_out: Whether no further call is allowed.
+        held: When an earlier call first met a hold; None if none has.
         asked: Whether it was a call to the model.
     """
 
@@ -45,12 +46,12 @@ class Tried:
 
 @frozen
 class Others:
-    """How the calls to the same peer go for other prompts.
+    """The calls to the same peer for other prompts.
 
     Attributes:
-        started: When the youngest of the calls that succeeded was started.
-        succeeded: When the last of them ended.
-        refusals: Calls since then that were refused to one prompt, as it seemed.
+        started: When the latest call that succeeded was started.
+        succeeded: When a call last succeeded.
+        refusals: Calls since then that failed by the prompt's own fault.
         held: Whether all calls are held.
     """
 
@@ -62,19 +63,19 @@ class Others:
 
 @frozen
 class Retry:
-    """Try the prompt again, from this instant on; no other is concerned."""
+    """Try the prompt again at an instant; calls for other prompts go on."""
 
     at: float
 
 
 @frozen
 class Hold:
-    """Hold all calls to the peer, and let the prompt wait with the others."""
+    """Hold all calls to the peer; the prompt waits, too."""
 
 
 @frozen
 class Fail:
-    """Set the prompt aside, for this reason."""
+    """Fail the prompt, with a reason."""
 
     reason: str
 
@@ -85,12 +86,12 @@ Decision = Retry | Hold | Fail
 def decide(
     error: CallError, tried: Tried, others: Others, now: float, random: Callable[[], float]
 ) -> Decision:
-    """What becomes of a prompt.
+    """Decide what to do with a prompt.
 
     Args:
         error: How its call failed.
-        tried: How its calls have gone.
-        others: How those for other prompts go.
+        tried: Its calls.
+        others: The calls for other prompts.
         now: The time.
         random: Numbers from 0 to 1, for the backoff's jitter.
     """
@@ -108,11 +109,11 @@ def decide(
 def _decide_hold(
     error: PeerFailure, tried: Tried, others: Others, now: float, random: Callable[[], float]
 ) -> Decision:
-    """Whose fault a hold is.
+    """Decide whether a hold is the prompt's own fault.
 
-    Others that were called later and succeeded prove that it is this prompt's. Those called before
-    prove little: a peer that has changed its mind may still finish them. They count for the model
-    alone, and for a 400 at once: a 403 or 404 must come again, and not to many in a row.
+    It is, if a call that was started later succeeded. A call that was started earlier proves less,
+    since the peer may have changed in between. It counts for asks alone: a 400 fails the prompt at
+    once, a 403 or 404 must occur again, and not after many refusals in a row.
     """
     recent = now - others.succeeded <= RECENT
     own = error.status in _OWN
@@ -128,15 +129,3 @@ def _decide_hold(
     if error.status == 400 or (tried.held is not None and others.refusals < FEW):
         return Fail(f"{error.reason} (while others succeed)")
     return Retry(now + backoff(tried.attempt, random))
-
-
-def next_try(decision: Retry | Hold, opens_at: float, now: float) -> float:
-    """When a prompt is tried again, not before its peer may be called.
-
-    Args:
-        decision: What was decided.
-        opens_at: When the peer may be called.
-        now: The time.
-    """
-    # One that is held is due behind those that waited before it: each probe takes a different one.
-    return max(decision.at if isinstance(decision, Retry) else now, opens_at)

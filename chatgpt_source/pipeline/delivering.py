@@ -1,7 +1,6 @@
-"""Delivering: claim an outbox row, call its destination, decide what becomes of it, record that."""
+"""Delivering: claim an outbox row, call its destination, decide what to do next, record it."""
 
 from collections.abc import Awaitable, Callable
-from random import random as system_random
 from typing import Any
 
 from attrs import define, field
@@ -10,46 +9,45 @@ from twisted.internet.interfaces import IReactorTime
 from chatgpt_source.clock import wall
 from chatgpt_source.config import Config
 from chatgpt_source.delivery import event
-from chatgpt_source.errors import CallError, PeerFailure, Transient
+from chatgpt_source.errors import CallError, Transient
 from chatgpt_source.journal import Claims, Delivered, Failed, Journal, Postponed
 from chatgpt_source.pipeline.breaker import Breaker, Call
-from chatgpt_source.pipeline.calls import Random, foreseen, recorded, within
-from chatgpt_source.pipeline.decide import Fail, Hold, Tried, decide, next_try
+from chatgpt_source.pipeline.calls import Random, foreseen, postponed, recorded, report, within
+from chatgpt_source.pipeline.decide import Fail, Hold, Tried, decide
 from chatgpt_source.pipeline.worker import Worker
 from chatgpt_source.prompt import Delivery, Receiver, State
-from chatgpt_source.telemetry.observer import NO_OBSERVER, DeliveryEnded, Observer
-from chatgpt_source.telemetry.spans import NO_SPANS, Spans
+from chatgpt_source.telemetry.observer import DeliveryEnded, Observer
+from chatgpt_source.telemetry.spans import Spans
 
 
 @define
 class Delivering:
-    """Delivers what the outbox holds for one receiver.
+    """Delivers the events of one destination.
 
     Attributes:
         clock: The time.
         journal: Where the outbox is.
         config: How long and how often to try.
-        receiver: Whose events they are.
-        call: Makes one call to it; raises CallError.
-        breaker: What is known of it.
-        dead_letters: Delivers what tells of an event that was set aside; None if nothing does, as
-            of a dead letter.
         random: Numbers from 0 to 1, for the backoff's jitter.
-        observer: Is told how calls end.
+        observer: Receives the outcome of each call.
         spans: Traces the calls.
-        untried_since: Deliver only what has been due since then, and was never tried.
+        receiver: The destination.
+        call: Makes one call to it; raises CallError.
+        breaker: The receiver's.
+        dead_letters: The worker that delivers the dead letters; None for that worker itself.
+        untried_since: Deliver only events that are due since then at the earliest, and untried.
     """
 
     clock: IReactorTime
     journal: Journal
     config: Config
+    random: Random
+    observer: Observer
+    spans: Spans
     receiver: Receiver
     call: Callable[[Delivery], Awaitable[None]]
     breaker: Breaker
-    dead_letters: "Worker[Delivery] | None" = None
-    random: Random = system_random
-    observer: Observer = NO_OBSERVER
-    spans: Spans = NO_SPANS
+    dead_letters: Worker[Delivery] | None
     untried_since: float | None = field(init=False, default=None)
     worker: Worker[Delivery] = field(init=False)
 
@@ -65,7 +63,7 @@ class Delivering:
         return claims if since is None else Claims(claims.claimed, None)
 
     async def _deliver(self, delivery: Delivery, call: Call) -> None:
-        started = self.clock.seconds()  # its slot may have been taken before it was on disk
+        started = self.clock.seconds()  # the answer may have been stored after `call.started`
         try:
             with self.spans.deliver(delivery) as span:
                 await foreseen(self.call(within(span, delivery)), Transient)
@@ -99,24 +97,17 @@ class Delivering:
                 decision.reason, dead_letter=self._dead_letter(delivery, error)
             )
         else:
-            until = next_try(decision, self.breaker.opens_at, now)
-            met = now if isinstance(error, PeerFailure) else None
-            outcome = Postponed(until, error.reason, held=met)
+            outcome = postponed(decision, error, self.breaker.opens_at, now)
         ended = await recorded(
             self.clock, lambda: self.journal.delivery_ended(delivery, outcome, now)
         )
-        if not ended.kept:
-            return
-        if isinstance(outcome, Failed):
-            reason = outcome.error
-            self._tell(delivery, started, now, error=error, state=State.FAILED, reason=reason)
-            if self.dead_letters is not None:
+        if ended.kept:
+            self._tell(delivery, started, now, error=error, **report(outcome, now, held=held))
+            if isinstance(outcome, Failed) and self.dead_letters is not None:
                 self.dead_letters.wake()
-        else:
-            self._tell(delivery, started, now, error=error, wait=outcome.until - now, held=held)
 
     def _is_last(self, delivery: Delivery) -> bool:
-        """Whether a call was the last that `send_event_attempts` allows: of an event, that is."""
+        """Whether `send_event_attempts` allows no further call; it does not limit dead letters."""
         allowed = self.config.send_event_attempts if self.dead_letters is not None else 0
         return 0 < allowed <= delivery.attempt
 
@@ -127,7 +118,7 @@ class Delivering:
 
     def _tell(self, delivery: Delivery, started: float, now: float, **ended: Any) -> None:
         date = max(delivery.accepted, wall(self.clock))
-        if self.dead_letters is None:  # what becomes of a dead letter changes nothing of its prompt
+        if self.dead_letters is None:  # a dead letter's outcome does not change the prompt
             ended["state"] = None
         self.observer.sent(
             DeliveryEnded(

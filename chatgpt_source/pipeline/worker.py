@@ -1,11 +1,13 @@
-"""A bounded worker: claims what is due in the journal as its breaker has room, and runs it.
+"""A bounded worker: claims work that is due, as far as the breaker has room, and runs it.
 
-What waits, waits in the journal. Each claim runs as a task, which keeps its slot to the end.
+It has no queue: work waits in the journal. Each claim runs as a task, which keeps its slot until it
+ends.
 """
 
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Generic
 
+from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
@@ -19,40 +21,33 @@ from chatgpt_source.pipeline.breaker import Breaker, Call
 log = get_logger(__name__)
 
 POLL_INTERVAL = 2.0
-"""Seconds between two looks into the journal at the most; what else writes to it is seen then."""
+"""Seconds between two claims at the most, to find what another process has written."""
 
 
+@define(eq=False)
 class Worker(Generic[Work]):
-    """Claims what is due as room arises, and runs it.
+    """Claims work and runs it.
 
     Args:
         clock: The time.
-        journal: Told to probe itself while it can't be written.
-        breaker: How much may run now.
-        claim: Claims up to so many; returns them, and when the next is due.
-        run: Does the work of one claim, to the end; raises only what nobody foresaw.
+        journal: Probed while it can't be written.
+        breaker: How many tasks may run now.
+        claim: Claims up to a number at a time.
+        run: Does the work of one claim; raises nothing that is expected.
     """
 
-    def __init__(
-        self,
-        clock: IReactorTime,
-        journal: Journal,
-        breaker: Breaker,
-        claim: Callable[[float, int], Awaitable[Claims[Work]]],
-        run: Callable[[Work, Call], Coroutine[Deferred[Any], Any, None]],
-    ) -> None:
-        self._clock = clock
-        self._journal = journal
-        self._breaker = breaker
-        self._claim: Callable[[float, int], Awaitable[Claims[Work]]] = claim
-        self._run: Callable[[Work, Call], Coroutine[Deferred[Any], Any, None]] = run
-        self._tasks: set[Deferred[None]] = set()
-        self._claiming = 0
-        self._running = False
-        self._finishing = False
-        self._woken = False
-        self._pause: Deferred[None] | None = None
-        self._idle: list[Deferred[None]] = []
+    _clock: IReactorTime
+    _journal: Journal
+    _breaker: Breaker
+    _claim: Callable[[float, int], Awaitable[Claims[Work]]]
+    _run: Callable[[Work, Call], Coroutine[Deferred[Any], Any, None]]
+    _tasks: set[Deferred[None]] = field(init=False, factory=set)
+    _claiming: int = field(init=False, default=0)
+    _running: bool = field(init=False, default=False)
+    _finishing: bool = field(init=False, default=False)
+    _woken: bool = field(init=False, default=False)
+    _pause: Deferred[None] | None = field(init=False, default=None)
+    _idle: list[Deferred[None]] = field(init=False, factory=list)
 
     def start(self) -> None:
         """Begin to claim."""
@@ -60,50 +55,47 @@ class Worker(Generic[Work]):
         self._spawn(self._forever())
 
     def stop(self) -> None:
-        """Claim no more; what is claimed goes on."""
+        """Claim no more; the tasks go on."""
         self._running = False
         self.wake()
 
     def finish(self) -> None:
-        """Stop once nothing more can be claimed now."""
+        """Stop once nothing is due that can be claimed."""
         self._finishing = True
         self.wake()
 
     def wake(self) -> None:
-        """Look into the journal now: there may be work, or room for it."""
+        """Try to claim now: there may be work, or room for it."""
         self._woken = True
         if self._pause is not None:
             pause, self._pause = self._pause, None
             pause.cancel()
 
     def cancel(self) -> None:
-        """Abandon what is under way; its claims are taken up by the next start."""
+        """Cancel the tasks; the next start takes over their claims."""
         for task in list(self._tasks):
             task.cancel()
 
     async def idle(self) -> None:
-        """Wait until nothing is under way. Only a stopped worker stays so."""
+        """Wait until no task runs. Only a stopped worker stays idle."""
         while self._tasks:
             done: Deferred[None] = Deferred()
             self._idle.append(done)
             await done
 
     def reserve(self) -> Call | None:
-        """Take a slot for work that need not be claimed; None if there is no room."""
+        """Take a slot for work that will be claimed elsewhere; None if there is no room."""
         now = self._clock.seconds()
         return self._breaker.start(now) if self._breaker.room(now) > self._claiming else None
 
     def fill(self, slot: Call | None, work: Work | None) -> None:
-        """Run work in a slot that `reserve` gave; where there is no slot, look for the work."""
+        """Run work in a slot of `reserve`; without a slot or work, try to claim now."""
         if slot is not None and work is not None:
-            self._launch(work, slot)
+            self._spawn(self._task(work, slot))
             return
         if slot is not None:
             self._breaker.end(slot)
         self.wake()
-
-    def _launch(self, work: Work, call: Call) -> None:
-        self._spawn(self._task(work, call))
 
     def _spawn(self, work: Coroutine[Deferred[Any], Any, None]) -> None:
         task = Deferred.fromCoroutine(work)
@@ -135,7 +127,7 @@ class Worker(Generic[Work]):
                 delay = POLL_INTERVAL
             except CancelledError:
                 raise
-            except Exception:  # noqa: BLE001 - a worker that ends would leave its work lying
+            except Exception:  # noqa: BLE001 - after a bug, the worker must go on
                 log_unexpected(log, "claiming work", Failure())
                 delay = POLL_INTERVAL
             if self._woken or not self._running:
@@ -151,15 +143,15 @@ class Worker(Generic[Work]):
             await self._pause
         except CancelledError:
             if self._pause is not None:
-                raise  # the worker itself is cancelled; `wake` takes the pause away first
+                raise  # by `cancel`, not `wake`, which sets `_pause` to None first
 
     def _is_full(self) -> bool:
-        """Whether it is only for want of a free slot that nothing more can be claimed."""
+        """Whether nothing can be claimed for lack of a free slot alone."""
         now = self._clock.seconds()
         return self._breaker.room(now) <= 0 and self._breaker.opens_at <= now
 
     async def _round(self) -> float:
-        """Claim once and run what was claimed; returns how long there is nothing more to do."""
+        """Claim once and run what was claimed; returns the seconds until the next claim."""
         if self._journal.fault is not None:
             await self._journal.probe()
         now = self._clock.seconds()
@@ -174,11 +166,11 @@ class Worker(Generic[Work]):
             self._claiming = 0
         started = self._clock.seconds()
         for work in claims.claimed:
-            self._launch(work, self._breaker.start(started))
+            self._spawn(self._task(work, self._breaker.start(started)))
         next_due = claims.next_due
         if next_due is not None and next_due > now:
             return next_due - now
         if claims.claimed and next_due is not None and self._breaker.room(started) > 0:
-            return 0.0  # the journal gives long prompts a few at a time
+            return 0.0  # long prompts are claimed a few at a time
         wait = self._breaker.opens_at - started
-        return wait if wait > 0 else POLL_INTERVAL  # else a call that ends makes room, and wakes
+        return wait if wait > 0 else POLL_INTERVAL  # a call that ends wakes it earlier

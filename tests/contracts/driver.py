@@ -9,7 +9,7 @@ from tests.clocks import Clocks
 
 NOON = 1_800_014_400.0  # 2027-01-15T12:00:00Z
 DAY = Day("2027-01-15", NOON - 43200, NOON + 43200)
-TO, LETTERS = TARGET.setting, DEAD_LETTER.setting
+TO, DEAD_LETTERS = TARGET.setting, DEAD_LETTER.setting
 ANSWER = Answer("the answer", "gpt", "stop", "req-1", {"total_tokens": 7})
 PEERS = {"model": "one key", "target": "one address", "dead_letter": ""}
 
@@ -81,8 +81,8 @@ class JournalDriver:
         self.hand.update((each.id, each) for each in claims.claimed)
         return claims
 
-    def letters(self, most: int = 10, now: float | None = None) -> Any:
-        return self.deliveries(most, to=LETTERS, now=now)
+    def dead_letters(self, most: int = 10, now: float | None = None) -> Any:
+        return self.deliveries(most, to=DEAD_LETTERS, now=now)
 
     def taken(self, name: str) -> Ask | Delivery:
         """The claim of a prompt; if none is in hand, all that is due is claimed."""
@@ -130,9 +130,9 @@ class JournalDriver:
         error: str = "why",
         *,
         give_back: bool = False,
-        letter: bytes | None = None,
+        dead_letter: bytes | None = None,
     ) -> None:
-        self.assertTrue(self.end_of(name, Failed(error, give_back, letter)).kept)
+        self.assertTrue(self.end_of(name, Failed(error, give_back, dead_letter)).kept)
 
     def postpone(
         self,

@@ -17,7 +17,7 @@ from chatgpt_source.quota import Day
 from tests.contracts.driver import (
     ANSWER,
     DAY,
-    LETTERS,
+    DEAD_LETTERS,
     NOON,
     PEERS,
     TO,
@@ -291,13 +291,13 @@ class FencingContract(Contract):
 
     def test_a_dead_letter_that_another_took_over(self) -> None:
         self.accept(prompt())
-        self.fail_it(letter=b"l")
-        (old,) = self.letters().claimed
+        self.fail_it(dead_letter=b"l")
+        (old,) = self.dead_letters().claimed
         self.take_over()
-        (new,) = self.letters().claimed
+        (new,) = self.dead_letters().claimed
         self.by_the_first(old)
         self.assertTrue(self.end(new, Postponed(NOON, "again")).kept)
-        self.assertEqual(self.letters().claimed[0].event, b"l")
+        self.assertEqual(self.dead_letters().claimed[0].event, b"l")
 
     def test_an_ask_that_ended(self) -> None:
         self.accept(prompt())
@@ -326,12 +326,12 @@ class FencingContract(Contract):
     def test_a_forged_destination(self) -> None:
         self.accept(prompt())
         self.answer(claim=True)
-        self.ends(attrs.evolve(self.hand["p1"], destination=LETTERS))
+        self.ends(attrs.evolve(self.hand["p1"], destination=DEAD_LETTERS))
 
     def test_of_a_prompt_that_is_no_more(self) -> None:
         self.accept(prompt())
-        self.fail_it(letter=b"l")
-        (old,) = self.letters().claimed
+        self.fail_it(dead_letter=b"l")
+        (old,) = self.dead_letters().claimed
         self.successResultOf(self.journal.purge("p1"))
         self.ends(old)
 
@@ -380,7 +380,7 @@ class OutboxContract(Contract):
         self.assertEqual((record.error, record.deliveries), (None, 1))
         self.restart()
         self.assertEqual(
-            [list(each.claimed) for each in (self.asks(), self.deliveries(), self.letters())],
+            [list(each.claimed) for each in (self.asks(), self.deliveries(), self.dead_letters())],
             [[], [], []],
         )
 
@@ -398,8 +398,8 @@ class OutboxContract(Contract):
         self.accept(prompt("p1"), prompt("p2"))
         self.answer("p1", claim=True)
         self.clock.advance(50)
-        self.fail_it("p1", "the target answered 400", letter=b"letter 1")
-        self.fail_it("p2", "the model refused", letter=b"letter 2")
+        self.fail_it("p1", "the target answered 400", dead_letter=b"letter 1")
+        self.fail_it("p2", "the model refused", dead_letter=b"letter 2")
         self.assertEqual(
             (self.record().state, self.record().error),
             (
@@ -408,23 +408,23 @@ class OutboxContract(Contract):
             ),
         )
         self.assertEqual(list(self.deliveries().claimed), [])
-        letters = self.letters().claimed
+        dead_letters = self.dead_letters().claimed
         self.assertEqual(
-            [(each.id, each.event, each.since, each.attempt) for each in letters],
+            [(each.id, each.event, each.since, each.attempt) for each in dead_letters],
             [("p1", b"letter 1", NOON + 50, 1), ("p2", b"letter 2", NOON + 50, 1)],
         )
-        self.assertEqual({each.destination for each in letters}, {LETTERS})
-        self.assertEqual(list(self.letters().claimed), [])
+        self.assertEqual({each.destination for each in dead_letters}, {DEAD_LETTERS})
+        self.assertEqual(list(self.dead_letters().claimed), [])
 
     def test_destinations_do_not_mix(self) -> None:
         self.accept(*(prompt(f"p{n}") for n in range(4)))
         self.answer("p0")
-        self.fail_it("p1", letter=b"l")
+        self.fail_it("p1", dead_letter=b"l")
         self.answer("p2", claim=True)
         self.postpone("p2", NOON + 5)
-        self.fail_it("p3", letter=b"l")
-        (first,) = self.letters(1).claimed
-        self.assertEqual((first.id, self.letters(0).next_due), ("p1", NOON))
+        self.fail_it("p3", dead_letter=b"l")
+        (first,) = self.dead_letters(1).claimed
+        self.assertEqual((first.id, self.dead_letters(0).next_due), ("p1", NOON))
         claims = self.deliveries()
         self.assertEqual([each.id for each in claims.claimed], ["p0"])
         self.assertEqual(claims.next_due, NOON + 5)
@@ -432,50 +432,52 @@ class OutboxContract(Contract):
     def test_the_end_of_a_dead_letter_changes_no_state(self) -> None:
         self.accept(prompt("p1"), prompt("p2"))
         for name, outcome in (("p1", Delivered()), ("p2", Failed("no use"))):
-            self.fail_it(name, letter=b"l")
-            self.letters()
+            self.fail_it(name, dead_letter=b"l")
+            self.dead_letters()
             before = self.record(name)
             self.assertTrue(self.end_of(name, outcome).kept)
             self.assertEqual(self.record(name), before)
         self.restart()
-        self.assertEqual(list(self.letters().claimed), [])
+        self.assertEqual(list(self.dead_letters().claimed), [])
 
     def test_a_dead_letter_is_taken_up_after_a_crash(self) -> None:
         self.accept(prompt())
-        self.fail_it(letter=b"l")
-        self.letters()
+        self.fail_it(dead_letter=b"l")
+        self.dead_letters()
         self.restart()
-        self.assertEqual([each.attempt for each in self.letters().claimed], [2])
+        self.assertEqual([each.attempt for each in self.dead_letters().claimed], [2])
 
     def test_a_dead_letter_postponed(self) -> None:
         self.accept(prompt())
-        self.fail_it(letter=b"l")
-        self.letters()
+        self.fail_it(dead_letter=b"l")
+        self.dead_letters()
         self.postpone("p1", NOON + 5, "no", held=2.0)
-        self.assertEqual((list(self.letters().claimed), self.letters().next_due), ([], NOON + 5))
-        (letter,) = self.letters(now=NOON + 5).claimed
-        self.assertEqual((letter.attempt, letter.event, letter.held), (2, b"l", 2.0))
+        self.assertEqual(
+            (list(self.dead_letters().claimed), self.dead_letters().next_due), ([], NOON + 5)
+        )
+        (dead_letter,) = self.dead_letters(now=NOON + 5).claimed
+        self.assertEqual((dead_letter.attempt, dead_letter.event, dead_letter.held), (2, b"l", 2.0))
         self.assertEqual(self.record().error, "why")
 
     def test_an_old_call_does_not_end_a_new_letter(self) -> None:
         self.accept(prompt())
-        self.fail_it(letter=b"l")
-        (old,) = self.letters().claimed
+        self.fail_it(dead_letter=b"l")
+        (old,) = self.dead_letters().claimed
         self.successResultOf(self.journal.redrive("p1"))
         self.asks()
-        self.fail_it(letter=b"a new letter")
-        self.letters()
+        self.fail_it(dead_letter=b"a new letter")
+        self.dead_letters()
         self.assertFalse(self.end(old, Delivered()).kept)
         self.postpone()
-        self.assertEqual(self.letters().claimed[0].event, b"a new letter")
+        self.assertEqual(self.dead_letters().claimed[0].event, b"a new letter")
 
     def test_a_redrive_takes_a_letter_back(self) -> None:
         self.accept(prompt())
-        self.fail_it(letter=b"l")
-        (old,) = self.letters().claimed
+        self.fail_it(dead_letter=b"l")
+        (old,) = self.dead_letters().claimed
         self.successResultOf(self.journal.redrive("p1"))
         self.assertFalse(self.end(old, Postponed(NOON, "again")).kept)  # its call ends meanwhile
-        self.assertEqual(list(self.letters(now=NOON + 10).claimed), [])
+        self.assertEqual(list(self.dead_letters(now=NOON + 10).claimed), [])
 
     def test_a_trace_goes_along(self) -> None:
         traces = [None, Trace("00-a-b-01"), Trace("00-a-b-01", "x=1")]
@@ -488,8 +490,8 @@ class OutboxContract(Contract):
         self.restart()
         self.assertEqual([each.trace for each in self.deliveries().claimed], traces)
         for n in range(3):
-            self.fail_it(f"p{n}", letter=b"l")
-        self.assertEqual([each.trace for each in self.letters().claimed], traces)
+            self.fail_it(f"p{n}", dead_letter=b"l")
+        self.assertEqual([each.trace for each in self.dead_letters().claimed], traces)
 
 
 class UnitContract(Contract):
@@ -550,10 +552,10 @@ class HeldContract(Contract):
             (delivery,) = self.deliveries().claimed
             self.assertEqual(delivery.held, expected)
             self.postpone(held=2.0)
-        self.fail_it(letter=b"l")
+        self.fail_it(dead_letter=b"l")
         for expected in (None, 3.0):
-            (letter,) = self.letters().claimed
-            self.assertEqual(letter.held, expected)
+            (dead_letter,) = self.dead_letters().claimed
+            self.assertEqual(dead_letter.held, expected)
             self.postpone(held=3.0)
 
 
@@ -599,11 +601,11 @@ class RedriveContract(Contract):
     def test_asked_again_is_refused_when_no_unit_is_left(self) -> None:
         self.two_a_day()
         self.accept(prompt())
-        self.fail_it(give_back=True, letter=b"l")
+        self.fail_it(give_back=True, dead_letter=b"l")
         self.accept(prompt("p2"), prompt("p3"))
         self.failureResultOf(self.journal.redrive("p1"), QuotaUsedUp)
         self.assertEqual((self.record().state, self.used()), (State.FAILED, 2))
-        self.assertEqual(self.letters().claimed[0].event, b"l")
+        self.assertEqual(self.dead_letters().claimed[0].event, b"l")
 
     def test_delivered_again_takes_none(self) -> None:
         self.two_a_day()
@@ -637,10 +639,10 @@ class RedriveContract(Contract):
 
     def test_purge_forgets_a_failed_prompt(self) -> None:
         self.accept(prompt())
-        self.fail_it(letter=b"l")
+        self.fail_it(dead_letter=b"l")
         self.assertTrue(self.successResultOf(self.journal.purge("p1")))
         self.assertIsNone(self.record())
-        self.assertEqual(list(self.letters().claimed), [])
+        self.assertEqual(list(self.dead_letters().claimed), [])
 
     def test_purge_leaves_all_others(self) -> None:
         self.accept(prompt())
@@ -724,13 +726,13 @@ class ReadContract(Contract):
         self.accept(*(prompt(f"p{n}") for n in range(5)))
         self.deliver("p0")
         self.fail_it("p1")
-        self.fail_it("p2", letter=b"l")  # which is still to be delivered
+        self.fail_it("p2", dead_letter=b"l")  # which is still to be delivered
         self.clock.advance(10)
         self.fail_it("p3")
         self.successResultOf(self.journal.prune(NOON + 1))
         known = [self.record(f"p{n}") is not None for n in range(5)]
         self.assertEqual(known, [False, False, True, True, True])
-        self.letters()
+        self.dead_letters()
         self.assertTrue(self.end_of("p2", Delivered()).kept)
         self.successResultOf(self.journal.prune(NOON + 1))
         self.assertIsNone(self.record("p2"))
@@ -792,14 +794,17 @@ class ClockContract(Contract):
     def test_after_a_restart_the_outbox_too(self) -> None:
         self.accept(*(prompt(f"p{n}") for n in range(4)))
         for name in ("p1", "p2"):
-            self.fail_it(name, letter=b"l")
-        self.letters()
+            self.fail_it(name, dead_letter=b"l")
+        self.dead_letters()
         self.postpone("p1", NOON + HOUR)
         self.answer("p3", claim=True)
         self.postpone("p3", NOON + HOUR)
         self.answer("p0", claim=True)
         self.restart(-2 * HOUR)
-        for claims, names in ((self.letters(), {"p1", "p2"}), (self.deliveries(), {"p0", "p3"})):
+        for claims, names in (
+            (self.dead_letters(), {"p1", "p2"}),
+            (self.deliveries(), {"p0", "p3"}),
+        ):
             self.assertEqual({each.id for each in claims.claimed}, names)
             self.assertEqual({each.since for each in claims.claimed}, {self.clock.seconds()})
 
@@ -838,8 +843,8 @@ class RecoverContract(Contract):
         self.postpone("p1", NOON + 9, "the target answered 410")
         self.assertEqual(list(self.restart().failing), [State.ANSWERED])
         self.deliveries(now=NOON + 9)
-        self.fail_it(letter=b"l")
-        self.letters()
+        self.fail_it(dead_letter=b"l")
+        self.dead_letters()
         self.postpone("p1", NOON, "the dead letter's receiver answered 500")
         self.assertEqual(list(self.restart().failing), [])
 

@@ -103,7 +103,7 @@ class AccessTests(DoorTestCase):
         self.assert_line(self.refused_now(), "POST", "/", 503, " why=journal")
 
     def test_the_daemon_is_stopping(self) -> None:
-        self.pipeline._draining = True
+        self.pipeline.draining = True
         self.assert_line(self.refused_now(), "POST", "/", 503, " why=draining")
 
     def test_a_defect(self) -> None:

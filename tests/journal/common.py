@@ -8,12 +8,12 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.journal.sqlite import SqliteJournal, open_journal
-from tests.contracts.driver import ANSWER, DAY, LETTERS, NOON, PEERS, JournalDriver, prompt
+from tests.contracts.driver import ANSWER, DAY, DEAD_LETTERS, NOON, PEERS, JournalDriver, prompt
 
 __all__ = [
     "ANSWER",
     "DAY",
-    "LETTERS",
+    "DEAD_LETTERS",
     "NOON",
     "PEERS",
     "JournalTestCase",

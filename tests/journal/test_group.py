@@ -135,20 +135,20 @@ class GroupCommitTests(SynchronousTestCase):
     def test_many_are_told_by_and_by(self) -> None:
         self.submit("a")
         told: list[object] = []
-        for _ in range(group.TOLD_AT_ONCE + 5):
+        for _ in range(group.MOST_FAILED_AT_ONCE + 5):
             self.submit("b", 1.0).addErrback(told.append)
         self.clock.rightNow += 2
         self.group._look()
-        self.assertEqual(len(told), group.TOLD_AT_ONCE)
+        self.assertEqual(len(told), group.MOST_FAILED_AT_ONCE)
         self.clock.advance(0)
-        self.assertEqual(len(told), group.TOLD_AT_ONCE + 5)
+        self.assertEqual(len(told), group.MOST_FAILED_AT_ONCE + 5)
 
-    def test_telling_takes_a_bounded_part_of_each_turn(self) -> None:
+    def test_callbacks_take_a_bounded_part_of_each_turn(self) -> None:
         told: list[str] = []
 
         def hear(name: str) -> None:
             told.append(name)
-            self.clock.rightNow += group.TELLING / 2
+            self.clock.rightNow += group.CALLBACK_TIME / 2
 
         first = self.submit("first")
         for name in "abcde":

@@ -15,7 +15,7 @@ class RedriveTests(JournalTestCase):
 
     def test_purge_forgets_all_rows(self) -> None:
         self.accept(prompt("p1", "x" * 5000))
-        self.fail_it(letter=b"l")
+        self.fail_it(dead_letter=b"l")
         self.successResultOf(self.journal.purge("p1"))
         for table in ("prompts", "texts", "long_texts", "outbox"):
             found = self.opened.connection.execute(f"SELECT count(*) FROM {table}").fetchone()

@@ -115,8 +115,8 @@ class PlanTests(JournalTestCase):
         self.answer("p2")
         self.deliveries()
         self.postpone("p2")
-        self.fail_it("p3", letter=b"l")
-        self.letters()
+        self.fail_it("p3", dead_letter=b"l")
+        self.dead_letters()
         for state in (State.ACCEPTED, State.ANSWERED, State.FAILED):
             self.successResultOf(self.journal.latest(state, None, 1))
         self.successResultOf(self.journal.oldest())

@@ -157,8 +157,8 @@ class FromVersion2Tests(Version2TestCase):
         (delivery,) = self.deliveries().claimed
         told = (delivery.id, delivery.event, delivery.request_id)
         self.assertEqual(told, ("answered", b"e" * 9000, "req-1"))
-        (letter,) = self.letters().claimed
-        self.assertEqual((letter.id, letter.event), ("failed", b"a letter"))
+        (dead_letter,) = self.dead_letters().claimed
+        self.assertEqual((dead_letter.id, dead_letter.event), ("failed", b"a letter"))
         self.assertEqual((self.used(), self.record("delivered").delivered), (7, NOON + 1))
         tally = self.successResultOf(self.journal.tally(DAY.date)).prompts
         self.assertEqual([tally[state] for state in State], [4, 1, 1, 2])
@@ -284,9 +284,9 @@ class FormatTests(Version2TestCase):
             db.commit()
         self.journal = self.open()
         self.assertEqual(self.record("answered").deliveries, 3)
-        (delivery,), (letter,) = self.deliveries().claimed, self.letters().claimed
+        (delivery,), (dead_letter,) = self.deliveries().claimed, self.dead_letters().claimed
         self.assertEqual((delivery.attempt, delivery.since), (3, NOON))
-        self.assertEqual((letter.attempt, letter.since), (5, NOON))
+        self.assertEqual((dead_letter.attempt, dead_letter.since), (5, NOON))
         self.assertEqual(self.record("answered").deliveries, 4)
         for name, used in (("accepted", 6), ("claimed", 6), ("postponed", 6)):
             self.fail_it(name, give_back=True) if name != "postponed" else None

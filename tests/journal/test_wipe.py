@@ -118,7 +118,7 @@ class ForgottenTests(JournalTestCase):
         text = self.MARK * size
         self.accept(prompt(text=text))
         self.asks()
-        self.fail_it(give_back=True, letter=text.encode())
+        self.fail_it(give_back=True, dead_letter=text.encode())
 
     def test_what_the_provider_says_of_the_call(self) -> None:
         for size in self.sizes():
@@ -156,7 +156,7 @@ class ForgottenTests(JournalTestCase):
         for size in self.sizes():
             with self.subTest(size=size):
                 self.fail_text(size)
-                self.letters()
+                self.dead_letters()
                 self.deliver()
                 self.successResultOf(self.journal.prune(self.clock.seconds() + 1))
                 self.assertIsNone(self.record())
@@ -166,10 +166,10 @@ class ForgottenTests(JournalTestCase):
         for size in self.sizes():
             with self.subTest(size=size):
                 self.accept(prompt())
-                letter = (self.MARK * size).encode()
-                self.fail_it(give_back=True, letter=letter)
-                (claim,) = self.letters().claimed
-                self.assertEqual(claim.event, letter)
+                dead_letter = (self.MARK * size).encode()
+                self.fail_it(give_back=True, dead_letter=dead_letter)
+                (claim,) = self.dead_letters().claimed
+                self.assertEqual(claim.event, dead_letter)
                 self.deliver()
                 self.assert_forgotten()
 

@@ -63,7 +63,7 @@ class PipelineTestCase(JournalTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.model, self.target, self.letters = Peer(), Peer(), Peer()
+        self.model, self.target, self.dead_letters = Peer(), Peer(), Peer()
         self.begin()
 
     def begin(self, **changes: Any) -> None:
@@ -73,7 +73,9 @@ class PipelineTestCase(JournalTestCase):
             attrs.evolve(self.config, **changes),
             self.model.call,
             lambda delivery: self.target.call(delivery.event),
-            (lambda letter: self.letters.call(letter.event)) if self.config.dead_letter else None,
+            (lambda dead_letter: self.dead_letters.call(dead_letter.event))
+            if self.config.dead_letter
+            else None,
             lambda: 1.0,
             self.observer,
         )
@@ -540,30 +542,32 @@ class AttemptsTests(PipelineTestCase):
 class DeadLetterTests(PipelineTestCase):
     config = attrs.evolve(CONFIG, dead_letter="http://dead-letter")
 
-    def letter(self) -> Any:
-        (sent,) = self.letters.under_way
+    def dead_letter(self) -> Any:
+        (sent,) = self.dead_letters.under_way
         return json.loads(sent)
 
     def test_of_a_prompt_that_was_not_answered(self) -> None:
         self.post("p1")
         self.model.answer(Permanent("the model answered 400", status=400))
-        letter = self.letter()
-        self.assertEqual(letter["type"], "a-type.failed")
-        self.assertNotEqual(letter["id"], "p1")
+        dead_letter = self.dead_letter()
+        self.assertEqual(dead_letter["type"], "a-type.failed")
+        self.assertNotEqual(dead_letter["id"], "p1")
         expected = {"prompt": "p1", "reason": "the model answered 400", "status": 400}
-        self.assertEqual(letter["data"], {"error": expected})
-        self.letters.answer(None)
+        self.assertEqual(dead_letter["data"], {"error": expected})
+        self.dead_letters.answer(None)
         self.pass_time(70)
-        self.assertEqual((len(self.letters.calls), self.states("p1")), (1, ["failed"]))
+        self.assertEqual((len(self.dead_letters.calls), self.states("p1")), (1, ["failed"]))
 
     def test_of_an_event_that_was_not_delivered(self) -> None:
         self.post("p1")
         self.model.answer()
         event = json.loads(self.target.under_way[0])
         self.target.answer(Permanent("the target answered 400", status=400))
-        letter = self.letter()
-        added = {name: letter.pop(name) for name in list(letter) if name.startswith("knative")}
-        self.assertEqual(letter, event)
+        dead_letter = self.dead_letter()
+        added = {
+            name: dead_letter.pop(name) for name in list(dead_letter) if name.startswith("knative")
+        }
+        self.assertEqual(dead_letter, event)
         self.assertEqual(
             added,
             {
@@ -576,24 +580,24 @@ class DeadLetterTests(PipelineTestCase):
     def test_again_with_the_same_bytes(self) -> None:
         self.post("p1")
         self.model.answer(Permanent("the model answered 400", status=400))
-        self.letters.answer(Transient("the target answered 500", status=500))
+        self.dead_letters.answer(Transient("the target answered 500", status=500))
         self.pass_time(0.6)
-        first, second = (letter for letter, _ in self.letters.calls)
+        first, second = (dead_letter for dead_letter, _ in self.dead_letters.calls)
         self.assertEqual(first, second)
 
     def test_gives_up(self) -> None:
         self.post("p1")
         self.model.answer(Permanent("the model answered 400", status=400))
         self.clock.advance(CONFIG.give_up_after)
-        self.letters.answer(Transient("the target answered 500", status=500))
+        self.dead_letters.answer(Transient("the target answered 500", status=500))
         self.pass_time(70)
-        self.assertEqual(len(self.letters.calls), 1)
+        self.assertEqual(len(self.dead_letters.calls), 1)
 
     def test_its_receiver_delays_nobody(self) -> None:
         self.post("p1", "p2", "p3")
         for _ in range(3):
             self.model.answer(Permanent("the model answered 400", status=400))
-        self.assertEqual(len(self.letters.under_way), 2)
+        self.assertEqual(len(self.dead_letters.under_way), 2)
         self.post("p4")
         self.model.answer()
         self.target.answer()

@@ -262,9 +262,9 @@ class DeadLetterTests(PipelineTestCase):
         self.begin()
         self.post("p1")
         self.model.answer(Permanent("the model answered 400", status=400))
-        self.letters.answer(Transient("it answered 500", status=500))
+        self.dead_letters.answer(Transient("it answered 500", status=500))
         self.pass_time(2.1)
-        self.letters.answer()
+        self.dead_letters.answer()
         sent = recorder.of("sent")
         self.assertEqual(
             [(each.is_dead_letter, each.delivery.attempt, each.outcome.value) for each in sent],

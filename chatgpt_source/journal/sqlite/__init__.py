@@ -1,8 +1,8 @@
 """The journal in one SQLite file: WAL, `synchronous=FULL`, one connection on one thread.
 
-`asks`, `outbox` and `operator` say what is done to the tables, `transact` how a group of operations
-commits, `file` how the file is opened, `recovery` what a start makes of it, `sweep` when it is
-wiped; here they are put together as a `Journal`.
+`asks`, `outbox`, `operator` and `records` write and read the tables, `transact` commits groups,
+`file` opens the file, `recovery` takes over at a start, `sweep` schedules wipes. This module puts
+them together as a `Journal`.
 """
 
 import sqlite3
@@ -30,6 +30,7 @@ from chatgpt_source.journal import (
     Recovered,
     Tally,
     Terms,
+    Work,
 )
 from chatgpt_source.journal.group import GroupCommit, Operation
 from chatgpt_source.journal.sqlite import asks, operator, outbox, records, recovery, upkeep, wipe
@@ -43,8 +44,8 @@ from chatgpt_source.journal.sqlite.file import (
 from chatgpt_source.journal.sqlite.rows import Owner
 from chatgpt_source.journal.sqlite.sweep import WIPE_RETRY, Sweep
 from chatgpt_source.journal.sqlite.transact import PATIENCE, RETRY_AFTER, Transactor
-from chatgpt_source.journal.sqlite.untold import Claim, Untold, Work
-from chatgpt_source.journal.sqlite.untold import End as EndOfClaim
+from chatgpt_source.journal.sqlite.unacknowledged import Claim, Unacknowledged
+from chatgpt_source.journal.sqlite.unacknowledged import End as EndOfClaim
 from chatgpt_source.log import get_logger
 from chatgpt_source.prompt import Ask, Delivery, Prompt, State
 
@@ -58,13 +59,13 @@ InThread = Callable[[Callable[[], None]], Deferred[None]]
 PATIENCE_BESIDE = 10.0
 """Seconds that an operator's command waits for a busy daemon."""
 STATEMENT_PATIENCE_MS = 5
-"""SQLite's own waiting, in ms; `Transactor` waits for longer."""
+"""SQLite's own wait for another process, in ms; `Transactor` waits longer."""
 WATCH_EVERY = 2.0
-"""Seconds between two looks whether the file is still where it was."""
+"""Seconds between two checks that the file is still at its path."""
 READ_PATIENCE = 0.9
-"""Seconds that one who asks waits for an answer; what is shown once a second is asked for so."""
+"""Seconds that a caller waits for a read; under 1 s, as pages are refreshed every second."""
 WRITE_PATIENCE = 10.0
-"""Seconds that a caller waits until what is to be written for it is begun."""
+"""Seconds that a caller waits for its write to begin."""
 
 
 class SqliteJournal:
@@ -72,7 +73,7 @@ class SqliteJournal:
 
     Args:
         opened: The file, open; closed by `close`.
-        clock: Says when to wipe, and the date.
+        clock: The time, and the date.
         in_thread: Runs a function in the journal's own thread.
     """
 
@@ -84,12 +85,12 @@ class SqliteJournal:
         self._transactor = Transactor(PATIENCE if self._is_daemons else PATIENCE_BESIDE)
         self._group: GroupCommit[sqlite3.Connection] = GroupCommit(in_thread, self._transact, clock)
         self._watch_call: IDelayedCall | None = None
-        self._sweep = Sweep(clock, self._read_at_leisure, self._write)
+        self._sweep = Sweep(clock, lambda run: self._read(run, None), self._write)
         self._closing = False
         self._fault: str | None = None
         self._run: Owner | None = None
         self._fingerprints: Mapping[str, bytes] = {}
-        self._untold = Untold()
+        self._unacknowledged = Unacknowledged()
 
     @property
     def fault(self) -> str | None:
@@ -134,7 +135,7 @@ class SqliteJournal:
             self._sweep.settle_later()
         return recovered
 
-    # What the rooms ask for; each method's meaning is `Journal`'s.
+    # The methods of `Journal`, which documents them.
 
     def accept(self, prompt: Prompt, terms: Terms, key: str | None = None) -> Deferred[Admitted]:
         now = self._clock.seconds()
@@ -156,31 +157,18 @@ class SqliteJournal:
         self, ask: Ask, outcome: Answered | Postponed | Failed, now: float, *, claim: bool = False
     ) -> Deferred[Ended]:
         owner, date = self._owner, wall(self._clock)
-        match outcome:
-            case Answered():
-                return self._end(
-                    ask.token,
-                    lambda db: asks.answered(db, owner, ask, outcome, now, date, claim=claim),
-                )
-            case Postponed():
-                return self._end(ask.token, lambda db: asks.postponed(db, owner, ask, outcome))
-            case Failed():
-                return self._end(
-                    ask.token, lambda db: asks.failed(db, owner, ask, outcome, now, date)
-                )
+        return self._end(
+            ask.token, lambda db: asks.ended(db, owner, ask, outcome, now, date, claim=claim)
+        )
 
     def delivery_ended(
         self, delivery: Delivery, outcome: Delivered | Postponed | Failed, now: float
     ) -> Deferred[Ended]:
         owner, date = self._owner, wall(self._clock)
-        if isinstance(outcome, Postponed):
-            return self._end(
-                delivery.token, lambda db: outbox.postponed(db, owner, delivery, outcome)
-            )
-        done = self._end(
+        ending = self._end(
             delivery.token, lambda db: outbox.ended(db, owner, delivery, outcome, now, date)
         )
-        return done.addCallback(self._wiping)
+        return ending if isinstance(outcome, Postponed) else ending.addCallback(self._wiping)
 
     def remember(self, peer: str, state: PeerState) -> Deferred[None]:
         fingerprint = self._fingerprints[peer]
@@ -232,43 +220,46 @@ class SqliteJournal:
         self._closing = True
         if self._watch_call is not None and self._watch_call.active():
             self._watch_call.cancel()
-        forgot = self._sweep.stop()
+        scheduled = self._sweep.stop()
         await self._group.when_idle()
         self._group.stop()
-        if forgot or self._is_daemons:  # an operator who only looked wipes nothing
+        if (
+            scheduled or self._is_daemons
+        ):  # an operator's command that deleted nothing does not wipe
             await self._in_thread(self._wipe_at_last)
         self._opened.close()
 
-    # How the thread is used.
+    # The thread.
 
     def _transact(self, group: Sequence[Operation[sqlite3.Connection]]) -> None:
-        """Run a group on the file that the path names, and on no other."""
+        """Run a group, if the path still names the open file."""
         loss = self._opened.loss()
         if loss is None:
             self._transactor.run(self._opened.connection, group)
-            loss = self._opened.loss()  # what is committed now may be found by no start
+            loss = self._opened.loss()  # a start might not find what was committed
             if loss is not None:
-                self._untold.note(group)
+                self._unacknowledged.add(group)
         if loss is not None:
             for operation in group:
                 operation.error = JournalUnavailable(loss, retry_after=RETRY_AFTER)
 
     def _end(self, token: int, run: Callable[[sqlite3.Connection], Ended]) -> Deferred[Ended]:
-        untold = self._untold
-        ending = self._write(EndOfClaim(token, run, untold))
-        return ending.addCallback(untold.told, token) if untold.ends else ending
+        pending = self._unacknowledged
+        ending = self._write(EndOfClaim(token, run, pending))
+        return ending.addCallback(pending.acknowledged, token) if pending.ends else ending
 
     def _claim(self, run: Callable[[sqlite3.Connection], Claims[Work]]) -> Deferred[Claims[Work]]:
-        astray = tuple(self._untold.astray)
-        claiming = self._write(Claim(self._owner, run, astray))
-        return claiming.addCallback(self._untold.given_back, len(astray)) if astray else claiming
+        pending = self._unacknowledged
+        claims = tuple(pending.claims)
+        claiming = self._write(Claim(self._owner, run, claims))
+        return claiming.addCallback(pending.released, len(claims)) if claims else claiming
 
     def _watch_later(self) -> None:
         if not self._closing:
             self._watch_call = self._clock.callLater(WATCH_EVERY, self._watch)
 
     def _watch(self) -> None:
-        """Find out, where nobody writes, that the file was lost, or is there again."""
+        """Check whether the file was lost, or is back, also while nothing else runs."""
         seen: Deferred[None] = self._read(lambda _: None).addCallbacks(
             lambda _: self.probe() if self._fault is not None else None, self._unwell
         )
@@ -279,18 +270,13 @@ class SqliteJournal:
     ) -> Deferred[Result]:
         return self._submit(run, patience, writes=True).addCallbacks(self._well, self._unwell)
 
-    def _read(self, run: Callable[[sqlite3.Connection], Result]) -> Deferred[Result]:
-        return self._submit(run, READ_PATIENCE, writes=False)
-
-    def _read_at_leisure(self, run: Callable[[sqlite3.Connection], Result]) -> Deferred[Result]:
-        return self._submit(run, None, writes=False)
+    def _read(
+        self, run: Callable[[sqlite3.Connection], Result], patience: float | None = READ_PATIENCE
+    ) -> Deferred[Result]:
+        return self._submit(run, patience, writes=False)
 
     def _submit(
-        self,
-        run: Callable[[sqlite3.Connection], Result],
-        patience: float | None,
-        *,
-        writes: bool,
+        self, run: Callable[[sqlite3.Connection], Result], patience: float | None, *, writes: bool
     ) -> Deferred[Result]:
         if self._closing:
             return fail(JournalUnavailable("the journal is closed", retry_after=RETRY_AFTER))
@@ -298,7 +284,7 @@ class SqliteJournal:
 
     def _well(self, result: Result) -> Result:
         if self._is_daemons and self._transactor.disturbed():
-            self._sweep.wipe_later()  # another process may have forgotten something, and left it
+            self._sweep.wipe_later()  # another process may have deleted texts
         if self._fault is not None:
             log.info("journal {path} can be written again", path=self.location)
             self._fault = None
@@ -322,6 +308,6 @@ class SqliteJournal:
 
     def _wipe_at_last(self) -> None:
         db = self._opened.connection
-        with suppress(sqlite3.Error):  # a full disk, say: the next start wipes
+        with suppress(sqlite3.Error):  # as on a full disk: the next start wipes
             db.execute(f"PRAGMA busy_timeout = {BUSY * 1000:.0f}")
             wipe.wipe(db)

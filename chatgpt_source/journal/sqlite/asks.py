@@ -1,4 +1,4 @@
-"""A prompt from its admission to its answer, each step a function run inside a transaction."""
+"""Admit prompts, claim them for an ask, and end the claims. Each function runs in a transaction."""
 
 import json
 import sqlite3
@@ -10,7 +10,7 @@ from chatgpt_source.journal.sqlite.rows import Owner, of_limited_size
 from chatgpt_source.journal.sqlite.texts import Part, trace_of
 from chatgpt_source.journal.sqlite.transact import RETRY_AFTER
 from chatgpt_source.journal.states import Event, after
-from chatgpt_source.prompt import DEAD_LETTER, TARGET, Ask, Delivery, Prompt, State
+from chatgpt_source.prompt import TARGET, Ask, Delivery, Prompt, State
 from chatgpt_source.quota import Day
 
 _CLAIMED = "id = ? AND owner = ? AND token = ?"
@@ -19,7 +19,7 @@ _CLAIMED = "id = ? AND owner = ? AND token = ?"
 def accept(
     db: sqlite3.Connection, prompt: Prompt, terms: Terms, key: str | None, now: float
 ) -> Admitted:
-    """Admit a prompt, which is due from `now` on; see `Journal.accept`."""
+    """Admit a prompt; see `Journal.accept`. It is due from `now` on."""
     used = records.units(db, terms.day.date)
     if key is not None and (known := keys.known(db, prompt, key)) is not None:
         return Admitted(known, max(0, terms.limit - used), repeated=True)
@@ -41,10 +41,10 @@ def accept(
 
 
 def take_unit(db: sqlite3.Connection, day: Day, used: int, limit: int, now: float) -> None:
-    """Take a unit of a day, of which so many are used.
+    """Take a unit of a day that has `used` of `limit` units taken.
 
     Raises:
-        QuotaUsedUp: If there is none left.
+        QuotaUsedUp: If none is left.
     """
     if used >= limit:
         raise QuotaUsedUp(
@@ -65,7 +65,7 @@ def claim_asks(db: sqlite3.Connection, owner: Owner, now: float, most: int) -> C
         " WHERE state = 'accepted' AND owner IS NULL AND due <= ? ORDER BY due, seq LIMIT ?",
         (now, most),
     )
-    rows = of_limited_size(found, "text")
+    rows = of_limited_size(found, lambda row: len(row["text"]))
     asks = [
         Ask(
             Prompt(
@@ -91,47 +91,64 @@ def claim_asks(db: sqlite3.Connection, owner: Owner, now: float, most: int) -> C
     return Claims(asks, due)
 
 
-def give_back(db: sqlite3.Connection, owner: Owner, ask: Ask) -> None:
-    """Let a prompt that was claimed, and not asked, be due again."""
+def release(db: sqlite3.Connection, owner: Owner, ask: Ask) -> None:
+    """Undo a claim whose call was never made: the prompt is due again."""
     db.execute(
         f"UPDATE prompts SET owner = NULL, tries = tries - 1, asks = asks - 1 WHERE {_CLAIMED}",
         (ask.prompt.id, owner.id, ask.token),
     )
 
 
-def answered(
+def ended(
     db: sqlite3.Connection,
     owner: Owner,
     ask: Ask,
-    outcome: Answered,
+    outcome: Answered | Postponed | Failed,
     now: float,
     date: float,
     *,
     claim: bool,
 ) -> Ended:
-    """Keep the answer that a call brought on a date; see `Journal.ask_ended`."""
-    row = db.execute(
+    """End a claim; see `Journal.ask_ended`. `date` is the wall clock's."""
+    claimed = db.execute(
         f"SELECT seq FROM prompts WHERE {_CLAIMED}", (ask.prompt.id, owner.id, ask.token)
     ).fetchone()
-    if row is None:
+    if claimed is None:
         return Ended(kept=False)
-    (seq,) = row
-    answer = outcome.answer
+    (seq,) = claimed
+    match outcome:
+        case Answered():
+            _answered(db, seq, outcome, date)
+            if claim:
+                return Ended(kept=True, delivery=_claim_delivery(db, seq, owner, ask, outcome, now))
+            outbox.add(db, seq, TARGET, now)
+        case Postponed():
+            _postponed(db, seq, outcome)
+        case Failed():
+            _failed(db, seq, outcome, now, date)
+    return Ended(kept=True)
+
+
+def _answered(db: sqlite3.Connection, seq: int, outcome: Answered, date: float) -> None:
     db.execute(
         "UPDATE prompts SET state = ?, due = NULL, answered = ?, error = NULL, held = NULL,"
         " owner = NULL WHERE seq = ?",
         (after(State.ACCEPTED, Event.ANSWERED).value, date, seq),
     )
-    told = {
+    answer = outcome.answer
+    report = {
         "model": answer.model,
         "finish_reason": answer.finish_reason,
         "request_id": answer.request_id,
         "usage": answer.usage,
     }
-    texts.set_answer(db, seq, outcome.event, json.dumps(told))
-    if not claim:
-        outbox.add(db, seq, TARGET, now)
-        return Ended(kept=True)
+    texts.set_answer(db, seq, outcome.event, json.dumps(report))
+
+
+def _claim_delivery(
+    db: sqlite3.Connection, seq: int, owner: Owner, ask: Ask, outcome: Answered, now: float
+) -> Delivery:
+    """Put the event into the outbox, claimed for its first attempt."""
     delivery = Delivery(
         ask.prompt.id,
         outcome.event,
@@ -139,52 +156,33 @@ def answered(
         attempt=1,
         accepted=ask.prompt.accepted,
         trace=ask.prompt.trace,
-        request_id=answer.request_id,
+        request_id=outcome.answer.request_id,
         token=next(owner.tokens),
     )
-    outbox.add_claimed(db, seq, owner, delivery)
-    return Ended(kept=True, delivery=delivery)
+    outbox.add(db, seq, TARGET, now, claim=(owner.id, delivery.token))
+    return delivery
 
 
-def postponed(db: sqlite3.Connection, owner: Owner, ask: Ask, outcome: Postponed) -> Ended:
-    """Let a prompt wait for its next ask; see `Journal.ask_ended`."""
+def _postponed(db: sqlite3.Connection, seq: int, outcome: Postponed) -> None:
     billed = outcome.possibly_billed
-    changed = db.execute(
+    db.execute(
         "UPDATE prompts SET due = ?, error = ?, possibly_billed = possibly_billed + ?,"
-        f" billed = billed OR ?, held = coalesce(held, ?), owner = NULL WHERE {_CLAIMED}",
-        (
-            outcome.until,
-            outcome.error,
-            billed,
-            billed,
-            outcome.held,
-            ask.prompt.id,
-            owner.id,
-            ask.token,
-        ),
+        " billed = billed OR ?, held = coalesce(held, ?), owner = NULL WHERE seq = ?",
+        (outcome.until, outcome.error, billed, billed, outcome.held, seq),
     )
-    return Ended(kept=changed.rowcount > 0)
 
 
-def failed(
-    db: sqlite3.Connection, owner: Owner, ask: Ask, outcome: Failed, now: float, date: float
-) -> Ended:
-    """Set a prompt aside on a date; see `Journal.ask_ended`."""
-    row = db.execute(
-        f"SELECT seq, day, billed FROM prompts WHERE {_CLAIMED}",
-        (ask.prompt.id, owner.id, ask.token),
-    ).fetchone()
-    if row is None:
-        return Ended(kept=False)
-    seq, day, billed = row
+def _failed(db: sqlite3.Connection, seq: int, outcome: Failed, now: float, date: float) -> None:
     db.execute(
         "UPDATE prompts SET state = ?, due = NULL, ended = ?, error = ?, held = NULL, owner = NULL"
         " WHERE seq = ?",
         (after(State.ACCEPTED, Event.FAILED).value, date, outcome.error, seq),
     )
     if outcome.dead_letter is not None:
-        texts.set_letter(db, seq, outcome.dead_letter)
-        outbox.add(db, seq, DEAD_LETTER, now)
-    if outcome.give_back and not billed:
-        db.execute("UPDATE days SET used = used - 1 WHERE day = ? AND used > 0", (day,))
-    return Ended(kept=True)
+        outbox.add_dead_letter(db, seq, outcome.dead_letter, now)
+    if outcome.give_back:
+        db.execute(
+            "UPDATE days SET used = used - 1 WHERE used > 0"
+            " AND day = (SELECT day FROM prompts WHERE seq = ? AND NOT billed)",
+            (seq,),
+        )

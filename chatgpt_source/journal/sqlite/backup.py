@@ -1,4 +1,4 @@
-"""A copy of a journal, all of one moment, taken beside a daemon or without one."""
+"""Copy a snapshot of a journal, while a daemon uses it or not."""
 
 import errno
 import os
@@ -13,16 +13,16 @@ from chatgpt_source.errors import JournalError
 from chatgpt_source.journal.sqlite.schema import require_ours
 
 PATIENCE = 5000
-"""Milliseconds to wait for a moment in which the daemon does not tidy its log."""
+"""Milliseconds to wait while the daemon truncates its log."""
 OFTEN = 10_000
-"""Steps of SQLite's machine between two looks whether to stop: some milliseconds."""
+"""Instructions of SQLite's virtual machine between two checks whether to stop: some ms."""
 ROOM = 16 * 2**20
 """Bytes that must stay free on the copy's disk, which may be the journal's."""
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 
 class BackupStopped(Exception):
-    """A backup was given up before its end; nothing is left of it."""
+    """A backup was stopped; no file is left."""
 
 
 def back_up(
@@ -33,21 +33,21 @@ def back_up(
 ) -> int:
     """Copy an open journal to a new file that its owner alone can read.
 
-    `VACUUM INTO` reads one snapshot, while the daemon writes on; SQLite's backup API would begin
-    anew at each of its writes. The copy has its name only once it is whole, checked and on disk.
+    `VACUUM INTO` reads one snapshot while the daemon goes on writing; SQLite's backup API would
+    restart after each write. The copy gets its name once it is complete, checked and on disk.
 
     Args:
         db: The journal.
-        to: The copy's path, where nothing may be.
-        is_stopped: Asked now and then whether to give up.
-        advice: What else may help where there is no room.
+        to: The copy's path; nothing may exist there.
+        is_stopped: Called now and then; returns whether to stop.
+        advice: The rest of the advice if there is no room.
 
     Returns:
         The copy's size in bytes.
 
     Raises:
-        JournalError: If there can be no copy, with what to do.
-        BackupStopped: If it was given up.
+        JournalError: If no copy can be made, with what to do.
+        BackupStopped: If `is_stopped` returned true.
     """
     if os.path.lexists(to):
         raise _exists(to)
@@ -80,7 +80,7 @@ def _vacuum_into(db: sqlite3.Connection, name: str, is_stopped: Callable[[], boo
 
 @contextmanager
 def _in_words(to: Path, is_stopped: Callable[[], bool]) -> Iterator[None]:
-    """Say in words why there is no copy at `to`."""
+    """Turn errors into a JournalError with what to do."""
     try:
         yield
     except FileExistsError:
@@ -110,7 +110,7 @@ def _require_room(db: sqlite3.Connection, to: Path, advice: str) -> None:
 
 
 def _verify(copy: Path, to: Path, is_stopped: Callable[[], bool]) -> None:
-    """See that a daemon could start from the copy."""
+    """Check that a daemon could start from the copy."""
     uri = f"{copy.absolute().as_uri()}?mode=ro&immutable=1"
     with closing(sqlite3.connect(uri, uri=True)) as db:
         db.set_progress_handler(is_stopped, OFTEN)
@@ -129,7 +129,7 @@ def _sync(path: Path) -> None:
 
 
 def _give_name(partial: Path, to: Path) -> None:
-    """Name the copy, but never in the place of another file."""
+    """Give the copy its name, without replacing another file."""
     try:
         os.link(partial, to)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The journal's file: locked, opened, made if need be, and known to be ours."""
+"""Lock, create and open the journal's file."""
 
 import errno
 import os
@@ -21,6 +21,7 @@ from chatgpt_source.journal.sqlite.schema import (
     version_of,
 )
 from chatgpt_source.journal.sqlite.upgrade import upgraded
+from chatgpt_source.journal.sqlite.upkeep import probe
 
 BUSY = 0.25
 """Seconds to wait for another process that writes; an operator's command takes less."""
@@ -28,13 +29,13 @@ BUSY = 0.25
 
 @frozen
 class OpenJournal:
-    """An open file and, if it is a daemon's, the lock that makes this process its only one.
+    """An open journal file, and a daemon's lock on it.
 
     Attributes:
-        path: The file's, without links.
-        connection: SQLite's.
-        lock: The daemon's lock; None if it is an operator's.
-        log: What the write-ahead log was once it was open; None if it is an operator's.
+        path: The file's path, without links.
+        connection: SQLite's connection.
+        lock: The daemon's lock; None for an operator.
+        log: The status of the write-ahead log when it was opened; None for an operator.
     """
 
     path: Path
@@ -43,9 +44,9 @@ class OpenJournal:
     log: os.stat_result | None = None
 
     def loss(self) -> str | None:
-        """Why what is written would be lost, in words; None where nothing speaks for it.
+        """Why writes would be lost, for people; None if they would not.
 
-        Where the log alone was removed, what is in it goes into the file, as far as that can be.
+        If the log alone was removed, this copies its contents into the file, if possible.
         """
         if self.lock is None:
             return None
@@ -57,21 +58,21 @@ class OpenJournal:
         return loss
 
     def close(self) -> None:
-        """Close the file, then let go of the lock."""
+        """Close the file, then release the lock."""
         self.connection.close()
         if self.lock is not None:
             self.lock.close()
 
 
 def open_journal(path: Path) -> OpenJournal:
-    """Lock the journal at `path` and open it, making it if there is none: what a daemon does.
+    """Lock and open the journal at `path` for a daemon; create it if there is none.
 
     Raises:
-        JournalInUse: If it is another daemon's.
-        JournalError: If it can't be written, or is not ours to read.
+        JournalInUse: If another daemon uses it.
+        JournalError: If it can't be written, or is no journal of this version or earlier.
     """
     with in_words(path):
-        path = without_links(path)  # SQLite keeps its log beside what a link points at
+        path = without_links(path)  # SQLite puts its log beside the file that a link points to
         lock = lock_journal(path)
         try:
             connection = _connect(path)
@@ -82,11 +83,11 @@ def open_journal(path: Path) -> OpenJournal:
 
 
 def open_beside(path: Path) -> OpenJournal:
-    """Open the journal at `path` beside the daemon that may be using it: what an operator does.
+    """Open the journal at `path` for an operator, while a daemon may use it.
 
     Raises:
-        JournalInUse: If the daemon's file is another one by now.
-        JournalError: If there is none, or it is not ours to read.
+        JournalInUse: If a daemon uses an earlier file of this path.
+        JournalError: If there is none, or it is no journal of this version or earlier.
     """
     with in_words(path):
         if not path.exists():
@@ -114,10 +115,10 @@ def _is_there(path: Path, status: os.stat_result) -> bool:
 
 
 def without_links(path: Path) -> Path:
-    """The path that `path` leads to.
+    """The path with all links resolved.
 
     Raises:
-        OSError: If it leads in a circle.
+        OSError: If the links form a loop.
     """
     try:
         return path.resolve()
@@ -127,7 +128,7 @@ def without_links(path: Path) -> Path:
 
 @contextmanager
 def in_words(path: Path) -> Iterator[None]:
-    """Say in words what the system or SQLite says of the journal at `path`."""
+    """Turn errors of the system or of SQLite into a JournalError with what to do."""
     try:
         yield
     except OSError as error:
@@ -153,7 +154,7 @@ def _connect(path: Path, *, make: bool = True) -> sqlite3.Connection:
     try:
         require_ours(connection, path, make=make)
         for file in (path, _log_of(path), Path(f"{path}-shm")):
-            if make and file.exists():  # SQLite makes the other two with the first one's mode
+            if make and file.exists():  # SQLite creates the other two with the first one's mode
                 file.chmod(0o600)
         for pragma in (
             "journal_mode = WAL",
@@ -166,10 +167,12 @@ def _connect(path: Path, *, make: bool = True) -> sqlite3.Connection:
             with upgraded(connection, path):
                 if is_empty(connection):
                     _make(connection)
-                connection.execute("UPDATE probes SET count = count + 1")  # it can be written
+                probe(connection)  # fails if the file can't be written
         elif version_of(connection) < VERSION:
             connection.execute(BESIDE_AN_OLD_ONE)
-        connection.execute("PRAGMA foreign_keys = ON")  # an upgrade may replace a table
+        connection.execute(
+            "PRAGMA foreign_keys = ON"
+        )  # after the upgrade, which may replace a table
     except BaseException:
         connection.close()
         raise
@@ -177,7 +180,7 @@ def _connect(path: Path, *, make: bool = True) -> sqlite3.Connection:
 
 
 def _make(connection: sqlite3.Connection) -> None:
-    """Make the tables of a new journal, within the caller's transaction."""
+    """Create the tables of a new journal, within the caller's transaction."""
     run_script(connection, "tables")
     connection.execute("INSERT INTO secret VALUES (1, ?)", (os.urandom(32),))
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -185,7 +188,7 @@ def _make(connection: sqlite3.Connection) -> None:
 
 
 def check_journal(path: Path) -> None:
-    """See whether a daemon could use the journal at `path`, once none has it; leave it closed.
+    """Check that a daemon could use the journal at `path`, once no other does.
 
     Raises:
         JournalError: If it could not.
@@ -196,5 +199,5 @@ def check_journal(path: Path) -> None:
         try:
             opened = open_beside(path)
         except JournalInUse:
-            return  # by one whose file is another by now: nothing can be told of ours yet
+            return  # a daemon uses an earlier file of this path, so this one can't be checked yet
     opened.close()

@@ -1,4 +1,4 @@
-"""Idempotency keys: kept as digests, each with that of the prompt it came with."""
+"""Idempotency keys: stored as digests, each with a digest of its prompt."""
 
 import hashlib
 import hmac
@@ -9,7 +9,7 @@ from chatgpt_source.prompt import Prompt
 
 
 def add(db: sqlite3.Connection, seq: int, prompt: Prompt, key: str) -> None:
-    """Keep the key of a prompt."""
+    """Store the key of a prompt."""
     db.execute(
         "INSERT INTO keys VALUES (?, ?, ?)", (digest(db, key), _fingerprint(db, prompt), seq)
     )
@@ -34,7 +34,7 @@ def known(db: sqlite3.Connection, prompt: Prompt, key: str) -> str | None:
 
 
 def digest(db: sqlite3.Connection, *words: str) -> bytes:
-    """A hash that only this journal's secret makes: nobody can test a guess against it."""
+    """A digest keyed with the journal's secret: without that, nobody can test a guess."""
     (secret,) = db.execute("SELECT value FROM secret").fetchone()
     made = hmac.new(secret, digestmod=hashlib.sha256)
     for word in words:

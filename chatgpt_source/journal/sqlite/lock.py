@@ -1,10 +1,9 @@
-"""Who may use a journal's file: one daemon, by locks on the file itself and on one beside it.
+"""Admit one daemon to a journal, by locks on the file itself and on a lock file beside it.
 
-The lock beside the file is what every release takes. It says nothing of a file that is reached by
-another path, and can be deleted, so the file itself is locked, too: by `flock`, which on Linux has
-nothing to do with the locks that SQLite takes (`fcntl`). Those leave when any descriptor of the
-file is closed in this process, so ours is closed after SQLite's. (On NFS `flock` is made of `fcntl`
-locks; a journal does not belong there.)
+Every release locks the lock file. That can be deleted, and does not protect a file with two paths,
+so the journal itself is locked, too. On Linux, `flock` is independent of SQLite's `fcntl` locks.
+Those are lost when the process closes any descriptor of the file, so ours is closed after SQLite's.
+On NFS, `flock` uses `fcntl` locks; a journal does not belong there.
 """
 
 import errno
@@ -22,19 +21,19 @@ from chatgpt_source.errors import JournalError, JournalInUse
 from chatgpt_source.files import kind_of
 
 _HAS_OWN_FLOCK = sys.platform.startswith("linux")
-"""Elsewhere `flock` and `fcntl` locks are of one kind, and ours would lock SQLite out."""
+"""Elsewhere, `flock` and `fcntl` locks may be the same, and ours would lock SQLite out."""
 TRIES, PAUSE = 5, 0.02
-"""How often, and after how many seconds, one lock without the other is looked at again."""
+"""How often, and after how many seconds, a lock file without the other lock is checked again."""
 
 
 @frozen
 class Lock:
-    """A daemon's hold on its journal.
+    """A daemon's locks on its journal.
 
     Attributes:
-        path: The journal's, without links.
-        status: What the file was when it was locked.
-        descriptors: What holds the locks.
+        path: The journal's path, without links.
+        status: The file's status when it was locked.
+        descriptors: The locked descriptors.
     """
 
     path: Path
@@ -42,13 +41,13 @@ class Lock:
     descriptors: tuple[int, ...]
 
     def loss(self) -> str | None:
-        """Why what is written to the file would be lost, or would not be ours alone, in words."""
+        """Why writes would be lost, or shared with another daemon, for people; None if neither."""
         try:
             now = self.path.stat()
         except (FileNotFoundError, NotADirectoryError):
             return "its file was removed or renamed while in use: put it back, or restart"
         except OSError:
-            return None  # the next write says what is wrong
+            return None  # the next write reports it
         if not os.path.samestat(now, self.status):
             return "its file was replaced by another while in use: put it back, or restart"
         if now.st_nlink > 1:
@@ -56,21 +55,21 @@ class Lock:
         return None
 
     def close(self) -> None:
-        """Let go; SQLite's connection must be closed before."""
+        """Release the locks; SQLite's connection must be closed before."""
         for descriptor in self.descriptors:
             os.close(descriptor)
 
 
 def lock_journal(path: Path) -> Lock:
-    """Lock the journal at `path`, a path without links, making an empty file if there is none.
+    """Lock the journal at `path`, a path without links; create an empty file if there is none.
 
     Raises:
-        JournalInUse: If another daemon has it.
-        JournalError: If it is no file that one daemon can have to itself.
+        JournalInUse: If another daemon uses it.
+        JournalError: If it is no regular file with one name.
         OSError: If it can't be opened.
     """
     with suppress(FileNotFoundError):
-        require_file(path, path.stat())  # before anything is made, or a device is opened
+        require_file(path, path.stat())  # before a file is created or a device is opened
     descriptors: list[int] = []
     try:
         descriptors.append(_locked(_beside(path), path))
@@ -90,7 +89,7 @@ def lock_journal(path: Path) -> Lock:
 
 
 def require_file(path: Path, status: os.stat_result) -> None:
-    """See that a journal is a regular file with one name.
+    """Require a journal to be a regular file with one name.
 
     Raises:
         JournalError: If it is not.
@@ -116,17 +115,17 @@ def _require_same(path: Path, status: os.stat_result) -> None:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a daemon has the journal at `path`; a lock is taken for an instant to find out.
+    """Whether a daemon uses the journal at `path`; takes a lock for a moment to find out.
 
-    It must not be asked where this process has the journal open: see above.
+    This process must not have the journal open (see above).
 
     Raises:
-        JournalInUse: If a daemon has the name, but an earlier file of it. The log beside the file
-            is that one's: SQLite would mix the two, and at its end remove the log.
+        JournalInUse: If a daemon uses an earlier file of this path. The log at this path is that
+            file's: SQLite would use it for this one, and delete it on closing.
     """
     if not _HAS_OWN_FLOCK:
         return _is_locked(_beside(path))
-    for _ in range(TRIES):  # a daemon that just starts or ends has one lock without the other
+    for _ in range(TRIES):  # a daemon that starts or ends has one lock for a moment
         by_name, itself = _is_locked(_beside(path)), _is_locked(path)
         if itself or not by_name:
             return itself

@@ -1,4 +1,4 @@
-"""What is in a journal, found out without writing to it, beside a daemon or without one."""
+"""Read a journal without writing to it, while a daemon uses it or not."""
 
 import errno
 import os
@@ -19,17 +19,17 @@ from chatgpt_source.prompt import State
 
 @frozen
 class Seen:
-    """A journal as it stands.
+    """The contents of a journal.
 
     Attributes:
-        path: Where it lies.
-        in_use: Whether a daemon has it.
+        path: Its path.
+        in_use: Whether a daemon uses it.
         schema: The version of its tables; None if there are none yet.
         current: The version that this program writes.
         prompts: How many are in each state.
-        to_ask: Prompts that a start would ask first.
-        to_deliver: Prompts that a start would deliver first.
-        used: Units spent of the day.
+        to_ask: Prompts that a daemon would ask at its start.
+        to_deliver: Events that a daemon would deliver at its start.
+        used: Units used of the day.
     """
 
     path: Path
@@ -43,13 +43,13 @@ class Seen:
 
 
 def look(path: Path, day: str, now: float, *, as_writer: bool = True) -> Seen:
-    """See what is in the journal at `path`, and whether a daemon could use it.
+    """Read the journal at `path`, and check that a daemon could use it.
 
     Args:
-        path: Where it lies, or would be made.
-        day: Whose units are counted.
+        path: Its path; there may be no file yet.
+        day: The day whose units are counted.
         now: The time.
-        as_writer: Whether this process's user is the daemon's, who must be able to write it.
+        as_writer: Whether to require that this process's user can write it, as for the daemon's.
 
     Raises:
         JournalError: If a daemon could not use it.
@@ -59,7 +59,7 @@ def look(path: Path, day: str, now: float, *, as_writer: bool = True) -> Seen:
         if as_writer:
             _require_writable(path.parent)
         if not path.exists():
-            os.stat(path.parent)  # noqa: PTH116 - raises what in_words explains
+            os.stat(path.parent)  # noqa: PTH116 - raises an error that `in_words` explains
             return Seen(path)
         require_file(path, path.stat())
         if as_writer:
@@ -77,7 +77,7 @@ def _require_writable(path: Path) -> None:
 
 
 def _uri(path: Path, *, in_use: bool) -> str:
-    """How to open it so that nothing is made beside it; after a clean stop there is no log."""
+    """The URI that creates no file beside it; after a clean stop there is no log."""
     wal = Path(f"{path}-wal")
     still = not in_use and not (wal.exists() and wal.stat().st_size)
     return f"{path.as_uri()}?mode=ro{'&immutable=1' if still else ''}"
@@ -87,7 +87,7 @@ def _seen(db: sqlite3.Connection, path: Path, day: str, now: float, *, in_use: b
     require_ours(db, path, make=True)
     if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
         return Seen(path, in_use)  # an empty file
-    db.execute("BEGIN")  # all of one moment
+    db.execute("BEGIN")  # one snapshot
     (fault,) = db.execute("PRAGMA quick_check(1)").fetchone()
     if fault != "ok":
         raise JournalError(

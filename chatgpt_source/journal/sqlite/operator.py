@@ -1,4 +1,4 @@
-"""What an operator does to a failed prompt, run inside a transaction."""
+"""Redrive or purge a failed prompt. Each function runs in a transaction."""
 
 import sqlite3
 from zoneinfo import ZoneInfo
@@ -12,7 +12,7 @@ from chatgpt_source.quota import day_at
 
 
 def redrive(db: sqlite3.Connection, prompt_id: str, date: float) -> State:
-    """Take a failed prompt up again, for a unit of the date's day; see `Journal.redrive`."""
+    """Redrive a failed prompt; see `Journal.redrive`. A unit is of the date's day."""
     if version_of(db) < VERSION:
         raise NotRedriven("its journal is an earlier release's: let this release's daemon start")
     row = db.execute(
@@ -25,7 +25,7 @@ def redrive(db: sqlite3.Connection, prompt_id: str, date: float) -> State:
     event = Event.DELIVERED_AGAIN if has_event else Event.ASKED_AGAIN
     state = after(State.FAILED, event)
     db.execute("DELETE FROM outbox WHERE seq = ? AND destination = ?", (seq, DEAD_LETTER.setting))
-    texts.forget_letter(db, prompt_id)
+    texts.forget_dead_letter(db, prompt_id)
     if has_event:
         outbox.add(db, seq, TARGET, AT_ONCE, since=NOT_YET)
     else:
@@ -49,7 +49,7 @@ def _take_unit_again(db: sqlite3.Connection, seq: int, date: float) -> None:
 
 
 def purge(db: sqlite3.Connection, prompt_id: str) -> bool:
-    """Forget a failed prompt; see `Journal.purge`."""
+    """Delete a failed prompt; see `Journal.purge`."""
     db.execute(
         "DELETE FROM texts WHERE seq = (SELECT seq FROM prompts WHERE id = ? AND state = 'failed')",
         (prompt_id,),

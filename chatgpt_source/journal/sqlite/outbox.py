@@ -1,4 +1,4 @@
-"""The outbox: an event that is to be delivered is a row, with a destination and attempts."""
+"""The outbox: one row for each event and destination. Each function runs in a transaction."""
 
 import json
 import sqlite3
@@ -10,7 +10,7 @@ from chatgpt_source.journal.sqlite import texts
 from chatgpt_source.journal.sqlite.rows import Owner, of_limited_size, seq_of
 from chatgpt_source.journal.sqlite.texts import Part, trace_of
 from chatgpt_source.journal.states import Event, after
-from chatgpt_source.prompt import DEAD_LETTER, TARGET, Delivery, Receiver, State
+from chatgpt_source.prompt import DEAD_LETTER, Delivery, Receiver, State
 
 _CLAIMED = (
     "seq = (SELECT seq FROM prompts WHERE id = ?) AND destination = ? AND owner = ? AND token = ?"
@@ -18,23 +18,36 @@ _CLAIMED = (
 
 
 def add(
-    db: sqlite3.Connection, seq: int, to: Receiver, due: float, since: float | None = None
+    db: sqlite3.Connection,
+    seq: int,
+    to: Receiver,
+    due: float,
+    *,
+    since: float | None = None,
+    claim: tuple[int, int] | None = None,
 ) -> None:
-    """Let a prompt's event be delivered, as from an instant."""
-    db.execute(
-        "INSERT INTO outbox (seq, destination, due, since) VALUES (?, ?, ?, ?)",
-        (seq, to.setting, due, due if since is None else since),
-    )
+    """Add the row of a prompt's event.
 
-
-def add_claimed(db: sqlite3.Connection, seq: int, owner: Owner, delivery: Delivery) -> None:
-    """Let a prompt's event be delivered by its owner, whose first attempt this is."""
-    due = delivery.since
+    Args:
+        db: The database.
+        seq: The prompt's.
+        to: Who receives the event.
+        due: When the first attempt is due.
+        since: The start of the time that delivering may take; None: `due`.
+        claim: The owner and the token of the claim for the first attempt, if it is claimed already.
+    """
+    owner, token = claim or (None, 0)
     db.execute(
         "INSERT INTO outbox (seq, destination, due, since, attempts, owner, token)"
-        " VALUES (?, ?, ?, ?, 1, ?, ?)",
-        (seq, delivery.destination, due, due, owner.id, delivery.token),
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (seq, to.setting, due, due if since is None else since, claim is not None, owner, token),
     )
+
+
+def add_dead_letter(db: sqlite3.Connection, seq: int, dead_letter: bytes, now: float) -> None:
+    """Store a prompt's dead letter, and add its row."""
+    texts.set_dead_letter(db, seq, dead_letter)
+    add(db, seq, DEAD_LETTER, now)
 
 
 def claim_deliveries(
@@ -45,7 +58,7 @@ def claim_deliveries(
     most: int,
     untried_since: float | None,
 ) -> Claims[Delivery]:
-    """Claim what is due at a destination; see `Journal.claim_deliveries`."""
+    """Claim events that are due; see `Journal.claim_deliveries`."""
     part = Part.LETTER if destination == DEAD_LETTER.setting else Part.EVENT
     answer = "NULL" if part is Part.LETTER else Part.ANSWER.whole
     found = db.execute(
@@ -57,7 +70,7 @@ def claim_deliveries(
         " ORDER BY outbox.due, seq LIMIT ?",
         (destination, now, untried_since, untried_since, most),
     )
-    rows = of_limited_size(found, "event")
+    rows = of_limited_size(found, lambda row: len(row["event"]))
     deliveries = [
         Delivery(
             row["id"],
@@ -87,78 +100,53 @@ def claim_deliveries(
     return Claims(deliveries, due)
 
 
-def give_back(db: sqlite3.Connection, owner: Owner, delivery: Delivery) -> None:
-    """Let an event that was claimed, and not delivered, be due again."""
+def _request_id(answer: str | None) -> str | None:
+    report: Mapping[str, Any] = {} if answer is None else json.loads(answer)
+    return report.get("request_id")
+
+
+def release(db: sqlite3.Connection, owner: Owner, delivery: Delivery) -> None:
+    """Undo a claim whose call was never made: the event is due again."""
     db.execute(
         f"UPDATE outbox SET owner = NULL, attempts = attempts - 1 WHERE {_CLAIMED}",
         _claim(owner, delivery),
     )
 
 
-def _request_id(answer: str | None) -> str | None:
-    told: Mapping[str, Any] = {} if answer is None else json.loads(answer)
-    return told.get("request_id")
-
-
-def postponed(
-    db: sqlite3.Connection, owner: Owner, delivery: Delivery, outcome: Postponed
-) -> Ended:
-    """Let an event wait for its next attempt; see `Journal.delivery_ended`."""
-    changed = db.execute(
-        "UPDATE outbox SET due = ?, error = ?, held = coalesce(held, ?), owner = NULL"
-        f" WHERE {_CLAIMED}",
-        (outcome.until, outcome.error, outcome.held, *_claim(owner, delivery)),
-    )
-    return Ended(kept=changed.rowcount > 0)
-
-
 def ended(
     db: sqlite3.Connection,
     owner: Owner,
     delivery: Delivery,
-    outcome: Delivered | Failed,
+    outcome: Delivered | Postponed | Failed,
     now: float,
     date: float,
 ) -> Ended:
-    """Be done with an event, on a date; see `Journal.delivery_ended`."""
-    gone = db.execute(f"DELETE FROM outbox WHERE {_CLAIMED}", _claim(owner, delivery))
-    if not gone.rowcount:
+    """End a claim; see `Journal.delivery_ended`. `date` is the wall clock's."""
+    claim = _claim(owner, delivery)
+    if isinstance(outcome, Postponed):
+        changed = db.execute(
+            "UPDATE outbox SET due = ?, error = ?, held = coalesce(held, ?), owner = NULL"
+            f" WHERE {_CLAIMED}",
+            (outcome.until, outcome.error, outcome.held, *claim),
+        )
+        return Ended(kept=changed.rowcount > 0)
+    if not db.execute(f"DELETE FROM outbox WHERE {_CLAIMED}", claim).rowcount:
         return Ended(kept=False)
     if delivery.destination == DEAD_LETTER.setting:
-        texts.forget_letter(db, delivery.id)
-    elif isinstance(outcome, Delivered):
-        _end_prompt(db, delivery, Event.DELIVERED, date, None)
-    else:
-        _end_prompt(db, delivery, Event.FAILED, date, outcome.error)
-        _add_letter(db, delivery.id, outcome.dead_letter, now)
-    return Ended(kept=True)
-
-
-def _claim(owner: Owner, delivery: Delivery) -> tuple[str, str, int, int]:
-    return delivery.id, delivery.destination, owner.id, delivery.token
-
-
-def _end_prompt(
-    db: sqlite3.Connection, delivery: Delivery, event: Event, date: float, error: str | None
-) -> None:
+        texts.forget_dead_letter(db, delivery.id)
+        return Ended(kept=True)
+    error = outcome.error if isinstance(outcome, Failed) else None
+    event = Event.DELIVERED if error is None else Event.FAILED
     db.execute(
         "UPDATE prompts SET state = ?, ended = ?, error = ?, deliveries = deliveries + ?"
         " WHERE id = ?",
         (after(State.ANSWERED, event).value, date, error, delivery.attempt, delivery.id),
     )
+    seq = seq_of(db, delivery.id)
+    if seq is not None and isinstance(outcome, Failed) and outcome.dead_letter is not None:
+        add_dead_letter(db, seq, outcome.dead_letter, now)
+    return Ended(kept=True)
 
 
-def _add_letter(db: sqlite3.Connection, prompt_id: str, letter: bytes | None, now: float) -> None:
-    seq = seq_of(db, prompt_id)
-    if seq is not None and letter is not None:
-        texts.set_letter(db, seq, letter)
-        add(db, seq, DEAD_LETTER, now)
-
-
-def waits_after_a_failure(db: sqlite3.Connection) -> bool:
-    """Whether an event waits for the target whose last attempt there failed."""
-    found = db.execute(
-        "SELECT 1 FROM outbox WHERE destination = ? AND error IS NOT NULL LIMIT 1",
-        (TARGET.setting,),
-    )
-    return found.fetchone() is not None
+def _claim(owner: Owner, delivery: Delivery) -> tuple[str, str, int, int]:
+    return delivery.id, delivery.destination, owner.id, delivery.token

@@ -1,4 +1,4 @@
-"""What the journal says of its prompts and its days, found out without writing."""
+"""Read the records, the counts and the days."""
 
 import sqlite3
 
@@ -10,7 +10,7 @@ from chatgpt_source.journal.states import WAITING
 from chatgpt_source.prompt import TARGET, State
 
 _BEYOND = 2**63 - 1
-"""A `seq` that none has."""
+"""More than any `seq`."""
 
 _RECORD = (
     "SELECT prompts.seq AS seq, id, state, accepted, answered, ended, asks,"
@@ -26,13 +26,13 @@ _WAITING = ", ".join(f"'{state.value}'" for state in WAITING)
 
 
 def record(db: sqlite3.Connection, prompt_id: str) -> Record | None:
-    """What is known of a prompt; see `Journal.record`."""
+    """A prompt's record; see `Journal.record`."""
     row = by_name(db.execute(f"{_RECORD} WHERE id = ?", (prompt_id,))).fetchone()
     return None if row is None else _record(row)
 
 
 def records(db: sqlite3.Connection, state: State | None, after: int, most: int) -> list[Record]:
-    """A page of what is known; see `Journal.records`."""
+    """A page of records; see `Journal.records`."""
     rows = db.execute(
         f"{_RECORD} WHERE {_in(state)} AND prompts.seq > ? ORDER BY prompts.seq LIMIT ?",
         (after, most),
@@ -43,10 +43,10 @@ def records(db: sqlite3.Connection, state: State | None, after: int, most: int) 
 def latest(
     db: sqlite3.Connection, state: State | None, before: int | None, most: int
 ) -> list[Record]:
-    """A page of what is known, backwards; see `Journal.latest`."""
+    """A page of records, the latest first; see `Journal.latest`."""
     page = f"SELECT seq FROM prompts WHERE {_in(state)} AND seq < ? ORDER BY seq DESC LIMIT ?"
     if state is State.ACCEPTED:
-        page = page.replace("BY seq", "BY +seq")  # by `to_ask`, not among all that ended
+        page = page.replace("BY seq", "BY +seq")  # makes SQLite use the index `to_ask`
     elif state is State.ANSWERED:
         page = f"{_ANSWERED} AND seq < ? ORDER BY seq DESC LIMIT ?"
     rows = db.execute(
@@ -61,7 +61,7 @@ def _in(state: State | None) -> str:
 
 
 def oldest(db: sqlite3.Connection) -> float | None:
-    """When the oldest prompt that waits was accepted; see `Journal.oldest`."""
+    """When the oldest prompt of the backlog was accepted; see `Journal.oldest`."""
     row = db.execute(
         "SELECT accepted FROM prompts WHERE seq = (SELECT min(first) FROM ("
         "SELECT (SELECT min(+seq) FROM prompts WHERE state = 'accepted') AS first"
@@ -71,7 +71,7 @@ def oldest(db: sqlite3.Connection) -> float | None:
 
 
 def ends(db: sqlite3.Connection, since: float, most: int) -> list[End]:
-    """How the last prompts ended; see `Journal.ends`."""
+    """The ends of the last prompts; see `Journal.ends`."""
     rows = db.execute(
         "SELECT id, state, ended, error FROM prompts WHERE ended >= ? ORDER BY ended DESC LIMIT ?",
         (since, most),
@@ -95,31 +95,31 @@ def _record(row: sqlite3.Row) -> Record:
 
 
 def tally(db: sqlite3.Connection, day: str) -> Tally:
-    """How many prompts are in each state, and the units spent of `day`."""
+    """The prompts by state, and the units used of `day`; see `Journal.tally`."""
     counts = {State(state): n for state, n in db.execute("SELECT state, n FROM counts")}
     return Tally(counts, units(db, day))
 
 
 def backlog(db: sqlite3.Connection) -> int:
-    """How many prompts wait for a call."""
+    """The number of prompts in the backlog."""
     (waiting,) = db.execute(f"SELECT sum(n) FROM counts WHERE state IN ({_WAITING})").fetchone()
     return int(waiting)
 
 
 def units(db: sqlite3.Connection, day: str) -> int:
-    """The units spent of a day."""
+    """The units used of a day."""
     row = db.execute("SELECT used FROM days WHERE day = ?", (day,)).fetchone()
     return row[0] if row else 0
 
 
 def to_ask(db: sqlite3.Connection, now: float) -> int:
-    """The prompts that a daemon which starts now asks at once."""
+    """The number of prompts that a daemon would ask at once if it started now."""
     claimed = "owner IS NOT NULL OR " if version_of(db) == VERSION else ""
     return _count_due(db, f"prompts WHERE state = 'accepted' AND ({claimed}", now)
 
 
 def to_deliver(db: sqlite3.Connection, now: float) -> int:
-    """The prompts that a daemon which starts now delivers at once."""
+    """The number of events that a daemon would deliver at once if it started now."""
     if version_of(db) < VERSION:
         return _count_due(db, "prompts WHERE state = 'answered' AND (", now)
     outbox = f"outbox WHERE destination = '{TARGET.setting}' AND (owner IS NOT NULL OR "
@@ -129,6 +129,6 @@ def to_deliver(db: sqlite3.Connection, now: float) -> int:
 def _count_due(db: sqlite3.Connection, where: str, now: float) -> int:
     (count,) = db.execute(
         f"SELECT count(*) FROM {where} due <= ? OR due > ?)",
-        (now, now + LONGEST_RETRY_AFTER),  # what a start makes due
+        (now, now + LONGEST_RETRY_AFTER),  # `recovery.take_over` makes the latter due
     ).fetchone()
     return int(count)

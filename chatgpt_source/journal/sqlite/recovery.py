@@ -1,4 +1,4 @@
-"""What a start makes of what the run before it left, run inside a transaction."""
+"""Take over from earlier runs at a start. Each function runs in a transaction."""
 
 import sqlite3
 from collections.abc import Mapping
@@ -7,15 +7,15 @@ from attrs import fields
 
 from chatgpt_source.http.client.retry_after import LONGEST_RETRY_AFTER
 from chatgpt_source.journal import PeerState
-from chatgpt_source.journal.sqlite import keys, outbox
+from chatgpt_source.journal.sqlite import keys
 from chatgpt_source.journal.sqlite.rows import Owner, by_name
-from chatgpt_source.prompt import MODEL, State
+from chatgpt_source.prompt import MODEL, TARGET, State
 
 _FIELDS = [each.name for each in fields(PeerState)]
 
 
 def new_owner(db: sqlite3.Connection, date: float) -> Owner:
-    """Begin a run; it is the only owner that a journal in a file has."""
+    """Begin a run; a journal in a file has one owner at a time."""
     row = db.execute("INSERT INTO owners (renewed) VALUES (?)", (date,)).lastrowid
     assert row is not None  # noqa: S101 - a row was inserted
     db.execute("DELETE FROM owners WHERE id <> ?", (row,))
@@ -23,15 +23,15 @@ def new_owner(db: sqlite3.Connection, date: float) -> Owner:
 
 
 def renew(db: sqlite3.Connection, owner: Owner, date: float) -> None:
-    """Renew the lease of all that an owner has claimed."""
+    """Renew an owner's lease."""
     db.execute("UPDATE owners SET renewed = ? WHERE id = ?", (date, owner.id))
 
 
 def take_over(db: sqlite3.Connection, now: float) -> None:
-    """Make what others had claimed due, in its old place; such an ask may have been billed.
+    """End other owners' claims; see `Journal.recover`.
 
-    A daemon's steady clock begins with the wall clock's time: where that was set back since the
-    last one, instants lie in the future. None is left there, and nothing is due later than can be.
+    A daemon's steady clock starts at the wall clock's time. If that was set back since the last
+    start, stored instants lie in the future, and are corrected here.
     """
     at = {"now": now, "latest": now + LONGEST_RETRY_AFTER}
     clamp = "since = min(since, :now), held = min(held, :now)"
@@ -52,15 +52,13 @@ def take_over(db: sqlite3.Connection, now: float) -> None:
 
 
 def failing(db: sqlite3.Connection) -> list[State]:
-    """The states that prompts wait in whose last attempt failed."""
-    asked = db.execute(
-        "SELECT 1 FROM prompts WHERE state = 'accepted' AND error IS NOT NULL LIMIT 1"
-    ).fetchone()
-    failed = {
-        State.ACCEPTED: asked is not None,
-        State.ANSWERED: outbox.waits_after_a_failure(db),
+    """The states in which a prompt waits after a failed attempt."""
+    rows = {
+        State.ACCEPTED: "prompts WHERE state = 'accepted'",
+        State.ANSWERED: f"outbox WHERE destination = '{TARGET.setting}'",
     }
-    return [state for state, has_failed in failed.items() if has_failed]
+    query = "SELECT EXISTS (SELECT 1 FROM {} AND error IS NOT NULL)"
+    return [state for state in rows if db.execute(query.format(rows[state])).fetchone()[0]]
 
 
 def fingerprints(db: sqlite3.Connection, settings: Mapping[str, str]) -> Mapping[str, bytes]:
@@ -69,7 +67,7 @@ def fingerprints(db: sqlite3.Connection, settings: Mapping[str, str]) -> Mapping
 
 
 def remember(db: sqlite3.Connection, peer: str, fingerprint: bytes, state: PeerState) -> None:
-    """Keep what is known of a peer; see `Journal.remember`."""
+    """Store the state of a peer; see `Journal.remember`."""
     values = [getattr(state, name) for name in _FIELDS]
     marks = ", ?" * len(_FIELDS)
     db.execute(
@@ -82,7 +80,7 @@ def remember(db: sqlite3.Connection, peer: str, fingerprint: bytes, state: PeerS
 def recall(
     db: sqlite3.Connection, known: Mapping[str, bytes], now: float
 ) -> Mapping[str, PeerState]:
-    """What is known of the peers whose settings are the same; the others are forgotten."""
+    """The states of the peers with the same settings; the others are deleted."""
     found = {}
     for row in by_name(db.execute("SELECT * FROM peers")).fetchall():
         if known.get(row["name"]) == row["fingerprint"]:
@@ -101,7 +99,7 @@ def recall(
 
 
 def _let_go(db: sqlite3.Connection, peer: str, now: float) -> None:
-    """Make what was held for a peer due: with other settings it may well be taken."""
+    """Make work that a peer's hold delayed due, because the settings have changed."""
     which, value = ("prompts", "state") if peer == MODEL else ("outbox", "destination")
     db.execute(
         f"UPDATE {which} SET due = ? WHERE {value} = ? AND held IS NOT NULL AND due > ?",
@@ -110,5 +108,5 @@ def _let_go(db: sqlite3.Connection, peer: str, now: float) -> None:
 
 
 def _soon_enough(instant: float | None, now: float) -> float | None:
-    """An instant that is not further ahead than a peer may ask for."""
+    """The instant, or now if it is later than a peer may ask for."""
     return now if instant is not None and instant > now + LONGEST_RETRY_AFTER else instant

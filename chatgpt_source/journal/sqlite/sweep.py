@@ -1,4 +1,4 @@
-"""When the journal's files are wiped: soon after a text was forgotten, again if that failed."""
+"""Schedules wipes: some time after a text was deleted, and again after a failure."""
 
 import sqlite3
 from collections.abc import Callable
@@ -9,19 +9,20 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from chatgpt_source.journal.sqlite.wipe import settle, wipe
 
 WIPE_AFTER = 30.0
-"""Seconds from a delivery until its texts are gone from the write-ahead log too."""
+"""Seconds from the deletion of a text until the files are wiped."""
 WIPE_RETRY = 5.0
+"""Seconds from a wipe that failed to the next one."""
 SETTLE_PAUSE = 0.1
-"""Seconds between two steps in which an earlier version's texts are settled."""
+"""Seconds between two steps of settling an earlier version's texts."""
 
 Job = Callable[[sqlite3.Connection], bool]
 
 
 class Sweep:
-    """Calls for a wipe, and for what an earlier version left, a step at a time.
+    """Schedules wipes, and the settling of an earlier version's texts.
 
     Args:
-        clock: Says when.
+        clock: The time.
         read: Runs a function in the journal's thread, outside a transaction.
         write: Likewise, inside one.
     """
@@ -40,23 +41,23 @@ class Sweep:
         self._stopped = False
 
     def wipe_later(self, delay: float = WIPE_AFTER) -> None:
-        """Wipe after some seconds, if no wipe is called for yet."""
+        """Wipe after some seconds, if no wipe is scheduled yet."""
         if not self._stopped and not _is_active(self._wipe_call):
             self._wipe_call = self._clock.callLater(delay, self._wipe)
 
     def settle_later(self, delay: float = SETTLE_PAUSE) -> None:
-        """Settle some of an earlier version's texts after some seconds, and so on to the last."""
+        """Begin to settle an earlier version's texts after some seconds."""
         if not self._stopped:
             self._settle_call = self._clock.callLater(delay, self._settle)
 
     def stop(self) -> bool:
-        """Call for nothing more; returns whether a wipe was called for."""
+        """Cancel all; returns whether a wipe was scheduled."""
         self._stopped = True
-        called_for = _is_active(self._wipe_call)
+        scheduled = _is_active(self._wipe_call)
         for call in (self._wipe_call, self._settle_call):
             if call is not None and call.active():
                 call.cancel()
-        return called_for
+        return scheduled
 
     def _wipe(self) -> None:
         self._read(wipe).addCallbacks(

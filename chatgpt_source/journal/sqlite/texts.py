@@ -1,9 +1,9 @@
-"""What callers and peers wrote, and where it lies: short in its row of `texts`, else on its own.
+"""The texts of callers and peers: short ones in `texts`, long ones in `long_texts`.
 
-SQLite moves rows from page to page, and leaves copies in the pages' gaps; but of a row longer than
-a page it moves the beginning alone, and the pages that hold the rest are overwritten when the row
-is deleted (`secure_delete`). So a long text's row begins with a page of nothing: of the text itself
-there is never a second copy, and nobody has to look for one.
+When SQLite moves a row to another page, it leaves a copy in the old page's gap. Of a row longer
+than a page it moves the beginning alone, and `secure_delete` overwrites the pages of the rest when
+the row is deleted. So a row of `long_texts` begins with a page of zeros: SQLite never copies the
+text after it.
 """
 
 import sqlite3
@@ -13,11 +13,11 @@ from enum import IntEnum
 from chatgpt_source.prompt import Prompt, Trace
 
 SHORT = 2048
-"""Bytes that a text in a row of `texts` has at the most."""
+"""Bytes of a text in a row of `texts` at the most."""
 
 
 class Part(IntEnum):
-    """Which text of a prompt it is; each is a column of `texts`."""
+    """The texts of a prompt; each is a column of `texts`."""
 
     PROMPT = 0
     EVENT = 1
@@ -26,19 +26,19 @@ class Part(IntEnum):
 
     @property
     def column(self) -> str:
-        """Its column; an empty value there says that the text is a long one."""
+        """Its column; empty if the text is in `long_texts`."""
         return self.name.lower()
 
     @property
     def whole(self) -> str:
-        """The text, long or short, as an expression of a query that joins `texts`."""
+        """An SQL expression for the text, for a query that joins `texts`."""
         empty = "x''" if self in {Part.EVENT, Part.LETTER} else "''"
         long = f"(SELECT text FROM long_texts WHERE id = seq * 4 + {self.value})"
         return f"CASE {self.column} WHEN {empty} THEN {long} ELSE {self.column} END"
 
 
 def add(db: sqlite3.Connection, seq: int, prompt: Prompt) -> None:
-    """Keep a prompt's text and what is to be in its event."""
+    """Store a prompt's text, and the attributes of its event."""
     text = place(db, seq, Part.PROMPT, prompt.text)
     trace = (None, None) if prompt.trace is None else (prompt.trace.parent, prompt.trace.state)
     others = (prompt.source, prompt.type, *trace)
@@ -50,7 +50,7 @@ def add(db: sqlite3.Connection, seq: int, prompt: Prompt) -> None:
 
 
 def set_answer(db: sqlite3.Connection, seq: int, event: bytes, answer: str) -> None:
-    """Keep the event of an answered prompt, and what the provider says of the call."""
+    """Store the event of an answered prompt, and the provider's report of the call."""
     kept = [place(db, seq, Part.EVENT, event), place(db, seq, Part.ANSWER, answer)]
     db.execute(
         "UPDATE texts SET event = ?, answer = ?, size = size + ? WHERE seq = ?",
@@ -58,16 +58,16 @@ def set_answer(db: sqlite3.Connection, seq: int, event: bytes, answer: str) -> N
     )
 
 
-def set_letter(db: sqlite3.Connection, seq: int, letter: bytes) -> None:
-    """Keep a failed prompt's dead letter."""
-    kept = place(db, seq, Part.LETTER, letter)
+def set_dead_letter(db: sqlite3.Connection, seq: int, dead_letter: bytes) -> None:
+    """Store a failed prompt's dead letter."""
+    kept = place(db, seq, Part.LETTER, dead_letter)
     db.execute(
         "UPDATE texts SET letter = ?, size = size + ? WHERE seq = ?", (kept, size_of([kept]), seq)
     )
 
 
-def forget_letter(db: sqlite3.Connection, prompt_id: str) -> None:
-    """Forget a prompt's dead letter, if it has one."""
+def forget_dead_letter(db: sqlite3.Connection, prompt_id: str) -> None:
+    """Delete a prompt's dead letter, if it has one."""
     db.execute(
         "UPDATE texts SET letter = NULL"
         " WHERE seq = (SELECT seq FROM prompts WHERE id = ?) AND letter IS NOT NULL",
@@ -76,13 +76,13 @@ def forget_letter(db: sqlite3.Connection, prompt_id: str) -> None:
 
 
 def trace_of(row: sqlite3.Row) -> Trace | None:
-    """The trace that a prompt's request was part of, from its row of `texts`."""
+    """The trace of a prompt's request, from its row of `texts`."""
     parent = row["traceparent"]
     return None if parent is None else Trace(parent, row["tracestate"])
 
 
 def place(db: sqlite3.Connection, seq: int, part: Part, text: str | bytes) -> str | bytes:
-    """Keep a text if it is long; returns what belongs in its column."""
+    """Store a text in `long_texts` if it is long; returns the value for its column."""
     size = size_of([text])
     if size <= SHORT:
         return text
@@ -95,7 +95,7 @@ def place(db: sqlite3.Connection, seq: int, part: Part, text: str | bytes) -> st
 
 
 def size_of(texts: Iterable[str | bytes | None]) -> int:
-    """How many bytes texts have together, as SQLite keeps them."""
+    """The bytes of all the texts together, as SQLite stores them."""
     return sum(
         len(text.encode("utf-8")) if isinstance(text, str) else len(text) if text else 0
         for text in texts

@@ -9,6 +9,7 @@ from attrs import define, field
 
 from chatgpt_source.errors import JournalUnavailable
 from chatgpt_source.journal.group import Operation
+from chatgpt_source.journal.sqlite.upkeep import probe
 
 RETRY_AFTER = 5.0
 """Seconds after which a caller who met an unwritable journal may try again."""
@@ -16,25 +17,26 @@ RETRY_AFTER = 5.0
 PATIENCE = 1.0
 """Seconds to wait for another process that writes; an operator's command takes less."""
 PATIENCE_LEFT = 0.1
-"""Seconds to wait once it has been waited for in vain, so that those who only read get on."""
+"""Seconds to wait after a wait that failed, so that reads are not delayed."""
 POLL = 0.002
+"""Seconds between two attempts to begin."""
 LOOK = 1.0
-"""Seconds between two looks for what another process has written."""
+"""Seconds between two checks for writes of another process."""
 
 Operations = Sequence[Operation[sqlite3.Connection]]
 
 
 @define
 class Transactor:
-    """Runs groups of operations, each in a transaction of its own, in the journal's thread.
+    """Runs groups of operations, each group in one transaction, in the journal's thread.
 
-    A commit that failed may be whole in the write-ahead log all the same, if it is the disk's
-    `fsync` that failed: a crash would bring to life what was refused. So the next transaction is an
-    empty one, which is written over it, before anybody is told of the failure.
+    A commit that failed may still be complete in the write-ahead log, if the disk's `fsync` failed:
+    after a crash, SQLite would recover what was refused. So an empty transaction overwrites it
+    before the callers get the error.
 
     Args:
         patience: Seconds to wait for another process that writes.
-        monotonic: The time that patience is measured by.
+        monotonic: The time in seconds.
         sleep: Waits for some seconds.
     """
 
@@ -60,10 +62,9 @@ class Transactor:
                     operation.error = unavailable(error)
 
     def begin(self, db: sqlite3.Connection) -> None:
-        """Begin a transaction that writes, waiting for another process's end for a while.
+        """Begin a transaction that writes; waits for another process's transaction to end.
 
-        SQLite's own waiting grows to a tenth of a second between two tries, and misses what is
-        free for less.
+        SQLite's own waits grow to a tenth of a second, and miss shorter gaps between transactions.
 
         Raises:
             sqlite3.Error: If it can't begin.
@@ -83,7 +84,7 @@ class Transactor:
             self.sleep(POLL)
 
     def disturbed(self) -> bool:
-        """Whether another process has written since this was asked last."""
+        """Whether another process has written since the last call."""
         disturbed, self._disturbed = self._disturbed, False
         return disturbed
 
@@ -92,7 +93,7 @@ class Transactor:
         if error is None:
             error = self._committed(db, writes)
             if error is not None and not _is_busy(error):
-                # So that one that can't be written, say for its size, does not take the rest along.
+                # One that can't be written, as for its size, must not fail the others.
                 for operation in writes:
                     self._committed(db, [operation])
             self._written_over(db)
@@ -121,11 +122,11 @@ class Transactor:
         self._half_written = False
 
     def _written_over(self, db: sqlite3.Connection) -> sqlite3.Error | None:
-        """Write an empty transaction over one whose commit failed, if one did."""
+        """If a commit failed, overwrite it with an empty transaction."""
         if self._half_written:
             try:
                 self.begin(db)
-                db.execute("UPDATE probes SET count = count + 1")
+                probe(db)
                 self._commit(db)
             except sqlite3.Error as error:
                 _roll_back(db)
@@ -144,12 +145,12 @@ class Transactor:
 
 
 def unavailable(error: sqlite3.Error) -> JournalUnavailable:
-    """What SQLite says is wrong, as the other rooms know it."""
+    """SQLite's error as the journal's."""
     return JournalUnavailable(str(error), retry_after=RETRY_AFTER)
 
 
 def _is_busy(error: Exception) -> bool:
-    """Whether another process writes, which each operation alone would wait for as well."""
+    """Whether another process writes, so that retrying each operation alone is no use."""
     return str(error) == "database is locked"
 
 
@@ -164,13 +165,13 @@ def _fail(writes: Operations, error: sqlite3.Error) -> None:
 
 
 def _attempt(db: sqlite3.Connection, operation: Operation[sqlite3.Connection]) -> bool:
-    """Run one operation; whether what it did is to be kept."""
+    """Run one operation; returns False if it must be rolled back."""
     operation.result = operation.error = None
     try:
         operation.result = operation.run(db)
     except sqlite3.Error:
         raise
-    except Exception as error:  # noqa: BLE001 - a refusal, or a bug: its waiter's, not its neighbours'
+    except Exception as error:  # noqa: BLE001 - a refusal or a bug fails this operation alone
         operation.error = error
         return False
     return True

@@ -1,4 +1,4 @@
-"""A journal of an earlier version is copied, then made one of this."""
+"""Copy a journal of an earlier version, then upgrade it."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -16,12 +16,12 @@ log = get_logger(__name__)
 
 @contextmanager
 def upgraded(db: sqlite3.Connection, path: Path) -> Iterator[None]:
-    """A transaction in which the tables are those of this version; foreign keys must be off.
+    """A transaction that begins with an upgrade to this version; foreign keys must be off.
 
-    Before a journal of an earlier version is touched, a copy of it is made beside it, which stays.
+    Before an upgrade, the journal is copied to a file beside it, which stays.
 
     Raises:
-        JournalError: If there can be no copy.
+        JournalError: If no copy can be made.
     """
     version = VERSION if is_empty(db) else version_of(db)
     copy = _copy(db, path, version) if version < VERSION else None
@@ -33,7 +33,7 @@ def upgraded(db: sqlite3.Connection, path: Path) -> Iterator[None]:
         yield
     except BaseException:
         if copy is not None:
-            copy.unlink(missing_ok=True)  # the journal is what it was
+            copy.unlink(missing_ok=True)  # the journal is unchanged
         raise
     db.execute("COMMIT")
     if copy is not None:
@@ -59,7 +59,7 @@ def _copy(db: sqlite3.Connection, path: Path, version: int) -> Path:
 
 
 def _free_name(path: Path, version: int) -> Path:
-    """Where no earlier copy is, which an operator may still want."""
+    """A path without an earlier copy, which an operator may still need."""
     name = f"{path.name}.schema-{version}"
     names = (f"{name}{'' if n == 1 else f'-{n}'}.backup" for n in count(1))
     return next(each for each in map(path.with_name, names) if not each.exists())

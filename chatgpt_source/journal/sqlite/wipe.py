@@ -1,26 +1,26 @@
-"""Leaves nothing of a forgotten text in any of SQLite's files, in steps that hold nobody up."""
+"""Remove deleted texts from all of SQLite's files, in short steps."""
 
 import os
 import sqlite3
 
+from chatgpt_source.journal.sqlite.rows import of_limited_size
 from chatgpt_source.journal.sqlite.texts import Part, place, size_of
 
 MOST_ROWS_REWRITTEN = 2000
 MOST_BYTES_REWRITTEN = 4 * 2**20
-"""More rows of `texts` than that are not written anew, so that no commit waits long for it."""
+"""Rows of `texts` and their bytes, above which they are not rewritten: it would take too long."""
 
 STEP_ROWS = 200
 STEP_BYTES = 2**19
-"""An earlier version's rows that are settled in one transaction, and about how many bytes."""
+"""Rows of an earlier version, and their bytes, that one transaction settles."""
 
 
 def wipe(db: sqlite3.Connection) -> bool:
-    """Leave nothing of a forgotten text in any file; False if something was in the way.
+    """Remove deleted texts from all files; returns False if that was not possible now.
 
-    `secure_delete` overwrites a row that is deleted, but neither the copies of it that stayed in
-    the gaps of pages when SQLite moved it to another, nor those in the write-ahead log. The former
-    go with their page, when the rows of `texts` that are left are written anew; the latter when the
-    log is emptied. Runs outside a transaction.
+    `secure_delete` overwrites a deleted row. It does not overwrite copies in the gaps of pages,
+    which SQLite leaves when it moves a row, or copies in the write-ahead log. The first are removed
+    by rewriting the rows of `texts`, the second by truncating the log. Runs outside a transaction.
     """
     rewritten = True
     try:
@@ -28,12 +28,12 @@ def wipe(db: sqlite3.Connection) -> bool:
             db.execute("BEGIN IMMEDIATE")
             _rewrite(db)
             db.execute("COMMIT")
-    except sqlite3.Error:  # a full disk, say: the log can be emptied all the same
+    except sqlite3.Error:  # as on a full disk: the log can still be truncated
         rewritten = False
         if db.in_transaction:
             db.execute("ROLLBACK")
     (patience,) = db.execute("PRAGMA busy_timeout").fetchone()
-    db.execute("PRAGMA busy_timeout = 0")  # everybody would wait for that reader
+    db.execute("PRAGMA busy_timeout = 0")  # other operations would wait for a reader
     try:
         (busy, *_) = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     finally:
@@ -42,7 +42,7 @@ def wipe(db: sqlite3.Connection) -> bool:
 
 
 def _may_rewrite(db: sqlite3.Connection) -> bool:
-    """Whether the rows of `texts` are few, and the disk has room for them; reads no text."""
+    """Whether `texts` has few rows, and the disk has room for them; reads no text."""
     rows, sized, size = db.execute(
         "SELECT count(*), count(size), coalesce(sum(size), 0)"
         " FROM (SELECT size FROM texts LIMIT ?)",
@@ -62,32 +62,25 @@ def _rewrite(db: sqlite3.Connection) -> None:
 
 
 def unsettled(db: sqlite3.Connection) -> bool:
-    """Whether an earlier version wrote texts that `settle` has not come to yet."""
+    """Whether texts of an earlier version are left for `settle`."""
     return db.execute("SELECT 1 FROM texts WHERE size IS NULL LIMIT 1").fetchone() is not None
 
 
 def settle(db: sqlite3.Connection) -> bool:
-    """Note the size of some texts that an earlier version wrote, and put the long ones apart.
+    """Store the size of some texts of an earlier version, and move the long ones to `long_texts`.
 
     Returns:
         Whether there are more.
     """
-    found: list[tuple[int, list[str | bytes | None], int]] = []
-    read = 0
     columns = ", ".join(part.column for part in Part)
-    rows = db.execute(
+    found = db.execute(
         f"SELECT seq, source, type, traceparent, tracestate, {columns} FROM texts"
         " WHERE size IS NULL ORDER BY seq LIMIT ?",
         (STEP_ROWS,),
     )
+    rows = of_limited_size(found, lambda row: size_of(row[-len(Part) :]), STEP_BYTES)
     for seq, *others in rows:
         texts = others[-len(Part) :]
-        found.append((seq, texts, size_of(others[: -len(Part)])))
-        read += size_of(texts)
-        if read >= STEP_BYTES:
-            break
-    rows.close()
-    for seq, texts, size in found:
         kept = [
             None if text is None else place(db, seq, part, text)
             for part, text in zip(Part, texts, strict=True)
@@ -95,6 +88,6 @@ def settle(db: sqlite3.Connection) -> bool:
         db.execute(
             "UPDATE texts SET prompt = ?, event = ?, letter = ?, answer = ?, size = ?"
             " WHERE seq = ?",
-            (*kept, size + size_of(kept), seq),
+            (*kept, size_of([*others[: -len(Part)], *kept]), seq),
         )
     return unsettled(db)

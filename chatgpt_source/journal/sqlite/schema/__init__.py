@@ -1,11 +1,11 @@
 """The SQLite journal's tables, as scripts.
 
-`tables.sql` makes those of this version; `upgrade_<n>.sql` makes of those of version n the next.
+`tables.sql` creates this version's tables; `upgrade_<n>.sql` upgrades version n to the next.
 
-`prompts` holds what is known of each prompt, `outbox` what is to be delivered of it, `texts` what
-somebody wrote: the latter is deleted on delivery, so that no index and no small update ever copies
-it about. A long text is in `long_texts`, in pages that hold nothing else (see `texts`). Triggers
-keep `counts` exact, and take texts along with their prompt, whoever writes.
+`prompts` has the record of each prompt, `outbox` its deliveries, `texts` its texts, which are
+deleted on delivery. They have a table of their own so that no index and no small update copies
+them. Long texts are in `long_texts` (see the module `texts`). Triggers keep `counts` exact, and
+delete texts with their prompt, also when another process writes.
 """
 
 import sqlite3
@@ -16,12 +16,12 @@ from chatgpt_source.errors import JournalError
 
 VERSION = 3
 APPLICATION_ID = 0x63677073
-"""Says in the file's header whose file it is ("cgps")."""
+"""Marks the file's header as this program's ("cgps")."""
 
 AT_ONCE = 0.0
-"""The `due` of a prompt that was redriven: before every instant of any daemon's clock."""
+"""The `due` of a redriven prompt: earlier than any daemon's clock."""
 NOT_YET = 1e18
-"""The `since` of a prompt that was redriven: its time runs from the next claim on."""
+"""The `since` of a redriven prompt: its time starts at the next claim."""
 
 BESIDE_AN_OLD_ONE = (
     "CREATE TEMP VIEW outbox AS"
@@ -37,7 +37,7 @@ def version_of(db: sqlite3.Connection) -> int:
 
 
 def require_ours(db: sqlite3.Connection, path: Path, *, make: bool) -> None:
-    """See that the file is ours to use, before anything in it is touched.
+    """Require the file to be a journal that this release can use; changes nothing.
 
     Raises:
         JournalError: If it is not.
@@ -56,7 +56,7 @@ def require_ours(db: sqlite3.Connection, path: Path, *, make: bool) -> None:
 
 
 def is_empty(db: sqlite3.Connection) -> bool:
-    """Whether a database has no tables at all."""
+    """Whether a database has no tables."""
     return db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is None
 
 
