@@ -94,7 +94,7 @@ class DemoTests(SynchronousTestCase):
         self.wait_for("Ctrl-C", process)
         self.assertIn("OPENAI_API_KEY is set", self.screen())
         self.assertIn("the model can't be reached: connection refused", self.screen())
-        admin = re.findall(r"http://localhost:\d+(?= shows)", self.screen())[0]
+        admin = re.findall(r"(?<=status page is at )http://localhost:\d+", self.screen())[0]
         with urllib.request.urlopen(f"{admin}/api/status", timeout=10) as answer:
             self.assertEqual(json.load(answer)["prompts"]["accepted"], 1)
         self.assertNotIn("sk-none", self.screen())
