@@ -99,10 +99,10 @@ def recall(
 
 
 def _let_go(db: sqlite3.Connection, peer: str, now: float) -> None:
-    """Make work that a peer's hold delayed due, because the settings have changed."""
+    """Make work that waits for a peer due, because the settings have changed."""
     which, value = ("prompts", "state") if peer == MODEL else ("outbox", "destination")
     db.execute(
-        f"UPDATE {which} SET due = ? WHERE {value} = ? AND held IS NOT NULL AND due > ?",
+        f"UPDATE {which} SET due = ? WHERE {value} = ? AND due > ?",
         (now, State.ACCEPTED.value if peer == MODEL else peer, now),
     )
 
