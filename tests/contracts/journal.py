@@ -897,8 +897,13 @@ class RecoverContract(Contract):
         self.remember("model", self.HELD)
         found = self.restart(-2 * HOUR).peers["model"]
         now = self.clock.seconds()
-        expected = attrs.evolve(self.HELD, since=now, probe_at=now, throttled_until=now)
+        expected = attrs.evolve(self.HELD, since=now, probe_at=now, throttled_until=now + HOUR)
         self.assertEqual(found, expected)
+
+    def test_a_clock_set_back_a_little_ends_no_hold_back(self) -> None:
+        self.remember("model", PeerState(throttled_until=NOON + HOUR))
+        found = self.restart(-10.0).peers["model"]
+        self.assertEqual(found.throttled_until, NOON - 10 + HOUR)
 
     def test_a_hold_back_of_an_hour_is_kept(self) -> None:
         self.remember("model", PeerState(throttled_until=NOON + HOUR))

@@ -84,12 +84,13 @@ def recall(
     found = {}
     for row in by_name(db.execute("SELECT * FROM peers")).fetchall():
         if known.get(row["name"]) == row["fingerprint"]:
+            throttled = row["throttled_until"]
             found[row["name"]] = PeerState(
                 row["held"],
                 None if row["since"] is None else min(row["since"], now),
                 row["misses"],
                 _soon_enough(row["probe_at"], now),
-                _soon_enough(row["throttled_until"], now),
+                None if throttled is None else min(throttled, now + LONGEST_RETRY_AFTER),
                 bool(row["failing"]),
             )
         else:
