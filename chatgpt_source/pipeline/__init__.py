@@ -9,6 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from chatgpt_source.config import Config
+from chatgpt_source.config.secret import Secret
 from chatgpt_source.errors import JournalUnavailable
 from chatgpt_source.journal import Journal, PeerState, Recovered
 from chatgpt_source.log import get_logger, log_unexpected
@@ -30,18 +31,42 @@ def peers_of(config: Config) -> Mapping[str, str]:
 
     If they change, the next start forgets the peer's stored state, and calls it at once.
     """
-    model = (config.base_url, config.model, config.api_version, config.organization, config.project)
-    secrets = [config.token, *config.headers.values()]
-    target = [*config.target_headers.values(), *config.signing_secret]
+    mode = config.content_mode
     return {
-        MODEL: _as_text(*model, config.body, *(secret.read() for secret in secrets)),
-        TARGET.setting: _as_text(config.target, *(secret.read() for secret in target)),
-        DEAD_LETTER.setting: _as_text(config.dead_letter),
+        MODEL: _as_text(
+            config.base_url,
+            config.token,
+            config.api_version,
+            config.organization,
+            config.project,
+            config.headers,
+            config.model,
+            config.system_prompt,
+            config.max_tokens,
+            config.temperature,
+            config.top_p,
+            config.reasoning_effort,
+            config.body,
+        ),
+        TARGET.setting: _as_text(config.target, mode, config.target_headers, config.signing_secret),
+        DEAD_LETTER.setting: _as_text(config.dead_letter, mode),
     }
 
 
 def _as_text(*settings: object) -> str:
-    return "\n".join(map(repr, settings))
+    return "\n".join(repr(_revealed(each)) for each in settings)
+
+
+def _revealed(setting: object) -> object:
+    """A setting with the texts of its secrets, whose own `repr` hides them."""
+    match setting:
+        case Secret():
+            return setting.read()
+        case Mapping():
+            return {name: _revealed(each) for name, each in setting.items()}
+        case tuple():
+            return tuple(map(_revealed, setting))
+    return setting
 
 
 class Pipeline:

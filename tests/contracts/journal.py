@@ -868,16 +868,21 @@ class RecoverContract(Contract):
         self.assertEqual(self.restart(peers=changed).peers, {"target": self.HELD})
         self.assertEqual(self.restart().peers, {"target": self.HELD})  # for good
 
-    def test_what_was_held_for_a_forgotten_peer_is_due(self) -> None:
-        self.accept(prompt("p1"), prompt("p2"))
-        self.postpone("p1", NOON + 600, held=NOON)
-        self.answer("p2")
-        self.postpone("p2", NOON + 600, held=NOON)
+    def test_what_waited_for_a_forgotten_peer_is_due(self) -> None:
+        for name, held in (("held", NOON), ("told to wait", None)):
+            asked, answered = f"asked, {name}", f"answered, {name}"
+            self.accept(prompt(asked), prompt(answered))
+            self.postpone(asked, NOON + 600, held=held)
+            self.answer(answered)
+            self.postpone(answered, NOON + 600, held=held)
         for peer in ("model", "target"):
             self.remember(peer, self.HELD)
         self.restart(peers=dict.fromkeys(PEERS, "another key"))
-        self.assertEqual([ask.prompt.id for ask in self.asks().claimed], ["p1"])
-        self.assertEqual([each.id for each in self.deliveries().claimed], ["p2"])
+        asks, deliveries = self.asks().claimed, self.deliveries().claimed
+        self.assertEqual([ask.prompt.id for ask in asks], ["asked, held", "asked, told to wait"])
+        self.assertEqual(
+            [each.id for each in deliveries], ["answered, held", "answered, told to wait"]
+        )
 
     def test_a_peer_that_is_no_more_is_forgotten(self) -> None:
         self.remember("model", self.HELD)
@@ -892,8 +897,13 @@ class RecoverContract(Contract):
         self.remember("model", self.HELD)
         found = self.restart(-2 * HOUR).peers["model"]
         now = self.clock.seconds()
-        expected = attrs.evolve(self.HELD, since=now, probe_at=now, throttled_until=now)
+        expected = attrs.evolve(self.HELD, since=now, probe_at=now, throttled_until=now + HOUR)
         self.assertEqual(found, expected)
+
+    def test_a_clock_set_back_a_little_ends_no_hold_back(self) -> None:
+        self.remember("model", PeerState(throttled_until=NOON + HOUR))
+        found = self.restart(-10.0).peers["model"]
+        self.assertEqual(found.throttled_until, NOON - 10 + HOUR)
 
     def test_a_hold_back_of_an_hour_is_kept(self) -> None:
         self.remember("model", PeerState(throttled_until=NOON + HOUR))

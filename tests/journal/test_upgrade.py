@@ -247,6 +247,17 @@ class CopyTests(Version2TestCase):
         )
         self.assertEqual(self.path.with_name(name).read_text(), "an operator's")
 
+    def test_what_a_killed_start_left_of_one_is_removed(self) -> None:
+        left = [
+            self.path.with_name(f".{self.path.name}.schema-2.backup.abc.partial{end}")
+            for end in ("", "-journal")
+        ]
+        another = self.path.with_name(".a-backup.abc.partial")
+        for each in (*left, another):
+            each.touch()
+        self.open()
+        self.assertEqual([each.exists() for each in (*left, another)], [False, False, True])
+
     def assert_untouched(self) -> None:
         with closing(sqlite3.connect(self.path)) as db:
             self.assertEqual(list(db.iterdump()), self.before)

@@ -84,12 +84,13 @@ def recall(
     found = {}
     for row in by_name(db.execute("SELECT * FROM peers")).fetchall():
         if known.get(row["name"]) == row["fingerprint"]:
+            throttled = row["throttled_until"]
             found[row["name"]] = PeerState(
                 row["held"],
                 None if row["since"] is None else min(row["since"], now),
                 row["misses"],
                 _soon_enough(row["probe_at"], now),
-                _soon_enough(row["throttled_until"], now),
+                None if throttled is None else min(throttled, now + LONGEST_RETRY_AFTER),
                 bool(row["failing"]),
             )
         else:
@@ -99,10 +100,10 @@ def recall(
 
 
 def _let_go(db: sqlite3.Connection, peer: str, now: float) -> None:
-    """Make work that a peer's hold delayed due, because the settings have changed."""
+    """Make work that waits for a peer due, because the settings have changed."""
     which, value = ("prompts", "state") if peer == MODEL else ("outbox", "destination")
     db.execute(
-        f"UPDATE {which} SET due = ? WHERE {value} = ? AND held IS NOT NULL AND due > ?",
+        f"UPDATE {which} SET due = ? WHERE {value} = ? AND due > ?",
         (now, State.ACCEPTED.value if peer == MODEL else peer, now),
     )
 

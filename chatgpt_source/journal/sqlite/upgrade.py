@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import escape
 from itertools import count
 from pathlib import Path
 
@@ -48,6 +49,8 @@ def upgraded(db: sqlite3.Connection, path: Path) -> Iterator[None]:
 
 
 def _copy(db: sqlite3.Connection, path: Path, version: int) -> Path:
+    for left in path.parent.glob(f".{escape(path.name)}.schema-*.partial*"):
+        left.unlink(missing_ok=True)  # of a start that was killed
     copy = _free_name(path, version)
     try:
         back_up(db, copy, advice="")
