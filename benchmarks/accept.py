@@ -44,6 +44,7 @@ class Unwritten:
     """A journal that forgets at once."""
 
     fault = None
+    claim_asks = None  # nothing is asked
 
     def accept(self, prompt: Any, *_: object) -> Deferred[Admitted]:
         return succeed(Admitted(prompt.id, 1))
