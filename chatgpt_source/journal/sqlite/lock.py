@@ -31,19 +31,19 @@ class Lock:
     """A daemon's locks on its journal.
 
     Attributes:
-        path: The journal's path, without links.
+        path: The journal's path, without links; text, because each commit looks at it.
         status: The file's status when it was locked.
         descriptors: The locked descriptors.
     """
 
-    path: Path
+    path: str
     status: os.stat_result
     descriptors: tuple[int, ...]
 
     def loss(self) -> str | None:
         """Why writes would be lost, or shared with another daemon, for people; None if neither."""
         try:
-            now = self.path.stat()
+            now = os.stat(self.path)  # noqa: PTH116 - a Path would cost several times the call
         except (FileNotFoundError, NotADirectoryError):
             return "its file was removed or renamed while in use: put it back, or restart"
         except OSError:
@@ -85,7 +85,7 @@ def lock_journal(path: Path) -> Lock:
         for descriptor in descriptors:
             os.close(descriptor)
         raise
-    return Lock(path, status, tuple(descriptors))
+    return Lock(str(path), status, tuple(descriptors))
 
 
 def require_file(path: Path, status: os.stat_result) -> None:
