@@ -142,9 +142,10 @@ def ended(
         " WHERE id = ?",
         (after(State.ANSWERED, event).value, date, error, delivery.attempt, delivery.id),
     )
-    seq = seq_of(db, delivery.id)
-    if seq is not None and isinstance(outcome, Failed) and outcome.dead_letter is not None:
-        add_dead_letter(db, seq, outcome.dead_letter, now)
+    if isinstance(outcome, Failed) and outcome.dead_letter is not None:
+        seq = seq_of(db, delivery.id)
+        if seq is not None:
+            add_dead_letter(db, seq, outcome.dead_letter, now)
     return Ended(kept=True)
 
 
