@@ -46,11 +46,11 @@ class Recent(Observer):
 
     def asked(self, ended: AskEnded) -> None:
         """A call to the model has ended."""
-        self._ended(ended.id, ended.state, ended.reason)
+        self._ended(ended)
 
     def sent(self, ended: DeliveryEnded) -> None:
         """A call to a receiver of events has ended."""
-        self._ended(ended.id, ended.state, ended.reason)
+        self._ended(ended)
 
     def redriven(self, *, prompt_id: str, **_: object) -> None:
         """A failed prompt was redriven: forget its end."""
@@ -58,11 +58,11 @@ class Recent(Observer):
         self._ends.clear()
         self._ends.extend(left)
 
-    def _ended(self, prompt_id: str, state: State | None, reason: str | None) -> None:
-        if state in {State.DELIVERED, State.FAILED}:
+    def _ended(self, ended: AskEnded | DeliveryEnded) -> None:
+        if ended.state in {State.DELIVERED, State.FAILED}:
             self.tried = True
-            self._ends.append(End(prompt_id, state, self._clock.seconds(), reason))
-            if state is State.FAILED or self._since is not None:
+            self._ends.append(End(ended.id, ended.state, self._clock.seconds(), ended.reason))
+            if ended.state is State.FAILED or self._since is not None:
                 self._failed()
 
     def ratio(self) -> float:

@@ -36,7 +36,7 @@ LOOK = 0.1
 MOST_FAILED_AT_ONCE = 50
 """Of those, how many fail in one turn of the reactor."""
 RETRY_AFTER = 5.0
-"""Seconds after which a caller of a stalled thread may try again."""
+"""Seconds after which a caller whom the journal refused may try again."""
 
 
 @define(eq=False)

@@ -32,7 +32,7 @@ from chatgpt_source.journal import (
     Terms,
     Work,
 )
-from chatgpt_source.journal.group import GroupCommit, Operation
+from chatgpt_source.journal.group import RETRY_AFTER, GroupCommit, Operation
 from chatgpt_source.journal.sqlite import asks, operator, outbox, records, recovery, upkeep, wipe
 from chatgpt_source.journal.sqlite.file import (
     BUSY,
@@ -43,7 +43,7 @@ from chatgpt_source.journal.sqlite.file import (
 )
 from chatgpt_source.journal.sqlite.rows import Owner
 from chatgpt_source.journal.sqlite.sweep import WIPE_RETRY, Sweep
-from chatgpt_source.journal.sqlite.transact import PATIENCE, RETRY_AFTER, Transactor
+from chatgpt_source.journal.sqlite.transact import PATIENCE, Transactor
 from chatgpt_source.journal.sqlite.unacknowledged import Claim, Unacknowledged
 from chatgpt_source.journal.sqlite.unacknowledged import End as EndOfClaim
 from chatgpt_source.log import get_logger

@@ -5,10 +5,10 @@ import sqlite3
 
 from chatgpt_source.errors import BacklogFull, Draining, QuotaUsedUp
 from chatgpt_source.journal import Admitted, Answered, Claims, Ended, Failed, Postponed, Terms
+from chatgpt_source.journal.group import RETRY_AFTER
 from chatgpt_source.journal.sqlite import keys, outbox, records, texts
 from chatgpt_source.journal.sqlite.rows import Owner, of_limited_size
 from chatgpt_source.journal.sqlite.texts import Part, trace_of
-from chatgpt_source.journal.sqlite.transact import RETRY_AFTER
 from chatgpt_source.journal.states import Event, after
 from chatgpt_source.prompt import TARGET, Ask, Delivery, Prompt, State
 from chatgpt_source.quota import Day

@@ -8,11 +8,8 @@ from contextlib import suppress
 from attrs import define, field
 
 from chatgpt_source.errors import JournalUnavailable
-from chatgpt_source.journal.group import Operation
+from chatgpt_source.journal.group import RETRY_AFTER, Operation
 from chatgpt_source.journal.sqlite.upkeep import probe
-
-RETRY_AFTER = 5.0
-"""Seconds after which a caller who met an unwritable journal may try again."""
 
 PATIENCE = 1.0
 """Seconds to wait for another process that writes; an operator's command takes less."""
