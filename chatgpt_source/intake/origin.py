@@ -44,12 +44,21 @@ class AccessPolicy:
         unknown = self.guard.refusal(request) if self.guard is not None else None
         shown = self.guard is not None and unknown is None
         spends = request.method == b"POST" and request.route() == "/"
-        if spends and not shown and (only(request, "origin") or "").lower() not in self.allowed:
-            if is_foreign(request):
-                return Problem(403, ANOTHER_SITE, word=WORD)
-            if _is_misnamed(request):
-                return Problem(403, ANOTHER_NAME, word=WORD)
+        if not spends or shown or not _is_of_a_page(request):
+            return unknown
+        if (only(request, "origin") or "").lower() in self.allowed:
+            return unknown
+        if is_foreign(request):
+            return Problem(403, ANOTHER_SITE, word=WORD)
+        if _is_misnamed(request):
+            return Problem(403, ANOTHER_NAME, word=WORD)
         return unknown
+
+
+def _is_of_a_page(request: BoundedRequest) -> bool:
+    """Whether a browser sent the request for a page."""
+    fields = request.requestHeaders
+    return fields.hasHeader(b"sec-fetch-site") or fields.hasHeader(b"origin")
 
 
 def is_foreign(request: BoundedRequest) -> bool:
@@ -86,9 +95,6 @@ def only(request: BoundedRequest, name: str) -> str | None:
 
 
 def _is_misnamed(request: BoundedRequest) -> bool:
-    """Whether a browser reached loopback by a name that a stranger may have set (DNS rebinding)."""
-    fields = request.requestHeaders
-    by_browser = fields.hasHeader("sec-fetch-site") or fields.hasHeader("origin")
+    """Whether a page reached loopback by a name that a stranger may have set (DNS rebinding)."""
     known = is_known_host(only(request, "host") or "")
-    here = request.channel.getHost()  # type: ignore[no-untyped-call]
-    return by_browser and not known and is_loopback(getattr(here, "host", ""))
+    return not known and is_loopback(getattr(request.host, "host", ""))

@@ -94,7 +94,7 @@ class AccessTests(DoorTestCase):
 
     def test_the_backlog_is_full(self) -> None:
         full = attrs.evolve(self.config, max_backlog=0)
-        self.site.resource._handler = attrs.evolve(self.intake, config=full).answer
+        self.site.handler = attrs.evolve(self.intake, config=full).answer
         self.assert_line(self.refused_now(), "POST", "/", 503, " why=backlog")
 
     def test_the_journal_can_not_be_written(self) -> None:

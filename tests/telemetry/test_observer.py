@@ -102,7 +102,7 @@ class DoorTests(DoorTestCase):
         super().setUp()
         self.recorder = Recorder()
         self.intake = attrs.evolve(self.intake, observer=self.recorder)
-        self.site.resource._handler = self.intake.answer
+        self.site.handler = self.intake.answer
         self.site.refused = self.intake.refused
 
     def test_accepted_and_repeated(self) -> None:
@@ -149,11 +149,11 @@ class DoorTests(DoorTestCase):
         self.assertEqual(self.recorder.refusals(), [RefusalReason.QUOTA])
         self.clock.advance(86400)
         self.connect()
-        self.site.resource._handler = attrs.evolve(
+        self.site.handler = attrs.evolve(
             self.intake, config=attrs.evolve(self.config, max_backlog=1)
         ).answer
         self.post()
-        self.site.resource._handler = self.intake.answer
+        self.site.handler = self.intake.answer
         Deferred.fromCoroutine(self.pipeline.drain())
         self.post()
         self.opened.connection.close()

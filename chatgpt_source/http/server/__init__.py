@@ -7,8 +7,8 @@ header.
 from urllib.parse import urlsplit
 
 from chatgpt_source.http.server.problem import Problem, to_json
-from chatgpt_source.http.server.request import BoundedRequest
-from chatgpt_source.http.server.site import BoundedSite, Handler
+from chatgpt_source.http.server.request import BoundedRequest, Handler
+from chatgpt_source.http.server.site import BoundedSite
 
 __all__ = [
     "BoundedRequest",

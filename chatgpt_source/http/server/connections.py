@@ -30,7 +30,7 @@ TELL_EVERY = 60.0
 """Seconds between two log lines that say that all connections are taken."""
 
 
-class Stage(Enum):
+class Stage(str, Enum):
     """The stage of a connection's request; connections in earlier stages are shed first."""
 
     CLOSING = "closing"

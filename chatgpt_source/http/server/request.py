@@ -1,18 +1,23 @@
 """A request with a bounded body, its response, and its refusal."""
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from http import HTTPStatus
 from io import BytesIO
 from typing import Any, Protocol
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from twisted.python.failure import Failure
+from twisted.web.http import Request, datetimeToString
+from twisted.web.server import version
 
 from chatgpt_source.http.server.channel import Channel
 from chatgpt_source.http.server.connections import Connections
 from chatgpt_source.http.server.problem import Problem, too_large
-from chatgpt_source.http.server.twisted_private import OpenRequest
+from chatgpt_source.log import get_logger, log_unexpected
+
+log = get_logger(__name__)
 
 DROPPED_AT_MOST = 16
 """An oversized body of this many times its limit closes its connection."""
@@ -23,6 +28,7 @@ SMALL_BODY = 8 * 2**10
 BODIES_AT_MOST = 64 * 2**20
 """Bytes of all larger bodies that are held at once; at least two of the largest fit."""
 _SOON = {"Retry-After": "5"}
+_AUTHORITY = re.compile(r"\Ahttps?://[^/]*", re.IGNORECASE)
 
 
 class Edge(Protocol):
@@ -30,6 +36,8 @@ class Edge(Protocol):
 
     Attributes:
         reactor: The clock.
+        handler: Answers each request.
+        max_body_size: Bytes that a request's body may have.
         connections: The callers' connections.
         held: Bytes of larger bodies in memory.
         probes: Paths that are answered however many callers wait.
@@ -39,6 +47,8 @@ class Edge(Protocol):
     """
 
     reactor: Any
+    handler: "Handler"
+    max_body_size: int
     connections: Connections
     held: int
     probes: Collection[str]
@@ -47,8 +57,8 @@ class Edge(Protocol):
     access: "Access"
 
 
-class BoundedRequest(OpenRequest):
-    """A request with a body of at most `limit` bytes, in memory.
+class BoundedRequest(Request):
+    """A request with a body of at most `limit` bytes, in memory. It is always answered.
 
     If the request's head is refused, its body is dropped. If the body is too large, the excess is
     dropped as it arrives. The refusal is sent at the body's end: a client that is still sending
@@ -65,29 +75,31 @@ class BoundedRequest(OpenRequest):
     """
 
     channel: Channel
+    content: BytesIO
 
-    def __init__(self, limit: int, channel: Channel, *args: Any, **options: Any) -> None:
-        super().__init__(channel, *args, **options)
-        self.limit = limit
+    def __init__(self, channel: Channel, *_: object) -> None:
+        # curl's default media type is not a form here
+        super().__init__(channel, parsePOSTFormSubmission=False)
+        self.content = BytesIO()
         self.refusal: Problem | None = None
-        self._site: Edge = channel.site  # type: ignore[attr-defined]
+        self._site: Edge = channel.factory
+        self.limit = self._site.max_body_size
         self.began: float = self._site.reactor.seconds()
         self.about = self.why = ""
         self.told = self.taken = False
         self._give_up: Callable[[], object] | None = None
-        self._body = BytesIO()
         self._size = 0
         self._counted = 0
         self._gone = False
 
     def body(self) -> bytes:
         """The whole body."""
-        return self._body.getvalue()
+        return self.content.getvalue()
 
     def take_body(self) -> bytes:
         """The whole body; the request does not hold it any more."""
-        body = self._body.getvalue()
-        self._body = self.content = BytesIO()
+        body = self.body()
+        self.content = BytesIO()
         return body
 
     def on_hang_up(self, give_up: Callable[[], object]) -> None:
@@ -100,11 +112,10 @@ class BoundedRequest(OpenRequest):
     def route(self) -> str:
         """The path, without the scheme and host a proxy's client may send (RFC 9112, 3.2.2)."""
         path = self.path.decode("utf-8", "replace")
-        return re.sub(r"\Ahttps?://[^/]*", "", path, flags=re.IGNORECASE) or "/"
+        return _AUTHORITY.sub("", path) or "/"
 
     def gotLength(self, length: int | None) -> None:
         """Prepare for the body; refuse it at once if it awaits 100 Continue and is unwanted."""
-        self.content = self._body
         site = self._site
         if site.connections.is_kept(self.channel) and self.route() not in site.probes:
             self._refuse_and_close(
@@ -134,9 +145,28 @@ class BoundedRequest(OpenRequest):
                 )
             )
         if self.refusal is None:
-            self._body.write(data)
+            self.content.write(data)
         if max(self._size, self.channel.arrived) > DROPPED_AT_MOST * self.limit:
             self._refuse_and_close(self.refusal or too_large(self.limit))
+
+    def process(self) -> None:
+        """Pass the request to the site's handler."""
+        self.setHeader(b"Server", version)
+        self.setHeader(b"Date", datetimeToString())
+        self.taken = True
+        Deferred.fromCoroutine(self._handle()).addErrback(self._failed)
+
+    async def _handle(self) -> None:
+        try:
+            if self.refusal is not None:
+                raise self.refusal
+            await self._site.handler(self)
+        except Problem as problem:
+            self.refuse(problem)
+
+    def _failed(self, failure: Failure) -> None:
+        log_unexpected(log, "answering a request", failure)
+        self.refuse(Problem(500, "an internal error occurred; the log says where"))
 
     def connectionLost(self, reason: Failure) -> None:
         """Note that the caller hung up; a handler that took the request still holds its body."""
@@ -162,8 +192,8 @@ class BoundedRequest(OpenRequest):
             return
         self.tell(status, len(body))
         self.setResponseCode(status, HTTPStatus(status).phrase.encode("ascii"))
-        self.setHeader("Content-Type", media_type)
-        self.setHeader("Content-Length", str(len(body)))
+        self.setHeader(b"Content-Type", media_type)
+        self.setHeader(b"Content-Length", b"%d" % len(body))
         for name, value in (headers or {}).items():
             values = [value] if isinstance(value, str) else list(value)
             self.responseHeaders.setRawHeaders(name, values)
@@ -201,7 +231,7 @@ class BoundedRequest(OpenRequest):
 
     def _drop(self, refusal: Problem) -> None:
         self.refusal = refusal
-        self._body.truncate(0)
+        self.content.truncate(0)
         self._release()
         self.channel.let_end_within(DROPPED_FOR)
 
@@ -232,6 +262,8 @@ class BoundedRequest(OpenRequest):
         self._counted = 0
 
 
+Handler = Callable[[BoundedRequest], Coroutine[Deferred[Any], Any, None]]
+"""Answers a request, or raises Problem."""
 Admits = Callable[[BoundedRequest], Problem | None]
 """Says why a request is refused by its head (`method`, `path`, headers); None if it is not."""
 Refused = Callable[[BoundedRequest, Problem], None]

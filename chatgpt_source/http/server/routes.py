@@ -4,8 +4,7 @@ import re
 from collections.abc import Sequence
 
 from chatgpt_source.http.server.problem import Problem
-from chatgpt_source.http.server.request import BoundedRequest
-from chatgpt_source.http.server.site import Handler
+from chatgpt_source.http.server.request import BoundedRequest, Handler
 
 READ: Sequence[str] = ("GET", "HEAD")
 WRITE: Sequence[str] = ("POST",)

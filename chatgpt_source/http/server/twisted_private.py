@@ -1,12 +1,10 @@
 """The only uses of Twisted's private parts in the HTTP server.
 
 `HTTPChannel` has no public way to read in turns, to check a whole head, or to refuse with our own
-text, and `Request` has none to pass `OPTIONS *` to the site. `tests/http/server/test_twisted.py`
-checks this against the installed release.
+text. `tests/http/server/test_twisted.py` checks this against the installed release.
 """
 
 from twisted.web.http import HTTPChannel
-from twisted.web.server import Request
 
 
 class OpenChannel(HTTPChannel):
@@ -73,10 +71,3 @@ class OpenChannel(HTTPChannel):
 
     def _respondToBadRequestAndDisconnect(self) -> None:
         self.refuse_unparsable()
-
-
-class OpenRequest(Request):
-    """Twisted's request, which passes `OPTIONS *` to its site like any other path."""
-
-    def _handleStar(self) -> None:
-        self.render(self.channel.site.resource)  # type: ignore[attr-defined]

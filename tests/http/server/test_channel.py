@@ -482,7 +482,7 @@ class FullTests(ChannelTestCase):
             self.clock,
             handle,
             100,
-            None,
+            lambda _: None,
             8,
             lambda _, problem: refused.append(problem),
             probes=("/probe",),

@@ -167,6 +167,9 @@ class AnswerTests(SiteTestCase):
         self.assertIn(b"503 ", self.get(b"http://proxy.example:80/problem")[0])
         self.assertIn(b"200 ", self.get(b"HTTPS://proxy.example")[0])
 
+    def test_a_star_is_passed_on_like_any_path(self) -> None:
+        self.assertIn(b"200 ", self.get(b"*", b"OPTIONS")[0])
+
     def test_a_query_is_no_part_of_the_route(self) -> None:
         self.assertIn(b"503 ", self.get(b"/problem?x=1")[0])
 

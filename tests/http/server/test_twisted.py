@@ -3,10 +3,10 @@
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http import HTTPChannel
-from twisted.web.server import Request, Site
+from twisted.web.server import Site
 
 import twisted
-from chatgpt_source.http.server.twisted_private import OpenChannel, OpenRequest
+from chatgpt_source.http.server.twisted_private import OpenChannel
 
 STATE = (
     "_buffer",
@@ -65,7 +65,6 @@ class InstalledReleaseTests(SynchronousTestCase):
             self.has(HTTPChannel, name)
         for name in ("pauseProducing", "resumeProducing", "unregisterProducer"):
             self.has(channel._networkProducer, name)
-        self.has(Request, "_handleStar")
 
     def test_the_state_is_what_it_is_taken_for(self) -> None:
         channel = OpenChannel()
@@ -98,15 +97,3 @@ class InstalledReleaseTests(SynchronousTestCase):
         channel.paused = False
         channel.dataReceived(b"")
         self.assertEqual(channel.request_line[1], b"/x")
-
-    def test_a_star_is_rendered(self) -> None:
-        rendered = []
-
-        class Noted(OpenRequest):
-            def render(self, resrc: object) -> None:
-                rendered.append(resrc)
-
-        channel = HTTPChannel()
-        channel.requestFactory = Noted
-        self.begin(channel, b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n")
-        self.assertEqual(rendered, [channel.site.resource])
