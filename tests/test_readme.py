@@ -30,7 +30,7 @@ class SettingsTests(SynchronousTestCase):
         keys = {
             field.metadata["key"] or field.name
             for field in attrs.fields(Config)
-            if "read" in field.metadata
+            if field.metadata.get("key") is not None
         }
         self.assertEqual(set(self.rows()), keys)
 
@@ -38,7 +38,7 @@ class SettingsTests(SynchronousTestCase):
         fields = {
             field.metadata["key"] or field.name: field
             for field in attrs.fields(Config)
-            if "read" in field.metadata
+            if field.metadata.get("key") is not None
         }
         for key, told in self.rows().items():
             *variables, default = [word.strip("` ") for word in re.split(r"[;,]", told)]

@@ -34,15 +34,19 @@ FILES_KEPT_FREE = 200
 """Open files kept for callers, the journal and the process itself."""
 FILES_OF_OUR_OWN = 100
 """The part of them that is not for callers."""
-_SETTINGS = {
-    field.metadata["key"] or field.name: field
-    for field in attrs.fields(Config)
-    if "read" in field.metadata
-}
+
+
+def _key_of(setting: "attrs.Attribute[Any]") -> str | None:
+    key: str | None = setting.metadata["key"]
+    return setting.name if key == "" else key
+
+
+_SETTINGS = [field for field in attrs.fields(Config) if field.metadata]
 _KEYS = [
     key
-    for name, field in _SETTINGS.items()
-    for key in (name, *(field.metadata["from_file"] or ())[:1])
+    for setting in _SETTINGS
+    for key in (_key_of(setting), *(setting.metadata["from_file"] or ())[:1])
+    if key is not None
 ]
 _WITHOUT_EFFECT = {
     "store_config": "this connector keeps its state in `journal`",
@@ -68,7 +72,7 @@ def load(environ: Mapping[str, str], default_file: Path = DEFAULT_FILE) -> Confi
         if key not in _KEYS and key not in _WITHOUT_EFFECT
     ]
     settings: dict[str, Any] = {}
-    for setting in attrs.fields(Config):
+    for setting in _SETTINGS:
         try:
             value = _value(setting, document, environ)
         except ConfigError as error:  # noqa: PERF203 - all mistakes at once
@@ -125,20 +129,9 @@ def _value(
     Raises:
         ConfigError: If it is wrong, or missing and required.
     """
-    if "read" in setting.metadata:
-        return _of_key(setting, document, environ)
-    variable = setting.metadata.get("variable", "")
-    if environ.get(variable, "").strip():
-        return _read(variable, setting.metadata["read_env"], environ[variable], environ)
-    return None
-
-
-def _of_key(
-    setting: "attrs.Attribute[Any]", document: Mapping[str, Any], environ: Mapping[str, str]
-) -> Any:
-    key = setting.metadata["key"] or setting.name
+    key = _key_of(setting)
     variables: tuple[str, ...] = setting.metadata["env"]
-    value = document.get(key)
+    value = document.get(key) if key else None
     given = value is not None and not (value == "" and variables)
     from_file: tuple[str, Reader] | None = setting.metadata["from_file"]
     if from_file and document.get(from_file[0]) is not None:
@@ -151,7 +144,7 @@ def _of_key(
             return value
     for variable in variables:
         if environ.get(variable, "").strip():
-            name = f"{variable} (for `{key}`)"
+            name = f"{variable} (for `{key}`)" if key else variable
             return _read(name, setting.metadata["read_env"], environ[variable], environ)
     if setting.default is attrs.NOTHING:
         other = f", or `{from_file[0]}`," if from_file else ""

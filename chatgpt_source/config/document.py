@@ -66,48 +66,47 @@ class _Loader(yaml.SafeLoader):
 
     def __init__(self, stream: bytes) -> None:
         super().__init__(stream)
-        self._depth = self._made = 0
-        self._weights: dict[yaml.Node, tuple[int, int, int]] = {}
-        """For each complete node: its number of values, its depth, and its characters."""
+        self._values = self._characters = self._depth = self._deepest = 0
+        self._weights: dict[yaml.Node | None, tuple[int, int, int]] = {}
+        """For each complete node: its number of values, its characters, and its depth."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent):
             node = super().compose_node(parent, index)
-            if node not in self._weights and node is not None:
+            if node not in self._weights:
                 raise self._unfit("an alias stands within itself", event)
+            self._add(event, *self._weights[node])
             return node
-        self._made += 1
-        if self._made > MOST_NODES:  # now, not once the end of a long list is found
-            raise self._unfit(_TOO_MUCH, event)
+        values, characters, deepest = self._values, self._characters, self._deepest
+        self._deepest = self._depth
+        self._add(event, 1, len(getattr(event, "value", "")), 1)  # before what it holds is read
         self._depth += 1
-        if self._depth > MOST_DEPTH:
-            raise self._unfit(_TOO_DEEP, event)
         node = super().compose_node(parent, index)
         self._depth -= 1
-        if node is not None:
-            self._weigh(node)
+        self._weights[node] = (
+            self._values - values,
+            self._characters - characters,
+            self._deepest - self._depth,
+        )
+        self._deepest = max(deepest, self._deepest)
         return node
 
-    def _weigh(self, node: yaml.Node) -> None:
-        """Measure a node before it is constructed."""
-        if isinstance(node, yaml.ScalarNode):
-            if len(node.value) > MOST_DIGITS and node.tag != "tag:yaml.org,2002:str":
-                raise self._unfit("a value is too long", node)
-            self._weights[node] = 1, 1, len(node.value)
-            return
-        inner = node.value
-        if isinstance(node, yaml.MappingNode):
-            inner = [each for pair in node.value for each in pair]
-        weights = [self._weights[each] for each in inner]
-        nodes = 1 + sum(weight[0] for weight in weights)
-        depth = 1 + max((weight[1] for weight in weights), default=0)
-        characters = sum(weight[2] for weight in weights)
-        if depth > MOST_DEPTH:
-            raise self._unfit(_TOO_DEEP, node)
-        if nodes > MOST_NODES or characters > MOST_BYTES:
-            raise self._unfit(_TOO_MUCH, node)
-        self._weights[node] = nodes, depth, characters
+    def _add(self, event: yaml.Event, values: int, characters: int, depth: int) -> None:
+        """Count what a node, or what an alias stands for, adds to the document."""
+        self._values += values
+        self._characters += characters
+        self._deepest = max(self._deepest, self._depth + depth)
+        if self._deepest > MOST_DEPTH:
+            raise self._unfit(_TOO_DEEP, event)
+        if self._values > MOST_NODES or self._characters > MOST_BYTES:
+            raise self._unfit(_TOO_MUCH, event)
+
+    def compose_scalar_node(self, anchor: dict[Any, yaml.Node]) -> yaml.ScalarNode:
+        node = super().compose_scalar_node(anchor)
+        if len(node.value) > MOST_DIGITS and node.tag != "tag:yaml.org,2002:str":
+            raise self._unfit("a value is too long", node)
+        return node
 
     def _unfit(self, problem: str, where: Any) -> _Unfit:
         return _Unfit(problem=problem, problem_mark=where.start_mark)

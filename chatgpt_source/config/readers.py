@@ -5,7 +5,8 @@ Their messages never hold the value: an error in the YAML can put a key anywhere
 
 import json
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,15 @@ class Wrong(Exception):
     """A value is wrong; the text completes the sentence "`key` must be ..."."""
 
 
+@contextmanager
+def reworded(before: str, after: str = "") -> Iterator[None]:
+    """Says more about what is wrong: puts text before and after the reader's own."""
+    try:
+        yield
+    except Wrong as wrong:
+        raise Wrong(f"{before}{wrong}{after}") from None
+
+
 def text(value: Any, _: Environ) -> str:
     """Text that is not blank and can be encoded."""
     if not isinstance(value, str):
@@ -46,15 +56,12 @@ def word(expected: str, characters: str = r"\x21-\x7e") -> Reader:
     """Text of the characters in a regular expression's class; by default, visible ASCII."""
 
     def read(value: Any, environ: Environ) -> str:
-        return _matching(f"[{characters}]+", text(value, environ).strip(), expected)
+        given = text(value, environ).strip()
+        if not re.fullmatch(f"[{characters}]+", given):
+            raise Wrong(expected)
+        return given
 
     return read
-
-
-def _matching(pattern: str, value: str, expected: str) -> str:
-    if not re.fullmatch(pattern, value):
-        raise Wrong(expected)
-    return value
 
 
 def url(value: Any, environ: Environ) -> str:
@@ -85,41 +92,40 @@ def base_url(value: Any, environ: Environ) -> str:
     return base
 
 
-def whole(low: int, high: int) -> Reader:
-    """A whole number in a range."""
+def _such(kind: Callable[[Any], Any], is_right: Callable[[Any], bool], expected: str) -> Reader:
+    """A value for which a condition holds, as a type."""
 
-    def read(value: Any, _: Environ) -> int:
-        if type(value) is not int or not low <= value <= high:
-            kind = "positive whole number" if low == 1 else "whole number, 0 or more"
-            raise Wrong(f"a {kind}, at most {high}")
-        return value
+    def read(value: Any, _: Environ) -> Any:
+        if not is_right(value):
+            raise Wrong(expected)
+        return kind(value)
 
     return read
+
+
+def whole(low: int, high: int) -> Reader:
+    """A whole number in a range."""
+    kind = "positive whole number" if low == 1 else "whole number, 0 or more"
+    return _such(int, lambda v: type(v) is int and low <= v <= high, f"a {kind}, at most {high}")
 
 
 def seconds(*, above_zero: bool) -> Reader:
     """A duration."""
-
-    def read(value: Any, _: Environ) -> float:
-        expected = f"a number of seconds, {'more than 0' if above_zero else '0 or more'}"
-        if type(value) not in {int, float} or not 0 <= value <= 1e9:
-            raise Wrong(expected)
-        if above_zero and value == 0:
-            raise Wrong(expected)
-        return float(value)
-
-    return read
+    least = "more than 0" if above_zero else "0 or more"
+    return _such(
+        float,
+        lambda v: _is_from(v, 0, 1e9) and not (above_zero and v == 0),
+        f"a number of seconds, {least}",
+    )
 
 
 def number(low: float, high: float) -> Reader:
     """A number in a range."""
+    return _such(float, lambda v: _is_from(v, low, high), f"a number from {low} to {high}")
 
-    def read(value: Any, _: Environ) -> float:
-        if type(value) not in {int, float} or not low <= value <= high:
-            raise Wrong(f"a number from {low} to {high}")
-        return float(value)
 
-    return read
+def _is_from(value: Any, low: float, high: float) -> bool:
+    return type(value) in {int, float} and low <= value <= high
 
 
 def zone(value: Any, environ: Environ) -> ZoneInfo:
@@ -142,11 +148,9 @@ def log_config(value: Any, environ: Environ) -> str | None:
     """The Go connector's `log_config`; its level, None if it has none."""
     if not isinstance(value, dict) or set(value) - {"log_level"}:
         raise Wrong("a mapping with the one key `log_level`")
-    try:
-        level = value.get("log_level")
+    level = value.get("log_level")
+    with reworded("a mapping whose `log_level` is "):
         return None if level is None or level == "" else log_level(level, environ)
-    except Wrong as wrong:
-        raise Wrong(f"a mapping whose `log_level` is {wrong}") from wrong
 
 
 def origins(value: Any, _: Environ) -> tuple[str, ...]:
@@ -177,13 +181,7 @@ def _origin(value: Any) -> str | None:
 
 def one_of(*words: str) -> Reader:
     """One of a few words."""
-
-    def read(value: Any, _: Environ) -> str:
-        if not isinstance(value, str) or value not in words:
-            raise Wrong(f"one of {', '.join(words)}")
-        return value
-
-    return read
+    return _such(str, lambda v: isinstance(v, str) and v in words, f"one of {', '.join(words)}")
 
 
 def some_of(*words: str) -> Reader:

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from attrs import Factory, define, field
+
 from chatgpt_source.files import read_file
 from chatgpt_source.log import get_logger
 
@@ -16,6 +18,7 @@ class SecretUnusable(Exception):
     """A secret can't be read or used; the text says why, and never holds the secret."""
 
 
+@define(repr=False, unsafe_hash=True)
 class Secret:
     """A secret text, which no `repr` shows.
 
@@ -28,13 +31,12 @@ class Secret:
         check: Returns the secret in a file's text; raises SecretUnusable if there is none.
     """
 
-    def __init__(
-        self, value: str, file: Path | None = None, check: Callable[[str], str] = str.strip
-    ) -> None:
-        self._value = value
-        self._file = file
-        self._check = check
-        self._mark = _mark(file)
+    _value: str
+    _file: Path | None = None
+    _check: Callable[[str], str] = field(default=str.strip, eq=False)
+    _mark: tuple[int, ...] | None = field(
+        init=False, eq=False, default=Factory(lambda self: _mark(self._file), takes_self=True)
+    )
 
     @classmethod
     def of_file(cls, file: Path, check: Callable[[str], str]) -> "Secret":
@@ -72,14 +74,6 @@ class Secret:
 
     def __repr__(self) -> str:
         return "Secret(...)"
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Secret):
-            return NotImplemented
-        return (self._value, self._file) == (other._value, other._file)
-
-    def __hash__(self) -> int:
-        return hash((self._value, self._file))
 
 
 def _mark(file: Path | None) -> tuple[int, ...] | None:

@@ -1,34 +1,65 @@
 """Reads secrets from the config: the value itself, or the name of a variable or a file."""
 
 import re
-from base64 import b64decode
 from collections.abc import Callable
 from fnmatch import fnmatchcase
 from typing import Any
 
-from chatgpt_source.config.readers import Environ, Reader, Wrong, file, text
+from attrs import frozen
+
+from chatgpt_source.config.readers import Environ, Reader, Wrong, file, reworded, text
 from chatgpt_source.config.secret import Secret, SecretUnusable
 
 FORMS = "as it is, {env: NAME} or {file: /absolute/path}"
 
 
-def secret(check: Callable[[str], str], expected: str) -> Reader:
-    """Reads a secret in one of its forms.
+@frozen
+class Form:
+    """What the text of a secret must be.
 
-    Args:
-        check: Returns the secret in its text; raises SecretUnusable if there is none.
-        expected: What it must be, in words.
+    Attributes:
+        pattern: A regular expression for all of it.
+        expected: The same in words.
+        strip: Removes what may stand around the secret.
     """
 
+    pattern: str
+    expected: str
+    strip: Callable[[str], str] = str.strip
+
+    def __call__(self, given: str) -> str:
+        """The secret in a text.
+
+        Raises:
+            SecretUnusable: If there is none.
+        """
+        value = self.strip(given)
+        if not re.fullmatch(self.pattern, value):
+            raise SecretUnusable(self.expected)
+        return value
+
+
+API_KEY = Form(r"[\x21-\x7e]+", "the API key: printable ASCII without spaces")
+HEADER = Form(r"[\x20-\x7e\t]*", "one line of printable ASCII")
+"""RFC 9110, section 5.5, without obsolete characters."""
+WEBHOOK = Form(
+    r"whsec_(?=[A-Za-z0-9+/])([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2,3})?=*",
+    "whsec_ and then base64 (Standard Webhooks)",
+)
+
+
+def secret(form: Form) -> Reader:
+    """Reads a secret: the value itself, or the name of a variable or a file."""
+
     def read(value: Any, environ: Environ) -> Secret:
-        wanted = f"{expected}, {FORMS}"
+        wanted = f"{form.expected}, {FORMS}"
         try:
             if not isinstance(value, dict):
-                return Secret(check(text(value, environ)))
+                return Secret(form(text(value, environ)))
             if set(value) == {"file"}:
-                return Secret.of_file(file(value["file"], environ), check)
+                return Secret.of_file(file(value["file"], environ), form)
             if set(value) == {"env"} and isinstance(value["env"], str):
-                return Secret(check(text(environ.get(value["env"]), environ)))
+                return Secret(form(text(environ.get(value["env"]), environ)))
         except SecretUnusable as error:
             about = f"; {error}" if isinstance(value, dict) and "file" in value else ""
             raise Wrong(wanted + about) from None
@@ -41,33 +72,17 @@ def secret(check: Callable[[str], str], expected: str) -> Reader:
     return read
 
 
-def secret_file(check: Callable[[str], str], expected: str) -> Reader:
-    """The path of a file that holds a secret; arguments as for `secret`."""
+def secret_file(form: Form) -> Reader:
+    """The path of a file that holds a secret."""
 
     def read(value: Any, environ: Environ) -> Secret:
         try:
-            return Secret.of_file(file(value, environ), check)
+            return Secret.of_file(file(value, environ), form)
         except SecretUnusable as error:
-            raise Wrong(f"the absolute path of a file that holds {expected}; {error}") from None
+            expected = f"the absolute path of a file that holds {form.expected}"
+            raise Wrong(f"{expected}; {error}") from None
 
     return read
-
-
-def api_key(value: str) -> str:
-    """An API key that can be sent in a header."""
-    if not re.fullmatch(r"[\x21-\x7e]+", value.strip()):
-        raise SecretUnusable(API_KEY)
-    return value.strip()
-
-
-API_KEY = "the API key: printable ASCII without spaces"
-
-
-def _header_value(value: str) -> str:
-    """A header's value (RFC 9110, section 5.5), without obsolete characters."""
-    if not re.fullmatch(r"[\x20-\x7e\t]*", value.strip()):
-        raise SecretUnusable("a header's value: one line of printable ASCII")
-    return value.strip()
 
 
 def headers(*reserved: str) -> Reader:
@@ -77,7 +92,7 @@ def headers(*reserved: str) -> Reader:
         reserved: Names, in lower case, that the user must not set; `*` is a wildcard.
     """
     wanted = f"a mapping of header names to values, each {FORMS}"
-    read_value = secret(_header_value, "one line of printable ASCII")
+    read_value = secret(HEADER)
 
     def read(value: Any, environ: Environ) -> dict[str, Secret]:
         if not isinstance(value, dict):
@@ -93,33 +108,16 @@ def headers(*reserved: str) -> Reader:
                 raise Wrong(f"{wanted}, without {shown}, which is set by the call itself")
             if name.lower() in {known.lower() for known in read_headers}:
                 raise Wrong(f"{wanted}; {shown} is there twice")
-            try:
+            with reworded(f"{wanted}; {shown} must be "):
                 read_headers[name] = read_value(given, environ)
-            except Wrong as wrong:
-                raise Wrong(f"{wanted}; {shown} must be {wrong}") from None
         return read_headers
 
     return read
 
 
-WEBHOOK = "whsec_ and then base64 (Standard Webhooks)"
-
-
-def _webhook_secret(value: str) -> str:
-    prefix, _, encoded = value.strip().partition("_")
-    try:
-        if prefix == "whsec" and b64decode(encoded + "=" * (-len(encoded) % 4), validate=True):
-            return value.strip()
-    except ValueError:
-        pass
-    raise SecretUnusable(WEBHOOK)
-
-
 def webhook_secrets(value: Any, environ: Environ) -> tuple[Secret, ...]:
     """A Standard Webhooks secret, or a list of them while they are rotated."""
-    read = secret(_webhook_secret, WEBHOOK)
+    read = secret(WEBHOOK)
     many = value if isinstance(value, list) and value else [value]
-    try:
+    with reworded("", "; or a list of such"):
         return tuple(read(each, environ) for each in many)
-    except Wrong as wrong:
-        raise Wrong(f"{wrong}; or a list of such") from None

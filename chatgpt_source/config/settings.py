@@ -47,7 +47,7 @@ def _key(
     read: Reader,
     default: Any = attrs.NOTHING,
     *,
-    key: str = "",
+    key: str | None = "",
     env: tuple[str, ...] = (),
     read_env: Reader | None = None,
     from_file: tuple[str, Reader] | None = None,
@@ -57,7 +57,8 @@ def _key(
     Args:
         read: How it is read.
         default: Its default; without one it is required.
-        key: Its key in the file, unless that is the attribute's name.
+        key: Its key in the file, unless that is the attribute's name; None if it has none, but is
+            set by a platform in the environment.
         env: The variables it comes from if the file does not have it.
         read_env: How those are read, if differently.
         from_file: Another key, which names a file with the value, and how that is read.
@@ -72,14 +73,9 @@ def _key(
     return attrs.field(default=default, metadata=metadata)
 
 
-def _platform(read: Reader, default: Any, variable: str) -> Any:
-    """A value that a platform sets in the environment; it has no key."""
-    return attrs.field(default=default, metadata={"variable": variable, "read_env": read})
-
-
 _UTC = ZoneInfo("UTC")
-_API_KEY = secrets.secret(secrets.api_key, secrets.API_KEY)
-_API_KEY_FILE = secrets.secret_file(secrets.api_key, secrets.API_KEY)
+_API_KEY = secrets.secret(secrets.API_KEY)
+_API_KEY_FILE = secrets.secret_file(secrets.API_KEY)
 _WORD = readers.word("text without spaces, in ASCII")
 _VERSION = readers.word("a version like 2024-10-21 or preview", "0-9A-Za-z._-")
 
@@ -137,11 +133,11 @@ class Config:
         read_env=readers.log_level,
     )
     log_format: str = _key(readers.one_of(*FORMATS), "auto")
-    extensions: Mapping[str, str] = _platform(
-        readers.extensions, attrs.Factory(dict), "K_CE_OVERRIDES"
+    extensions: Mapping[str, str] = _key(
+        readers.extensions, attrs.Factory(dict), key=None, env=("K_CE_OVERRIDES",)
     )
     """Attributes that go on every event."""
-    authorities: tuple[bytes, ...] = _platform(readers.authorities, (), "K_CA_CERTS")
+    authorities: tuple[bytes, ...] = _key(readers.authorities, (), key=None, env=("K_CA_CERTS",))
     """Certificates in PEM that are trusted beside `ca_file` and the platform's."""
     proxies: Proxies = attrs.Factory(Proxies)
     origin: str = "the environment"

@@ -15,7 +15,7 @@ from twisted.web.http_headers import Headers
 
 from chatgpt_source.config import Config
 from chatgpt_source.config.secret import Secret
-from chatgpt_source.config.secrets import api_key
+from chatgpt_source.config.secrets import API_KEY
 from chatgpt_source.errors import CallError, PeerFailure, Permanent, PossiblyBilled, Transient
 from chatgpt_source.http.client import Client, NoReply, NotSent, Reply
 from chatgpt_source.http.client.limited_json import MOST_MARKS
@@ -645,7 +645,7 @@ class ModelTests(OpenAICase):
     def test_a_rotated_key(self) -> None:
         file = Path(self.mktemp()).absolute()
         file.write_text("sk-first")
-        token = Secret.of_file(file, api_key)
+        token = Secret.of_file(file, API_KEY)
         self.ask(reply(completion()), token=token)
         file.write_text("sk-second-TOKENMARK")
         self.ask(reply(completion()), token=token)
