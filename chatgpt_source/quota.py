@@ -1,7 +1,8 @@
 """Computes the local day, and runs the work of every minute and midnight."""
 
 from collections.abc import Callable
-from datetime import datetime, time, timedelta, timezone
+from datetime import date, datetime, timezone
+from itertools import count
 from math import floor
 from zoneinfo import ZoneInfo
 
@@ -36,30 +37,15 @@ def day_at(instant: float, zone: ZoneInfo) -> Day:
     Midnight is the first instant after `instant` with another date, also when the clocks change: a
     night may have no midnight, have it twice, or skip a whole date.
     """
-    local = datetime.fromtimestamp(floor(instant), zone)  # else it would round up, over midnight
-    tomorrow = datetime.combine(local.date() + timedelta(days=1), time.min, zone)
-    candidates = (tomorrow.replace(fold=fold).timestamp() for fold in (0, 1))
-    after = next(moment for moment in candidates if moment > instant)
-    today = datetime.combine(local.date(), time.min, zone)
-    again = today.replace(fold=1).timestamp()
-    if again > instant and datetime.fromtimestamp(again - 1, zone).date() != local.date():
-        after = again  # the clocks will go back to yesterday: this date comes twice
-    return Day(local.date().isoformat(), instant, _first_other_date(instant, after, zone))
 
+    def date_at(moment: int) -> date:
+        return datetime.fromtimestamp(moment, zone).date()
 
-def _first_other_date(low: float, high: float, zone: ZoneInfo) -> float:
-    """Find where the date of `low` ends, if the clocks skip midnight before `high`."""
-    today = datetime.fromtimestamp(low, zone).date()
-    if datetime.fromtimestamp(high - 1, zone).date() == today:
-        return high
-    low, high = int(low), int(high)
-    while high - low > 1:
-        middle = (low + high) // 2
-        if datetime.fromtimestamp(middle, zone).date() == today:
-            low = middle
-        else:
-            high = middle
-    return float(high)
+    now = floor(instant)  # else it would round up, over midnight
+    today = date_at(now)
+    minutes = count(now - now % 60 + 60, 60)  # clocks change at whole minutes
+    end = next(minute for minute in minutes if date_at(minute) != today)
+    return Day(today.isoformat(), instant, float(end))
 
 
 def clock_time(instant: float, now: float, zone: ZoneInfo, form: str = "%H:%M") -> str:
