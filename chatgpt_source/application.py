@@ -18,7 +18,7 @@ from chatgpt_source.config import Config
 from chatgpt_source.delivery.target import Target
 from chatgpt_source.errors import JournalUnavailable
 from chatgpt_source.http.client import make_client
-from chatgpt_source.http.server import origin_of
+from chatgpt_source.http.server import BoundedSite, origin_of
 from chatgpt_source.intake.api import Intake
 from chatgpt_source.intake.health import Health
 from chatgpt_source.intake.recent import MOST, WINDOW, Recent
@@ -100,7 +100,7 @@ class Application:
         calendar = Calendar(config.timezone)
         self._midnight = Midnight(reactor, calendar, lambda: Deferred.fromCoroutine(self._prune()))
         health = Health(reactor, config, calendar, self._journal, self._pipeline, self._recent)
-        self.intake = Intake(
+        self._intake = Intake(
             reactor,
             config,
             calendar,
@@ -110,17 +110,17 @@ class Application:
             observers,
             self._spans,
         )
-        self.admin = None
+        self._admin = None
         if config.admin is not None:
             from chatgpt_source.admin import Admin  # noqa: PLC0415 - only its users pay for it
 
-            self.admin = Admin(
+            self._admin = Admin(
                 reactor,
                 config,
                 calendar,
                 self._journal,
                 self._pipeline,
-                self.intake,
+                self._intake,
                 health,
                 observers,
             )
@@ -144,13 +144,19 @@ class Application:
             origin=config.origin,
         )
         log.info("the journal is {path}", path=self._journal.location)
-        if self.admin is not None:
+        if self._admin is not None:
             log.info("the admin site is at {endpoint}", endpoint=config.admin)
-            self.admin.start()
+            self._admin.start()
         Deferred.fromCoroutine(self._seed_recent())
         self._pipeline.start(self._recovered)
         self._midnight.start()
         self._doubts = Deferred.fromCoroutine(self._tell_doubts())
+
+    def serve(self, site: BoundedSite, admin_site: BoundedSite | None) -> None:
+        """Answer the requests to the prompt port's site, and to the admin site."""
+        site.handler, site.refused = self._intake.answer, self._intake.refused
+        if self._admin is not None and admin_site is not None:
+            admin_site.handler, admin_site.refused = self._admin.answer, self._intake.refused
 
     async def _seed_recent(self) -> None:
         """Load the last failures of an earlier process, so that a restart does not hide them."""
@@ -180,8 +186,8 @@ class Application:
         await self._completes(self._pool.closeCachedConnections())
         if self._spans is not NO_SPANS:
             await self._export_spans()
-        if self.admin is not None:
-            self.admin.stop()
+        if self._admin is not None:
+            self._admin.stop()
 
     async def _export_spans(self) -> None:
         thread = _thread("spans")

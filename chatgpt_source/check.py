@@ -9,14 +9,9 @@ from attrs import frozen
 from chatgpt_source.config import Config, ConfigError, load, require_files
 from chatgpt_source.errors import JournalError
 from chatgpt_source.files import hard_limit
-from chatgpt_source.http.listen import (
-    PortUnavailable,
-    check,
-    is_exposed,
-    parse,
-    port_string,
-    probe_port,
-)
+from chatgpt_source.http.listen import check, is_exposed, port_string
+from chatgpt_source.http.listen.probe import probe_port
+from chatgpt_source.http.listen.string import PortUnavailable, parse
 from chatgpt_source.http.server import origin_of
 from chatgpt_source.journal.engine import Seen, check_journal, look
 from chatgpt_source.prompt import State
@@ -28,8 +23,8 @@ UNGUARDED = (
 )
 
 
-class Mistakes(Exception):
-    """What keeps the daemon from starting; the text has one line for each."""
+class Mistakes(SystemExit):
+    """What keeps the daemon from starting; the text, for standard error, has a line for each."""
 
 
 @frozen

@@ -28,7 +28,9 @@ from twisted.web.client import Agent
 from chatgpt_source import log
 from chatgpt_source.config import Config, ConfigError, load
 from chatgpt_source.display import DisplayService, DisplaySite
-from chatgpt_source.http.listen import PortUnavailable, port_string, probe_port
+from chatgpt_source.http.listen import port_string
+from chatgpt_source.http.listen.probe import probe_port
+from chatgpt_source.http.listen.string import PortUnavailable
 from chatgpt_source.log.lines import flush, lines_of
 from chatgpt_source.service import ChatGPTSource
 

@@ -22,8 +22,10 @@ from chatgpt_source.clock import steady
 from chatgpt_source.config import Config, files_for_callers
 from chatgpt_source.errors import JournalError, JournalInUse
 from chatgpt_source.files import raise_limit
-from chatgpt_source.http.listen import Certificates, PortUnavailable, listen, taken
-from chatgpt_source.http.server import BoundedRequest, BoundedSite, Problem
+from chatgpt_source.http.listen import listen
+from chatgpt_source.http.listen.string import PortUnavailable
+from chatgpt_source.http.listen.tls import Certificates
+from chatgpt_source.http.server import BoundedSite
 from chatgpt_source.intake import starting
 from chatgpt_source.intake.access_log import AccessLog
 from chatgpt_source.intake.api import OPEN_PATHS
@@ -68,13 +70,11 @@ class Options(usage.Options):
         """Run --check here, before twistd refuses because of a running daemon's pidfile.
 
         Raises:
-            SystemExit: With status 0 if the daemon would start, else with a line for each mistake.
+            SystemExit: With status 0 if the daemon would start.
+            Mistakes: If it would not.
         """
         if self["check"]:
-            try:
-                facts = check.gather(os.environ, self.parent or {}, time.time())
-            except check.Mistakes as mistakes:
-                raise SystemExit(str(mistakes)) from None
+            facts = check.gather(os.environ, self.parent or {}, time.time())
             sys.stdout.write("".join(f"{line}\n" for line in check.tell(facts)))
             raise SystemExit(0)
 
@@ -86,15 +86,12 @@ def makeService(options: Options) -> IService:
     open.
 
     Raises:
-        SystemExit: With one line for each mistake.
+        Mistakes: If the daemon can't start.
     """
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
     twistd: MutableMapping[str, Any] = {} if options.parent is None else options.parent
-    try:
-        facts = check.gather(os.environ, twistd, time.time(), starting=True)
-    except check.Mistakes as mistakes:
-        raise SystemExit(str(mistakes)) from None
+    facts = check.gather(os.environ, twistd, time.time(), starting=True)
     config = facts.config
     set_level(config.log_level)
     set_format(config.log_format)
@@ -135,6 +132,8 @@ class ChatGPTSource(Service):
     _log_to_stdout: bool = field(kw_only=True, default=False)
     _log_file: ReopenableLog | None = field(kw_only=True, default=None)
     _parent: Parent = field(kw_only=True, factory=lambda: Parent({}))
+    _site: BoundedSite = field(init=False)
+    _admin_site: BoundedSite | None = field(init=False, default=None)
     _port: IListeningPort | None = field(init=False, default=None)
     _admin_port: IListeningPort | None = field(init=False, default=None)
     _running: Application | None = field(init=False, default=None)
@@ -157,38 +156,34 @@ class ChatGPTSource(Service):
         steady(self._reactor)
         files = raise_limit()
         guard = Guard(self._config.auth, OPEN_PATHS) if self._config.auth else None
-        site = BoundedSite(
+        self._site = BoundedSite(
             self._reactor,
-            self._answer,
+            starting.answer,
             self._config.max_body_size,
             AccessPolicy(guard, self._config.allow_origins).refusal,
             files_for_callers(self._config, files),
-            self._refused,
-            AccessLog(self._reactor),
-            OPEN_PATHS,
+            access=AccessLog(self._reactor),
+            probes=OPEN_PATHS,
         )
-        self._port = self._listen(self._where, site, "listen")
+        self._port = self._listen(self._where, self._site, "listen")
         if self._config.admin is not None:
             self._admin_port = self._listen_for_operators(self._config.admin)
 
     def _listen_for_operators(self, where: str) -> IListeningPort:
         from chatgpt_source.admin import PROBES, Admission  # noqa: PLC0415 - only its users pay for it
 
-        site = BoundedSite(
+        self._admin_site = BoundedSite(
             self._reactor,
-            self._answer_admin,
+            starting.answer,
             self._config.max_body_size,
             Admission(self._config.admin_auth, where).refusal,
             MOST_OPERATORS,
-            self._refused,
             probes=PROBES,
         )
-        return self._listen(where, site, "admin")
+        return self._listen(where, self._admin_site, "admin")
 
     def _listen(self, where: str, site: BoundedSite, key: str) -> IListeningPort:
-        return self._or_end(
-            lambda: taken(listen(self._reactor, where, site, key, self._certificates))
-        )
+        return self._or_end(lambda: listen(self._reactor, where, site, key, self._certificates))
 
     def startService(self) -> None:
         """Open the journal, and start the application.
@@ -215,6 +210,7 @@ class ChatGPTSource(Service):
     def _begin(self, opened: OpenJournal) -> None:
         self._running = Application(self._reactor, self._config, opened)
         self._running.start()
+        self._running.serve(self._site, self._admin_site)
         for warning in check.unguarded(self._config):
             log.warn("{warning}", warning=warning)
 
@@ -249,36 +245,19 @@ class ChatGPTSource(Service):
         super().stopService()
         end_at_once_on_a_second_signal()
         self._waiting.cancel()
-        if self._port is not None:
-            await self._closes(self._port)
+        await self._close(self._port)
         if self._running is not None:
             await self._running.stop()
-        if self._admin_port is not None:
-            await self._closes(self._admin_port)
+        await self._close(self._admin_port)
         self._port = self._admin_port = None
         if self._signals is not None:
             self._signals.remove()
         log.info("stopped")
         flush()  # twistd may end this process by a signal after this
 
-    async def _closes(self, port: IListeningPort) -> None:
-        await completes(maybeDeferred(port.stopListening), CLOSE_TIMEOUT, self._reactor)
-
-    async def _answer(self, request: BoundedRequest) -> None:
-        if self._running is None:
-            await starting.answer(request)
-        else:
-            await self._running.intake.answer(request)
-
-    def _refused(self, request: BoundedRequest, problem: Problem) -> None:
-        if self._running is not None:
-            self._running.intake.refused(request, problem)
-
-    async def _answer_admin(self, request: BoundedRequest) -> None:
-        if self._running is None or self._running.admin is None:
-            await starting.answer(request)
-        else:
-            await self._running.admin.answer(request)
+    async def _close(self, port: IListeningPort | None) -> None:
+        if port is not None:
+            await completes(maybeDeferred(port.stopListening), CLOSE_TIMEOUT, self._reactor)
 
     def _or_end(self, step: Callable[[], T]) -> T:
         try:

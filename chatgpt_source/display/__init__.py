@@ -16,7 +16,9 @@ from chatgpt_source.clock import steady
 from chatgpt_source.display.events import InvalidEvent, quoted, read_events
 from chatgpt_source.display.printer import Printer, Unread
 from chatgpt_source.display.rendering import render_events
-from chatgpt_source.http.listen import PortUnavailable, listen, port_string, probe_port, taken
+from chatgpt_source.http.listen import listen, port_string
+from chatgpt_source.http.listen.probe import probe_port
+from chatgpt_source.http.listen.string import PortUnavailable
 from chatgpt_source.http.server import BoundedRequest, BoundedSite, Problem
 from chatgpt_source.log import get_logger, is_stdout_the_log, set_format, stdout
 from chatgpt_source.log.lines import flush
@@ -163,7 +165,7 @@ class DisplayService(Service):
         """
         steady(self._reactor)
         where = port_string(self._port, self._interface)
-        self._listening = taken(listen(self._reactor, where, self._site, "--port"))
+        self._listening = listen(self._reactor, where, self._site, "--port")
 
     def stopService(self) -> Deferred[None]:
         """Stop listening; fires when the port is closed and nothing waits to be printed."""

@@ -11,7 +11,7 @@ from ipaddress import ip_address
 
 from attrs import frozen
 
-from chatgpt_source.http.listen import is_loopback
+from chatgpt_source.http.listen.address import is_loopback
 from chatgpt_source.http.server import BoundedRequest, Problem
 from chatgpt_source.intake.auth import Guard
 

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -12,7 +12,8 @@ from twisted.internet.error import ReactorNotRunning
 
 from chatgpt_source.config import Config
 from chatgpt_source.config.secret import Secret, SecretUnusable
-from chatgpt_source.http.listen import Certificates, PortUnavailable
+from chatgpt_source.http.listen.string import PortUnavailable
+from chatgpt_source.http.listen.tls import Certificates
 from chatgpt_source.log import get_logger
 from chatgpt_source.log.file import ReopenableLog
 from chatgpt_source.log.lines import flush
@@ -41,13 +42,10 @@ class Signals:
     def install(self) -> None:
         """Install the handlers, unless the program that embeds us has its own."""
         for number, act in ((signal.SIGHUP, self.hang_up), (signal.SIGUSR1, self.reopen)):
-            if signal.getsignal(number) is signal.SIG_DFL:
-                self._install(number, act)
-
-    def _install(self, number: int, act: Callable[[], None]) -> None:
-        with suppress(ValueError):  # not in the main thread: an embedding program's business
-            signal.signal(number, lambda *_: self._reactor.callFromThread(act))
-            self._installed.append(number)
+            with suppress(ValueError):  # not in the main thread: an embedding program's business
+                if signal.getsignal(number) is signal.SIG_DFL:
+                    signal.signal(number, lambda *_, act=act: self._reactor.callFromThread(act))
+                    self._installed.append(number)
 
     def remove(self) -> None:
         """Remove the handlers."""

@@ -47,7 +47,8 @@ from chatgpt_source.display.events import (
 )
 from chatgpt_source.display.printer import PATIENCE, Printer, Unread
 from chatgpt_source.display.rendering import render_events
-from chatgpt_source.http.listen import PortUnavailable, probe_port
+from chatgpt_source.http.listen.probe import probe_port
+from chatgpt_source.http.listen.string import PortUnavailable
 from chatgpt_source.log import lines
 
 STRUCTURED = "application/cloudevents+json"

@@ -8,10 +8,9 @@ The strings are Twisted's (`tcp:8080:interface=127.0.0.1`, `unix:/run/x.sock`,
 import errno
 import os
 import socket
-from typing import Any, NoReturn
+from typing import Any
 
 from twisted.internet.address import UNIXAddress
-from twisted.internet.defer import Deferred, fail
 from twisted.internet.endpoints import (
     AdoptedStreamServerEndpoint,
     quoteStringArgument,
@@ -30,7 +29,6 @@ from chatgpt_source.http.listen.address import is_loopback
 from chatgpt_source.http.listen.probe import (
     probe_address,
     probe_path,
-    probe_port,
     probe_socket,
     remove_stale,
 )
@@ -42,20 +40,6 @@ from chatgpt_source.http.listen.string import (
     parse,
 )
 from chatgpt_source.http.listen.tls import Certificates
-
-__all__ = [
-    "Certificates",
-    "PortUnavailable",
-    "check",
-    "is_exposed",
-    "is_loopback",
-    "is_over_loopback",
-    "listen",
-    "parse",
-    "port_string",
-    "probe_port",
-    "taken",
-]
 
 BACKLOG = 1024
 """Connections that may wait to be accepted; Twisted's 50 is too few for a burst."""
@@ -78,11 +62,7 @@ def check(string: str, key: str = "listen") -> None:
     Raises:
         PortUnavailable: If it can't.
     """
-    parsed = parse(string)
-    try:
-        endpoint = _endpoint(None, parsed, string)
-    except PortUnavailable as error:
-        raise PortUnavailable(f"`{key}` {error}") from None
+    parsed, endpoint = _endpoint(None, string, key)
     try:
         if parsed.kind in {"tcp", "tcp6", "ssl"}:
             probe_address(parsed.interface, int(parsed.port))
@@ -106,7 +86,7 @@ def listen(
     factory: IProtocolFactory,
     key: str = "listen",
     renewable: dict[str, Certificates] | None = None,
-) -> "Deferred[IListeningPort]":
+) -> IListeningPort:
     """Listen on an endpoint string, with room for a burst of callers.
 
     Args:
@@ -116,42 +96,23 @@ def listen(
         key: The setting that holds the string.
         renewable: Gets the endpoint's certificates, if it has any, by that key.
 
-    Returns:
-        The port; for the kinds named above it fires at once. Fails with PortUnavailable.
+    Raises:
+        PortUnavailable: If it can't, or not at once, as some plugins' endpoints do.
     """
-
-    def failed(failure: Failure) -> NoReturn:
-        error = failure.value
-        cause = getattr(error, "socketError", error)
-        reason = getattr(cause, "strerror", None) or type(cause).__name__
-        raise PortUnavailable(f"`{key}` can't be listened on: {reason}") from None
-
-    parsed = parse(string)
-    try:
-        endpoint = _endpoint(reactor, parsed, string)
-    except PortUnavailable as error:
-        return fail(PortUnavailable(f"`{key}` {error}"))
+    parsed, endpoint = _endpoint(reactor, string, key)
     if renewable is not None and isinstance(endpoint, tls.Endpoint):
         renewable[key] = endpoint.certificates
     if parsed.kind == "unix":
         remove_stale(parsed.argument("address", 0) or "")
-    listening: Deferred[Any] = endpoint.listen(factory)
-    return listening.addErrback(failed)
-
-
-def taken(listening: "Deferred[IListeningPort]") -> IListeningPort:
-    """The port of a `listen` that fired at once.
-
-    Raises:
-        PortUnavailable: If it failed, or has not fired yet.
-    """
     ended: list[Any] = []
-    listening.addBoth(ended.append)
+    listening = endpoint.listen(factory).addBoth(ended.append)
     if not ended:
         listening.cancel()
         raise PortUnavailable("this kind of endpoint does not listen at once: choose another kind")
     if isinstance(ended[0], Failure):
-        ended[0].raiseException()
+        cause = getattr(ended[0].value, "socketError", ended[0].value)
+        reason = getattr(cause, "strerror", None) or type(cause).__name__
+        raise PortUnavailable(f"`{key}` can't be listened on: {reason}")
     port: IListeningPort = ended[0]
     return port
 
@@ -187,7 +148,20 @@ def is_over_loopback(string: str, host: IAddress) -> bool:
     return isinstance(host, UNIXAddress) or is_loopback(getattr(host, "host", ""))
 
 
-def _endpoint(reactor: Any, parsed: Parsed, string: str) -> IStreamServerEndpoint:
+def _endpoint(reactor: Any, string: str, key: str) -> tuple[Parsed, IStreamServerEndpoint]:
+    """A string's parts and its endpoint.
+
+    Raises:
+        PortUnavailable: If the string is invalid.
+    """
+    parsed = parse(string)
+    try:
+        return parsed, _endpoint_of(reactor, parsed, string)
+    except PortUnavailable as error:
+        raise PortUnavailable(f"`{key}` {error}") from None
+
+
+def _endpoint_of(reactor: Any, parsed: Parsed, string: str) -> IStreamServerEndpoint:
     """The endpoint of a string.
 
     Raises:
@@ -195,7 +169,7 @@ def _endpoint(reactor: Any, parsed: Parsed, string: str) -> IStreamServerEndpoin
     """
     check_arguments(parsed)
     if parsed.kind == "ssl":
-        return tls.endpoint(reactor, parsed.positional, parsed.named, BACKLOG)
+        return tls.endpoint(reactor, parsed, BACKLOG)
     if parsed.kind in {"tcp", "tcp6", "unix"}:
         place = 1 if parsed.kind == "tcp6" else 2
         if parsed.argument("backlog", place) is None:

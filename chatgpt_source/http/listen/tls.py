@@ -1,6 +1,6 @@
 """TLS for listening: `ssl:` endpoints, with `clientCA` for callers' certificates."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from twisted.python.filepath import FilePath
 from zope.interface import implementer
 
 from chatgpt_source.files import read_file
-from chatgpt_source.http.listen.string import FILES, PortUnavailable
+from chatgpt_source.http.listen.string import FILES, Parsed, PortUnavailable
 from chatgpt_source.http.pem import read_certificates
 
 _OTHERS = ("port", "interface", "backlog")
@@ -66,34 +66,29 @@ class Endpoint(SSL4ServerEndpoint):
         self.certificates = certificates
 
 
-def endpoint(
-    reactor: Any, positional: Sequence[str], named: Mapping[str, str], backlog: int
-) -> Endpoint:
-    """The endpoint of an `ssl:` string's arguments: TLS 1.2 or later.
+def endpoint(reactor: Any, parsed: Parsed, backlog: int) -> Endpoint:
+    """The endpoint of an `ssl:` string: TLS 1.2 or later.
 
     Args:
         reactor: Listens.
-        positional: The port.
-        named: The other arguments.
-        backlog: The default of their `backlog`.
+        parsed: The string.
+        backlog: The default of its `backlog`.
 
     Raises:
         PortUnavailable: If they can't be used; the text continues after the key's name.
     """
-    if len(positional) + (1 if "port" in named else 0) != 1 or set(named) - {*FILES, *_OTHERS}:
+    named = parsed.named
+    if len(parsed.positional) + ("port" in named) != 1 or set(named) - {*FILES, *_OTHERS}:
         raise PortUnavailable(
             "must be like ssl:<port>:privateKey=<file>:certKey=<file>, and may have"
             " extraCertChain=<file>, dhParameters=<file>, clientCA=<file>, interface=<address> and"
             " backlog=<number> besides"
         )
-    given = {**named, "port": positional[0]} if positional else named
     try:
-        depth = int(given.get("backlog", backlog))
+        depth = int(named.get("backlog", backlog))
     except ValueError:
         raise PortUnavailable("must have a whole number as `backlog`") from None
-    return Endpoint(
-        reactor, int(given["port"]), Certificates(given), depth, given.get("interface", "")
-    )
+    return Endpoint(reactor, int(parsed.port), Certificates(named), depth, parsed.interface)
 
 
 def _options(given: Mapping[str, str]) -> CertificateOptions:

@@ -17,17 +17,16 @@ from twisted.internet.testing import MemoryReactor
 from twisted.python.systemd import ListenFDs
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from chatgpt_source.http import listen as listening
 from chatgpt_source.http.listen import (
-    PortUnavailable,
     check,
     is_exposed,
     listen,
     port_string,
     probe,
-    probe_port,
-    taken,
 )
-from chatgpt_source.http.listen.string import parse
+from chatgpt_source.http.listen.probe import probe_port
+from chatgpt_source.http.listen.string import PortUnavailable, parse
 from tests.certificates import Authority
 
 NOBODY = cast(Any, Factory.forProtocol(Protocol))
@@ -48,8 +47,8 @@ class ListenTestCase(SynchronousTestCase):
     def mistake(self, string: str) -> str:
         line = str(self.assertRaises(PortUnavailable, check, string))
         self.assertRegex(line, r"\A`listen`[^\n]+\Z", string)
-        later = self.failureResultOf(listen(MemoryReactor(), string, NOBODY), PortUnavailable)
-        self.assertRegex(str(later.value), r"\A`listen`[^\n]+\Z", string)
+        later = self.assertRaises(PortUnavailable, listen, MemoryReactor(), string, NOBODY)
+        self.assertRegex(str(later), r"\A`listen`[^\n]+\Z", string)
         return line
 
     def inherit(self, *sockets: socket.socket) -> None:
@@ -201,12 +200,17 @@ class TakenTests(ListenTestCase):
             def listenTCP(self, *_args: Any, **_options: Any) -> Any:
                 raise CannotListenError("::", 1, OSError(98, "Address already in use"))
 
-        error = self.assertRaises(PortUnavailable, taken, listen(Taken(), "tcp:1", NOBODY, "port"))
+        error = self.assertRaises(PortUnavailable, listen, Taken(), "tcp:1", NOBODY, "port")
         self.assertEqual(str(error), "`port` can't be listened on: Address already in use")
 
     def test_not_there_at_once(self) -> None:
-        never: Deferred[Any] = Deferred()
-        self.assertIn("at once", str(self.assertRaises(PortUnavailable, taken, never)))
+        class Never:
+            def listen(self, _: object) -> Deferred[Any]:
+                return Deferred()
+
+        self.patch(listening, "serverFromString", lambda *_: Never())
+        error = self.assertRaises(PortUnavailable, listen, MemoryReactor(), "tcp:1", NOBODY)
+        self.assertIn("at once", str(error))
 
 
 class PortTests(SynchronousTestCase):
@@ -235,7 +239,7 @@ class PortTests(SynchronousTestCase):
     def test_its_string(self) -> None:
         for interface in ("::", "0.0.0.0", "127.0.0.1"):
             memory = MemoryReactor()
-            taken(listen(memory, port_string(8080, interface), NOBODY))
+            listen(memory, port_string(8080, interface), NOBODY)
             self.assertEqual(memory.tcpServers, [(8080, NOBODY, 1024, interface)])
 
 
@@ -249,10 +253,10 @@ class BacklogTests(SynchronousTestCase):
             "tcp6:80:7": 7,
         }.items():
             memory = MemoryReactor()
-            taken(listen(memory, string, NOBODY))
+            listen(memory, string, NOBODY)
             self.assertEqual(memory.tcpServers[0][2], backlog, string)
         memory = MemoryReactor()
-        taken(listen(memory, "unix:/x", NOBODY))
+        listen(memory, "unix:/x", NOBODY)
         self.assertEqual(memory.unixServers, [("/x", NOBODY, 1024, 0o666, False)])
 
 
@@ -268,7 +272,7 @@ class TLSTests(ListenTestCase):
 
     def listening(self, string: str) -> Any:
         memory = MemoryReactor()
-        taken(listen(memory, string, NOBODY))
+        listen(memory, string, NOBODY)
         return memory.sslServers[0]
 
     def test_listens(self) -> None:
@@ -362,8 +366,7 @@ class SocketTests(TestCase):
         left = socket.socket(socket.AF_UNIX)
         left.bind(str(path))
         left.close()
-        port = taken(listen(reactor, f"unix:{path}", NOBODY))
-        second = listen(reactor, f"unix:{path}", NOBODY)
-        self.failureResultOf(second, PortUnavailable)
+        port = listen(reactor, f"unix:{path}", NOBODY)
+        self.assertRaises(PortUnavailable, listen, reactor, f"unix:{path}", NOBODY)
         await port.stopListening()
         self.assertEqual(list(folder.iterdir()), [])
