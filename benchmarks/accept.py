@@ -29,6 +29,7 @@ from chatgpt_source.config.secret import Secret
 from chatgpt_source.http.server import BoundedSite
 from chatgpt_source.intake.api import Intake
 from chatgpt_source.intake.health import Health
+from chatgpt_source.intake.recent import Recent
 from chatgpt_source.journal import Admitted
 from chatgpt_source.journal.sqlite import SqliteJournal, open_journal
 from chatgpt_source.log import set_level
@@ -64,7 +65,7 @@ def serve(folder: str, ports: Any) -> None:
     for journal in (real, Unwritten()):
         calendar = Calendar(CONFIG.timezone)
         pipeline = Pipeline(reactor, journal, CONFIG, None, None)
-        health = Health(reactor, CONFIG, calendar, journal, pipeline)
+        health = Health(reactor, CONFIG, calendar, journal, pipeline, Recent(reactor))
         intake = Intake(reactor, CONFIG, calendar, journal, pipeline, health)
         site = BoundedSite(reactor, intake.answer, CONFIG.max_body_size)
         ports.put(reactor.listenTCP(0, site, interface="127.0.0.1").getHost().port)

@@ -15,6 +15,7 @@ from chatgpt_source.http.server import BoundedSite
 from chatgpt_source.intake.access_log import AccessLog
 from chatgpt_source.intake.api import Intake
 from chatgpt_source.intake.health import Health
+from chatgpt_source.intake.recent import Recent
 from chatgpt_source.pipeline import Pipeline
 from chatgpt_source.quota import Calendar
 from chatgpt_source.telemetry.outcome_log import OutcomeLog
@@ -49,7 +50,7 @@ class DoorTestCase(JournalTestCase):
         clock = cast(Any, self.clock)
         calendar = Calendar(self.config.timezone)
         self.pipeline = Pipeline(clock, self.journal, self.config, cast(Any, None), cast(Any, None))
-        health = Health(clock, self.config, calendar, self.journal, self.pipeline)
+        health = Health(clock, self.config, calendar, self.journal, self.pipeline, Recent(clock))
         self.intake = Intake(
             clock, self.config, calendar, self.journal, self.pipeline, health, OutcomeLog()
         )

@@ -229,17 +229,12 @@ def members(reserved: Collection[str], settings: Mapping[str, str]) -> Reader:
 
 
 def _is_json(value: Any) -> bool:
+    """Whether JSON in UTF-8 brings the same value back; it does not if a key is not text."""
     try:
-        json.dumps(value, allow_nan=False, ensure_ascii=False).encode("utf-8")
-        return _has_text_keys(value)
+        encoded = json.dumps(value, allow_nan=False, ensure_ascii=False).encode("utf-8")
+        return bool(json.loads(encoded) == value)
     except (TypeError, ValueError, RecursionError):
         return False
-
-
-def _has_text_keys(value: Any) -> bool:
-    if isinstance(value, dict):
-        return all(isinstance(key, str) and _has_text_keys(value[key]) for key in value)
-    return not isinstance(value, list) or all(map(_has_text_keys, value))
 
 
 def authorities_file(value: Any, environ: Environ) -> tuple[bytes, ...]:

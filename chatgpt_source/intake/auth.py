@@ -37,11 +37,7 @@ class Guard:
         given = request.requestHeaders.getRawHeaders(b"authorization", [])
         if len(given) == 1 and self._allows(given[0]):
             return None
-        return Problem(
-            401,
-            f"this needs credentials: send {' or '.join(self._forms())}",
-            {"WWW-Authenticate": self._challenges(any(map(_is_bearer, given)))},
-        )
+        return self._demand(token_shown=any(map(_is_bearer, given)))
 
     def _allows(self, given: bytes) -> bool:
         scheme, _, shown = given.strip().partition(b" ")
@@ -57,19 +53,18 @@ class Guard:
                 allowed |= _same(name, user) & right
         return allowed
 
-    def _forms(self) -> list[str]:
-        bearer = ["`Authorization: Bearer <token>`"] if self._credentials.bearer else []
-        basic = (
-            ["`Authorization: Basic <user:password in base64>`"] if self._credentials.basic else []
-        )
-        return bearer + basic
-
-    def _challenges(self, token_shown: bool) -> tuple[str, ...]:  # noqa: FBT001 - private
-        """WWW-Authenticate (RFC 9110, section 11.6.1) for each configured scheme."""
-        error = ', error="invalid_token"' if token_shown else ""  # RFC 6750, section 3.1
-        bearer = (f'Bearer realm="chatgpt-source"{error}',) if self._credentials.bearer else ()
-        basic = 'Basic realm="chatgpt-source", charset="UTF-8"'
-        return bearer + ((basic,) if self._credentials.basic else ())
+    def _demand(self, *, token_shown: bool) -> Problem:
+        """The 401, with a WWW-Authenticate for each scheme (RFC 9110, section 11.6.1)."""
+        forms, challenges = [], []
+        if self._credentials.bearer:
+            error = ', error="invalid_token"' if token_shown else ""  # RFC 6750, section 3.1
+            forms.append("`Authorization: Bearer <token>`")
+            challenges.append(f'Bearer realm="chatgpt-source"{error}')
+        if self._credentials.basic:
+            forms.append("`Authorization: Basic <user:password in base64>`")
+            challenges.append('Basic realm="chatgpt-source", charset="UTF-8"')
+        detail = f"this needs credentials: send {' or '.join(forms)}"
+        return Problem(401, detail, {"WWW-Authenticate": tuple(challenges)})
 
 
 def _is_bearer(given: bytes) -> bool:

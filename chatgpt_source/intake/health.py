@@ -11,7 +11,6 @@ from chatgpt_source.intake.recent import Recent
 from chatgpt_source.journal import Journal
 from chatgpt_source.journal.counts import Counts
 from chatgpt_source.pipeline import Pipeline
-from chatgpt_source.pipeline.breaker import Breaker
 from chatgpt_source.quota import Calendar
 
 OK = "ok"
@@ -29,20 +28,12 @@ class Health:
     calendar: Calendar
     journal: Journal
     pipeline: Pipeline
-    recent: Recent = field()
+    recent: Recent
     counts: Counts = field(init=False)
-
-    @recent.default
-    def _untold(self) -> Recent:
-        return Recent(self.clock)
 
     @counts.default
     def _make_counts(self) -> Counts:
         return Counts(self.clock, self.calendar, self.journal)
-
-    def alive(self) -> Mapping[str, Any]:
-        """The body of /healthz, whose status is always 200."""
-        return {"status": OK}
 
     async def ready(self) -> tuple[int, Mapping[str, Any]]:
         """The status and body of /readyz.
@@ -52,7 +43,8 @@ class Health:
         """
         counted = await self.counts.read()
         tally, quota, backlog = counted.tally, OK, OK
-        journal = self._journal_check()
+        fault = self.journal.fault
+        journal = OK if fault is None else f"can't be written: {fault}"
         if counted.trouble is not None:
             journal = f"can't be read: {counted.trouble}"
         if tally is not None:
@@ -62,11 +54,11 @@ class Health:
                 backlog = f"{tally.backlog} prompts wait, as many as `max_backlog` allows"
         checks = {
             "journal": journal,
-            "openai": _peer_check(self.pipeline.model),
-            "target": _peer_check(self.pipeline.target),
+            "openai": _check(self.pipeline.model.trouble, self.pipeline.model.tried),
+            "target": _check(self.pipeline.target.trouble, self.pipeline.target.tried),
             "quota": quota,
             "backlog": backlog,
-            "failures": self._failures_check(),
+            "failures": _check(self.recent.trouble(self.config.timezone), self.recent.tried),
         }
         if self.pipeline.draining:
             checks["backlog"] = "stopping: nothing more is accepted"
@@ -75,14 +67,6 @@ class Health:
         well = all(check in WELL for check in checks.values())
         return 200, {"status": "ready" if well else "degraded", "checks": checks}
 
-    def _journal_check(self) -> str:
-        fault = self.journal.fault
-        return OK if fault is None else f"can't be written: {fault}"
 
-    def _failures_check(self) -> str:
-        trouble = self.recent.trouble(self.config.timezone)
-        return trouble or (OK if self.recent.tried else UNKNOWN)
-
-
-def _peer_check(breaker: Breaker) -> str:
-    return breaker.trouble or (OK if breaker.tried else UNKNOWN)
+def _check(trouble: str | None, tried: bool) -> str:  # noqa: FBT001 - private
+    return trouble or (OK if tried else UNKNOWN)

@@ -77,7 +77,7 @@ def read_prompt(request: BoundedRequest, now: float, trace: Trace | None) -> tup
     Raises:
         Problem: If it is none.
     """
-    body = request.take_body()
+    body = request.body()
     text = read_text(body, request.getHeader(b"content-type"))
     source = read_attribute(
         request,

@@ -44,26 +44,19 @@ class Recent(Observer):
                 self._ends.appendleft(evolve(end, at=min(end.at, now)))
         self.tried = self.tried or bool(ends)
 
-    def asked(self, ended: AskEnded) -> None:
-        """A call to the model has ended."""
-        self._ended(ended)
-
-    def sent(self, ended: DeliveryEnded) -> None:
-        """A call to a receiver of events has ended."""
-        self._ended(ended)
-
     def redriven(self, *, prompt_id: str, **_: object) -> None:
         """A failed prompt was redriven: forget its end."""
-        left = [end for end in self._ends if end.id != prompt_id]
-        self._ends.clear()
-        self._ends.extend(left)
+        self._ends = deque((end for end in self._ends if end.id != prompt_id), MOST)
 
-    def _ended(self, ended: AskEnded | DeliveryEnded) -> None:
+    def asked(self, ended: AskEnded | DeliveryEnded) -> None:
+        """A call to the model, or to a receiver of events, has ended."""
         if ended.state in {State.DELIVERED, State.FAILED}:
             self.tried = True
             self._ends.append(End(ended.id, ended.state, self._clock.seconds(), ended.reason))
             if ended.state is State.FAILED or self._since is not None:
                 self._failed()
+
+    sent = asked
 
     def ratio(self) -> float:
         """The share of failures among the last ends, from 0 to 1; 0 if none ended."""

@@ -93,12 +93,8 @@ class BoundedRequest(Request):
         self._gone = False
 
     def body(self) -> bytes:
-        """The whole body."""
-        return self.content.getvalue()
-
-    def take_body(self) -> bytes:
         """The whole body; the request does not hold it any more."""
-        body = self.body()
+        body = self.content.getvalue()
         self.content = BytesIO()
         return body
 

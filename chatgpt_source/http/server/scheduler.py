@@ -107,10 +107,9 @@ class ReadScheduler:
         self._turning = False
 
     def _step(self, queue: "OrderedDict[Reader, None]") -> None:
-        if queue:  # otherwise the last one has left it meanwhile
-            self._call(queue.popitem(last=False)[0])
-
-    def _call(self, reader: Reader) -> None:
+        if not queue:  # the last one has left it meanwhile
+            return
+        reader, _ = queue.popitem(last=False)
         try:
             reader.read_on()
         except Exception:  # noqa: BLE001 - the others are to have their turn
