@@ -1,19 +1,17 @@
 """Request bodies that are sent from memory, and response bodies that are read into it."""
 
 from io import BytesIO
+from typing import Any
 
-from twisted.internet.defer import Deferred, TimeoutError, succeed
-from twisted.internet.interfaces import IConsumer, IReactorTime, ITransport
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.interfaces import IConsumer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone
-from twisted.web.http import PotentialDataLoss
 from twisted.web.iweb import IBodyProducer, IResponse
 from zope.interface import implementer
 
-from chatgpt_source.http.client.twisted_private import abort
 from chatgpt_source.http.client.words import describe
-from chatgpt_source.waiting import with_timeout
 
 
 @implementer(IBodyProducer)
@@ -45,15 +43,16 @@ class Body:
         """As `stopProducing`."""
 
 
-async def read_body(
-    response: IResponse, most: int, timeout: float, clock: IReactorTime
-) -> tuple[bytes, str | None]:
-    """The body, up to `most` bytes, and why it is not complete, else None."""
+async def read_body(response: IResponse, most: int) -> tuple[bytes, str | None]:
+    """The body, up to `most` bytes, and why it is not complete, else None.
+
+    Cancelling it ends the connection, and the body is what came until then.
+    """
     collector = _Collector(most)
     response.deliverBody(collector)
     try:
-        flaw = await with_timeout(collector.done, timeout, clock)
-    except TimeoutError:
+        flaw = await collector.done
+    except CancelledError:
         flaw = "did not end in time"
     return collector.body.getvalue(), flaw
 
@@ -76,7 +75,7 @@ class _Collector(Protocol):
             self._abort()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        whole = isinstance(reason.value, (ResponseDone, PotentialDataLoss))
+        whole = isinstance(reason.value, ResponseDone)
         self._end(None if whole else f"was cut short ({describe(reason.value)})")
 
     def _end(self, flaw: str | None) -> None:
@@ -84,6 +83,6 @@ class _Collector(Protocol):
             self.done.callback(flaw)
 
     def _abort(self) -> None:
-        transport: ITransport | None = self.transport
+        transport: Any = self.transport
         if transport is not None:
-            abort(transport)
+            transport.abortConnection()
