@@ -86,16 +86,28 @@ class Worker(Generic[Work]):
     def reserve(self) -> Call | None:
         """Take a slot for work that will be claimed elsewhere; None if there is no room."""
         now = self._clock.seconds()
-        return self._breaker.start(now) if self._breaker.room(now) > self._claiming else None
+        if not self._running or self._breaker.room(now) <= self._claiming:
+            return None
+        return self._breaker.start(now)
 
     def fill(self, slot: Call | None, work: Work | None) -> None:
-        """Run work in a slot of `reserve`; without a slot or work, try to claim now."""
-        if slot is not None and work is not None:
+        """Run work in a slot of `reserve`; without a slot or work, try to claim now.
+
+        If this worker was stopped meanwhile, the next start takes over the claim.
+        """
+        if slot is not None and work is not None and self._running:
             self._spawn(self._task(work, slot))
             return
         if slot is not None:
             self._breaker.end(slot)
         self.wake()
+
+    def release(self, slot: Call) -> None:
+        """Give back a slot of `reserve`; if there was no other, try to claim now."""
+        was_full = self._breaker.room(self._clock.seconds()) <= 0
+        self._breaker.end(slot)
+        if was_full:
+            self.wake()
 
     def _spawn(self, work: Coroutine[Deferred[Any], Any, None]) -> None:
         task = Deferred.fromCoroutine(work)

@@ -84,8 +84,10 @@ class PipelineTestCase(JournalTestCase):
 
     def post(self, *names: str) -> None:
         for name in names:
-            self.accept(prompt(name, accepted=self.clock.seconds()))
-            self.pipeline.accepted()
+            slot = self.pipeline.reserve()
+            each = prompt(name, accepted=self.clock.seconds())
+            admitted = self.successResultOf(self.admit(each, claim=slot is not None))
+            self.pipeline.accepted(slot, admitted)
 
     def states(self, *names: str) -> list[str]:
         return [self.record(name).state.value for name in names]
