@@ -101,6 +101,7 @@ class Delivering:
         ended = await recorded(
             self.clock, lambda: self.journal.delivery_ended(delivery, outcome, now)
         )
+        self.worker.wake()  # the next attempt may be due before anything else
         if ended.kept:
             self._tell(delivery, started, now, error=error, **report(outcome, now, held=held))
             if isinstance(outcome, Failed) and self.dead_letters is not None:

@@ -46,6 +46,8 @@ class Worker(Generic[Work]):
     _running: bool = field(init=False, default=False)
     _finishing: bool = field(init=False, default=False)
     _woken: bool = field(init=False, default=False)
+    _more: bool = field(init=False, default=True)
+    """Whether work may be due that only waits for a free slot."""
     _pause: Deferred[None] | None = field(init=False, default=None)
     _idle: list[Deferred[None]] = field(init=False, factory=list)
 
@@ -103,10 +105,9 @@ class Worker(Generic[Work]):
         self.wake()
 
     def release(self, slot: Call) -> None:
-        """Give back a slot of `reserve`; if there was no other, try to claim now."""
-        was_full = self._breaker.room(self._clock.seconds()) <= 0
+        """Give back a slot; if work waits for it, try to claim now."""
         self._breaker.end(slot)
-        if was_full:
+        if self._more or self._finishing:
             self.wake()
 
     def _spawn(self, work: Coroutine[Deferred[Any], Any, None]) -> None:
@@ -127,8 +128,7 @@ class Worker(Generic[Work]):
         try:
             await self._run(work, call)
         finally:
-            self._breaker.end(call)
-            self.wake()
+            self.release(call)
 
     async def _forever(self) -> None:
         while self._running:
@@ -168,6 +168,7 @@ class Worker(Generic[Work]):
             await self._journal.probe()
         now = self._clock.seconds()
         room = self._breaker.room(now)
+        self._more = True
         if room <= 0:
             wait = self._breaker.opens_at - now
             return wait if wait > 0 else POLL_INTERVAL
@@ -180,6 +181,7 @@ class Worker(Generic[Work]):
         for work in claims.claimed:
             self._spawn(self._task(work, self._breaker.start(started)))
         next_due = claims.next_due
+        self._more = next_due is not None and next_due <= now
         if next_due is not None and next_due > now:
             return next_due - now
         if claims.claimed and next_due is not None and self._breaker.room(started) > 0:

@@ -1,13 +1,13 @@
 """The HTTP client for all calls: pool, timeouts, size limits, no cookies, no redirects."""
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from attrs import define, field, frozen
 from hyperlink import EncodedURL
 from treq.client import HTTPClient
 from treq.cookies import IndexableCookieJar
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.defer import CancelledError, TimeoutError
 from twisted.internet.interfaces import IHostnameResolver, IReactorTime
 from twisted.web.client import (
     BrowserLikePolicyForHTTPS,
@@ -17,7 +17,7 @@ from twisted.web.client import (
 from twisted.web.http_headers import Headers
 
 from chatgpt_source.http.client.agent import Agent
-from chatgpt_source.http.client.body import Body, read_body
+from chatgpt_source.http.client.body import Body, Collector
 from chatgpt_source.http.client.certificates import PlatformAndThese
 from chatgpt_source.http.client.connect import Connector
 from chatgpt_source.http.client.pool import Pool
@@ -27,8 +27,6 @@ from chatgpt_source.http.client.tunnel import wants_credentials
 from chatgpt_source.http.client.words import describe
 from chatgpt_source.http.client.work_queue import WorkQueue
 from chatgpt_source.waiting import with_timeout
-
-T = TypeVar("T")
 
 NO_PROXIES = Proxies()
 MOST_HEADER = 1000
@@ -131,41 +129,32 @@ class Client:
         timeout: float,
         most: int,
     ) -> Reply:
-        exchange = Deferred.fromCoroutine(self._exchange(http, method, url, headers, body, most))
+        collector = Collector(most)
         try:
-            reply = await _cancellable(with_timeout(exchange, timeout, self._clock))
+            response = http.request(
+                method,
+                url,
+                headers=headers,
+                data=body,
+                cookies=NO_COOKIES,
+                allow_redirects=False,
+                unbuffered=True,
+                reactor=self._clock,  # type: ignore[arg-type] # it only tells the time
+            )
+            await with_timeout(response.addCallback(collector.begin), timeout, self._clock)
         except CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it was, the call failed
-            sent = body.started if body else isinstance(error, _PERHAPS_SENT)
-            raise (NoReply if sent else NotSent)(describe(error)) from None
-        if reply.status == 407 and url.scheme == "http":
+            if collector.response is None:
+                sent = body.started if body else isinstance(error, _PERHAPS_SENT)
+                raise (NoReply if sent else NotSent)(describe(error)) from None
+        got = collector.response
+        assert got is not None  # noqa: S101 - else the call has failed
+        if got.code == 407 and url.scheme == "http":
             proxy = self._proxies.of("http", url.host, url.port or 80)
             if proxy is not None:  # the proxy passed nothing on
                 raise NotSent(str(wants_credentials(proxy))) from None
-        return reply
-
-    async def _exchange(
-        self,
-        http: HTTPClient,
-        method: str,
-        url: EncodedURL,
-        headers: Headers,
-        body: Body | None,
-        most: int,
-    ) -> Reply:
-        response = await http.request(
-            method,
-            url,
-            headers=headers,
-            data=body,
-            cookies=NO_COOKIES,
-            allow_redirects=False,
-            unbuffered=True,
-            reactor=self._clock,  # type: ignore[arg-type] # it only tells the time
-        )
-        content, flaw = await read_body(response, most)
-        return Reply(response.code, response.headers, content, flaw)
+        return Reply(got.code, got.headers, collector.body, collector.flaw)
 
 
 class _NoCookies(IndexableCookieJar):
@@ -232,19 +221,3 @@ class FixedURL(EncodedURL):
         if self._text is None:
             self._text = super().to_text()
         return self._text
-
-
-def _cancellable(call: Deferred[T]) -> Deferred[T]:
-    """A call that ends with CancelledError when it is cancelled, whatever the Agent's error."""
-
-    def cancel(done: Deferred[T]) -> None:
-        done.errback(CancelledError())
-        call.cancel()
-
-    def ended(result: Any) -> None:
-        if not done.called:
-            done.callback(result)
-
-    done: Deferred[T] = Deferred(cancel)
-    call.addBoth(ended)
-    return done

@@ -1,9 +1,8 @@
 """Request bodies that are sent from memory, and response bodies that are read into it."""
 
-from io import BytesIO
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IConsumer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -43,46 +42,55 @@ class Body:
         """As `stopProducing`."""
 
 
-async def read_body(response: IResponse, most: int) -> tuple[bytes, str | None]:
-    """The body, up to `most` bytes, and why it is not complete, else None.
+class Collector(Protocol):
+    """Collects a response and its body.
 
-    Cancelling it ends the connection, and the body is what came until then.
+    Args:
+        most: Bytes of the body to keep.
+
+    Attributes:
+        response: The response; None before it has come.
+        flaw: Why the body is not complete; None if it is.
     """
-    collector = _Collector(most)
-    response.deliverBody(collector)
-    try:
-        flaw = await collector.done
-    except CancelledError:
-        flaw = "did not end in time"
-    return collector.body.getvalue(), flaw
-
-
-class _Collector(Protocol):
-    """Collects a body; `done` fires with its flaw, if any; cancelling it closes the connection."""
 
     def __init__(self, most: int) -> None:
-        self.body = BytesIO()
-        self.done: Deferred[str | None] = Deferred(lambda _: self._abort())
+        self.response: IResponse | None = None
+        self.flaw: str | None = "did not end in time"
+        self._pieces: list[bytes] = []
+        self._done: Deferred[None] = Deferred(lambda _: self._abort())
         self._left = most
 
+    def begin(self, response: IResponse) -> Deferred[None]:
+        """Collect the body; fires at its end. Cancelling that ends the connection."""
+        self.response = response
+        response.deliverBody(self)
+        return self._done
+
+    @property
+    def body(self) -> bytes:
+        """The body, as far as it was kept."""
+        return b"".join(self._pieces)
+
     def dataReceived(self, data: bytes) -> None:
+        """Keep a piece, as far as it may be kept."""
         if self._left < 0:
             return
-        self.body.write(data[: self._left])
+        self._pieces.append(data[: self._left])
         self._left -= len(data)
         if self._left < 0:
             self._end("was longer than it may be")
             self._abort()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """End the body."""
         whole = isinstance(reason.value, ResponseDone)
         self._end(None if whole else f"was cut short ({describe(reason.value)})")
 
     def _end(self, flaw: str | None) -> None:
-        if not self.done.called:
-            self.done.callback(flaw)
+        if not self._done.called:
+            self.flaw = flaw
+            self._done.callback(None)
 
     def _abort(self) -> None:
         transport: Any = self.transport
-        if transport is not None:
-            transport.abortConnection()
+        transport.abortConnection()
