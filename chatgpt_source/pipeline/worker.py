@@ -98,6 +98,7 @@ class Worker(Generic[Work]):
         If this worker was stopped meanwhile, the next start takes over the claim.
         """
         if slot is not None and work is not None and self._running:
+            slot.started = self._clock.seconds()
             self._spawn(self._task(work, slot))
             return
         if slot is not None:

@@ -97,6 +97,39 @@ class PipelineTestCase(JournalTestCase):
         self.clock.pump([0.05] * round(seconds / 0.05))
 
 
+class AcceptedTests(PipelineTestCase):
+    """What is asked in the slot that was kept for it while it was written."""
+
+    def test_its_call_starts_once_it_is_on_disk(self) -> None:
+        slot = self.pipeline.reserve()
+        self.clock.advance(3)
+        admitted = self.successResultOf(self.admit(prompt(), claim=True))
+        self.pipeline.accepted(slot, admitted)
+        self.assertEqual([each.id for each in self.model.under_way], ["p1"])
+        self.assertEqual(slot.started, self.clock.seconds())
+
+    def test_one_that_is_refused_leaves_its_slot(self) -> None:
+        self.begin(concurrency=1)
+        self.pipeline.accepted(self.pipeline.reserve(), None)
+        self.post("p1")
+        self.assertEqual([each.id for each in self.model.under_way], ["p1"])
+
+    def test_without_a_slot_it_waits_for_one(self) -> None:
+        self.begin(concurrency=1)
+        self.post("p1", "p2")
+        self.assertEqual([each.id for each in self.model.under_way], ["p1"])
+        self.model.answer()
+        self.clock.advance(0)
+        self.assertEqual([each.id for each in self.model.under_way], ["p2"])
+
+    def test_a_stop_in_between_leaves_it_to_the_next_start(self) -> None:
+        slot = self.pipeline.reserve()
+        admitted = self.successResultOf(self.admit(prompt(), claim=True))
+        self.pipeline.end()
+        self.pipeline.accepted(slot, admitted)
+        self.assertEqual(self.model.under_way, [])
+
+
 class ClockTests(PipelineTestCase):
     def test_give_up_after_is_not_shortened_by_a_clock_that_is_set(self) -> None:
         self.begin(give_up_after=100.0)
