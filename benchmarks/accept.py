@@ -47,7 +47,7 @@ class Unwritten:
     fault = None
     claim_asks = None  # nothing is asked
 
-    def accept(self, prompt: Any, *_: object) -> Deferred[Admitted]:
+    def accept(self, prompt: Any, *_: object, **__: object) -> Deferred[Admitted]:
         return succeed(Admitted(prompt.id, 1))
 
 

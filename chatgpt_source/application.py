@@ -183,7 +183,7 @@ class Application:
             self._threads.stop()
         else:
             log.warn("the journal does not close in time: stopping without it")
-        await self._completes(self._pool.closeCachedConnections())
+        await self._completes(self._pool.close())
         if self._spans is not NO_SPANS:
             await self._export_spans()
         if self._admin is not None:

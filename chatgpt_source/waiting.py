@@ -2,7 +2,7 @@
 
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
@@ -18,33 +18,40 @@ def with_timeout(step: Deferred[T], seconds: float, clock: IReactorTime) -> Defe
     """End a step with TimeoutError unless it ends in time.
 
     If the timer itself is late, because this process was stopped or its machine slept, the response
-    may be unread in a socket. The step then gets more time to read it.
+    may be unread in a socket. The step then gets more time to read it. Whoever cancels the result
+    gets a CancelledError, whatever error the step then ends with.
     """
     due = clock.seconds() + seconds
     expired = False
-    timers: list[IDelayedCall] = []
+    timer: IDelayedCall
 
     def expire() -> None:
+        nonlocal timer
         if clock.seconds() - due > STALL:
-            timers.append(clock.callLater(AFTER_STALL, cancel))
+            timer = clock.callLater(AFTER_STALL, end)
         else:
-            cancel()
+            end()
 
-    def cancel() -> None:
+    def end() -> None:
         nonlocal expired
         expired = True
         step.cancel()
 
-    def ended(result: Any) -> Any:
-        for timer in timers:
-            if timer.active():
-                timer.cancel()
-        if expired and isinstance(result, Failure):
-            raise TimeoutError(seconds)
-        return result
+    def ended(result: Any) -> None:
+        if timer.active():
+            timer.cancel()
+        if not waiting.called:
+            late = expired and isinstance(result, Failure)
+            waiting.callback(Failure(TimeoutError(seconds)) if late else result)
 
-    timers.append(clock.callLater(seconds, expire))
-    return step.addBoth(ended)
+    def cancel(waiting: Deferred[T]) -> None:
+        waiting.errback(CancelledError())
+        step.cancel()
+
+    waiting: Deferred[T] = Deferred(cancel)
+    timer = clock.callLater(seconds, expire)
+    step.addBoth(ended)
+    return waiting
 
 
 async def completes(step: Deferred[Any], seconds: float, clock: IReactorTime) -> bool:

@@ -97,8 +97,10 @@ class Intake:
             terms = Terms(
                 day, self.config.everyday_limit, self.config.max_backlog, self.pipeline.draining
             )
+            slot = self.pipeline.reserve()
+            admitted = None
             try:
-                accepting = self.journal.accept(prompt, terms, key)
+                accepting = self.journal.accept(prompt, terms, key, claim=slot is not None)
                 request.on_hang_up(accepting.cancel)
                 admitted = await accepting
             except CancelledError:  # the caller has hung up
@@ -112,6 +114,8 @@ class Intake:
                     "this Idempotency-Key came before with another prompt, vanus-source or"
                     " vanus-type: use a new key for a new prompt",
                 ) from None
+            finally:
+                self.pipeline.accepted(slot, admitted)
             request.about = admitted.id
             if admitted.repeated:
                 self.observer.repeated()
@@ -119,7 +123,6 @@ class Intake:
                 request.told = True
                 seconds = self.clock.seconds() - request.began
                 self.observer.accepted(prompt_id=prompt.id, size=size, seconds=seconds)
-                self.pipeline.accepted()
             return admitted, self._rate_limit(day, admitted.left)
 
     def refused(self, request: BoundedRequest, problem: Problem) -> None:

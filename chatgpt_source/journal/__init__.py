@@ -48,11 +48,13 @@ class Admitted:
         id: Its id; the earlier prompt's, if the idempotency key is known.
         left: The units that its day has left.
         repeated: Whether it is an earlier prompt.
+        ask: The claim for its first call, if that was requested.
     """
 
     id: str
     left: int
     repeated: bool = False
+    ask: Ask | None = None
 
 
 @frozen
@@ -246,13 +248,16 @@ class Journal(Protocol):
             JournalError: If the journal can't be written.
         """
 
-    def accept(self, prompt: Prompt, terms: Terms, key: str | None = None) -> Deferred[Admitted]:
+    def accept(
+        self, prompt: Prompt, terms: Terms, key: str | None = None, *, claim: bool = False
+    ) -> Deferred[Admitted]:
         """Store a prompt and take one unit of its day, both or neither.
 
         Args:
             prompt: The prompt.
             terms: The limits.
             key: Its idempotency key, if any; checked before the limits.
+            claim: Also claim it for a call, unless another prompt is due.
 
         Raises:
             KeyReused: If the key came before with another text, source or type.

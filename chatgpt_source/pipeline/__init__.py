@@ -11,10 +11,10 @@ from twisted.python.failure import Failure
 from chatgpt_source.config import Config
 from chatgpt_source.config.secret import Secret
 from chatgpt_source.errors import JournalUnavailable
-from chatgpt_source.journal import Journal, PeerState, Recovered
+from chatgpt_source.journal import Admitted, Journal, PeerState, Recovered
 from chatgpt_source.log import get_logger, log_unexpected
 from chatgpt_source.pipeline.asking import Asking, Model
-from chatgpt_source.pipeline.breaker import Breaker
+from chatgpt_source.pipeline.breaker import Breaker, Call
 from chatgpt_source.pipeline.delivering import Delivering
 from chatgpt_source.prompt import DEAD_LETTER, MODEL, TARGET, Delivery, State
 from chatgpt_source.telemetry.observer import NO_OBSERVER, Observer
@@ -151,9 +151,16 @@ class Pipeline:
         if self._sends_dead_letters:
             self._dead_letters.worker.start()
 
-    def accepted(self) -> None:
-        """Look for an accepted prompt now."""
-        self._asks.worker.wake()
+    def reserve(self) -> Call | None:
+        """Take a slot for a prompt that is to be accepted; None if there is no room."""
+        return self._asks.worker.reserve()
+
+    def accepted(self, slot: Call | None, admitted: Admitted | None) -> None:
+        """Ask a prompt in its slot, or look for an accepted prompt now; None: it was refused."""
+        if admitted is not None:
+            self._asks.worker.fill(slot, admitted.ask)
+        elif slot is not None:
+            self._asks.worker.release(slot)
 
     def redriven(self) -> None:
         """Look for a redriven prompt now."""

@@ -113,6 +113,7 @@ class Asking:
             opens_at = self.breaker.opens_at
             outcome = postponed(decision, error, opens_at, now, possibly_billed=possibly_billed)
         ended = await recorded(self.clock, lambda: self.journal.ask_ended(ask, outcome, now))
+        self.worker.wake()  # the next attempt may be due before anything else
         if ended.kept:
             self._tell(ask, call, now, error=error, **report(outcome, now, held=held))
             if isinstance(outcome, Failed):

@@ -63,12 +63,11 @@ class Delivering:
         return claims if since is None else Claims(claims.claimed, None)
 
     async def _deliver(self, delivery: Delivery, call: Call) -> None:
-        started = self.clock.seconds()  # the answer may have been stored after `call.started`
         try:
             with self.spans.deliver(delivery) as span:
                 await foreseen(self.call(within(span, delivery)), Transient)
         except CallError as error:
-            await self._not_delivered(delivery, call, started, error)
+            await self._not_delivered(delivery, call, error)
         else:
             now = self.clock.seconds()
             self.breaker.succeeded(call, now)
@@ -76,11 +75,9 @@ class Delivering:
                 self.clock, lambda: self.journal.delivery_ended(delivery, Delivered(), now)
             )
             if ended.kept:
-                self._tell(delivery, started, now, state=State.DELIVERED)
+                self._tell(delivery, call, now, state=State.DELIVERED)
 
-    async def _not_delivered(
-        self, delivery: Delivery, call: Call, started: float, error: CallError
-    ) -> None:
+    async def _not_delivered(self, delivery: Delivery, call: Call, error: CallError) -> None:
         now = self.clock.seconds()
         tried = Tried(
             delivery.attempt,
@@ -101,8 +98,9 @@ class Delivering:
         ended = await recorded(
             self.clock, lambda: self.journal.delivery_ended(delivery, outcome, now)
         )
+        self.worker.wake()  # the next attempt may be due before anything else
         if ended.kept:
-            self._tell(delivery, started, now, error=error, **report(outcome, now, held=held))
+            self._tell(delivery, call, now, error=error, **report(outcome, now, held=held))
             if isinstance(outcome, Failed) and self.dead_letters is not None:
                 self.dead_letters.wake()
 
@@ -116,12 +114,16 @@ class Delivering:
             return None
         return event.encode_undelivered(delivery.event, self.config.target, error)
 
-    def _tell(self, delivery: Delivery, started: float, now: float, **ended: Any) -> None:
+    def _tell(self, delivery: Delivery, call: Call, now: float, **ended: Any) -> None:
         date = max(delivery.accepted, wall(self.clock))
         if self.dead_letters is None:  # a dead letter's outcome does not change the prompt
             ended["state"] = None
         self.observer.sent(
             DeliveryEnded(
-                delivery=delivery, started=started, seconds=now - started, date=date, **ended
+                delivery=delivery,
+                started=call.started,
+                seconds=now - call.started,
+                date=date,
+                **ended,
             )
         )

@@ -46,6 +46,8 @@ class Worker(Generic[Work]):
     _running: bool = field(init=False, default=False)
     _finishing: bool = field(init=False, default=False)
     _woken: bool = field(init=False, default=False)
+    _more: bool = field(init=False, default=True)
+    """Whether work may be due that only waits for a free slot."""
     _pause: Deferred[None] | None = field(init=False, default=None)
     _idle: list[Deferred[None]] = field(init=False, factory=list)
 
@@ -86,16 +88,28 @@ class Worker(Generic[Work]):
     def reserve(self) -> Call | None:
         """Take a slot for work that will be claimed elsewhere; None if there is no room."""
         now = self._clock.seconds()
-        return self._breaker.start(now) if self._breaker.room(now) > self._claiming else None
+        if not self._running or self._breaker.room(now) <= self._claiming:
+            return None
+        return self._breaker.start(now)
 
     def fill(self, slot: Call | None, work: Work | None) -> None:
-        """Run work in a slot of `reserve`; without a slot or work, try to claim now."""
-        if slot is not None and work is not None:
+        """Run work in a slot of `reserve`; without a slot or work, try to claim now.
+
+        If this worker was stopped meanwhile, the next start takes over the claim.
+        """
+        if slot is not None and work is not None and self._running:
+            slot.started = self._clock.seconds()
             self._spawn(self._task(work, slot))
             return
         if slot is not None:
             self._breaker.end(slot)
         self.wake()
+
+    def release(self, slot: Call) -> None:
+        """Give back a slot; if work waits for it, try to claim now."""
+        self._breaker.end(slot)
+        if self._more or self._finishing:
+            self.wake()
 
     def _spawn(self, work: Coroutine[Deferred[Any], Any, None]) -> None:
         task = Deferred.fromCoroutine(work)
@@ -115,8 +129,7 @@ class Worker(Generic[Work]):
         try:
             await self._run(work, call)
         finally:
-            self._breaker.end(call)
-            self.wake()
+            self.release(call)
 
     async def _forever(self) -> None:
         while self._running:
@@ -156,6 +169,7 @@ class Worker(Generic[Work]):
             await self._journal.probe()
         now = self._clock.seconds()
         room = self._breaker.room(now)
+        self._more = True
         if room <= 0:
             wait = self._breaker.opens_at - now
             return wait if wait > 0 else POLL_INTERVAL
@@ -168,6 +182,7 @@ class Worker(Generic[Work]):
         for work in claims.claimed:
             self._spawn(self._task(work, self._breaker.start(started)))
         next_due = claims.next_due
+        self._more = next_due is not None and next_due <= now
         if next_due is not None and next_due > now:
             return next_due - now
         if claims.claimed and next_due is not None and self._breaker.room(started) > 0:

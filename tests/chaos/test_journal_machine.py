@@ -82,6 +82,10 @@ class Watched:
         self.step(sql)
         return self._connection.executemany(sql, arguments)
 
+    @property
+    def total_changes(self) -> int:
+        return self._connection.total_changes
+
     def close(self) -> None:
         self._connection.close()
 

@@ -48,8 +48,10 @@ class JournalDriver:
         day: Day = DAY,
         draining: bool = False,
         key: str | None = None,
+        claim: bool = False,
     ) -> Any:
-        return self.journal.accept(each, Terms(day, limit, max_backlog, draining), key)
+        terms = Terms(day, limit, max_backlog, draining)
+        return self.journal.accept(each, terms, key, claim=claim)
 
     def accept(self, *prompts: Prompt, limit: int = 100, max_backlog: int = 1000) -> int:
         left = -1

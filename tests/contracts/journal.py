@@ -203,6 +203,36 @@ class ClaimContract(Contract):
         (ask,) = self.asks().claimed
         self.assertEqual((ask.attempt, ask.total, self.record().asks), (1, 1, 1))
 
+    def test_at_its_acceptance(self) -> None:
+        ask = self.successResultOf(self.admit(prompt(), claim=True)).ask
+        self.assertEqual(ask.prompt, prompt())
+        self.assertEqual((ask.attempt, ask.total, self.record().asks), (1, 1, 1))
+        self.assertEqual(list(self.asks().claimed), [])
+        self.hand["p1"] = ask
+        self.answer()
+        self.assertEqual(self.record().state, State.ANSWERED)
+
+    def test_at_its_acceptance_after_those_that_are_due(self) -> None:
+        self.accept(prompt("p1"))
+        self.assertIsNone(self.successResultOf(self.admit(prompt("p2"), claim=True)).ask)
+        self.assertEqual([ask.prompt.id for ask in self.asks().claimed], ["p1", "p2"])
+        self.postpone("p1", NOON + 5)
+        self.assertIsNotNone(self.successResultOf(self.admit(prompt("p3"), claim=True)).ask)
+
+    def test_at_its_acceptance_but_once(self) -> None:
+        first, again = (
+            self.successResultOf(self.admit(prompt(name), key="k", claim=True))
+            for name in ("p1", "p2")
+        )
+        self.assertIsNotNone(first.ask)
+        self.assertEqual((again.id, again.ask), ("p1", None))
+
+    def test_after_a_crash_one_claimed_at_its_acceptance_is_due(self) -> None:
+        self.successResultOf(self.admit(prompt(), claim=True))
+        self.restart()
+        (ask,) = self.asks().claimed
+        self.assertEqual((ask.attempt, ask.total), (2, 2))
+
     def test_asks_and_deliveries_do_not_mix(self) -> None:
         self.accept(prompt("p1"), prompt("p2"))
         self.asks(1)

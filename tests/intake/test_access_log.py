@@ -99,7 +99,7 @@ class AccessTests(DoorTestCase):
 
     def test_the_journal_can_not_be_written(self) -> None:
         failed = fail(JournalUnavailable("disk full", retry_after=1))
-        self.patch(self.journal, "accept", lambda *_: failed)
+        self.patch(self.journal, "accept", lambda *_, **__: failed)
         self.assert_line(self.refused_now(), "POST", "/", 503, " why=journal")
 
     def test_the_daemon_is_stopping(self) -> None:
@@ -107,7 +107,7 @@ class AccessTests(DoorTestCase):
         self.assert_line(self.refused_now(), "POST", "/", 503, " why=draining")
 
     def test_a_defect(self) -> None:
-        def broken(*_: object) -> None:
+        def broken(*_: object, **__: object) -> None:
             raise KeyError("MARKED")
 
         self.patch(self.journal, "accept", broken)
@@ -117,7 +117,7 @@ class AccessTests(DoorTestCase):
 
     def test_a_caller_who_hangs_up(self) -> None:
         written: Deferred[Admitted] = Withdrawable(lambda: None)  # it has begun
-        self.patch(self.journal, "accept", lambda *_: written)
+        self.patch(self.journal, "accept", lambda *_, **__: written)
         self.channel.dataReceived(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx")
         self.channel.connectionLost(Failure(ConnectionResetError()))
         with capturedLogs() as logged:
@@ -147,7 +147,7 @@ class AccessTests(DoorTestCase):
 
     def test_the_time_it_took(self) -> None:
         written: Deferred[Admitted] = Withdrawable(lambda: None)  # it has begun
-        self.patch(self.journal, "accept", lambda *_: written)
+        self.patch(self.journal, "accept", lambda *_, **__: written)
         self.channel.dataReceived(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx")
         self.clock.advance(1.5)
         with capturedLogs() as logged:

@@ -50,7 +50,7 @@ class AcceptTests(DoorTestCase):
 
     def test_not_before_it_is_on_disk(self) -> None:
         written: Deferred[Admitted] = Deferred()
-        self.patch(self.journal, "accept", lambda *_: written)
+        self.patch(self.journal, "accept", lambda *_, **__: written)
         self.channel.dataReceived(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx")
         self.assertEqual(self.transport.value(), b"")
         written.callback(Admitted("p1", 1))
@@ -58,7 +58,7 @@ class AcceptTests(DoorTestCase):
 
     def test_a_caller_who_hangs_up_before_the_202(self) -> None:
         written: Deferred[Admitted] = Withdrawable(lambda: None)  # it has begun
-        self.patch(self.journal, "accept", lambda *_: written)
+        self.patch(self.journal, "accept", lambda *_, **__: written)
         self.channel.dataReceived(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx")
         self.channel.connectionLost(Failure(ConnectionResetError()))
         with capturedLogs() as logged:
@@ -69,7 +69,7 @@ class AcceptTests(DoorTestCase):
     def test_what_has_not_begun_goes_with_its_caller(self) -> None:
         withdrawn: list[str] = []
         written: Deferred[Admitted] = Withdrawable(lambda: withdrawn.append("it"))
-        self.patch(self.journal, "accept", lambda *_: written)
+        self.patch(self.journal, "accept", lambda *_, **__: written)
         body = b"x" * 9000
         self.site.__init__(self.clock, self.intake.answer, 10**4)  # type: ignore[misc]
         self.connect()
@@ -158,7 +158,7 @@ class RefuseTests(DoorTestCase):
         self.assertEqual((answer.status, answer.headers["ratelimit"]), (202, '"daily";r=2;t=86400'))
 
     def test_the_journal_can_not_be_written(self) -> None:
-        def full(*_: object) -> Deferred[int]:
+        def full(*_: object, **__: object) -> Deferred[int]:
             failed: Deferred[int] = Deferred()
             failed.errback(JournalUnavailable("disk full", retry_after=5))
             return failed

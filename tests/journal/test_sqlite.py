@@ -258,6 +258,21 @@ class GroupTests(JournalTestCase):
         self.successResultOf(good)
         self.failureResultOf(broken, ZeroDivisionError)
 
+    def test_a_bug_after_a_write_is_its_own(self) -> None:
+        def half(db: sqlite3.Connection) -> None:
+            db.execute("INSERT INTO days VALUES ('half', 1)")
+            raise ZeroDivisionError
+
+        first = self.start("p1")
+        before, broken, after = self.start("p2"), self.journal._write(half), self.start("p3")
+        self.threads.work()
+        self.threads.work()
+        self.successResultOf(first)
+        self.assertEqual([self.successResultOf(each) for each in (before, after)], [98, 97])
+        self.failureResultOf(broken, ZeroDivisionError)
+        db = self.journal._opened.connection
+        self.assertEqual(db.execute("SELECT sum(used) FROM days").fetchone(), (3,))
+
     def test_close_waits_for_what_was_asked_for(self) -> None:
         accepted = self.start("p1")
         closed = self.journal.close()
@@ -537,6 +552,11 @@ class LossTests(JournalTestCase):
         self.failureResultOf(self.journal.claim_deliveries(TO, NOON, 1), JournalUnavailable)
         self.assertEqual([each.attempt for each in self.deliveries().claimed], [1])
         self.assertEqual(list(self.asks().claimed), [])
+
+    def test_what_was_claimed_at_its_acceptance_for_nobody_is_given_back(self) -> None:
+        self.lose_after_the_next_commit()
+        self.failureResultOf(self.admit(prompt(), claim=True), JournalUnavailable)
+        self.assertEqual([ask.attempt for ask in self.asks().claimed], [1])
 
     def lose_after_the_next_commit(self) -> None:
         losses = iter([None, "its file was removed"])

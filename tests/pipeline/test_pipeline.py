@@ -84,8 +84,10 @@ class PipelineTestCase(JournalTestCase):
 
     def post(self, *names: str) -> None:
         for name in names:
-            self.accept(prompt(name, accepted=self.clock.seconds()))
-            self.pipeline.accepted()
+            slot = self.pipeline.reserve()
+            each = prompt(name, accepted=self.clock.seconds())
+            admitted = self.successResultOf(self.admit(each, claim=slot is not None))
+            self.pipeline.accepted(slot, admitted)
 
     def states(self, *names: str) -> list[str]:
         return [self.record(name).state.value for name in names]
@@ -93,6 +95,39 @@ class PipelineTestCase(JournalTestCase):
     def pass_time(self, seconds: float) -> None:
         """Let time pass in small steps, as it does."""
         self.clock.pump([0.05] * round(seconds / 0.05))
+
+
+class AcceptedTests(PipelineTestCase):
+    """What is asked in the slot that was kept for it while it was written."""
+
+    def test_its_call_starts_once_it_is_on_disk(self) -> None:
+        slot = self.pipeline.reserve()
+        self.clock.advance(3)
+        admitted = self.successResultOf(self.admit(prompt(), claim=True))
+        self.pipeline.accepted(slot, admitted)
+        self.assertEqual([each.id for each in self.model.under_way], ["p1"])
+        self.assertEqual(slot.started, self.clock.seconds())
+
+    def test_one_that_is_refused_leaves_its_slot(self) -> None:
+        self.begin(concurrency=1)
+        self.pipeline.accepted(self.pipeline.reserve(), None)
+        self.post("p1")
+        self.assertEqual([each.id for each in self.model.under_way], ["p1"])
+
+    def test_without_a_slot_it_waits_for_one(self) -> None:
+        self.begin(concurrency=1)
+        self.post("p1", "p2")
+        self.assertEqual([each.id for each in self.model.under_way], ["p1"])
+        self.model.answer()
+        self.clock.advance(0)
+        self.assertEqual([each.id for each in self.model.under_way], ["p2"])
+
+    def test_a_stop_in_between_leaves_it_to_the_next_start(self) -> None:
+        slot = self.pipeline.reserve()
+        admitted = self.successResultOf(self.admit(prompt(), claim=True))
+        self.pipeline.end()
+        self.pipeline.accepted(slot, admitted)
+        self.assertEqual(self.model.under_way, [])
 
 
 class ClockTests(PipelineTestCase):

@@ -182,7 +182,7 @@ class PipelineTests(PipelineTestCase):
         self.pass_time(0.1)
         self.accept(prompt("p1"))
         self.clock.advance(1)  # before the pipeline looks
-        self.pipeline.accepted()
+        self.pipeline.redriven()
         self.clock.advance(1)
         self.model.answer()
         self.clock.advance(2)

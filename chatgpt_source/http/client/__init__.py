@@ -1,44 +1,37 @@
 """The HTTP client for all calls: pool, timeouts, size limits, no cookies, no redirects."""
 
 from collections.abc import Sequence
-from http.cookiejar import DefaultCookiePolicy
-from typing import Any, TypeVar
+from typing import Any
 
 from attrs import define, field, frozen
 from hyperlink import EncodedURL
 from treq.client import HTTPClient
 from treq.cookies import IndexableCookieJar
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError, maybeDeferred
+from twisted.internet.defer import CancelledError, TimeoutError
 from twisted.internet.interfaces import IHostnameResolver, IReactorTime
 from twisted.web.client import (
     BrowserLikePolicyForHTTPS,
     HostnameCachingHTTPSPolicy,
-    HTTPConnectionPool,
-    RequestTransmissionFailed,
     ResponseFailed,
 )
 from twisted.web.http_headers import Headers
 
-from chatgpt_source.http.client.body import Body, read_body
+from chatgpt_source.http.client.agent import Agent
+from chatgpt_source.http.client.body import Body, Collector
 from chatgpt_source.http.client.certificates import PlatformAndThese
-from chatgpt_source.http.client.pool import LivePool
+from chatgpt_source.http.client.connect import Connector
+from chatgpt_source.http.client.pool import Pool
 from chatgpt_source.http.client.proxy import Proxies
 from chatgpt_source.http.client.resolve import Resolving
-from chatgpt_source.http.client.route import Router
 from chatgpt_source.http.client.tunnel import wants_credentials
-from chatgpt_source.http.client.twisted_private import log_no_connections
 from chatgpt_source.http.client.words import describe
 from chatgpt_source.http.client.work_queue import WorkQueue
 from chatgpt_source.waiting import with_timeout
 
-T = TypeVar("T")
-
-KEEP_IDLE = 4.0
-"""Seconds that an idle connection is kept; common servers close theirs after 5 s."""
 NO_PROXIES = Proxies()
 MOST_HEADER = 1000
 """Bytes of a header's value that are read; no header that we use is longer."""
-_PERHAPS_SENT = (TimeoutError, RequestTransmissionFailed, ResponseFailed)
+_PERHAPS_SENT = (TimeoutError, ResponseFailed)
 """Errors that may come after a call without a body was sent."""
 
 
@@ -136,31 +129,45 @@ class Client:
         timeout: float,
         most: int,
     ) -> Reply:
-        started = self._clock.seconds()
-        call = maybeDeferred(
-            http.request,
-            method,
-            url,
-            headers=headers,
-            data=body,
-            allow_redirects=False,
-            unbuffered=True,
-            reactor=self._clock,  # type: ignore[arg-type] # it only tells the time
-        )
+        collector = Collector(most)
         try:
-            response = await _cancellable(with_timeout(call, timeout, self._clock))
+            response = http.request(
+                method,
+                url,
+                headers=headers,
+                data=body,
+                cookies=NO_COOKIES,
+                allow_redirects=False,
+                unbuffered=True,
+                reactor=self._clock,  # type: ignore[arg-type] # it only tells the time
+            )
+            await with_timeout(response.addCallback(collector.begin), timeout, self._clock)
         except CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it was, the call failed
-            sent = body.started if body else isinstance(error, _PERHAPS_SENT)
-            raise (NoReply if sent else NotSent)(describe(error)) from None
-        left = max(0.001, timeout - (self._clock.seconds() - started))
-        content, flaw = await read_body(response, most, left, self._clock)
-        if response.code == 407 and url.scheme == "http":
+            if collector.response is None:
+                sent = body.started if body else isinstance(error, _PERHAPS_SENT)
+                raise (NoReply if sent else NotSent)(describe(error)) from None
+        got = collector.response
+        assert got is not None  # noqa: S101 - else the call has failed
+        if got.code == 407 and url.scheme == "http":
             proxy = self._proxies.of("http", url.host, url.port or 80)
             if proxy is not None:  # the proxy passed nothing on
                 raise NotSent(str(wants_credentials(proxy))) from None
-        return Reply(response.code, response.headers, content, flaw)
+        return Reply(got.code, got.headers, collector.body, collector.flaw)
+
+
+class _NoCookies(IndexableCookieJar):
+    """Sends no cookies, and keeps none."""
+
+    def add_cookie_header(self, request: object) -> None:
+        """Add none."""
+
+    def extract_cookies(self, response: object, request: object) -> None:
+        """Take none."""
+
+
+NO_COOKIES = _NoCookies()
 
 
 def make_client(
@@ -170,7 +177,7 @@ def make_client(
     proxies: Proxies = NO_PROXIES,
     authorities: Sequence[bytes] = (),
     resolver: IHostnameResolver | None = None,
-) -> tuple[Client, HTTPConnectionPool]:
+) -> tuple[Client, Pool]:
     """The client of a process, and its pool, which must be closed at the end.
 
     Args:
@@ -185,19 +192,13 @@ def make_client(
     """
     trusted = PlatformAndThese(authorities) if authorities else None
     policy = HostnameCachingHTTPSPolicy(BrowserLikePolicyForHTTPS(trusted))
-    queue = WorkQueue(reactor)
-    connecting = Resolving(reactor, resolver)
+    connector = Connector(Resolving(reactor, resolver), policy, WorkQueue(reactor))
+    pool = Pool(reactor, connections)
 
-    def client_of(pool: HTTPConnectionPool) -> HTTPClient:
-        log_no_connections(pool)
-        no_cookies = IndexableCookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
-        return HTTPClient(Router(connecting, policy, pool, proxies, queue), no_cookies)
+    def client_of(kept: Pool | None) -> HTTPClient:
+        return HTTPClient(Agent(reactor, connector, proxies, kept), NO_COOKIES)
 
-    pool = LivePool(reactor)
-    pool.maxPersistentPerHost = connections
-    pool.cachedConnectionTimeout = KEEP_IDLE  # type: ignore[assignment] # any number will do
-    fresh = client_of(HTTPConnectionPool(reactor, persistent=False))
-    return Client(reactor, client_of(pool), proxies, fresh), pool
+    return Client(reactor, client_of(pool), proxies, client_of(None)), pool
 
 
 class FixedURL(EncodedURL):
@@ -207,22 +208,16 @@ class FixedURL(EncodedURL):
     internationalised names.
     """
 
+    _text: str | None = None
+
     def to_uri(self) -> "FixedURL":
         """The URL itself."""
         return self
 
-
-def _cancellable(call: Deferred[T]) -> Deferred[T]:
-    """A call that ends with CancelledError when it is cancelled, whatever the Agent's error."""
-
-    def cancel(done: Deferred[T]) -> None:
-        done.errback(CancelledError())
-        call.cancel()
-
-    def ended(result: Any) -> None:
-        if not done.called:
-            done.callback(result)
-
-    done: Deferred[T] = Deferred(cancel)
-    call.addBoth(ended)
-    return done
+    def to_text(self, with_password: bool = False) -> str:  # noqa: FBT001, FBT002 - as the base's
+        """Its text, which is made once."""
+        if with_password:
+            return super().to_text(with_password=True)
+        if self._text is None:
+            self._text = super().to_text()
+        return self._text

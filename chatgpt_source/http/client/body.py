@@ -1,19 +1,16 @@
 """Request bodies that are sent from memory, and response bodies that are read into it."""
 
-from io import BytesIO
+from typing import Any
 
-from twisted.internet.defer import Deferred, TimeoutError, succeed
-from twisted.internet.interfaces import IConsumer, IReactorTime, ITransport
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IConsumer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone
-from twisted.web.http import PotentialDataLoss
 from twisted.web.iweb import IBodyProducer, IResponse
 from zope.interface import implementer
 
-from chatgpt_source.http.client.twisted_private import abort
 from chatgpt_source.http.client.words import describe
-from chatgpt_source.waiting import with_timeout
 
 
 @implementer(IBodyProducer)
@@ -45,45 +42,55 @@ class Body:
         """As `stopProducing`."""
 
 
-async def read_body(
-    response: IResponse, most: int, timeout: float, clock: IReactorTime
-) -> tuple[bytes, str | None]:
-    """The body, up to `most` bytes, and why it is not complete, else None."""
-    collector = _Collector(most)
-    response.deliverBody(collector)
-    try:
-        flaw = await with_timeout(collector.done, timeout, clock)
-    except TimeoutError:
-        flaw = "did not end in time"
-    return collector.body.getvalue(), flaw
+class Collector(Protocol):
+    """Collects a response and its body.
 
+    Args:
+        most: Bytes of the body to keep.
 
-class _Collector(Protocol):
-    """Collects a body; `done` fires with its flaw, if any; cancelling it closes the connection."""
+    Attributes:
+        response: The response; None before it has come.
+        flaw: Why the body is not complete; None if it is.
+    """
 
     def __init__(self, most: int) -> None:
-        self.body = BytesIO()
-        self.done: Deferred[str | None] = Deferred(lambda _: self._abort())
+        self.response: IResponse | None = None
+        self.flaw: str | None = "did not end in time"
+        self._pieces: list[bytes] = []
+        self._done: Deferred[None] = Deferred(lambda _: self._abort())
         self._left = most
 
+    def begin(self, response: IResponse) -> Deferred[None]:
+        """Collect the body; fires at its end. Cancelling that ends the connection."""
+        self.response = response
+        response.deliverBody(self)
+        return self._done
+
+    @property
+    def body(self) -> bytes:
+        """The body, as far as it was kept."""
+        return b"".join(self._pieces)
+
     def dataReceived(self, data: bytes) -> None:
+        """Keep a piece, as far as it may be kept."""
         if self._left < 0:
             return
-        self.body.write(data[: self._left])
+        self._pieces.append(data[: self._left])
         self._left -= len(data)
         if self._left < 0:
             self._end("was longer than it may be")
             self._abort()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        whole = isinstance(reason.value, (ResponseDone, PotentialDataLoss))
+        """End the body."""
+        whole = isinstance(reason.value, ResponseDone)
         self._end(None if whole else f"was cut short ({describe(reason.value)})")
 
     def _end(self, flaw: str | None) -> None:
-        if not self.done.called:
-            self.done.callback(flaw)
+        if not self._done.called:
+            self.flaw = flaw
+            self._done.callback(None)
 
     def _abort(self) -> None:
-        transport: ITransport | None = self.transport
-        if transport is not None:
-            abort(transport)
+        transport: Any = self.transport
+        transport.abortConnection()

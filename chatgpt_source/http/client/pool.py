@@ -1,89 +1,82 @@
-"""Chooses the connection for a request: a kept one that is still open, or a new one."""
+"""Keeps idle connections, and chooses the one for the next request."""
 
 import socket
-from collections.abc import Callable
+from collections import deque
 from typing import Any
 
-from attrs import frozen
-from twisted.internet.defer import CancelledError, Deferred, succeed
-from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
-from twisted.python.failure import Failure
-from twisted.web.client import RequestTransmissionFailed, ResponseNeverReceived
+from attrs import define, field
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from chatgpt_source.http.client.twisted_private import OpenPool
+from chatgpt_source.http.client.connection import Connection
 
-AT_ONCE = 1.0
-"""If a kept connection ends within these seconds after a request, it was closing already."""
+KEEP_IDLE = 4.0
+"""Seconds that an idle connection is kept; common servers close theirs after 5 s."""
+SWEEP = 0.5
+"""Seconds between two looks for connections that were idle for so long."""
 
 
-class LivePool(OpenPool):
-    """A pool that returns the connection used last, of those that the peer has not closed.
-
-    Twisted notices that a peer closed a connection only when it next reads. A request that is
-    written before that is lost, and looks as if it might have been answered. If the end is still
-    on its way and can't be seen, `_Kept` sends the request again.
+@define(eq=False)
+class Pool:
+    """Idle connections, by what they lead to.
 
     Args:
-        reactor: Tells the time.
+        clock: The time.
+        most: How many to keep of each kind.
     """
 
-    def __init__(self, reactor: Any) -> None:
-        super().__init__(reactor)
-        self._clock: IReactorTime = reactor
-
-    def getConnection(self, key: Any, endpoint: IStreamClientEndpoint) -> Deferred[Any]:
-        """A live connection, kept or new."""
-        while (connection := self.take_kept(key)) is not None:
-            if connection.state == "QUIESCENT" and _is_quiet(connection):
-                kept = _Kept(connection, lambda: self.connect(key, endpoint), self._clock)
-                return succeed(kept)
-            connection.transport.loseConnection()
-        return self.connect(key, endpoint)
-
-    def may_keep(self, connection: Any) -> bool:
-        """Whether it can be used again."""
-        return not connection.guard.closes
-
-
-@frozen
-class _Kept:
-    """A kept connection for one request; sends it again on a new one if this one is closing.
-
-    Args:
-        connection: The connection.
-        renew: Makes a new one.
-        clock: Measures whether it ended at once.
-    """
-
-    _connection: Any
-    _renew: Callable[[], Deferred[Any]]
     _clock: IReactorTime
+    most: int
+    _idle: dict[object, deque[tuple[float, Connection]]] = field(init=False, factory=dict)
+    _sweep_call: IDelayedCall | None = field(init=False, default=None)
+    _is_closed: bool = field(init=False, default=False)
 
-    def request(self, request: Any) -> Deferred[Any]:
-        """Send a request."""
-        sent = self._clock.seconds()
+    def take(self, kind: object) -> Connection | None:
+        """The connection of a kind that was used last, of those that are open; None without one.
 
-        def failed(failure: Failure) -> Any:
-            at_once = self._clock.seconds() - sent < AT_ONCE or request.bodyProducer is None
-            if not (at_once and _died_unanswered(failure.value)):
-                return failure
-            return self._renew().addCallback(lambda connection: connection.request(request))
+        Twisted notices that a peer closed a connection only when it next reads. A request that is
+        written before that is lost, and looks as if it might have been answered.
+        """
+        idle = self._idle.get(kind)
+        while idle:
+            _, connection = idle.pop()
+            if _is_quiet(connection.transport):
+                return connection
+            connection.transport.loseConnection()
+        return None
 
-        response: Deferred[Any] = self._connection.request(request)
-        return response.addErrback(failed)
+    def keep(self, kind: object, connection: Connection) -> None:
+        """Keep a connection whose request is done, or close it."""
+        idle = self._idle.setdefault(kind, deque())
+        if self._is_closed or len(idle) >= self.most:
+            connection.transport.loseConnection()
+            return
+        idle.append((self._clock.seconds(), connection))
+        if self._sweep_call is None:
+            self._sweep_call = self._clock.callLater(SWEEP, self._sweep)
+
+    def close(self) -> Deferred[None]:
+        """Close the idle connections, and keep no more; fires once they are closed."""
+        self._is_closed = True
+        if self._sweep_call is not None:
+            self._sweep_call.cancel()
+            self._sweep_call = None
+        closed = [connection.close() for idle in self._idle.values() for _, connection in idle]
+        self._idle.clear()
+        return gatherResults(closed).addCallback(lambda _: None)
+
+    def _sweep(self) -> None:
+        until = self._clock.seconds() - KEEP_IDLE
+        for idle in self._idle.values():
+            while idle and idle[0][0] <= until:
+                _, connection = idle.popleft()
+                connection.transport.loseConnection()
+        again = any(self._idle.values())
+        self._sweep_call = self._clock.callLater(SWEEP, self._sweep) if again else None
 
 
-def _died_unanswered(error: BaseException | None) -> bool:
-    """Whether a connection ended, by its peer, before one byte of an answer came."""
-    if not isinstance(error, (RequestTransmissionFailed, ResponseNeverReceived)):
-        return False
-    reasons = getattr(error, "reasons", [])
-    return not any(reason.check(CancelledError) for reason in reasons)
-
-
-def _is_quiet(connection: Any) -> bool:
+def _is_quiet(transport: Any) -> bool:
     """Whether an idle connection has received neither its end nor unrequested bytes."""
-    transport = connection.transport
     try:
         handle = getattr(transport, "transport", transport).getHandle()  # below TLS, if any
         handle.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)

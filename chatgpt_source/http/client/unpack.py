@@ -42,15 +42,22 @@ class _Unpacking(proxyForInterface(IProtocol)):  # type: ignore[misc]
     def __init__(self, protocol: Any) -> None:
         self.original = protocol
         self._inflate: Any = None
+        self.transport: Any = None
+
+    def makeConnection(self, transport: Any) -> None:
+        self.transport = transport
+        self.original.makeConnection(transport)
 
     def dataReceived(self, data: bytes) -> None:
-        while data:
+        while data and not self.transport.disconnecting:  # else the receiver has enough
             if self._inflate is None or self._inflate.eof:  # there may be several members
                 self._inflate = zlib.decompressobj(16 + zlib.MAX_WBITS)
             try:
                 piece = self._inflate.decompress(data, PIECE)
             except zlib.error:
-                raise ResponseFailed([Failure(BadlyPacked())]) from None
+                self.original.connectionLost(Failure(ResponseFailed([Failure(BadlyPacked())])))
+                self.transport.abortConnection()
+                return
             data = self._inflate.unconsumed_tail or self._inflate.unused_data
             if piece:
                 self.original.dataReceived(piece)

@@ -5,9 +5,8 @@ from service_identity import VerificationError
 from twisted.internet import error as net
 from twisted.internet.defer import TimeoutError
 
-from chatgpt_source.http.client.guard import TooLongBody, TooLongHead, TooManyChunks
+from chatgpt_source.http.client.response import NotHTTP, TooLongBody, TooLongHead, TooManyChunks
 from chatgpt_source.http.client.tunnel import ProxyFailed
-from chatgpt_source.http.client.twisted_private import NOT_HTTP
 from chatgpt_source.http.client.unpack import BadlyPacked
 
 _WORDS: dict[type[BaseException], str] = {
@@ -19,9 +18,7 @@ _WORDS: dict[type[BaseException], str] = {
     net.NoRouteError: "no route to it",
     net.ConnectionDone: "the connection was closed",
     net.ConnectionLost: "the connection was lost",
-    **dict.fromkeys(NOT_HTTP, "its answer is not valid HTTP"),
-    ValueError: "its answer is not valid HTTP",
-    KeyError: "its answer is not valid HTTP",
+    NotHTTP: "its answer is not valid HTTP",
     BadlyPacked: "it is not valid gzip",
     TooLongHead: "its answer's head is too long",
     TooLongBody: "it has too many bytes on the wire",

@@ -137,9 +137,14 @@ class SqliteJournal:
 
     # The methods of `Journal`, which documents them.
 
-    def accept(self, prompt: Prompt, terms: Terms, key: str | None = None) -> Deferred[Admitted]:
+    def accept(
+        self, prompt: Prompt, terms: Terms, key: str | None = None, *, claim: bool = False
+    ) -> Deferred[Admitted]:
         now = self._clock.seconds()
-        return self._write(lambda db: asks.accept(db, prompt, terms, key, now), WRITE_PATIENCE)
+        owner = self._owner if claim else None
+        return self._write(
+            lambda db: asks.accept(db, prompt, terms, key, owner, now), WRITE_PATIENCE
+        )
 
     def claim_asks(self, now: float, most: int) -> Deferred[Claims[Ask]]:
         owner = self._owner

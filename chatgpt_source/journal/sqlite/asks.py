@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from collections.abc import Mapping
 
 from chatgpt_source.errors import BacklogFull, Draining, QuotaUsedUp
 from chatgpt_source.journal import Admitted, Answered, Claims, Ended, Failed, Postponed, Terms
@@ -14,30 +15,50 @@ from chatgpt_source.prompt import TARGET, Ask, Delivery, Prompt, State
 from chatgpt_source.quota import Day
 
 _CLAIMED = "id = ? AND owner = ? AND token = ?"
+_TO_CLAIM = "prompts WHERE state = 'accepted' AND owner IS NULL"
+_ADMISSION = (
+    f"SELECT coalesce((SELECT used FROM days WHERE day = ?), 0), ({records.BACKLOG}),"
+    f" NOT EXISTS (SELECT 1 FROM {_TO_CLAIM} AND due <= ?)"
+)
+"""The units used of a day, the backlog, and whether no other prompt is due."""
 
 
 def accept(
-    db: sqlite3.Connection, prompt: Prompt, terms: Terms, key: str | None, now: float
+    db: sqlite3.Connection,
+    prompt: Prompt,
+    terms: Terms,
+    key: str | None,
+    owner: Owner | None,
+    now: float,
 ) -> Admitted:
-    """Admit a prompt; see `Journal.accept`. It is due from `now` on."""
-    used = records.units(db, terms.day.date)
+    """Admit a prompt, and claim it for its owner, if any; see `Journal.accept`.
+
+    It is due from `now` on.
+    """
+    used, backlog, is_first = db.execute(_ADMISSION, (terms.day.date, now)).fetchone()
     if key is not None and (known := keys.known(db, prompt, key)) is not None:
         return Admitted(known, max(0, terms.limit - used), repeated=True)
     if terms.draining:
         raise Draining("the daemon is stopping", retry_after=RETRY_AFTER)
-    take_unit(db, terms.day, used, terms.limit, prompt.accepted)
-    if records.backlog(db) >= terms.max_backlog:
+    if backlog >= terms.max_backlog and used < terms.limit:  # else the day's limit is the reason
         raise BacklogFull(f"{terms.max_backlog} prompts wait already", retry_after=RETRY_AFTER)
+    take_unit(db, terms.day, used, terms.limit, prompt.accepted)
+    ask = None
+    if owner is not None and is_first:
+        ask = Ask(prompt, attempt=1, total=1, since=now, token=next(owner.tokens))
     seq = db.execute(
-        "INSERT INTO prompts (id, state, due, day, accepted, since)"
-        " VALUES (?, 'accepted', ?, ?, ?, ?)",
-        (prompt.id, now, terms.day.date, prompt.accepted, now),
+        "INSERT INTO prompts (id, state, due, day, accepted, since, tries, asks, owner, token)"
+        " VALUES (?, 'accepted', ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            *(prompt.id, now, terms.day.date, prompt.accepted, now),
+            *((1, 1, owner.id, ask.token) if owner and ask else (0, 0, None, 0)),
+        ),
     ).lastrowid
     assert seq is not None  # noqa: S101 - a row was inserted
     texts.add(db, seq, prompt)
     if key is not None:
         keys.add(db, seq, prompt, key)
-    return Admitted(prompt.id, terms.limit - used - 1)
+    return Admitted(prompt.id, terms.limit - used - 1, ask=ask)
 
 
 def take_unit(db: sqlite3.Connection, day: Day, used: int, limit: int, now: float) -> None:
@@ -85,9 +106,7 @@ def claim_asks(db: sqlite3.Connection, owner: Owner, now: float, most: int) -> C
         " WHERE seq = ?",
         [(owner.id, ask.token, ask.since, row["seq"]) for ask, row in zip(asks, rows, strict=True)],
     )
-    (due,) = db.execute(
-        "SELECT min(due) FROM prompts WHERE state = 'accepted' AND owner IS NULL"
-    ).fetchone()
+    (due,) = db.execute(f"SELECT min(due) FROM {_TO_CLAIM}").fetchone()
     return Claims(asks, due)
 
 
@@ -110,31 +129,46 @@ def ended(
     claim: bool,
 ) -> Ended:
     """End a claim; see `Journal.ask_ended`. `date` is the wall clock's."""
-    claimed = db.execute(
-        f"SELECT seq FROM prompts WHERE {_CLAIMED}", (ask.prompt.id, owner.id, ask.token)
-    ).fetchone()
-    if claimed is None:
+    ended = db.execute(
+        f"UPDATE prompts SET {_CHANGES[type(outcome)]}, owner = NULL WHERE {_CLAIMED}"
+        " RETURNING seq, day, billed",
+        (*_changes(outcome, date), ask.prompt.id, owner.id, ask.token),
+    ).fetchall()
+    if not ended:
         return Ended(kept=False)
-    (seq,) = claimed
-    match outcome:
-        case Answered():
-            _answered(db, seq, outcome, date)
-            if claim:
-                return Ended(kept=True, delivery=_claim_delivery(db, seq, owner, ask, outcome, now))
-            outbox.add(db, seq, TARGET, now)
-        case Postponed():
-            _postponed(db, seq, outcome)
-        case Failed():
-            _failed(db, seq, outcome, now, date)
+    ((seq, day, billed),) = ended
+    if isinstance(outcome, Answered):
+        _set_answer(db, seq, outcome)
+        if claim:
+            return Ended(kept=True, delivery=_claim_delivery(db, seq, owner, ask, outcome, now))
+        outbox.add(db, seq, TARGET, now)
+    elif isinstance(outcome, Failed):
+        if outcome.dead_letter is not None:
+            outbox.add_dead_letter(db, seq, outcome.dead_letter, now)
+        if outcome.give_back and not billed:
+            db.execute("UPDATE days SET used = used - 1 WHERE used > 0 AND day = ?", (day,))
     return Ended(kept=True)
 
 
-def _answered(db: sqlite3.Connection, seq: int, outcome: Answered, date: float) -> None:
-    db.execute(
-        "UPDATE prompts SET state = ?, due = NULL, answered = ?, error = NULL, held = NULL,"
-        " owner = NULL WHERE seq = ?",
-        (after(State.ACCEPTED, Event.ANSWERED).value, date, seq),
-    )
+_CHANGES: Mapping[type, str] = {
+    Answered: "state = ?, due = NULL, answered = ?, error = NULL, held = NULL",
+    Postponed: "due = ?, error = ?, possibly_billed = possibly_billed + ?, billed = billed OR ?,"
+    " held = coalesce(held, ?)",
+    Failed: "state = ?, due = NULL, ended = ?, error = ?, held = NULL",
+}
+"""What each end of a claim changes in its prompt's row; `_changes` has the values."""
+
+
+def _changes(outcome: Answered | Postponed | Failed, date: float) -> tuple[object, ...]:
+    if isinstance(outcome, Answered):
+        return after(State.ACCEPTED, Event.ANSWERED).value, date
+    if isinstance(outcome, Failed):
+        return after(State.ACCEPTED, Event.FAILED).value, date, outcome.error
+    billed = outcome.possibly_billed
+    return outcome.until, outcome.error, billed, billed, outcome.held
+
+
+def _set_answer(db: sqlite3.Connection, seq: int, outcome: Answered) -> None:
     answer = outcome.answer
     report = {
         "model": answer.model,
@@ -161,28 +195,3 @@ def _claim_delivery(
     )
     outbox.add(db, seq, TARGET, now, claim=(owner.id, delivery.token))
     return delivery
-
-
-def _postponed(db: sqlite3.Connection, seq: int, outcome: Postponed) -> None:
-    billed = outcome.possibly_billed
-    db.execute(
-        "UPDATE prompts SET due = ?, error = ?, possibly_billed = possibly_billed + ?,"
-        " billed = billed OR ?, held = coalesce(held, ?), owner = NULL WHERE seq = ?",
-        (outcome.until, outcome.error, billed, billed, outcome.held, seq),
-    )
-
-
-def _failed(db: sqlite3.Connection, seq: int, outcome: Failed, now: float, date: float) -> None:
-    db.execute(
-        "UPDATE prompts SET state = ?, due = NULL, ended = ?, error = ?, held = NULL, owner = NULL"
-        " WHERE seq = ?",
-        (after(State.ACCEPTED, Event.FAILED).value, date, outcome.error, seq),
-    )
-    if outcome.dead_letter is not None:
-        outbox.add_dead_letter(db, seq, outcome.dead_letter, now)
-    if outcome.give_back:
-        db.execute(
-            "UPDATE days SET used = used - 1 WHERE used > 0"
-            " AND day = (SELECT day FROM prompts WHERE seq = ? AND NOT billed)",
-            (seq,),
-        )

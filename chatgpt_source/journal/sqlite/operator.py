@@ -24,12 +24,12 @@ def redrive(db: sqlite3.Connection, prompt_id: str, date: float) -> State:
     seq, _, has_event = row
     event = Event.DELIVERED_AGAIN if has_event else Event.ASKED_AGAIN
     state = after(State.FAILED, event)
-    db.execute("DELETE FROM outbox WHERE seq = ? AND destination = ?", (seq, DEAD_LETTER.setting))
-    texts.forget_dead_letter(db, prompt_id)
     if has_event:
         outbox.add(db, seq, TARGET, AT_ONCE, since=NOT_YET)
     else:
         _take_unit_again(db, seq, date)
+    db.execute("DELETE FROM outbox WHERE seq = ? AND destination = ?", (seq, DEAD_LETTER.setting))
+    texts.forget_dead_letter(db, prompt_id)
     db.execute(
         "UPDATE prompts SET state = ?, due = ?, since = ?, ended = NULL, tries = 0,"
         " possibly_billed = 0 WHERE seq = ?",

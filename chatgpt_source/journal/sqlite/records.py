@@ -23,6 +23,8 @@ _RECORD = (
 
 _ANSWERED = f"SELECT seq FROM outbox WHERE destination = '{TARGET.setting}'"
 _WAITING = ", ".join(f"'{state.value}'" for state in WAITING)
+BACKLOG = f"SELECT sum(n) FROM counts WHERE state IN ({_WAITING})"
+"""The query for the number of prompts in the backlog."""
 
 
 def record(db: sqlite3.Connection, prompt_id: str) -> Record | None:
@@ -98,12 +100,6 @@ def tally(db: sqlite3.Connection, day: str) -> Tally:
     """The prompts by state, and the units used of `day`; see `Journal.tally`."""
     counts = {State(state): n for state, n in db.execute("SELECT state, n FROM counts")}
     return Tally(counts, units(db, day))
-
-
-def backlog(db: sqlite3.Connection) -> int:
-    """The number of prompts in the backlog."""
-    (waiting,) = db.execute(f"SELECT sum(n) FROM counts WHERE state IN ({_WAITING})").fetchone()
-    return int(waiting)
 
 
 def units(db: sqlite3.Connection, day: str) -> int:

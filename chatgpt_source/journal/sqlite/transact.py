@@ -86,7 +86,7 @@ class Transactor:
         return disturbed
 
     def _write(self, db: sqlite3.Connection, writes: Operations) -> None:
-        error = self._written_over(db)
+        error: Exception | None = self._written_over(db)
         if error is None:
             error = self._committed(db, writes)
             if error is not None and not _is_busy(error):
@@ -98,14 +98,19 @@ class Transactor:
             _fail(writes, error)
         self._look_for_others(db)
 
-    def _committed(self, db: sqlite3.Connection, writes: Operations) -> sqlite3.Error | None:
+    def _committed(self, db: sqlite3.Connection, writes: Operations) -> Exception | None:
+        """Commit the operations; returns why they could not be committed together.
+
+        An operation that is refused has written nothing, so the others need no savepoint.
+        """
         try:
             self.begin(db)
             for operation in writes:
-                db.execute("SAVEPOINT operation")
-                if not _attempt(db, operation):
-                    db.execute("ROLLBACK TO operation")
-                db.execute("RELEASE operation")
+                before = db.total_changes
+                _attempt(db, operation)
+                if operation.error is not None and db.total_changes != before:
+                    _roll_back(db)
+                    return operation.error
             self._commit(db)
         except sqlite3.Error as error:
             _roll_back(db)
@@ -141,7 +146,7 @@ class Transactor:
             self._version = version
 
 
-def unavailable(error: sqlite3.Error) -> JournalUnavailable:
+def unavailable(error: Exception) -> JournalUnavailable:
     """SQLite's error as the journal's."""
     return JournalUnavailable(str(error), retry_after=RETRY_AFTER)
 
@@ -156,13 +161,13 @@ def _roll_back(db: sqlite3.Connection) -> None:
         db.execute("ROLLBACK")
 
 
-def _fail(writes: Operations, error: sqlite3.Error) -> None:
+def _fail(writes: Operations, error: Exception) -> None:
     for operation in writes:
         operation.error = unavailable(error)
 
 
-def _attempt(db: sqlite3.Connection, operation: Operation[sqlite3.Connection]) -> bool:
-    """Run one operation; returns False if it must be rolled back."""
+def _attempt(db: sqlite3.Connection, operation: Operation[sqlite3.Connection]) -> None:
+    """Run one operation."""
     operation.result = operation.error = None
     try:
         operation.result = operation.run(db)
@@ -170,5 +175,3 @@ def _attempt(db: sqlite3.Connection, operation: Operation[sqlite3.Connection]) -
         raise
     except Exception as error:  # noqa: BLE001 - a refusal or a bug fails this operation alone
         operation.error = error
-        return False
-    return True

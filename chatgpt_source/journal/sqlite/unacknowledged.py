@@ -10,7 +10,7 @@ from typing import Generic
 
 from attrs import define, field
 
-from chatgpt_source.journal import Claims, Ended, Work
+from chatgpt_source.journal import Admitted, Claims, Ended, Work
 from chatgpt_source.journal.group import Operation
 from chatgpt_source.journal.sqlite import asks, outbox
 from chatgpt_source.journal.sqlite.rows import Owner
@@ -63,10 +63,13 @@ class Unacknowledged:
     def add(self, group: Sequence[Operation[sqlite3.Connection]]) -> None:
         """Add what a group committed."""
         for operation in group:
-            if isinstance(operation.run, End) and operation.error is None:
-                self.ends[operation.run.token] = operation.result
-            elif isinstance(operation.run, Claim) and operation.error is None:
-                self.claims += operation.result.claimed
+            match operation.result:
+                case Ended() if isinstance(operation.run, End):
+                    self.ends[operation.run.token] = operation.result
+                case Claims(claimed):
+                    self.claims += claimed
+                case Admitted(ask=Ask() as ask):
+                    self.claims.append(ask)
 
     def acknowledged(self, ended: Ended, token: int) -> Ended:
         """Remove the end of a claim."""

@@ -14,11 +14,11 @@ from twisted.internet.ssl import CertificateOptions
 from twisted.internet.task import Clock, LoopingCall
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
-from twisted.web.client import HTTPConnectionPool
 from twisted.web.http_headers import Headers
 
 from chatgpt_source import __version__
-from chatgpt_source.http.client import KEEP_IDLE, Client, NoReply, NotSent, Reply, make_client
+from chatgpt_source.http.client import Client, NoReply, NotSent, Reply, make_client
+from chatgpt_source.http.client.pool import KEEP_IDLE, Pool
 from tests.certificates import Issued, issue
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -104,7 +104,7 @@ class ClientCase(TestCase):
     timeout = 20
 
     def setUp(self) -> None:
-        self.pools: list[HTTPConnectionPool] = []
+        self.pools: list[Pool] = []
         self.remake()
         self.ports: list[IListeningPort] = []
         self.peers: list[Any] = []
@@ -112,7 +112,7 @@ class ClientCase(TestCase):
     async def tearDown(self) -> None:
         await _a_moment()  # a reply may be told of before its connection is given back
         for pool in self.pools:
-            await pool.closeCachedConnections()
+            await pool.close()
         for port in self.ports:
             await port.stopListening()
         for peer in self.peers:
@@ -125,6 +125,10 @@ class ClientCase(TestCase):
         """Have another client."""
         self.client, self.pool = make_client(reactor, 4, **options)  # type: ignore[arg-type]
         self.pools.append(self.pool)
+
+    def idle(self) -> list[Any]:
+        """The idle connections of the client, the one used last at the end."""
+        return [connection for kept in self.pool._idle.values() for _, connection in kept]
 
     def serve(
         self,
@@ -333,16 +337,12 @@ class ConnectionTests(ClientCase):
         url = self.serve(peer)
         await self.post(url)
         peer.connections[0].transport.loseConnection()
-        (idle,) = self.pool._connections.values()
-        while idle[0].state == "QUIESCENT":
-            await _a_moment()
+        await peer.connections[0].gone
         self.assertEqual((await self.post(url)).status, 200)
         self.assertEqual(len(peer.connections), 2)
 
     def test_idle_for_less_than_peers_keep_theirs(self) -> None:
         self.assertLess(KEEP_IDLE, 5.0)
-        self.assertEqual(self.pool.cachedConnectionTimeout, KEEP_IDLE)
-        self.assertEqual(self.pool.maxPersistentPerHost, 4)
 
 
 def _a_moment() -> Deferred[None]:
@@ -585,6 +585,6 @@ class UnforeseenTests(SynchronousTestCase):
 
     def test_pool_is_the_one_returned(self) -> None:
         client, pool = make_client(Clock(), 7)
-        self.assertIsInstance(pool, HTTPConnectionPool)
+        self.assertIsInstance(pool, Pool)
         self.assertIsInstance(client, Client)
-        self.assertEqual(pool.maxPersistentPerHost, 7)
+        self.assertEqual(pool.most, 7)

@@ -3,9 +3,15 @@
 from typing import Any
 
 from twisted.internet import reactor
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.http.client import NoReply
-from chatgpt_source.http.client.pool import AT_ONCE
+from chatgpt_source.http.client.agent import AT_ONCE
+from chatgpt_source.http.client.connection import Connection as HTTPConnection
+from chatgpt_source.http.client.pool import KEEP_IDLE, SWEEP, Pool
+from chatgpt_source.http.client.work_queue import WorkQueue
 from tests.http.client.test_client import OK, ClientCase, Connection, Peer, _a_moment
 
 
@@ -22,7 +28,7 @@ class ReuseTests(ClientCase):
         peer = Peer()
         url = self.serve(peer)
         await self.post(url)
-        (idle,) = next(iter(self.pool._connections.values()))
+        (idle,) = self.idle()
         idle.transport.stopReading()  # as if the reactor had not come round to it
         peer.connections[0].transport.abortConnection()
         gone = peer.connections[0]
@@ -64,7 +70,7 @@ class ReuseTests(ClientCase):
             connection.transport.write(OK)
         for reply in done:
             await reply
-        ((*others, _),) = self.pool._connections.values()
+        *others, _ = self.idle()
         for idle in others:
             idle.transport.getHandle = None  # that it is looked at would be an error
         peer.on_request = lambda connection: connection.transport.write(OK)
@@ -72,6 +78,46 @@ class ReuseTests(ClientCase):
         self.assertEqual(len(peer.connections), 3)
         for idle in others:
             del idle.transport.getHandle
+
+
+class AgeTests(SynchronousTestCase):
+    """Connections that nobody uses."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.pool = Pool(self.clock, 3)  # type: ignore[arg-type]
+
+    def keep(self, kind: str) -> StringTransport:
+        connection = HTTPConnection(WorkQueue(self.clock))  # type: ignore[arg-type]
+        transport = StringTransport()
+        connection.makeConnection(transport)
+        self.pool.keep(kind, connection)
+        return transport
+
+    def test_are_closed_by_age(self) -> None:
+        first = self.keep("a")
+        self.clock.advance(2)
+        second = self.keep("b")
+        for _ in range(5):
+            self.clock.advance(SWEEP)
+        self.assertEqual((first.disconnecting, second.disconnecting), (True, False))
+        for _ in range(5):
+            self.clock.advance(SWEEP)
+        self.assertTrue(second.disconnecting)
+        self.assertLessEqual(self.clock.seconds() - 2, KEEP_IDLE + SWEEP * 2)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_those_beyond_the_limit_are_closed(self) -> None:
+        kept = [self.keep("a") for _ in range(4)] + [self.keep("b")]
+        self.assertEqual([each.disconnecting for each in kept], [False, False, False, True, False])
+
+    def test_none_is_kept_after_the_end(self) -> None:
+        before = self.keep("a")
+        closing = self.pool.close()
+        self.assertTrue(before.disconnecting)
+        self.assertNoResult(closing)
+        self.assertTrue(self.keep("a").disconnecting)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
 class DyingTests(ClientCase):

@@ -10,8 +10,8 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.http.client import FixedURL, NoReply, NotSent
-from chatgpt_source.http.client.guard import MOST_HEAD
 from chatgpt_source.http.client.proxy import Proxies, Proxy
+from chatgpt_source.http.client.response import MOST_HEAD
 from chatgpt_source.http.client.tunnel import MOST_ANSWER, ProxyFailed, Tunnel
 from tests.certificates import Issued, issue
 from tests.fakes.proxy import ESTABLISHED, FakeProxy
@@ -123,7 +123,7 @@ class ReuseTests(TunnelCase):
         self.through(proxy)
         url = self.peer(peer)
         await self.post(url)
-        (idle,) = next(iter(self.pool._connections.values()))
+        (idle,) = self.idle()
         idle.transport.transport.stopReading()  # as if the reactor had not come round to it
         proxy.connections[0].transport.abortConnection()
         await proxy.connections[0].gone

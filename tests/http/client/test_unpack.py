@@ -3,6 +3,7 @@
 import gzip
 
 from twisted.internet.protocol import Protocol
+from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http_headers import Headers
 
@@ -77,6 +78,7 @@ class BoundTests(SynchronousTestCase):
             headers = Headers({"Content-Encoding": ["gzip"]})
 
             def deliverBody(self, protocol: Protocol) -> None:
+                protocol.makeConnection(StringTransport())
                 protocol.dataReceived(gzip.compress(bytes(10**6)))
 
         unpacked(Response()).deliverBody(Receiver())

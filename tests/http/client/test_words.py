@@ -7,7 +7,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.client import ResponseFailed
 
-from chatgpt_source.http.client.guard import TooLongHead
+from chatgpt_source.http.client.response import TooLongHead
 from chatgpt_source.http.client.tunnel import ProxyFailed
 from chatgpt_source.http.client.words import describe
 

@@ -3,8 +3,8 @@
 from twisted.internet import reactor
 
 from chatgpt_source.http.client import FixedURL, NoReply, NotSent
-from chatgpt_source.http.client.guard import MOST_HEAD
 from chatgpt_source.http.client.proxy import Proxies, Proxy
+from chatgpt_source.http.client.response import MOST_HEAD
 from tests.certificates import issue
 from tests.fakes.proxy import FakeProxy
 from tests.http.client.test_client import OK, ClientCase, Peer

@@ -1,0 +1,248 @@
+"""A connection to a peer: sends a request at a time, and reads its response in small pieces."""
+
+from collections.abc import Callable
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IHandshakeListener, IProtocol
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.client import ResponseDone, ResponseFailed, ResponseNeverReceived
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer, IResponse
+from zope.interface import implementer
+
+from chatgpt_source.http.client.response import BadResponse, ResponseReader
+from chatgpt_source.http.client.work_queue import SLOW, WorkQueue
+
+PIECE = 16 * 2**10
+"""Bytes that are read in one step; in the smallest chunks, that takes about 0.5 ms."""
+
+
+@implementer(IResponse)
+@define(eq=False)
+class Response:
+    """A response, whose body follows; keeps what came of it until `deliverBody`."""
+
+    code: int
+    phrase: bytes
+    headers: Headers
+    _transport: Any
+    length: Any = UNKNOWN_LENGTH
+    version: Any = (b"HTTP", 1, 1)
+    request: Any = None
+    previousResponse: Any = None
+    _receiver: Any = field(init=False, default=None)
+    _pieces: list[bytes] = field(init=False, factory=list)
+    _reason: Failure | None = field(init=False, default=None)
+
+    def setPreviousResponse(self, response: IResponse) -> None:
+        """Keep the response before a redirect."""
+        self.previousResponse = response
+
+    def deliverBody(self, protocol: IProtocol) -> None:
+        """Pass the body to a protocol; its transport ends the connection."""
+        self._receiver = protocol
+        protocol.makeConnection(self._transport)
+        self.pass_on()
+
+    def pass_on(self, pieces: list[bytes] | None = None, reason: Failure | None = None) -> None:
+        """Pass on further pieces of the body, and the reason of its end."""
+        self._pieces += pieces or ()
+        self._reason = reason or self._reason
+        if self._receiver is None:
+            return
+        ready, self._pieces = self._pieces, []
+        for piece in ready:
+            self._receiver.dataReceived(piece)
+        if self._reason is not None:
+            self._receiver.connectionLost(self._reason)
+
+
+@implementer(IHandshakeListener)
+class Connection(Protocol):
+    """A connection to a peer, for HTTP/1.1.
+
+    Bytes that can't be read in this turn of the reactor wait, and the connection is not read
+    meanwhile. So it holds at most the bytes of one read (64 KiB).
+
+    Args:
+        queue: Says when bytes are read.
+        secured: Fires when the TLS handshake has ended; None without TLS.
+    """
+
+    transport: Any
+
+    def __init__(self, queue: WorkQueue, secured: Deferred[None] | None = None) -> None:
+        self._queue = queue
+        self._secured = secured
+        self._reader: ResponseReader | None = None
+        self._waiting: Deferred[IResponse] | None = None
+        self._response: Response | None = None
+        self._release: Callable[[Connection], object] = _close
+        self._unread = bytearray()
+        self._is_put_off = False
+        self._lost: Failure | None = None
+        self._gone: list[Deferred[None]] = []
+
+    def request(
+        self,
+        head: bytes,
+        body: IBodyProducer | None,
+        release: Callable[["Connection"], object] | None,
+    ) -> Deferred[IResponse]:
+        """Send a request. Cancelling it ends the connection.
+
+        Args:
+            head: The request's head.
+            body: Its body, which writes all of itself at once.
+            release: Called with this connection at the end, if it can be used again; None: close.
+
+        Returns:
+            The response, as soon as its head has come.
+
+        Raises:
+            ResponseNeverReceived: If the connection ended before a byte of a response came.
+            ResponseFailed: If it ended later, or the response is not what it may be.
+        """
+        self._reader = ResponseReader()
+        self._release = release or _close
+        self._waiting = Deferred(self._cancel)
+        waiting = self._waiting
+        self.transport.write(head)
+        if body is not None:
+            body.startProducing(self.transport)
+        return waiting
+
+    def _cancel(self, _: object) -> None:
+        self._waiting = None
+        self.transport.abortConnection()
+
+    def close(self) -> Deferred[None]:
+        """Close; fires once that is done."""
+        gone: Deferred[None] = Deferred()
+        if self.transport.connected:
+            self._gone.append(gone)
+            self.transport.loseConnection()
+        else:
+            gone.callback(None)
+        return gone
+
+    def handshakeCompleted(self) -> None:
+        """Say that the TLS handshake has ended."""
+        if self._secured is not None:
+            secured, self._secured = self._secured, None
+            secured.callback(None)
+
+    # When bytes are read.
+
+    def dataReceived(self, data: bytes) -> None:
+        """Read at once, or in a later turn."""
+        if self._reader is None:  # would be taken for the next response
+            self.transport.abortConnection()
+            return
+        self._unread += data
+        if self._is_put_off:
+            self.transport.pauseProducing()  # TLS passes on what it had read before the pause
+        elif self._queue.free:
+            self._queue.do(self._read)
+        if self._unread and not self._is_put_off:
+            self._put_off()
+
+    def _put_off(self) -> None:
+        self._is_put_off = True
+        self.transport.pauseProducing()
+        self._queue.put_off(self._read_on)
+
+    def _read_on(self) -> None:
+        self._is_put_off = False
+        self._read()
+        if self._unread:
+            self._put_off()
+        elif self._lost is not None:
+            self._end(self._lost)
+        elif not self.transport.disconnecting:
+            self.transport.resumeProducing()
+
+    def _read(self) -> None:
+        """Read pieces until none is left, or one took long."""
+        started = self._queue.measure()
+        while self._unread:
+            if self._reader is None or self.transport.disconnecting:
+                self._unread.clear()
+                return
+            piece = bytes(self._unread[:PIECE])
+            del self._unread[:PIECE]
+            self._read_piece(self._reader, piece)
+            if self._queue.measure() - started >= SLOW:
+                return
+
+    def _read_piece(self, reader: ResponseReader, piece: bytes) -> None:
+        flaw = None
+        try:
+            reader.feed(piece)
+        except BadResponse as error:
+            flaw = Failure(error)
+        if reader.has_head and self._waiting is not None:
+            waiting, self._waiting = self._waiting, None
+            self._response = Response(reader.status, reader.phrase, reader.headers, self.transport)
+            waiting.callback(self._response)
+        response = self._response
+        if response is not None and reader.body:
+            pieces, reader.body = reader.body, []
+            response.pass_on(pieces)
+        if flaw is not None:
+            self._unread.clear()
+            self.transport.abortConnection()
+            self._end(flaw)
+        elif reader.complete and response is not None:
+            self._reader = self._response = None
+            (self._release if reader.keeps_connection and not self._unread else _close)(self)
+            response.pass_on(reason=Failure(ResponseDone()))
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Say so, once all that came before is read."""
+        if self._secured is not None:
+            secured, self._secured = self._secured, None
+            secured.errback(reason)
+        for gone in self._gone:
+            gone.callback(None)
+        if self._is_put_off and not self.transport.disconnecting:
+            self._lost = reason
+        else:
+            self._unread.clear()
+            self._end(reason)
+
+    def _end(self, reason: Failure) -> None:
+        reader, self._reader = self._reader, None
+        response, self._response = self._response, None
+        if reader is not None and response is not None:
+            whole = reader.connection_ended()
+            response.pass_on(reason=Failure(ResponseDone() if whole else ResponseFailed([reason])))
+        elif reader is not None and self._waiting is not None:
+            waiting, self._waiting = self._waiting, None
+            waiting.errback((ResponseFailed if reader.started else ResponseNeverReceived)([reason]))
+
+
+def _close(connection: Connection) -> None:
+    connection.transport.loseConnection()
+
+
+@define(eq=False)
+class Connections(Factory):
+    """Builds connections.
+
+    Args:
+        queue: Says when bytes are read.
+        secured: Fires when the first one's TLS handshake has ended; None without TLS.
+    """
+
+    noisy = False
+    _queue: WorkQueue
+    _secured: Deferred[None] | None = None
+
+    def buildProtocol(self, addr: object) -> Connection:
+        """Build a connection."""
+        del addr
+        return Connection(self._queue, self._secured)
