@@ -20,7 +20,7 @@ from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
-from chatgpt_source.http.server import BoundedSite, connections, site
+from chatgpt_source.http.server import BoundedSite, connections, request
 from chatgpt_source.http.server.channel import Channel
 from chatgpt_source.http.server.connections import Stage
 from tests.door import CONFIG, DoorTestCase
@@ -45,7 +45,7 @@ class FuzzCase(DoorTestCase):
         super().setUp()
         self.known: set[str] = set()
         self.unexpected: list[object] = []
-        for module in (site, connections):
+        for module in (request, connections):
             self.patch(module, "log_unexpected", lambda *about: self.unexpected.append(about))
 
     def check(self, received: bytes, accepted: int) -> list[int]:
