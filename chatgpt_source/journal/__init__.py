@@ -229,8 +229,12 @@ class Journal(Protocol):
     def fault(self) -> str | None:
         """Why the last write failed, for people; None if it succeeded."""
 
-    def recover(self, everyday_limit: int, timezone: str, peers: Mapping[str, str]) -> Recovered:
+    def recover(
+        self, everyday_limit: int, timezone: str, peers: Mapping[str, str]
+    ) -> Deferred[Recovered]:
         """Begin a run as a new owner; called once, before anything else.
+
+        An engine that is reached over a network connects here.
 
         Claims of earlier owners end: their work is due again, in its old order, and their asks
         count as possibly billed. Instants in the future are corrected, so that nothing is due later
