@@ -16,7 +16,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from attrs import field, frozen
 from twisted.internet.defer import Deferred
 
-from chatgpt_source.journal.states import WAITING
+from chatgpt_source.journal.states import backlog_of
 from chatgpt_source.prompt import Answer, Ask, Delivery, Prompt, State
 from chatgpt_source.quota import Day
 
@@ -215,7 +215,7 @@ class Tally:
     @property
     def backlog(self) -> int:
         """Prompts that wait for a call."""
-        return sum(self.prompts[state] for state in WAITING)
+        return backlog_of(self.prompts)
 
 
 class Journal(Protocol):
