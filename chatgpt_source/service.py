@@ -188,15 +188,17 @@ class ChatGPTSource(Service):
     def startService(self) -> None:
         """Open the journal, and start the application.
 
-        If another daemon uses the journal, this waits in the background.
+        If another daemon uses the journal, or it takes time to recover, this waits in the
+        background.
         """
         super().startService()
         opened = self._or_end(self._open)
-        if opened is None:
-            self._parent.hold()
-            self._waiting = Deferred.fromCoroutine(self._begin_later())
+        beginning = Deferred.fromCoroutine(self._begin(opened))
+        if beginning.called:
+            self._or_end(lambda: _raise_failure(beginning))
         else:
-            self._or_end(lambda: self._begin(opened))
+            self._parent.hold()
+            self._waiting = Deferred.fromCoroutine(self._complete(beginning))
         self._signals = Signals(self._reactor, self._config, self._certificates, self._log_file)
         self._signals.install()
 
@@ -207,16 +209,21 @@ class ChatGPTSource(Service):
         except JournalInUse:
             return None
 
-    def _begin(self, opened: OpenJournal) -> None:
-        self._running = Application(self._reactor, self._config, opened)
-        self._running.start()
-        self._running.serve(self._site, self._admin_site)
+    async def _begin(self, opened: OpenJournal | None) -> None:
+        if opened is None:
+            opened = await starting.open_when_free(self._journal, self._reactor)
+        application = Application(self._reactor, self._config, opened)
+        recovered = await application.recover()
+        self._running = application
+        application.start(recovered)
+        application.serve(self._site, self._admin_site)
         for warning in check.unguarded(self._config):
             log.warn("{warning}", warning=warning)
 
-    async def _begin_later(self) -> None:
+    async def _complete(self, beginning: Deferred[None]) -> None:
+        """Wait for a start that takes time, and tell the parent process how it ended."""
         try:
-            self._begin(await starting.open_when_free(self._journal, self._reactor))
+            await beginning
         except CancelledError:
             self._parent.tell("it was stopped while it waited for the journal")
         except JournalError as error:
@@ -266,3 +273,11 @@ class ChatGPTSource(Service):
             if self._foreground:
                 raise SystemExit(str(error)) from None
             raise
+
+
+def _raise_failure(fired: Deferred[None]) -> None:
+    """Raise the error of a Deferred that has fired, if it failed."""
+    failures: list[Failure] = []
+    fired.addErrback(failures.append)
+    for failure in failures:
+        failure.raiseException()
