@@ -51,6 +51,8 @@ LOADS = (
     ("relay", 64, 0.0, 4000),
     ("relay", 64, 0.05, 4000),
     ("relay", 64, 0.5, 1200),
+    ("relay", 6000, 0.0, 18000),
+    ("relay", 6000, 0.05, 18000),
     ("relay", 6000, 0.5, 18000),
     ("fastapi", 64, 0.05, 600),
 )
@@ -73,10 +75,10 @@ def alone(rounds: int, saturated: float, waiting: int) -> list[tuple[str, str]]:
     """What is measured of the daemon alone: names and figures, in words."""
 
     async def few() -> float:
-        return await scenarios.with_idle(10)
+        return await scenarios.with_idle(8)
 
     async def many() -> float:
-        return await scenarios.with_idle(2000)
+        return await scenarios.with_idle(scenarios.MOST_IDLE)
 
     async def plain() -> float:
         return await scenarios.with_features(all_of_them=False)
@@ -97,7 +99,7 @@ def alone(rounds: int, saturated: float, waiting: int) -> list[tuple[str, str]]:
     p50, p99 = asyncio.run(scenarios.accepted(saturated / 2, 20))
     empty, full = (recovery.measure(prompts, 200) for prompts in (0, waiting))
     rows = [
-        ("CPU an event with 2,000 idle kept connections, to that with 10", pairs(few, many)),
+        ("CPU an event with 2,000 idle kept connections, to that with 8", pairs(few, many)),
         ("CPU an event in binary mode, signed and traced, to a plain one", pairs(plain, featured)),
         (
             f"202s at half of the saturated rate, {saturated / 2:.0f} a second",

@@ -97,6 +97,7 @@ async def measure(name: str, calls: int, latency: float, events: int) -> Figures
             await asyncio.sleep(SETTLE)
             spent = program.cpu() - cpu
             memory = program.memory()
+            assert not peers.repeats, f"{peers.repeats} events came twice"
         finally:
             await asyncio.to_thread(program.stop)
             peers.stop()

@@ -67,7 +67,9 @@ class _Model(_Messages):
 
     def message(self, message: bytes) -> None:
         del message
-        if self.peers.latency:
+        if self.peers.hold:
+            self.peers.keep(self)
+        elif self.peers.latency:
             asyncio.get_running_loop().call_later(self.peers.latency, self.answer)
         else:
             self.answer()
@@ -94,12 +96,17 @@ class Peers:
         latency: Seconds that the model takes.
         model: Its port.
         sink: The sink's port.
+        hold: Calls that the model keeps, and answers together; 0: none.
+        on_hold: Called when it has so many, before it answers.
         events: The ids of the events that arrived.
+        repeats: How often one arrived again.
     """
 
     def __init__(self, latency: float) -> None:
         self.latency = latency
-        self.model = self.sink = 0
+        self.model = self.sink = self.hold = self.repeats = 0
+        self.on_hold: Callable[[], None] = lambda: None
+        self._kept: list[_Model] = []
         self.events: set[bytes] = set()
         self.on_event: Callable[[], None] = lambda: None
         self._servers: list[asyncio.Server] = []
@@ -112,9 +119,21 @@ class Peers:
             )
         self.model, self.sink = (each.sockets[0].getsockname()[1] for each in self._servers)
 
+    def keep(self, call: "_Model") -> None:
+        self._kept.append(call)
+        if len(self._kept) == self.hold:
+            self.on_hold()
+            for each in self._kept:
+                each.answer()
+            self._kept.clear()
+            self.hold = 0
+
     def received(self, event: bytes) -> None:
-        self.events.add(event)
-        self.on_event()
+        if event in self.events:
+            self.repeats += 1
+        else:
+            self.events.add(event)
+            self.on_event()
 
     async def until(self, events: int) -> None:
         """Wait until so many events have arrived."""

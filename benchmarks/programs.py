@@ -57,7 +57,7 @@ class Program:
             }
             (folder / "config.yml").write_text(json.dumps(config))
             environ["CONNECTOR_CONFIG"] = str(folder / "config.yml")
-            environ["PYTHONPATH"] = str(ROOT if name == "daemon" else Path(name))
+            environ["PYTHONPATH"] = str(ROOT if name == "daemon" else Path(name).resolve())
             program = [str(Path(sys.executable).with_name("twistd")), "--nodaemon", "--pidfile="]
             program += ["--logger=chatgpt_source.log.stdout", "chatgpt-source"]
         began = time.perf_counter()

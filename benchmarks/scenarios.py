@@ -16,6 +16,8 @@ from peers import Peers, load
 from programs import Program
 
 CGROUPS = Path("/sys/fs/cgroup")
+MOST_IDLE = 2000
+"""The most idle connections that are compared with few."""
 TRACED = b"traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n"
 
 
@@ -55,12 +57,12 @@ async def start() -> tuple[float, float]:
 
 
 async def with_idle(connections: int) -> float:
-    """CPU an event, while the daemon keeps so many idle connections to each peer."""
-    async with running(max(64, connections), 0.5) as (program, peers):
-        await load(peers, program.port, 500, 64)
+    """CPU an event, while the daemon keeps so many idle connections to the model."""
+    async with running(MOST_IDLE) as (program, peers):
+        await load(peers, program.port, 1000, 8)
+        peers.hold = connections
         await load(peers, program.port, connections, connections)
-        peers.latency = 0.0
-        return await cpu_ms(program, peers, 2000, 64)
+        return await cpu_ms(program, peers, 2000, 8)
 
 
 async def with_features(*, all_of_them: bool) -> float:
@@ -74,10 +76,13 @@ async def with_features(*, all_of_them: bool) -> float:
 
 
 async def in_flight(calls: int) -> float:
-    """The highest memory in MiB with so many calls under way at once."""
-    async with running(calls, 10.0) as (program, peers):
+    """The memory in MiB with so many calls under way at once."""
+    async with running(calls) as (program, peers):
+        seen: list[float] = []
+        peers.hold, peers.on_hold = calls, lambda: seen.append(program.memory("VmRSS"))
         await load(peers, program.port, calls, calls)
-        return program.memory()
+        (memory,) = seen
+        return memory
 
 
 async def accepted(rate: float, seconds: float) -> tuple[float, float]:
@@ -119,19 +124,23 @@ def _limited_group() -> list[Path] | None:
         "cpu.cfs_quota_us": "50000",
         "memory.limit_in_bytes": str(512 * 2**20),
     }
-    folders = []
+    folders, written = [], set()
     try:
         for root in (CGROUPS, CGROUPS / "cpu", CGROUPS / "memory"):
             if (root / "cgroup.procs").exists():
                 folder = root / "chatgpt-source-benchmark"
                 folder.mkdir(exist_ok=True)
                 folders.append(folder)
-                for name, value in limits.items():
-                    if (folder / name).exists():
-                        (folder / name).write_text(value)
+                found = [name for name in limits if (folder / name).exists()]
+                for name in found:
+                    (folder / name).write_text(limits[name])
+                written.update(found)
     except OSError:
         return None
-    return folders or None
+    is_limited = {"cpu.max", "memory.max"} <= written or (
+        {"cpu.cfs_quota_us", "memory.limit_in_bytes"} <= written
+    )
+    return folders if is_limited else None
 
 
 def median_of(rounds: int, measure: Any) -> float:
