@@ -103,7 +103,7 @@ class StartTests(SynchronousTestCase):
         nowhere = Path(self.mktemp()) / "deeper" / "journal.sqlite"
         config = Config(target="http://localhost:9", token=Secret("t"))
         reactor: Any = MemoryReactor()
-        daemon = ChatGPTSource(reactor, config, nowhere, "tcp:8080", foreground=foreground)
+        daemon = ChatGPTSource(reactor, config, nowhere, "tcp:8080", {"nodaemon": foreground})
         daemon.privilegedStartService()
         self.assertEqual(reactor.tcpServers[0][0], 8080)
         return daemon

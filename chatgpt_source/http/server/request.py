@@ -149,13 +149,8 @@ class BoundedRequest(Request):
         if self.refusal is None and self._size > self.limit:
             self._drop(too_large(self.limit))
         if self.refusal is None and self._size > SMALL_BODY and not self._count():
-            self._drop(
-                Problem(
-                    503,
-                    "too many large bodies arrive at once: send it again later",
-                    _SOON,
-                )
-            )
+            detail = "too many large bodies arrive at once: send it again later"
+            self._drop(Problem(503, detail, _SOON))
         if self.refusal is None:
             self.content.write(data)
         if max(self._size, self.channel.arrived) > DROPPED_AT_MOST * self.limit:
