@@ -138,9 +138,7 @@ def zone(value: Any, environ: Environ) -> ZoneInfo:
 
 
 log_level = _such(
-    str.lower,
-    lambda v: isinstance(v, str) and v.lower() in LEVELS,
-    f"one of {', '.join(LEVELS)}",
+    str.lower, lambda v: isinstance(v, str) and v.lower() in LEVELS, f"one of {', '.join(LEVELS)}"
 )
 """One of the Go connector's level names."""
 

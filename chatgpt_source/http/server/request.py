@@ -102,7 +102,6 @@ class BoundedRequest(Request):
         self.began: float = self._site.reactor.seconds()
         self.about = self.why = ""
         self.told = self.taken = False
-        self._give_up: Callable[[], object] | None = None
         self._size = 0
         self._counted = 0
         self._gone = False
@@ -113,13 +112,6 @@ class BoundedRequest(Request):
         body = self.content.getvalue()
         self.content = BytesIO()
         return body
-
-    def on_hang_up(self, give_up: Callable[[], object]) -> None:
-        """Call a function if the caller hangs up before the response."""
-        if self._gone:
-            give_up()
-        else:
-            self._give_up = give_up
 
     def route(self) -> str:
         """The path, without the scheme and host a proxy's client may send (RFC 9112, 3.2.2)."""
@@ -179,8 +171,6 @@ class BoundedRequest(Request):
         if not self.taken:
             self._release()
         super().connectionLost(reason)
-        if self._give_up is not None:
-            self._give_up()
 
     def setHeader(self, name: str, value: str) -> None:
         """Set a header field of the response, unless it has one of its own by this name."""
