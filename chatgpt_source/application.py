@@ -1,7 +1,6 @@
 """Creates the daemon's parts, connects them, and starts and stops them in order."""
 
 import os
-from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from threading import Thread
@@ -56,7 +55,9 @@ class Application:
         self._started = reactor.seconds()
         self._config = config
         self._threads = _thread("journal")
-        self._journal = journal_in(opened, reactor, self._in_thread)
+        in_thread = partial(deferToThreadPool, reactor, self._threads)
+        self._journal = journal_in(opened, reactor, in_thread)
+        self._completes = partial(completes, seconds=CLOSE_TIMEOUT, clock=reactor)
         self._client, self._pool = make_client(
             reactor,
             config.concurrency,
@@ -65,19 +66,11 @@ class Application:
         )
         self._model = Model(self._client, reactor, config)
         mode = config.content_mode
-        target = Target(
-            self._client,
-            reactor,
-            config.target,
-            mode,
-            config.target_headers,
-            config.signing_secret,
-        )
-        letters = (
-            Target(self._client, reactor, config.dead_letter, mode, receiver=DEAD_LETTER)
-            if config.dead_letter
-            else None
-        )
+        target_at = partial(Target, self._client, reactor)
+        target = target_at(config.target, mode, config.target_headers, config.signing_secret)
+        letters = None
+        if config.dead_letter:
+            letters = target_at(config.dead_letter, mode, receiver=DEAD_LETTER)
         self._recent = Recent(reactor)
         observers = Observers(OutcomeLog(), self._recent)
         self._spans = _open_spans(config)
@@ -96,14 +89,7 @@ class Application:
         self._midnight = Midnight(reactor, calendar, lambda: Deferred.fromCoroutine(self._prune()))
         health = Health(reactor, config, calendar, self._journal, self._pipeline, self._recent)
         self._intake = Intake(
-            reactor,
-            config,
-            calendar,
-            self._journal,
-            self._pipeline,
-            health,
-            observers,
-            self._spans,
+            reactor, config, calendar, self._journal, self._pipeline, health, observers, self._spans
         )
         self._admin = None
         if config.admin is not None:
@@ -201,12 +187,6 @@ class Application:
         done = deferToThreadPool(self._reactor, thread, self._spans.close)
         if await self._completes(done):
             thread.stop()
-
-    async def _completes(self, step: Deferred[Any]) -> bool:
-        return await completes(step, CLOSE_TIMEOUT, self._reactor)
-
-    def _in_thread(self, run: Callable[[], None]) -> Deferred[None]:
-        return deferToThreadPool(self._reactor, self._threads, run)
 
     async def _prune(self) -> None:
         # The earlier of the two, so that a clock that is ahead for a while deletes nothing.

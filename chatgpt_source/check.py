@@ -72,9 +72,15 @@ def gather(
         require_files(config, files)
     except ConfigError as error:
         mistakes.append(str(error))
-    journal = Seen(journal_path(config, twistd))
+    # twistd's --rundir has a relative path; a user that it changes to may do what we may not
+    journal = Seen(Path(twistd.get("rundir", "."), config.journal).absolute())
+    mine = not (twistd.get("uid") or twistd.get("gid"))
     try:
-        journal = _see(journal, config, now, mine=not changes_user(twistd), starting=starting)
+        if not starting:
+            today = day_at(now, config.timezone).date
+            journal = look(journal.path, today, now, as_writer=mine)
+        elif mine:
+            check_journal(journal.path)
     except JournalError as error:
         mistakes.append(str(error))
     where, unavailable = _find_ports(config, environ, starting=starting)
@@ -83,20 +89,6 @@ def gather(
     if mistakes:
         raise Mistakes("\n".join(mistakes))
     return Facts(config, journal, where, bool(own), files)
-
-
-def _see(journal: Seen, config: Config, now: float, *, mine: bool, starting: bool) -> Seen:
-    """Check that the journal can be used, and for a check read its content.
-
-    Raises:
-        JournalError: If it can't.
-    """
-    if not starting:
-        day = day_at(now, config.timezone).date
-        return look(journal.path, day, now, as_writer=mine)
-    if mine:
-        check_journal(journal.path)
-    return journal
 
 
 def _find_ports(
@@ -172,13 +164,3 @@ def _schema(journal: Seen) -> str:
     if journal.schema < journal.current:
         return f"schema {journal.schema}, which would become {journal.current}"
     return f"schema {journal.schema}"
-
-
-def journal_path(config: Config, twistd: Mapping[str, Any]) -> Path:
-    """The journal's path; a relative one is in twistd's --rundir."""
-    return Path(twistd.get("rundir", "."), config.journal).absolute()
-
-
-def changes_user(twistd: Mapping[str, Any]) -> bool:
-    """Whether twistd will change the user, so that our own permissions say nothing."""
-    return bool(twistd.get("uid") or twistd.get("gid"))

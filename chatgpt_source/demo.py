@@ -221,7 +221,7 @@ def run(reactor: Any, environ: Mapping[str, str], wanted: Ports, say: Say) -> No
     with TemporaryDirectory(prefix="chatgpt-source-demo-") as folder:
         journal = Path(folder, config.journal)
         where = port_string(ports.prompts, INTERFACE)
-        source = ChatGPTSource(reactor, config, journal, where, foreground=True)
+        source = ChatGPTSource(reactor, config, journal, where)
         site = DisplaySite(sys.stdout, reactor)
         display = DisplayService(reactor, ports.display, INTERFACE, site)
         for service in (display, source):

@@ -68,6 +68,7 @@ class Calendar:
         return self._day
 
 
+@define(eq=False)
 class Midnight:
     """Logs each new day and each step of the wall clock, and does the work of every minute.
 
@@ -79,22 +80,20 @@ class Midnight:
         keep_house: Called at each tick; its failure is logged and does not end the loop.
     """
 
-    def __init__(
-        self,
-        reactor: IReactorTime,
-        calendar: Calendar,
-        keep_house: Callable[[], Deferred[None]],
-    ) -> None:
-        self._reactor = reactor
-        self._calendar = calendar
-        self._keep_house = keep_house
-        self._date = ""
-        self._ahead: float | None = None
-        self._loop = LoopingCall(self._tick)
-        self._loop.clock = reactor
+    _reactor: IReactorTime
+    _calendar: Calendar
+    _keep_house: Callable[[], Deferred[None]]
+    _date: str = field(init=False, default="")
+    _ahead: float | None = field(init=False, default=None)
+    _loop: LoopingCall = field(init=False)
+
+    @_loop.default
+    def _make_loop(self) -> LoopingCall:
+        return LoopingCall(self._tick)
 
     def start(self) -> None:
         """Tick now, then every minute."""
+        self._loop.clock = self._reactor
         self._loop.start(TICK)
 
     def stop(self) -> None:

@@ -3,9 +3,10 @@
 import os
 import sys
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 from attrs import define, field
 from twisted.application.service import IService, Service
@@ -51,8 +52,6 @@ log = get_logger(__name__)
 MOST_OPERATORS = 60
 """Connections that the admin site may have."""
 
-T = TypeVar("T")
-
 
 class Options(usage.Options):
     """The options of `twistd chatgpt-source`; the settings are in the config file."""
@@ -95,16 +94,7 @@ def makeService(options: Options) -> IService:
     config = facts.config
     set_level(config.log_level)
     set_format(config.log_format)
-    return ChatGPTSource(
-        reactor,
-        config,
-        facts.journal.path,
-        facts.where,
-        foreground=bool(twistd.get("nodaemon", True)),
-        log_to_stdout=is_stdout_the_log(twistd),
-        log_file=log_of(twistd),
-        parent=Parent(twistd),
-    )
+    return ChatGPTSource(reactor, config, facts.journal.path, facts.where, twistd)
 
 
 @define(eq=False, repr=False, slots=False)
@@ -116,11 +106,8 @@ class ChatGPTSource(Service):
         config: The settings.
         journal: The journal's file.
         where: The endpoint string for prompts.
-        foreground: Whether a failed start may end the process, as with --nodaemon; after a fork,
-            only an exception reaches the parent.
-        log_to_stdout: Whether to write the application's log to stdout.
-        log_file: The file for the log, instead of stdout.
-        parent: The process that waits for the start, if one does.
+        twistd: twistd's own options. A failed start ends the process with --nodaemon; after a
+            fork, only an exception reaches the parent.
     """
 
     name = "chatgpt-source"
@@ -128,10 +115,9 @@ class ChatGPTSource(Service):
     _config: Config
     _journal: Path
     _where: str
-    _foreground: bool = field(kw_only=True)
-    _log_to_stdout: bool = field(kw_only=True, default=False)
-    _log_file: ReopenableLog | None = field(kw_only=True, default=None)
-    _parent: Parent = field(kw_only=True, factory=lambda: Parent({}))
+    _twistd: MutableMapping[str, Any] = field(factory=dict)
+    _log_file: ReopenableLog | None = field(init=False)
+    _parent: Parent = field(init=False)
     _site: BoundedSite = field(init=False)
     _admin_site: BoundedSite | None = field(init=False, default=None)
     _port: IListeningPort | None = field(init=False, default=None)
@@ -141,12 +127,15 @@ class ChatGPTSource(Service):
     _certificates: dict[str, Certificates] = field(init=False, factory=dict)
     _signals: Signals | None = field(init=False, default=None)
 
+    def __attrs_post_init__(self) -> None:
+        self._log_file, self._parent = log_of(self._twistd), Parent(self._twistd)
+
     def setServiceParent(self, parent: Any) -> None:
         """Join an application; twistd asks it for an observer unless `--logger` names one."""
         if isinstance(parent, Componentized):
             if self._log_file is not None:
                 parent.setComponent(ILogObserver, self._log_file.observer())
-            elif self._log_to_stdout:
+            elif is_stdout_the_log(self._twistd):
                 parent.setComponent(ILogObserver, stdout())
         super().setServiceParent(parent)
 
@@ -165,14 +154,16 @@ class ChatGPTSource(Service):
             access=AccessLog(self._reactor),
             probes=OPEN_PATHS,
         )
-        self._port = self._listen(self._where, self._site, "listen")
-        if self._config.admin is not None:
-            self._admin_port = self._listen_for_operators(self._config.admin)
+        with self._ending_on_error():
+            self._port = self._listen(self._where, self._site, "listen")
+            if self._config.admin is not None:
+                self._admin_site = self._make_admin_site(self._config.admin)
+                self._admin_port = self._listen(self._config.admin, self._admin_site, "admin")
 
-    def _listen_for_operators(self, where: str) -> IListeningPort:
+    def _make_admin_site(self, where: str) -> BoundedSite:
         from chatgpt_source.admin import PROBES, Admission  # noqa: PLC0415 - only its users pay for it
 
-        self._admin_site = BoundedSite(
+        return BoundedSite(
             self._reactor,
             starting.answer,
             self._config.max_body_size,
@@ -180,10 +171,9 @@ class ChatGPTSource(Service):
             MOST_OPERATORS,
             probes=PROBES,
         )
-        return self._listen(where, self._admin_site, "admin")
 
     def _listen(self, where: str, site: BoundedSite, key: str) -> IListeningPort:
-        return self._or_end(lambda: listen(self._reactor, where, site, key, self._certificates))
+        return listen(self._reactor, where, site, key, self._certificates)
 
     def startService(self) -> None:
         """Open the journal, and start the application.
@@ -192,13 +182,13 @@ class ChatGPTSource(Service):
         background.
         """
         super().startService()
-        opened = self._or_end(self._open)
-        beginning = Deferred.fromCoroutine(self._begin(opened))
-        if beginning.called:
-            self._or_end(lambda: _raise_failure(beginning))
-        else:
-            self._parent.hold()
-            self._waiting = Deferred.fromCoroutine(self._complete(beginning))
+        with self._ending_on_error():
+            beginning = Deferred.fromCoroutine(self._begin(self._open()))
+            if beginning.called:
+                _raise_failure(beginning)
+            else:
+                self._parent.hold()
+                self._waiting = Deferred.fromCoroutine(self._complete(beginning))
         self._signals = Signals(self._reactor, self._config, self._certificates, self._log_file)
         self._signals.install()
 
@@ -238,7 +228,7 @@ class ChatGPTSource(Service):
         """End a start that had to wait, with a reason."""
         log.error("{reason}", reason=reason)
         self._parent.tell(reason)
-        fail_at_exit("" if self._log_to_stdout else reason)
+        fail_at_exit("" if is_stdout_the_log(self._twistd) else reason)
         self._reactor.stop()
 
     def stopService(self) -> Deferred[None]:
@@ -266,11 +256,13 @@ class ChatGPTSource(Service):
         if port is not None:
             await completes(maybeDeferred(port.stopListening), CLOSE_TIMEOUT, self._reactor)
 
-    def _or_end(self, step: Callable[[], T]) -> T:
+    @contextmanager
+    def _ending_on_error(self) -> Iterator[None]:
+        """In the foreground, ends the process with one line if a step of the start fails."""
         try:
-            return step()
+            yield
         except (JournalError, PortUnavailable) as error:
-            if self._foreground:
+            if self._twistd.get("nodaemon", True):
                 raise SystemExit(str(error)) from None
             raise
 

@@ -106,7 +106,7 @@ class StartTests(SynchronousTestCase):
         nowhere = Path(self.mktemp()) / "deeper" / "journal.sqlite"
         config = Config(target="http://localhost:9", token=Secret("t"))
         reactor: Any = MemoryReactor()
-        daemon = ChatGPTSource(reactor, config, nowhere, "tcp:8080", foreground=foreground)
+        daemon = ChatGPTSource(reactor, config, nowhere, "tcp:8080", {"nodaemon": foreground})
         daemon.privilegedStartService()
         self.assertEqual(reactor.tcpServers[0][0], 8080)
         return daemon
@@ -130,7 +130,7 @@ class StartTests(SynchronousTestCase):
         self.patch(service, "fail_at_exit", failed)
         reactor: Any = MemoryReactorClock()
         config = Config(target="http://localhost:9", token=Secret("t"))
-        daemon = ChatGPTSource(reactor, config, opened.path, "tcp:8080", foreground=False)
+        daemon = ChatGPTSource(reactor, config, opened.path, "tcp:8080", {"nodaemon": False})
         daemon.privilegedStartService()
         daemon.startService()
         failed.assert_not_called()

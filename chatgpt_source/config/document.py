@@ -45,10 +45,9 @@ def read_document(environ: Mapping[str, str], default_file: Path) -> tuple[dict[
             ' (docker run --user "$(id -u):0")'
             " or make it readable (chmod a+r)"
         ) from error
-    except OSError as error:
-        raise ConfigError(f"{where} can't be read: {error.strerror}") from error
-    except ValueError as error:  # NUL in its name
-        raise ConfigError(f"{where} can't be read: name a file") from error
+    except (OSError, ValueError) as error:  # a ValueError: NUL in its name
+        reason = getattr(error, "strerror", "name a file")
+        raise ConfigError(f"{where} can't be read: {reason}") from error
     document = _parsed(raw, where)
     if document is None:
         return {}, str(path)

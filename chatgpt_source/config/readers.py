@@ -6,7 +6,7 @@ Their messages never hold the value: an error in the YAML can put a key anywhere
 import json
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any
@@ -137,11 +137,10 @@ def zone(value: Any, environ: Environ) -> ZoneInfo:
         raise Wrong("the IANA name of a time zone, like UTC or America/New_York") from error
 
 
-def log_level(value: Any, _: Environ) -> str:
-    """One of the Go connector's level names."""
-    if not isinstance(value, str) or value.lower() not in LEVELS:
-        raise Wrong(f"one of {', '.join(LEVELS)}")
-    return value.lower()
+log_level = _such(
+    str.lower, lambda v: isinstance(v, str) and v.lower() in LEVELS, f"one of {', '.join(LEVELS)}"
+)
+"""One of the Go connector's level names."""
 
 
 def log_config(value: Any, environ: Environ) -> str | None:
@@ -155,26 +154,24 @@ def log_config(value: Any, environ: Environ) -> str | None:
 
 def origins(value: Any, _: Environ) -> tuple[str, ...]:
     """A list of origins of web pages, as browsers send them (RFC 6454, 6.2)."""
-    read = [_origin(each) for each in value] if isinstance(value, list) else [None]
-    if None in read:
-        raise Wrong(
-            "a list of origins of pages, each like https://app.example.com or http://localhost:3000:"
-            " http or https, the host, and the port unless it is the usual one; no path, no `*`"
-        )
-    return tuple(each for each in read if each is not None)
+    with suppress(ValueError):
+        if isinstance(value, list):
+            return tuple(map(_origin, value))
+    raise Wrong(
+        "a list of origins of pages, each like https://app.example.com or http://localhost:3000:"
+        " http or https, the host, and the port unless it is the usual one; no path, no `*`"
+    )
 
 
-def _origin(value: Any) -> str | None:
-    text = value.strip().lower() if isinstance(value, str) else ""
-    found = re.fullmatch(r"(https?)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([1-9][0-9]{0,4}))?", text)
+def _origin(value: Any) -> str:
+    """An origin in its usual form; raises ValueError if it is none."""
+    given = str(value).strip().lower()
+    found = re.fullmatch(r"(https?)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([1-9][0-9]{0,4}))?", given)
     if found is None or int(found[3] or 0) > 65535:
-        return None
+        raise ValueError("this is no origin")
     scheme, host, port = found.groups()
     if host.startswith("["):
-        try:
-            host = f"[{IPv6Address(host[1:-1])}]"
-        except ValueError:
-            return None
+        host = f"[{IPv6Address(host[1:-1])}]"
     usual = {"http": "80", "https": "443"}[scheme]
     return f"{scheme}://{host}" + (f":{port}" if port and port != usual else "")
 
@@ -186,14 +183,11 @@ def one_of(*words: str) -> Reader:
 
 def some_of(*words: str) -> Reader:
     """A list of some of a few words, each once."""
-
-    def read(value: Any, _: Environ) -> tuple[str, ...]:
-        known = isinstance(value, list) and all(isinstance(v, str) and v in words for v in value)
-        if not known or len(set(value)) < len(value):
-            raise Wrong(f"a list of some of {', '.join(words)}, each once")
-        return tuple(value)
-
-    return read
+    return _such(
+        tuple,
+        lambda v: isinstance(v, list) and all(each in words and v.count(each) == 1 for each in v),
+        f"a list of some of {', '.join(words)}, each once",
+    )
 
 
 def file(value: Any, environ: Environ) -> Path:

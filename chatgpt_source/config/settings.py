@@ -126,11 +126,7 @@ class Config:
     keep: float = _key(readers.seconds(above_zero=False), 604800.0)
     drain_timeout: float = _key(readers.seconds(above_zero=False), 8.0)
     log_level: str = _key(
-        readers.log_config,
-        "info",
-        key="log_config",
-        env=("LOG_LEVEL",),
-        read_env=readers.log_level,
+        readers.log_config, "info", key="log_config", env=("LOG_LEVEL",), read_env=readers.log_level
     )
     log_format: str = _key(readers.one_of(*FORMATS), "auto")
     extensions: Mapping[str, str] = _key(

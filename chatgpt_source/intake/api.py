@@ -101,7 +101,7 @@ class Intake:
             admitted = None
             try:
                 accepting = self.journal.accept(prompt, terms, key, claim=slot is not None)
-                request.on_hang_up(accepting.cancel)
+                request.notifyFinish().addErrback(lambda _: accepting.cancel())
                 admitted = await accepting
             except CancelledError:  # the caller has hung up
                 detail = "the caller hung up before the prompt was accepted"

@@ -60,15 +60,14 @@ class Recent(Observer):
 
     def ratio(self) -> float:
         """The share of failures among the last ends, from 0 to 1; 0 if none ended."""
-        ends = self._lately()
-        return len(_failures(ends)) / len(ends) if ends else 0.0
+        ends, failed = self._lately()
+        return len(failed) / len(ends) if ends else 0.0
 
     def trouble(self, zone: ZoneInfo) -> str | None:
         """How many failed, since when and why, in words; None if they are not too many."""
-        failed = self._failed()
+        ended, failed = len(self._lately()[0]), self._failed()
         if not failed or self._since is None:
             return None
-        ended = len(self._lately())
         since = clock_time(date_of(self._since, self._clock), wall(self._clock), zone)
         ((why, _),) = Counter(_in_short(end.error or "") for end in failed).most_common(1)
         told = f"{len(failed)} of the last {ended} prompts failed since {since} (most often: {why})"
@@ -78,9 +77,7 @@ class Recent(Observer):
 
     def _failed(self) -> Sequence[End]:
         """The failures, if they are too many; also notes since when."""
-        ends = self._lately()
-        failed = _failures(ends)
-        share = len(failed) / len(ends) if ends else 0.0
+        failed, share = self._lately()[1], self.ratio()
         if not (share >= MOST_OF_FEW or (share > SHARE and len(failed) >= LEAST)):
             self._since = None
             return []
@@ -88,13 +85,11 @@ class Recent(Observer):
             self._since = failed[0].at
         return failed
 
-    def _lately(self) -> Sequence[End]:
+    def _lately(self) -> tuple[Sequence[End], Sequence[End]]:
+        """The ends that count, and the failures among them."""
         now = self._clock.seconds()
-        return [end for end in self._ends if now - end.at <= WINDOW]
-
-
-def _failures(ends: Sequence[End]) -> Sequence[End]:
-    return [end for end in ends if end.state is State.FAILED]
+        ends = [end for end in self._ends if now - end.at <= WINDOW]
+        return ends, [end for end in ends if end.state is State.FAILED]
 
 
 def _in_short(reason: str) -> str:

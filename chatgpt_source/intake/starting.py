@@ -3,6 +3,7 @@
 Kubernetes, for example, starts a deleted pod's successor while the pod still drains.
 """
 
+from contextlib import suppress
 from pathlib import Path
 
 from twisted.internet.interfaces import IReactorTime
@@ -39,10 +40,8 @@ async def open_when_free(path: Path, clock: IReactorTime) -> OpenJournal:
     )
     for _ in range(int(PATIENCE / TRY_EVERY) - 1):
         await deferLater(clock, TRY_EVERY)
-        try:
+        with suppress(JournalInUse):
             return open_journal(path)
-        except JournalInUse:
-            pass
     await deferLater(clock, TRY_EVERY)
     return open_journal(path)
 

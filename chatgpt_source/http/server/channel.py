@@ -10,7 +10,6 @@ connection answers one request a turn, and decodes a chunked body in slices. The
 buffer, and at most one further read is added to it meanwhile.
 """
 
-from http import HTTPStatus
 from typing import Any
 
 from twisted.internet.interfaces import IAddress
@@ -18,7 +17,8 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
 from chatgpt_source.http.server.connections import Connections, Stage
-from chatgpt_source.http.server.problem import Problem
+from chatgpt_source.http.server.problem import PROBLEM, Problem
+from chatgpt_source.http.server.response import encode_head
 from chatgpt_source.http.server.scheduler import ReadScheduler
 from chatgpt_source.http.server.twisted_private import OpenChannel
 
@@ -123,12 +123,8 @@ class Channel(OpenChannel):
         self.pause_reading()
 
     def lineReceived(self, line: bytes) -> None:
-        """Read a line of a head."""
-        if self.stage is Stage.CLOSING:
-            return
-        if self.head_size + len(line) > self.totalHeadersSize:
-            self.lineLengthExceeded(line)
-        elif line[:1] in {b" ", b"\t"}:  # obs-fold, RFC 9112, section 5.2
+        """Read a line of a head; refuse one that continues the last (RFC 9112, section 5.2)."""
+        if line[:1] in {b" ", b"\t"}:
             self.refuse_unparsable()
         else:
             super().lineReceived(line)
@@ -137,16 +133,6 @@ class Channel(OpenChannel):
         """Refuse a head with a line that is too long."""
         del line
         self._reject(431, f"the request's head must have at most {self.totalHeadersSize} bytes")
-
-    def headerReceived(self, line: bytes) -> bool:
-        """Read a header field; Twisted calls this even after an earlier field was refused."""
-        if self.stage is Stage.CLOSING:
-            return False
-        if self.head_fields >= self.maxHeaders:
-            self._reject(431, f"the request must have at most {self.maxHeaders} header fields")
-            return False
-        read: bool = super().headerReceived(line)
-        return read
 
     def may_frame(self, header: bytes, data: bytes) -> bool:
         """Check the body's length; Twisted fails at a number with thousands of digits."""
@@ -182,7 +168,7 @@ class Channel(OpenChannel):
         fields = request.requestHeaders.getRawHeaders(b"connection", [])
         options = {option.strip().lower() for option in b",".join(fields).split(b",")}
         if b"close" in options and version == b"HTTP/1.1":
-            request.responseHeaders.setRawHeaders(b"connection", [b"close"])
+            request.setHeader("Connection", "close")
         return version == b"HTTP/1.1" and b"close" not in options
 
     def rawDataReceived(self, data: bytes) -> None:
@@ -256,19 +242,19 @@ class Channel(OpenChannel):
         for request in self.requests[-1:]:
             request.why = refusal.word
             request.tell(refusal.status, len(body))
-        fields = [("Content-Type", "application/problem+json"), ("Content-Length", len(body))]
-        for name, value in refusal.headers.items():
-            fields += [(name, each) for each in ([value] if isinstance(value, str) else value)]
-        fields.append(("Connection", "close"))
-        lines = [f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}"]
-        lines += [f"{name}: {value}" for name, value in fields]
-        head = "\r\n".join([*lines, "", ""]).encode("latin-1")
+        own = {"Content-Type": PROBLEM, "Content-Length": str(len(body)), "Connection": "close"}
+        head = encode_head(b"HTTP/1.1", refusal.status, {**own, **refusal.headers})
         self.transport.write(head if self.request_line[0] == b"HEAD" else head + body)  # type: ignore[union-attr]
         self.loseConnection()
 
     def refuse_unparsable(self) -> None:
-        """Refuse what Twisted can't parse."""
-        self._reject(400, "this is not a valid HTTP/1.1 request (RFC 9112)")
+        """Refuse what Twisted can't parse, or finds too large."""
+        if self.head_size > self.totalHeadersSize:
+            self.lineLengthExceeded(b"")
+        elif self.head_fields > self.maxHeaders:
+            self._reject(431, f"the request must have at most {self.maxHeaders} header fields")
+        else:
+            self._reject(400, "this is not a valid HTTP/1.1 request (RFC 9112)")
 
     def loseConnection(self) -> None:
         """Close, once the written data is sent and the caller has closed too.

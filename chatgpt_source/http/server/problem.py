@@ -22,6 +22,8 @@ WORDS = {
 }
 """The default word for a refusal, by its status."""
 
+PROBLEM = "application/problem+json"
+
 
 class Problem(Exception):
     """A refusal, which is sent as a response.

@@ -2,19 +2,19 @@
 
 import re
 from collections.abc import Callable, Collection, Coroutine, Mapping
-from http import HTTPStatus
 from io import BytesIO
-from typing import Any, Protocol
+from typing import Any
 
+from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from twisted.python.failure import Failure
-from twisted.web.http import Request, datetimeToString
-from twisted.web.server import version
+from twisted.web.http import Request
 
 from chatgpt_source.http.server.channel import Channel
-from chatgpt_source.http.server.connections import Connections
-from chatgpt_source.http.server.problem import Problem, too_large
+from chatgpt_source.http.server.connections import MOST_CONNECTIONS, Connections
+from chatgpt_source.http.server.problem import PROBLEM, Problem, too_large
+from chatgpt_source.http.server.response import Fields, encode_head, own_fields
 from chatgpt_source.log import get_logger, log_unexpected
 
 log = get_logger(__name__)
@@ -31,30 +31,45 @@ _SOON = {"Retry-After": "5"}
 _AUTHORITY = re.compile(r"\Ahttps?://[^/]*", re.IGNORECASE)
 
 
-class Edge(Protocol):
-    """The site that a request came to.
+def _all_welcome(_: "BoundedRequest") -> Problem | None:
+    return None
 
-    Attributes:
-        reactor: The clock.
-        handler: Answers each request.
-        max_body_size: Bytes that a request's body may have.
-        connections: The callers' connections.
-        held: Bytes of larger bodies in memory.
-        probes: Paths that are answered however many callers wait.
-        admits: Says why a request is refused by its head.
+
+@define(eq=False, slots=False)
+class Site:
+    """What a request needs of the site that it came to.
+
+    Args:
+        reactor: The clock for timeouts.
+        handler: Answers each request, or raises Problem; any other exception becomes a 500.
+        max_body_size: Bytes that a request's body may have; a larger one gets a 413.
+        admits: Says why a request is refused by its head; its body is then dropped.
+        connections_at_most: How many connections there may be.
         refused: Is told of each refused request, and why.
         access: Is told of each response.
+        probes: Paths that are answered however many callers wait; a few connections are reserved
+            for them. Their responses must not take long.
+
+    Attributes:
+        connections: The callers' connections.
+        held: Bytes of larger bodies in memory.
     """
 
     reactor: Any
     handler: "Handler"
     max_body_size: int
-    connections: Connections
-    held: int
-    probes: Collection[str]
-    admits: "Admits"
-    refused: "Refused"
-    access: "Access"
+    admits: "Admits" = _all_welcome
+    connections_at_most: int = MOST_CONNECTIONS
+    refused: "Refused" = lambda *_: None
+    access: "Access" = lambda *_: None
+    probes: Collection[str] = ()
+    connections: Connections = field(init=False)
+    held: int = field(init=False, default=0)
+
+    @connections.default
+    def _make_connections(self) -> Connections:
+        most = min(self.connections_at_most, MOST_CONNECTIONS)
+        return Connections(self.reactor, most, keep=bool(self.probes))
 
 
 class BoundedRequest(Request):
@@ -82,28 +97,21 @@ class BoundedRequest(Request):
         super().__init__(channel, parsePOSTFormSubmission=False)
         self.content = BytesIO()
         self.refusal: Problem | None = None
-        self._site: Edge = channel.factory
+        self._site: Site = channel.factory
         self.limit = self._site.max_body_size
         self.began: float = self._site.reactor.seconds()
         self.about = self.why = ""
         self.told = self.taken = False
-        self._give_up: Callable[[], object] | None = None
         self._size = 0
         self._counted = 0
         self._gone = False
+        self._fields: Fields = {}
 
     def body(self) -> bytes:
         """The whole body; the request does not hold it any more."""
         body = self.content.getvalue()
         self.content = BytesIO()
         return body
-
-    def on_hang_up(self, give_up: Callable[[], object]) -> None:
-        """Call a function if the caller hangs up before the response."""
-        if self._gone:
-            give_up()
-        else:
-            self._give_up = give_up
 
     def route(self) -> str:
         """The path, without the scheme and host a proxy's client may send (RFC 9112, 3.2.2)."""
@@ -133,13 +141,8 @@ class BoundedRequest(Request):
         if self.refusal is None and self._size > self.limit:
             self._drop(too_large(self.limit))
         if self.refusal is None and self._size > SMALL_BODY and not self._count():
-            self._drop(
-                Problem(
-                    503,
-                    "too many large bodies arrive at once: send it again later",
-                    _SOON,
-                )
-            )
+            detail = "too many large bodies arrive at once: send it again later"
+            self._drop(Problem(503, detail, _SOON))
         if self.refusal is None:
             self.content.write(data)
         if max(self._size, self.channel.arrived) > DROPPED_AT_MOST * self.limit:
@@ -147,8 +150,6 @@ class BoundedRequest(Request):
 
     def process(self) -> None:
         """Pass the request to the site's handler."""
-        self.setHeader(b"Server", version)
-        self.setHeader(b"Date", datetimeToString())
         self.taken = True
         Deferred.fromCoroutine(self._handle()).addErrback(self._failed)
 
@@ -170,8 +171,10 @@ class BoundedRequest(Request):
         if not self.taken:
             self._release()
         super().connectionLost(reason)
-        if self._give_up is not None:
-            self._give_up()
+
+    def setHeader(self, name: str, value: str) -> None:
+        """Set a header field of the response, unless it has one of its own by this name."""
+        self._fields[name] = value
 
     def answer(
         self,
@@ -187,21 +190,17 @@ class BoundedRequest(Request):
             self.tell(status, 0)
             return
         self.tell(status, len(body))
-        self.setResponseCode(status, HTTPStatus(status).phrase.encode("ascii"))
-        self.setHeader(b"Content-Type", media_type)
-        self.setHeader(b"Content-Length", b"%d" % len(body))
-        for name, value in (headers or {}).items():
-            values = [value] if isinstance(value, str) else list(value)
-            self.responseHeaders.setRawHeaders(name, values)
-        if self.method != b"HEAD":
-            self.write(body)
+        own = {"Content-Type": media_type, "Content-Length": str(len(body))}
+        head = encode_head(self.clientproto, status, {**self._fields, **own, **(headers or {})})
+        self.startedWriting = 1  # else Twisted would write a head of its own, more slowly
+        self.write(head if self.method == b"HEAD" else head + body)
         self.finish()
 
     def refuse(self, problem: Problem) -> None:
         """Send a problem."""
         self.why = problem.word
         self._site.refused(self, problem)
-        self.answer(problem.status, problem.body(), problem.headers, "application/problem+json")
+        self.answer(problem.status, problem.body(), problem.headers, PROBLEM)
 
     def begin(self, headers: Mapping[str, str], producer: IPushProducer) -> None:
         """Begin a response of unknown length; `send` continues it.
@@ -211,8 +210,8 @@ class BoundedRequest(Request):
             producer: Is paused while the caller does not read.
         """
         self._release()
-        for name, value in headers.items():
-            self.setHeader(name, value)
+        for name, value in {**own_fields(), **self._fields, **headers}.items():
+            super().setHeader(name, value)
         self.registerProducer(producer, True)  # noqa: FBT003 - Twisted's own
 
     def send(self, data: bytes) -> None:

@@ -1,0 +1,23 @@
+"""Encodes the head of a response."""
+
+from http import HTTPStatus
+
+from twisted.web.http import datetimeToString
+from twisted.web.server import version as _server
+
+_SERVER = _server.decode("ascii")
+Fields = dict[str, str | tuple[str, ...]]
+"""Header fields; a tuple for one that comes several times."""
+
+
+def own_fields() -> Fields:
+    """The fields of every response (RFC 9110, section 6.6.1 and 10.2.4)."""
+    return {"Server": _SERVER, "Date": datetimeToString().decode("ascii")}
+
+
+def encode_head(version: bytes, status: int, fields: Fields) -> bytes:
+    """The head of a response, with what each has."""
+    lines = [f"{version.decode('ascii')} {status} {HTTPStatus(status).phrase}"]
+    for name, value in (own_fields() | fields).items():
+        lines += [f"{name}: {each}" for each in ((value,) if isinstance(value, str) else value)]
+    return "\r\n".join([*lines, "", ""]).encode("utf-8")
