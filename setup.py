@@ -71,6 +71,8 @@ setup(
             "standardwebhooks>=1.0",
         ],
         "otel": OTEL,
+        # Rivals, and charts.
+        "bench": ["fastapi>=0.115", "httpx>=0.27", "matplotlib>=3.9", "openai>=2", "uvicorn>=0.30"],
         "lint": [
             *OTEL,
             "import-linter>=2.1",

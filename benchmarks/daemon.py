@@ -9,6 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
@@ -79,8 +80,11 @@ def free_port() -> int:
 
 
 def answers(port: int) -> bool:
+    """Whether something speaks HTTP at a port."""
     try:
         urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=1).close()
+    except urllib.error.HTTPError:
+        return True
     except OSError:
         return False
     return True

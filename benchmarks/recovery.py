@@ -74,7 +74,7 @@ def start(folder: Path, model: int) -> dict[str, float]:
         port = free.getsockname()[1]
     config = folder / "config.yml"
     config.write_text(
-        f"target: http://127.0.0.1:{model}\ntoken: t\nport: {port}\nmax_backlog: 1000000\n"
+        f"target: http://127.0.0.1:{model}\ntoken: t\nport: {port}\nmax_backlog: 100000000\n"
         f"base_url: http://127.0.0.1:{model}/v1\neveryday_limit: 1000000\n"
     )
     environ = {**os.environ, "CONNECTOR_CONFIG": str(config), "PYTHONPATH": str(ROOT)}
@@ -106,6 +106,7 @@ def start(folder: Path, model: int) -> dict[str, float]:
             "ready_s": ready,
             "first_202_ms": latencies[0],
             "median_202_ms": statistics.median(latencies),
+            "slowest_202_ms": max(latencies),
             "memory_mib": memory(daemon.pid),
         }
     finally:
@@ -113,19 +114,23 @@ def start(folder: Path, model: int) -> dict[str, float]:
         daemon.wait()
 
 
+def measure(prompts: int, size: int) -> dict[str, float]:
+    """The figures of a start with so many prompts waiting, each of so many bytes."""
+    with tempfile.TemporaryDirectory() as folder:
+        fill(Path(folder) / "journal.sqlite", prompts, size)
+        return start(Path(folder), silent_model())
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--prompts", type=int, default=200_000)
     options.add_argument("--bytes", type=int, default=200, help="of each prompt's text")
     given = options.parse_args()
-    model = silent_model()
     rows = {}
     for name, prompts in (("empty", 0), ("full", given.prompts)):
-        with tempfile.TemporaryDirectory() as folder:
-            fill(Path(folder) / "journal.sqlite", prompts, given.bytes)
-            rows[name] = start(Path(folder), model)
-            shown = "  ".join(f"{key}={value:.2f}" for key, value in rows[name].items())
-            print(f"{prompts:>8} waiting: {shown}", flush=True)
+        rows[name] = measure(prompts, given.bytes)
+        shown = "  ".join(f"{key}={value:.2f}" for key, value in rows[name].items())
+        print(f"{prompts:>8} waiting: {shown}", flush=True)
     ratio = rows["full"]["memory_mib"] / rows["empty"]["memory_mib"]
     print(f"memory, full to empty: {ratio:.2f}")
 

@@ -21,6 +21,7 @@ from chatgpt_source.http.server import BoundedSite, origin_of
 from chatgpt_source.intake.api import Intake
 from chatgpt_source.intake.health import Health
 from chatgpt_source.intake.recent import MOST, WINDOW, Recent
+from chatgpt_source.journal import Recovered
 from chatgpt_source.journal.engine import OpenJournal, journal_in
 from chatgpt_source.log import get_logger, log_unexpected
 from chatgpt_source.pipeline import Pipeline, peers_of
@@ -47,9 +48,6 @@ class Application:
         reactor: The reactor.
         config: The settings.
         opened: The journal, open.
-
-    Raises:
-        JournalError: If the journal can't be used.
     """
 
     def __init__(self, reactor: Any, config: Config, opened: OpenJournal) -> None:
@@ -60,9 +58,6 @@ class Application:
         in_thread = partial(deferToThreadPool, reactor, self._threads)
         self._journal = journal_in(opened, reactor, in_thread)
         self._completes = partial(completes, seconds=CLOSE_TIMEOUT, clock=reactor)
-        self._recovered = self._journal.recover(
-            config.everyday_limit, config.timezone.key, peers_of(config)
-        )
         self._client, self._pool = make_client(
             reactor,
             config.concurrency,
@@ -111,8 +106,19 @@ class Application:
                 observers,
             )
 
-    def start(self) -> None:
-        """Start the parts; log the main settings."""
+    async def recover(self) -> Recovered:
+        """Take up what the journal has of earlier processes; called before `start`.
+
+        Raises:
+            JournalError: If the journal can't be used.
+        """
+        config = self._config
+        return await self._journal.recover(
+            config.everyday_limit, config.timezone.key, peers_of(config)
+        )
+
+    def start(self, recovered: Recovered) -> None:
+        """Start the parts with what was recovered; log the main settings."""
         config = self._config
         self._threads.start()
         for warning in config.warnings:
@@ -134,7 +140,7 @@ class Application:
             log.info("the admin site is at {endpoint}", endpoint=config.admin)
             self._admin.start()
         Deferred.fromCoroutine(self._seed_recent())
-        self._pipeline.start(self._recovered)
+        self._pipeline.start(recovered)
         self._midnight.start()
         self._doubts = Deferred.fromCoroutine(self._tell_doubts())
 

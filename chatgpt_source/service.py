@@ -32,7 +32,7 @@ from chatgpt_source.intake.access_log import AccessLog
 from chatgpt_source.intake.auth import Guard
 from chatgpt_source.intake.health import PROBES
 from chatgpt_source.intake.origin import AccessPolicy
-from chatgpt_source.journal.engine import OpenJournal, open_journal
+from chatgpt_source.journal.engine import open_journal
 from chatgpt_source.log import (
     get_logger,
     is_stdout_the_log,
@@ -178,30 +178,37 @@ class ChatGPTSource(Service):
     def startService(self) -> None:
         """Open the journal, and start the application.
 
-        If another daemon uses the journal, this waits in the background.
+        If another daemon uses the journal, or it takes time to recover, this waits in the
+        background.
         """
         super().startService()
         with self._ending_on_error():
-            try:
-                opened = open_journal(self._journal)
-            except JournalInUse:
-                self._parent.hold()
-                self._waiting = Deferred.fromCoroutine(self._begin_later())
+            beginning = Deferred.fromCoroutine(self._begin())
+            if beginning.called:
+                _raise_failure(beginning)
             else:
-                self._begin(opened)
+                self._parent.hold()
+                self._waiting = Deferred.fromCoroutine(self._complete(beginning))
         self._signals = Signals(self._reactor, self._config, self._certificates, self._log_file)
         self._signals.install()
 
-    def _begin(self, opened: OpenJournal) -> None:
-        self._running = Application(self._reactor, self._config, opened)
-        self._running.start()
-        self._running.serve(self._site, self._admin_site)
+    async def _begin(self) -> None:
+        try:
+            opened = open_journal(self._journal)
+        except JournalInUse:
+            opened = await starting.open_when_free(self._journal, self._reactor)
+        application = Application(self._reactor, self._config, opened)
+        recovered = await application.recover()
+        self._running = application
+        application.start(recovered)
+        application.serve(self._site, self._admin_site)
         for warning in check.unguarded(self._config):
             log.warn("{warning}", warning=warning)
 
-    async def _begin_later(self) -> None:
+    async def _complete(self, beginning: Deferred[None]) -> None:
+        """Wait for a start that takes time, and tell the parent process how it ended."""
         try:
-            self._begin(await starting.open_when_free(self._journal, self._reactor))
+            await beginning
         except CancelledError:
             self._parent.tell("it was stopped while it waited for the journal")
         except JournalError as error:
@@ -253,3 +260,11 @@ class ChatGPTSource(Service):
             if self._twistd.get("nodaemon", True):
                 raise SystemExit(str(error)) from None
             raise
+
+
+def _raise_failure(fired: Deferred[None]) -> None:
+    """Raise the error of a Deferred that has fired, if it failed."""
+    failures: list[Failure] = []
+    fired.addErrback(failures.append)
+    for failure in failures:
+        failure.raiseException()

@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
+MODULES = {"daemon.py", "peers.py", "programs.py", "report.py", "scenarios.py"}
 
 
 class BenchmarkTests(SynchronousTestCase):
@@ -17,11 +19,39 @@ class BenchmarkTests(SynchronousTestCase):
         return ran.stdout
 
     def test_each_can_be_started(self) -> None:
-        programs = {path.name for path in FOLDER.glob("*.py")} - {"daemon.py"}
-        self.assertGreater(len(programs), 4)
+        programs = {path.name for path in FOLDER.glob("*.py")} - MODULES
+        self.assertGreater(len(programs), 7)
         for name in sorted(programs):
             self.assertIn("usage:", self.run_one(name, "--help"))
 
     def test_accepting(self) -> None:
         table = self.run_one("accept.py", "--seconds", "0.1", "--rounds", "1")
         self.assertIn("202/s", table)
+
+    def test_comparing(self) -> None:
+        few = ("--calls", "4", "--latency", "0.01", "--events", "40", "--rounds", "1")
+        table = self.run_one("compare.py", *few, "relay")
+        self.assertIn("round 1, daemon:", table)
+        self.assertRegex(table, r"the daemon's to relay's: \d+\.\d\d \(")
+
+
+class FigureTests(SynchronousTestCase):
+    """What is made of the figures."""
+
+    def setUp(self) -> None:
+        self.patch(sys, "path", [str(FOLDER), *sys.path])
+
+    def test_the_ratio_is_of_each_rounds_pair(self) -> None:
+        compare = import_module("compare")
+        daemon, rival = (
+            [compare.Figures(cpu, 1, 1, 1, 1, 0.1) for cpu in row]
+            for row in ([1.0, 3.0, 2.0], [2.0, 2.0, 2.0])
+        )
+        self.assertEqual(str(compare.ratio(daemon, rival)), "1.00 (0.50 to 1.50)")
+        self.assertEqual(compare.median(daemon).cpu_ms, 2.0)
+
+    def test_the_guard(self) -> None:
+        guard = import_module("guard")
+        for measured, fine in ((0.8, True), (1.149, True), (1.151, False)):
+            self.assertEqual(guard.verdict(measured, 1.0)[0], fine)
+        self.assertIn("1.20; kept: 1.00, at most 1.15", guard.verdict(1.2, 1.0)[1])

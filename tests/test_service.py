@@ -6,9 +6,11 @@ What it does once it runs is shown by the tests in `tests/e2e`, on the real thin
 import socket
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 from twisted.application.service import IService, IServiceMaker
-from twisted.internet.testing import MemoryReactor
+from twisted.internet.defer import Deferred
+from twisted.internet.testing import MemoryReactor, MemoryReactorClock
 from twisted.plugin import getPlugins
 from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
@@ -17,7 +19,8 @@ from chatgpt_source import check, service
 from chatgpt_source.config import Config
 from chatgpt_source.config.secret import Secret
 from chatgpt_source.errors import JournalError
-from chatgpt_source.journal.sqlite import open_journal
+from chatgpt_source.journal import Recovered
+from chatgpt_source.journal.sqlite import SqliteJournal, open_journal
 from chatgpt_source.service import ChatGPTSource, Options, makeService
 from tests.e2e.processes import free_port
 
@@ -115,6 +118,26 @@ class StartTests(SynchronousTestCase):
 
     def test_after_the_fork_it_is_an_exception_that_reaches_the_parent(self) -> None:
         self.assertRaises(JournalError, self.start(foreground=False).startService)
+
+    def test_a_journal_that_takes_time_to_recover_is_waited_for(self) -> None:
+        recovering: Deferred[Recovered] = Deferred()
+        self.patch(SqliteJournal, "recover", lambda *_: recovering)
+        opened = open_journal(Path(self.mktemp()))
+        self.addCleanup(opened.close)
+        self.patch(service, "open_journal", lambda _: opened)
+        self.patch(service, "Signals", Mock())
+        failed = Mock()
+        self.patch(service, "fail_at_exit", failed)
+        reactor: Any = MemoryReactorClock()
+        config = Config(target="http://localhost:9", token=Secret("t"))
+        daemon = ChatGPTSource(reactor, config, opened.path, "tcp:8080", {"nodaemon": False})
+        daemon.privilegedStartService()
+        daemon.startService()
+        failed.assert_not_called()
+        recovering.errback(JournalError("it is gone"))
+        failed.assert_called_once_with("it is gone")
+        self.assertIsNone(daemon._running)
+        self.assertTrue(reactor.hasStopped)
 
 
 class PluginTests(SynchronousTestCase):

@@ -46,7 +46,7 @@ class Admission:
 
     def _from_elsewhere(self, request: BoundedRequest) -> Problem | None:
         """The refusal of a caller from another machine; addresses in headers prove nothing."""
-        host = request.channel.getHost()  # type: ignore[no-untyped-call]
+        host = request.channel.getHost()
         if not self._exposed or is_over_loopback(self._where, host):
             return None
         return Problem(

@@ -8,7 +8,7 @@ from attrs import evolve, frozen
 
 from chatgpt_source.admin.history import Minute
 from chatgpt_source.journal import Record
-from chatgpt_source.journal.states import WAITING
+from chatgpt_source.journal.states import backlog_of
 from chatgpt_source.prompt import State
 
 PAGE = 25
@@ -99,7 +99,7 @@ class Shown:
     @property
     def waiting(self) -> int:
         """Prompts that are neither delivered nor failed."""
-        return sum(self.prompts[state] for state in WAITING)
+        return backlog_of(self.prompts)
 
 
 @frozen

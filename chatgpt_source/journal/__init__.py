@@ -16,7 +16,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from attrs import field, frozen
 from twisted.internet.defer import Deferred
 
-from chatgpt_source.journal.states import WAITING
+from chatgpt_source.journal.states import backlog_of
 from chatgpt_source.prompt import Answer, Ask, Delivery, Prompt, State
 from chatgpt_source.quota import Day
 
@@ -217,7 +217,7 @@ class Tally:
     @property
     def backlog(self) -> int:
         """Prompts that wait for a call."""
-        return sum(self.prompts[state] for state in WAITING)
+        return backlog_of(self.prompts)
 
 
 class Journal(Protocol):
@@ -231,8 +231,12 @@ class Journal(Protocol):
     def fault(self) -> str | None:
         """Why the last write failed, for people; None if it succeeded."""
 
-    def recover(self, everyday_limit: int, timezone: str, peers: Mapping[str, str]) -> Recovered:
+    def recover(
+        self, everyday_limit: int, timezone: str, peers: Mapping[str, str]
+    ) -> Deferred[Recovered]:
         """Begin a run as a new owner; called once, before anything else.
+
+        An engine that is reached over a network connects here.
 
         Claims of earlier owners end: their work is due again, in its old order, and their asks
         count as possibly billed. Instants in the future are corrected, so that nothing is due later

@@ -46,23 +46,17 @@ def parser() -> argparse.ArgumentParser:
         default=Path("journal.sqlite"),
         help="the journal's path (default: journal.sqlite in this folder, the daemon's --rundir)",
     )
-    top.add_argument("--json", action="store_true", help="print JSON, one object a line")
+    _add_json(top, default=False)
     also = argparse.ArgumentParser(add_help=False)
-    also.add_argument(
-        "--json",
-        action="store_true",
-        default=argparse.SUPPRESS,
-        help="print JSON, one object a line",
-    )
+    _add_json(also, default=argparse.SUPPRESS)  # else it would undo one before the command
     commands = top.add_subparsers(dest="command", required=True)
     listing = commands.add_parser(
         "list", parents=[also], help="list prompts, by default the failed ones"
     )
-    listing.add_argument(
-        "--state", choices=[*(state.value for state in State), "all"], default="failed"
-    )
+    states = [state.value for state in State]
+    listing.add_argument("--state", choices=[*states, "all"], default="failed")
     show = commands.add_parser("show", parents=[also], help="show a prompt's record")
-    show.add_argument("ids", metavar="ID", nargs=1)
+    show.add_argument("id", metavar="ID")
     for name, text in (
         ("redrive", "ask or deliver failed prompts again"),
         ("purge", "delete failed prompts and their texts"),
@@ -76,6 +70,12 @@ def parser() -> argparse.ArgumentParser:
     )
     backup.add_argument("to", metavar="PATH", type=Path, help="the copy's, where no file may be")
     return top
+
+
+def _add_json(to: argparse.ArgumentParser, *, default: bool | str) -> None:
+    to.add_argument(
+        "--json", action="store_true", default=default, help="print JSON, one object a line"
+    )
 
 
 @frozen
@@ -104,7 +104,7 @@ class Operator:
                 self._print(record)
             return 0
         if options.command == "show":
-            return await self._show(options.ids[0])
+            return await self._show(options.id)
         ids = options.ids
         if options.all:
             ids = [record.id async for record in self._records(State.FAILED)]

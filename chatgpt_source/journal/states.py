@@ -38,6 +38,11 @@ WAITING = tuple(state for state, events in TRANSITIONS.items() if Event.FAILED i
 """The states of the backlog."""
 
 
+def backlog_of(prompts: Mapping[State, int]) -> int:
+    """How many of the prompts, counted by state, wait for a call."""
+    return sum(prompts[state] for state in WAITING)
+
+
 def after(state: State, event: Event) -> State:
     """The next state.
 

@@ -126,14 +126,15 @@ class _LineObserver:
         name = _NAMES.get(level, level.name)
         chosen = _chosen["format"]
         if (self._auto if chosen == "auto" else chosen) == "json":
-            own = (stamp, name, str(event.get("log_namespace", "")), _text(event))
+            own = (stamp, name, str(event.get("log_namespace", "")), text_of(event))
             line = json.dumps({**dict(zip(_OWN_MEMBERS, own, strict=True)), **_fields(event)})
         else:
-            line = f"{stamp} {name:<8} {_text(event)}"
+            line = f"{stamp} {name:<8} {text_of(event)}"
         return f"{line}\n".encode(self._encoding, "replace")
 
 
-def _text(event: LogEvent) -> str:
+def text_of(event: LogEvent) -> str:
+    """An event's text on one line; of an unexpected failure, only its type and place."""
     failure = event.get("log_failure")
     if failure is not None:  # from Twisted: its text may hold anything
         return f"unexpected error: {failure.type.__name__} at {_places(failure)}"
@@ -152,7 +153,7 @@ def _clean(text: str) -> str:
 
 def _fields(event: LogEvent) -> Mapping[str, Any]:
     """The plain values that the format string of one of our events names."""
-    if not _is_ours(event) or "log_failure" in event:
+    if not is_ours(event) or "log_failure" in event:
         return {}
     named = {name: event.get(name) for name in _named(event.get("log_format") or "")}
     return {name: _plain(value) for name, value in named.items()}
@@ -176,7 +177,8 @@ def _plain(value: object) -> str | float | bool | None:
     return value if isinstance(value, int) else None
 
 
-def _is_ours(event: LogEvent) -> bool:
+def is_ours(event: LogEvent) -> bool:
+    """Whether an event is this package's."""
     return str(event.get("log_namespace", "")).startswith("chatgpt_source")
 
 
@@ -186,7 +188,7 @@ class _OursOrSevere:
 
     def __call__(self, event: LogEvent) -> NamedConstant:
         severe = bool(event.get("log_level", LogLevel.info) >= LogLevel.warn)
-        return PredicateResult.yes if _is_ours(event) or severe else PredicateResult.no
+        return PredicateResult.yes if is_ours(event) or severe else PredicateResult.no
 
 
 def stdout() -> ILogObserver:

@@ -157,7 +157,7 @@ class Pipeline:
 
     def accepted(self, slot: Call | None, admitted: Admitted | None) -> None:
         """Ask a prompt in its slot, or look for an accepted prompt now; None: it was refused."""
-        if admitted is not None:
+        if admitted is not None and not admitted.repeated:
             self._asks.worker.fill(slot, admitted.ask)
         elif slot is not None:
             self._asks.worker.release(slot)

@@ -193,8 +193,9 @@ class JournalMachine(RuleBasedStateMachine):
         self.opened = OpenJournal(path, self.db, opened.lock)
         self.thread = Thread()
         self.journal = SqliteJournal(self.opened, self.clock, self.thread)
-        recovered = self.journal.recover(LIMIT, "UTC", PEERS)
-        assert recovered.peers == self.before.recover(self.now)
+        found: list[Any] = []
+        self.journal.recover(LIMIT, "UTC", PEERS).addCallback(found.append)
+        assert [recovered.peers for recovered in found] == [self.before.recover(self.now)]
 
     @property
     def now(self) -> float:

@@ -35,7 +35,8 @@ class JournalDriver:
         self.hand: dict[str, Ask | Delivery] = {}
 
     def recover(self, journal: Journal, peers: Any = None) -> Any:
-        return journal.recover(self.everyday_limit, "UTC", PEERS if peers is None else peers)
+        peers = PEERS if peers is None else peers
+        return self.successResultOf(journal.recover(self.everyday_limit, "UTC", peers))
 
     # In.
 

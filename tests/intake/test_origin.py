@@ -61,8 +61,8 @@ class DoorTests(DoorTestCase):
         self.site.refused = lambda _, problem: self.refused.append(problem)
 
     def at(self, address: Any) -> None:
+        self.address = address
         self.connect()
-        self.transport.hostAddr = address
 
     def assert_refused(self, **headers: str) -> None:
         self.assert_problem(self.post(**headers), 403)

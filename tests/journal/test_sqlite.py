@@ -25,6 +25,7 @@ from chatgpt_source.journal.sqlite import (
     OpenJournal,
     SqliteJournal,
     check_journal,
+    file,
     open_beside,
     open_journal,
 )
@@ -429,6 +430,22 @@ class FileTests(JournalTestCase):
         check_journal(self.path)
         self.opened.connection.execute(f"PRAGMA user_version = {VERSION + 1}")
         self.assertIn("newer", self.message())
+
+    def test_a_log_that_vanishes_leaves_nothing_open(self) -> None:
+        made: list[sqlite3.Connection] = []
+
+        def connect(path: Path) -> sqlite3.Connection:
+            made.append(connection := make(path))
+            Path(f"{path}-wal").unlink()
+            return connection
+
+        make = file._connect
+        self.patch(file, "_connect", connect)
+        path = self.path.with_name(f"{self.path.name}-other")
+        self.assertIn("can't be written", str(self.assertRaises(JournalError, open_journal, path)))
+        self.assertRaises(sqlite3.ProgrammingError, made[0].execute, "SELECT 1")
+        self.patch(file, "_connect", make)
+        open_journal(path).close()
 
     def test_a_link_admits_no_second_daemon(self) -> None:
         link = self.path.with_name(f"{self.path.name}-link")

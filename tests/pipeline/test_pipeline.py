@@ -17,6 +17,7 @@ from chatgpt_source.errors import (
     PossiblyBilled,
     Transient,
 )
+from chatgpt_source.journal import Admitted
 from chatgpt_source.pipeline import Pipeline
 from chatgpt_source.pipeline.breaker import STREAK
 from chatgpt_source.pipeline.worker import POLL_INTERVAL
@@ -113,6 +114,23 @@ class AcceptedTests(PipelineTestCase):
         self.pipeline.accepted(self.pipeline.reserve(), None)
         self.post("p1")
         self.assertEqual([each.id for each in self.model.under_way], ["p1"])
+
+    def test_one_that_came_before_leaves_its_slot_and_wakes_nobody(self) -> None:
+        claims: list[int] = []
+        claim = self.journal.claim_asks
+
+        def counted(now: float, most: int) -> Any:
+            claims.append(most)
+            return claim(now, most)
+
+        self.patch(self.journal, "claim_asks", counted)
+        self.begin(concurrency=1)
+        slot = self.pipeline.reserve()
+        self.assertIsNotNone(slot)
+        claims.clear()
+        self.pipeline.accepted(slot, Admitted("p1", 1, repeated=True))
+        self.assertEqual(claims, [])
+        self.assertIsNotNone(self.pipeline.reserve())
 
     def test_without_a_slot_it_waits_for_one(self) -> None:
         self.begin(concurrency=1)

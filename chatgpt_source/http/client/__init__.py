@@ -1,6 +1,7 @@
 """The HTTP client for all calls: pool, timeouts, size limits, no cookies, no redirects."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from http.cookiejar import Cookie
 from typing import Any
 
 from attrs import define, field, frozen
@@ -159,6 +160,10 @@ class Client:
 
 class _NoCookies(IndexableCookieJar):
     """Sends no cookies, and keeps none."""
+
+    def __iter__(self) -> Iterator[Cookie]:
+        """Over none: treq looks through all cookies at each request."""
+        return iter(())
 
     def add_cookie_header(self, request: object) -> None:
         """Add none."""

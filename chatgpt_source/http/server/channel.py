@@ -12,6 +12,7 @@ buffer, and at most one further read is added to it meanwhile.
 
 from typing import Any
 
+from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
@@ -68,8 +69,13 @@ class Channel(OpenChannel):
     def connectionMade(self) -> None:
         """Start, if there is room."""
         super().connectionMade()
+        self._host: IAddress = super().getHost()
         if not self._connections.admit(self):
             self.abort()
+
+    def getHost(self) -> IAddress:
+        """Our address: each request asks for it, but the system is asked once a connection."""
+        return self._host
 
     def dataReceived(self, data: bytes) -> None:
         """Read on, unless others come first; drop what comes after a refusal."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, execute, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
@@ -113,7 +113,13 @@ class SqliteJournal:
             raise RuntimeError("nothing can be claimed before `recover`")
         return self._run
 
-    def recover(self, everyday_limit: int, timezone: str, peers: Mapping[str, str]) -> Recovered:
+    def recover(
+        self, everyday_limit: int, timezone: str, peers: Mapping[str, str]
+    ) -> Deferred[Recovered]:
+        """See `Journal.recover`; fires at once."""
+        return execute(self._recover, everyday_limit, timezone, peers)
+
+    def _recover(self, everyday_limit: int, timezone: str, peers: Mapping[str, str]) -> Recovered:
         db = self._opened.connection
         now = self._clock.seconds()
         try:

@@ -4,7 +4,7 @@ import errno
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from attrs import frozen
@@ -73,14 +73,15 @@ def open_journal(path: Path) -> OpenJournal:
     """
     with in_words(path):
         path = without_links(path)  # SQLite puts its log beside the file that a link points to
-        lock = lock_journal(path)
-        try:
+        with ExitStack() as undo:
+            lock = lock_journal(path)
+            undo.callback(lock.close)
             connection = _connect(path)
+            undo.callback(connection.close)
             log = _log_of(path)
-            return OpenJournal(path, connection, lock, (str(log), log.stat()))
-        except BaseException:
-            lock.close()
-            raise
+            opened = OpenJournal(path, connection, lock, (str(log), log.stat()))
+            undo.pop_all()
+        return opened
 
 
 def open_beside(path: Path) -> OpenJournal:

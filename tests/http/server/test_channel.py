@@ -187,6 +187,11 @@ class RequestTests(ChannelTestCase):
         self.assertEqual(answer.count(b"HTTP/1.1 200 OK"), 500)
         self.assertEqual(self.bodies, [b"%03d" % n for n in range(500)])
 
+    def test_the_system_is_asked_for_our_address_once(self) -> None:
+        self.send(NEXT)
+        self.patch(self.transport, "getHost", None)
+        self.assertTrue(self.send(NEXT).startswith(b"HTTP/1.1 200 OK"))
+
     def test_the_refusal_comes_in_its_turn(self) -> None:
         answer = self.send(POST + b"Content-Length: 1\r\n\r\nx" + b"nonsense\r\n\r\n")
         self.assertTrue(answer.startswith(b"HTTP/1.1 200 OK"))

@@ -1,0 +1,148 @@
+"""What the daemon takes alone: memory, time to start, latency, and the price of its features."""
+
+import asyncio
+import secrets
+import statistics
+import tempfile
+from base64 import b64encode
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import daemon
+from compare import SETTLE
+from peers import Peers, load
+from programs import Program
+
+CGROUPS = Path("/sys/fs/cgroup")
+MOST_IDLE = 2000
+"""The most idle connections that are compared with few."""
+TRACED = b"traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n"
+
+
+@asynccontextmanager
+async def running(
+    calls: int, latency: float = 0.0, settings: Mapping[str, Any] | None = None
+) -> AsyncIterator[tuple[Program, Peers]]:
+    """A daemon with its peers."""
+    peers = Peers(latency)
+    await peers.start()
+    with tempfile.TemporaryDirectory() as folder:
+        program = await asyncio.to_thread(
+            Program, "daemon", Path(folder) / "run", peers, calls, settings
+        )
+        try:
+            yield program, peers
+        finally:
+            await asyncio.to_thread(program.stop)
+            peers.stop()
+
+
+async def cpu_ms(
+    program: Program, peers: Peers, events: int, calls: int, headers: bytes = b""
+) -> float:
+    """CPU an event, in ms."""
+    cpu = program.cpu()
+    await load(peers, program.port, events, calls, headers=headers)
+    await asyncio.sleep(SETTLE)
+    return (program.cpu() - cpu) / events * 1e3
+
+
+async def start() -> tuple[float, float]:
+    """Seconds from the start to an answered request, and the idle memory in MiB."""
+    async with running(64) as (program, _):
+        await asyncio.sleep(3)
+        return program.start_seconds, program.memory("VmRSS")
+
+
+async def with_idle(connections: int) -> float:
+    """CPU an event, while the daemon keeps so many idle connections to the model."""
+    async with running(MOST_IDLE) as (program, peers):
+        await load(peers, program.port, 1000, 8)
+        peers.hold = connections
+        await load(peers, program.port, connections, connections)
+        return await cpu_ms(program, peers, 2000, 8)
+
+
+async def with_features(*, all_of_them: bool) -> float:
+    """CPU an event, plain, or in binary mode, signed and traced."""
+    secret = "whsec_" + b64encode(secrets.token_bytes(32)).decode("ascii")
+    settings = {"content_mode": "binary", "signing_secret": secret} if all_of_them else {}
+    headers = TRACED if all_of_them else b""
+    async with running(64, 0.0, settings) as (program, peers):
+        await load(peers, program.port, 1000, 64, headers=headers)
+        return await cpu_ms(program, peers, 4000, 64, headers)
+
+
+async def in_flight(calls: int) -> float:
+    """The memory in MiB with so many calls under way at once."""
+    async with running(calls) as (program, peers):
+        seen: list[float] = []
+        peers.hold, peers.on_hold = calls, lambda: seen.append(program.memory("VmRSS"))
+        await load(peers, program.port, calls, calls)
+        (memory,) = seen
+        return memory
+
+
+async def accepted(rate: float, seconds: float) -> tuple[float, float]:
+    """The median time to a 202 and its 99th percentile, in ms, at a rate a second."""
+    async with running(64) as (program, peers):
+        await load(peers, program.port, 1000, 64)
+        return daemon.percentiles(await daemon.load(program.port, rate, seconds))
+
+
+async def with_limits(rate: float, seconds: float) -> str:
+    """Whether half a core and 512 MiB take so many events a second, in words."""
+    group = _limited_group()
+    if group is None:
+        return "not measured: no cgroup can be made here"
+    async with running(64, 0.05) as (program, peers):
+        for folder in group:
+            (folder / "cgroup.procs").write_text(str(program.process.pid))
+        before = len(peers.events)
+        latencies = await daemon.load(program.port, rate, seconds)
+        at_end = len(peers.events) - before
+        await peers.until(before + len(latencies))
+        p50, p99 = daemon.percentiles(latencies)
+        memory = program.memory()
+    for folder in group:
+        folder.rmdir()
+    return (
+        f"{rate:.0f} prompts/s for {seconds:.0f} s: {at_end} of {len(latencies)} events were there"
+        f" with the last 202, the rest later; 202 p50 {p50:.1f} ms, p99 {p99:.0f} ms;"
+        f" {memory:.0f} MiB"
+    )
+
+
+def _limited_group() -> list[Path] | None:
+    """A new cgroup of half a core and 512 MiB; two folders with version 1."""
+    limits = {
+        "cpu.max": "50000 100000",
+        "memory.max": str(512 * 2**20),
+        "cpu.cfs_period_us": "100000",
+        "cpu.cfs_quota_us": "50000",
+        "memory.limit_in_bytes": str(512 * 2**20),
+    }
+    folders, written = [], set()
+    try:
+        for root in (CGROUPS, CGROUPS / "cpu", CGROUPS / "memory"):
+            if (root / "cgroup.procs").exists():
+                folder = root / "chatgpt-source-benchmark"
+                folder.mkdir(exist_ok=True)
+                folders.append(folder)
+                found = [name for name in limits if (folder / name).exists()]
+                for name in found:
+                    (folder / name).write_text(limits[name])
+                written.update(found)
+    except OSError:
+        return None
+    is_limited = {"cpu.max", "memory.max"} <= written or (
+        {"cpu.cfs_quota_us", "memory.limit_in_bytes"} <= written
+    )
+    return folders if is_limited else None
+
+
+def median_of(rounds: int, measure: Any) -> float:
+    """The median of some runs of a coroutine function."""
+    return statistics.median(asyncio.run(measure()) for _ in range(rounds))
