@@ -29,10 +29,10 @@ from chatgpt_source.http.listen.tls import Certificates
 from chatgpt_source.http.server import BoundedSite
 from chatgpt_source.intake import starting
 from chatgpt_source.intake.access_log import AccessLog
-from chatgpt_source.intake.api import OPEN_PATHS
 from chatgpt_source.intake.auth import Guard
+from chatgpt_source.intake.health import PROBES
 from chatgpt_source.intake.origin import AccessPolicy
-from chatgpt_source.journal.engine import OpenJournal, open_journal
+from chatgpt_source.journal.engine import open_journal
 from chatgpt_source.log import (
     get_logger,
     is_stdout_the_log,
@@ -144,7 +144,7 @@ class ChatGPTSource(Service):
         super().privilegedStartService()
         steady(self._reactor)
         files = raise_limit()
-        guard = Guard(self._config.auth, OPEN_PATHS) if self._config.auth else None
+        guard = Guard(self._config.auth, PROBES) if self._config.auth else None
         self._site = BoundedSite(
             self._reactor,
             starting.answer,
@@ -152,7 +152,7 @@ class ChatGPTSource(Service):
             AccessPolicy(guard, self._config.allow_origins).refusal,
             files_for_callers(self._config, files),
             access=AccessLog(self._reactor),
-            probes=OPEN_PATHS,
+            probes=PROBES,
         )
         with self._ending_on_error():
             self._port = self._listen(self._where, self._site, "listen")
@@ -161,15 +161,15 @@ class ChatGPTSource(Service):
                 self._admin_port = self._listen(self._config.admin, self._admin_site, "admin")
 
     def _make_admin_site(self, where: str) -> BoundedSite:
-        from chatgpt_source.admin import PROBES, Admission  # noqa: PLC0415 - only its users pay for it
+        from chatgpt_source import admin  # noqa: PLC0415 - only its users pay for it
 
         return BoundedSite(
             self._reactor,
             starting.answer,
             self._config.max_body_size,
-            Admission(self._config.admin_auth, where).refusal,
+            admin.Admission(self._config.admin_auth, where).refusal,
             MOST_OPERATORS,
-            probes=PROBES,
+            probes=admin.PROBES,
         )
 
     def _listen(self, where: str, site: BoundedSite, key: str) -> IListeningPort:
@@ -183,7 +183,7 @@ class ChatGPTSource(Service):
         """
         super().startService()
         with self._ending_on_error():
-            beginning = Deferred.fromCoroutine(self._begin(self._open()))
+            beginning = Deferred.fromCoroutine(self._begin())
             if beginning.called:
                 _raise_failure(beginning)
             else:
@@ -192,15 +192,10 @@ class ChatGPTSource(Service):
         self._signals = Signals(self._reactor, self._config, self._certificates, self._log_file)
         self._signals.install()
 
-    def _open(self) -> OpenJournal | None:
-        """The journal; None while it is in use."""
+    async def _begin(self) -> None:
         try:
-            return open_journal(self._journal)
+            opened = open_journal(self._journal)
         except JournalInUse:
-            return None
-
-    async def _begin(self, opened: OpenJournal | None) -> None:
-        if opened is None:
             opened = await starting.open_when_free(self._journal, self._reactor)
         application = Application(self._reactor, self._config, opened)
         recovered = await application.recover()

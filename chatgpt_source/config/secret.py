@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from attrs import Factory, define, field
+from attrs import define, field
 
 from chatgpt_source.files import read_file
 from chatgpt_source.log import get_logger
@@ -34,9 +34,7 @@ class Secret:
     _value: str
     _file: Path | None = None
     _check: Callable[[str], str] = field(default=str.strip, eq=False)
-    _mark: tuple[int, ...] | None = field(
-        init=False, eq=False, default=Factory(lambda self: _mark(self._file), takes_self=True)
-    )
+    _mark: tuple[int, ...] | None = field(init=False, eq=False, default=None)
 
     @classmethod
     def of_file(cls, file: Path, check: Callable[[str], str]) -> "Secret":
@@ -45,8 +43,8 @@ class Secret:
         Raises:
             SecretUnusable: If it can't be read, or `check` refuses it.
         """
-        secret = cls("", file, check)  # notes which file it is, before it is read
-        secret._value = _read(file, check)
+        secret = cls("", file, check)
+        secret.reload()
         return secret
 
     def reload(self) -> bool:
@@ -57,17 +55,15 @@ class Secret:
         """
         if self._file is None:
             return False
-        self._mark = _mark(self._file)
+        self._mark = _mark(self._file)  # before it is read, so that a later change is seen
         self._value = _read(self._file, self._check)
         return True
 
     def read(self) -> str:
         """The current secret."""
-        mark = _mark(self._file)
-        if self._file is not None and mark != self._mark:
-            self._mark = mark
+        if _mark(self._file) != self._mark:
             try:
-                self._value = _read(self._file, self._check)
+                self.reload()
             except SecretUnusable as error:
                 log.warn("{error}: its old content stays in use", error=str(error))
         return self._value

@@ -10,12 +10,11 @@ from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
 
 from chatgpt_source.http.server import BoundedRequest
+from chatgpt_source.intake.health import PROBES
 from chatgpt_source.log import get_logger
 
 log = get_logger(__name__)
 
-PROBES = ("/healthz", "/readyz")
-"""Probes, which come every few seconds; the program that sends them records their results."""
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
 _LINE = "request: method={method} route={route} status={status} seconds={seconds:.3f} bytes={bytes}"
 
@@ -39,7 +38,7 @@ class AccessLog:
             size: Bytes of the response's body; 0 if the caller had hung up.
         """
         route = request.route() if request.path else ""  # none: the request can't be parsed
-        if route in PROBES:
+        if route in PROBES:  # the program that sends them records their results
             return
         method = request.method.decode("ascii", "replace")
         line = _LINE

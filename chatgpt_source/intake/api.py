@@ -27,8 +27,6 @@ from chatgpt_source.quota import Calendar, Day
 from chatgpt_source.telemetry.observer import NO_OBSERVER, Observer, RefusalReason
 from chatgpt_source.telemetry.spans import NO_SPANS, Spans
 
-OPEN_PATHS = ("/healthz", "/readyz")
-"""Paths that need no credentials, because Kubernetes' probes have none."""
 QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 """The problem type that draft-ietf-httpapi-ratelimit-headers registers."""
 

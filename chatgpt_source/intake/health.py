@@ -13,6 +13,8 @@ from chatgpt_source.journal.counts import Counts
 from chatgpt_source.pipeline import Pipeline
 from chatgpt_source.quota import Calendar
 
+PROBES = ("/healthz", "/readyz")
+"""Paths of Kubernetes' probes, which come every few seconds and have no credentials."""
 OK = "ok"
 UNKNOWN = "unknown"
 """The result of a check if nothing was tried yet."""

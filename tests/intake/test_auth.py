@@ -10,8 +10,8 @@ from chatgpt_source.config import Credentials
 from chatgpt_source.config.secret import Secret
 from chatgpt_source.http.server import BoundedSite
 from chatgpt_source.intake import auth
-from chatgpt_source.intake.api import OPEN_PATHS
 from chatgpt_source.intake.auth import Guard
+from chatgpt_source.intake.health import PROBES
 from tests.door import CONFIG, DoorTestCase, ParsedResponse
 
 BOTH = Credentials(
@@ -29,7 +29,7 @@ class AuthTestCase(DoorTestCase):
     config = attrs.evolve(CONFIG, everyday_limit=100)
 
     def connect(self) -> None:
-        guard = Guard(self.credentials, OPEN_PATHS)
+        guard = Guard(self.credentials, PROBES)
         self.site = BoundedSite(
             cast(Any, self.clock), self.intake.answer, self.config.max_body_size, guard.refusal
         )

@@ -50,6 +50,7 @@ class Channel(OpenChannel):
         scheduler: Says when it may read.
     """
 
+    site: Any  # the site that made it
     maxHeaders = MOST_HEADERS
     timeOut = None  # Twisted's timeout starts again with each byte
 

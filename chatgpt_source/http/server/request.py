@@ -97,7 +97,7 @@ class BoundedRequest(Request):
         super().__init__(channel, parsePOSTFormSubmission=False)
         self.content = BytesIO()
         self.refusal: Problem | None = None
-        self._site: Site = channel.factory
+        self._site: Site = channel.site
         self.limit = self._site.max_body_size
         self.began: float = self._site.reactor.seconds()
         self.about = self.why = ""

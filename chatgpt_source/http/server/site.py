@@ -3,7 +3,6 @@
 from attrs import define, field
 from twisted.internet.interfaces import IAddress, IProtocolNegotiationFactory
 from twisted.internet.protocol import ServerFactory
-from twisted.web.http import Request
 from zope.interface import implementer
 
 from chatgpt_source.http.server.channel import Channel
@@ -26,13 +25,10 @@ class BoundedSite(Site, ServerFactory[Channel]):
     def buildProtocol(self, _: IAddress | None) -> Channel:
         """The channel of a new connection."""
         channel = Channel(self.connections, self._scheduler)
-        channel.factory = self
+        channel.site = self
         channel.requestFactory = BoundedRequest  # type: ignore[assignment]
         return channel
 
     def acceptableProtocols(self) -> list[bytes]:
         """Only HTTP/1.1: HTTP/2 would bypass the bounds of Channel."""
         return [b"http/1.1"]
-
-    def log(self, request: Request) -> None:
-        """Write nothing; Twisted's channel expects this method."""
