@@ -198,7 +198,8 @@ class Connection(Protocol):
             self._end(flaw)
         elif reader.complete and response is not None:
             self._reader = self._response = None
-            (self._release if reader.keeps_connection and not self._unread else _close)(self)
+            ended = self._unread or self.transport.disconnecting
+            (self._release if reader.keeps_connection and not ended else _close)(self)
             response.pass_on(reason=Failure(ResponseDone()))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:

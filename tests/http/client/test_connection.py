@@ -145,6 +145,12 @@ class PassingOnTests(ConnectionCase):
         self.assertEqual(self.body.reasons, [ResponseFailed])
         self.assertTrue(self.transport.aborted)
 
+    def test_one_that_its_receiver_ended_is_not_released(self) -> None:
+        self.request()
+        self.patch(self.body, "dataReceived", lambda _: self.transport.abortConnection())
+        self.connection.dataReceived(OK)
+        self.assertEqual((self.released, self.body.reasons), ([], [ResponseDone]))
+
     def test_bytes_that_nobody_asked_for(self) -> None:
         self.connection.dataReceived(OK)
         self.assertTrue(self.transport.aborted)
