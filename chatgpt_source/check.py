@@ -95,22 +95,20 @@ def _find_ports(
     config: Config, environ: Mapping[str, str], *, starting: bool
 ) -> tuple[str, list[PortUnavailable]]:
     """The endpoint string for prompts, and the mistakes of `listen` and `admin`."""
-    endpoints = {"listen": config.listen, "admin": config.admin}
-    unavailable = []
+    prompts, unavailable = config.listen or "", []
     try:
-        endpoints["listen"] = config.listen or port_string(config.port, probe_port(config.port))
+        prompts = prompts or port_string(config.port, probe_port(config.port))
     except PortUnavailable as error:
         unavailable.append(error)
-    for key, where in endpoints.items():
-        if where is None:
-            continue
-        if not starting and parse(where).kind == "systemd" and "LISTEN_FDS" not in environ:
-            continue  # systemd passes the socket only to the service that it starts
+    # systemd passes its sockets only to the service that it starts
+    passed = starting or "LISTEN_FDS" in environ
+    for key, where in (("listen", config.listen), ("admin", config.admin)):
         try:
-            check(where, key)
-        except PortUnavailable as error:
+            if where is not None and (passed or parse(where).kind != "systemd"):
+                check(where, key)
+        except PortUnavailable as error:  # noqa: PERF203 - all mistakes at once
             unavailable.append(error)
-    return endpoints["listen"] or "", unavailable
+    return prompts, unavailable
 
 
 def unguarded(config: Config) -> Sequence[str]:

@@ -193,13 +193,9 @@ async def show(http: HTTPClient, clock: IReactorTime, ports: Ports, say: Say) ->
     say(NEXT.format(port=ports.prompts, admin_port=ports.admin, id=prompt_id))
 
 
-async def _show(http: HTTPClient, clock: IReactorTime, ports: Ports, say: Say) -> None:
-    try:
-        await show(http, clock, ports, say)
-    except CancelledError:  # by the end of the demo
-        pass
-    except Exception:  # noqa: BLE001 - the demo goes on all the same
-        log.log_unexpected(_log, "asking", Failure())
+def _go_on(failure: Failure) -> None:
+    if not failure.check(CancelledError):  # by the end of the demo
+        log.log_unexpected(_log, "asking", failure)
 
 
 def run(reactor: Any, environ: Mapping[str, str], wanted: Ports, say: Say) -> None:
@@ -234,7 +230,7 @@ def run(reactor: Any, environ: Mapping[str, str], wanted: Ports, say: Say) -> No
         )
         say("[4/4] Sending a prompt, as you can from another terminal:\n")
         http = HTTPClient(Agent(reactor))
-        showing = Deferred.fromCoroutine(_show(http, reactor, ports, say))
+        showing = Deferred.fromCoroutine(show(http, reactor, ports, say)).addErrback(_go_on)
 
         async def stop() -> None:
             showing.cancel()

@@ -236,22 +236,23 @@ def authorities_file(value: Any, environ: Environ) -> tuple[bytes, ...]:
     path = file(value, environ)
     try:
         raw = read_file(path)
-        read_certificates(raw)
     except OSError as error:
         raise Wrong(f"the absolute path of a file that can be read ({error.strerror})") from None
-    except ValueError as error:
-        raise Wrong(f"the absolute path of a file that holds {error}") from None
-    return (raw,)
+    with reworded("the absolute path of a file that holds "):
+        return _certificates(raw)
 
 
 def authorities(value: Any, environ: Environ) -> tuple[bytes, ...]:
     """K_CA_CERTS: certificates in PEM (Knative's SinkBinding)."""
-    raw = text(value, environ).encode("utf-8")
+    return _certificates(text(value, environ).encode("utf-8"))
+
+
+def _certificates(pem: bytes) -> tuple[bytes]:
     try:
-        read_certificates(raw)
+        read_certificates(pem)
     except ValueError as error:
         raise Wrong(str(error)) from None
-    return (raw,)
+    return (pem,)
 
 
 def extensions(value: Any, environ: Environ) -> dict[str, str]:

@@ -121,14 +121,12 @@ def _secrets(value: Any) -> Iterator[Secret]:
     if isinstance(value, Secret):
         yield value
     elif isinstance(value, Mapping):
-        for each in value.values():
-            yield from _secrets(each)
+        yield from _secrets(tuple(value.values()))
+    elif attrs.has(type(value)):
+        yield from _secrets(attrs.astuple(value, recurse=False))
     elif isinstance(value, tuple):
         for each in value:
             yield from _secrets(each)
-    elif attrs.has(type(value)):
-        for attribute in attrs.fields(type(value)):
-            yield from _secrets(getattr(value, attribute.name))
 
 
 def _has_terminal() -> bool:

@@ -51,6 +51,19 @@ class SiteTestCase(SynchronousTestCase):
         return b"\r\n".join((b"POST / HTTP/1.1", b"Host: x", *lines, b"", b""))
 
 
+class ResponseTests(SiteTestCase):
+    async def handle(self, request: BoundedRequest) -> None:
+        request.setHeader("X-Of-Each", "one")
+        request.setHeader("X-Of-This", "one")
+        request.answer(200, b"{}", {"X-Of-This": "another"})
+
+    def test_a_field_of_its_own_comes_before_what_each_has(self) -> None:
+        answer = self.send(self.head(b"Content-Length: 0"))
+        self.assertIn(b"X-Of-Each: one\r\n", answer)
+        self.assertIn(b"X-Of-This: another\r\n", answer)
+        self.assertEqual(answer.count(b"X-Of-This"), 1)
+
+
 class BodyTests(SiteTestCase):
     def test_within_the_limit(self) -> None:
         answer = self.send(self.head(b"Content-Length: 100"), b"x" * 60, b"y" * 40)
