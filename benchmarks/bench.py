@@ -51,9 +51,8 @@ LOADS = (
     ("relay", 64, 0.0, 4000),
     ("relay", 64, 0.05, 4000),
     ("relay", 64, 0.5, 1200),
-    ("relay", 6000, 0.0, 18000),
-    ("relay", 6000, 0.05, 18000),
-    ("relay", 6000, 0.5, 18000),
+    ("relay", 6000, 0.0, 9000),
+    ("relay", 6000, 0.5, 9000),
     ("fastapi", 64, 0.05, 600),
 )
 """Rival, calls under way, latency in seconds, events a round."""
