@@ -1,5 +1,6 @@
 """Request bodies that are sent from memory, and response bodies that are read into it."""
 
+from io import BytesIO
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -56,7 +57,7 @@ class Collector(Protocol):
     def __init__(self, most: int) -> None:
         self.response: IResponse | None = None
         self.flaw: str | None = "did not end in time"
-        self._pieces: list[bytes] = []
+        self._body = BytesIO()  # not a list: each of many tiny chunks would be an object
         self._done: Deferred[None] = Deferred(lambda _: self._abort())
         self._left = most
 
@@ -69,13 +70,13 @@ class Collector(Protocol):
     @property
     def body(self) -> bytes:
         """The body, as far as it was kept."""
-        return b"".join(self._pieces)
+        return self._body.getvalue()
 
     def dataReceived(self, data: bytes) -> None:
         """Keep a piece, as far as it may be kept."""
         if self._left < 0:
             return
-        self._pieces.append(data[: self._left])
+        self._body.write(data[: self._left])
         self._left -= len(data)
         if self._left < 0:
             self._end("was longer than it may be")
