@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from attrs import define, field
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IHandshakeListener, IProtocol
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IProtocol
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone, ResponseFailed, ResponseNeverReceived
@@ -18,6 +18,8 @@ from chatgpt_source.http.client.work_queue import SLOW, WorkQueue
 
 PIECE = 16 * 2**10
 """Bytes that are read in one step; in the smallest chunks, that takes about 0.5 ms."""
+CLOSE_TIMEOUT = 5.0
+"""Seconds that closing may take: to send what is unsent and, with TLS, for the peer to close too."""
 
 
 @implementer(IResponse)
@@ -85,6 +87,7 @@ class Connection(Protocol):
         self._is_put_off = False
         self._lost: Failure | None = None
         self._gone: list[Deferred[None]] = []
+        self._cut_off: IDelayedCall | None = None
 
     def request(
         self,
@@ -120,13 +123,15 @@ class Connection(Protocol):
         self.transport.abortConnection()
 
     def close(self) -> Deferred[None]:
-        """Close; fires once that is done."""
+        """Close, or abort after `CLOSE_TIMEOUT`; fires once that is done."""
+        if not self.transport.connected:
+            return succeed(None)
         gone: Deferred[None] = Deferred()
-        if self.transport.connected:
-            self._gone.append(gone)
-            self.transport.loseConnection()
-        else:
-            gone.callback(None)
+        self._gone.append(gone)
+        self.transport.loseConnection()
+        if self._cut_off is None:
+            abort = self.transport.abortConnection
+            self._cut_off = self._queue.clock.callLater(CLOSE_TIMEOUT, abort)
         return gone
 
     def handshakeCompleted(self) -> None:
@@ -162,8 +167,8 @@ class Connection(Protocol):
             self._put_off()
         elif self._lost is not None:
             self._end(self._lost)
-        elif not self.transport.disconnecting:
-            self.transport.resumeProducing()
+        else:
+            self.transport.resumeProducing()  # TLS reads the peer's end after our own
 
     def _read(self) -> None:
         """Read pieces until none is left, or one took long."""
@@ -207,6 +212,8 @@ class Connection(Protocol):
         if self._secured is not None:
             secured, self._secured = self._secured, None
             secured.errback(reason)
+        if self._cut_off is not None and self._cut_off.active():
+            self._cut_off.cancel()
         for gone in self._gone:
             gone.callback(None)
         if self._is_put_off and not self.transport.disconnecting:
@@ -227,7 +234,7 @@ class Connection(Protocol):
 
 
 def _close(connection: Connection) -> None:
-    connection.transport.loseConnection()
+    connection.close()
 
 
 @define(eq=False)

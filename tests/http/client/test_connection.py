@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.client import ResponseDone, ResponseFailed, ResponseNeverReceived
 
-from chatgpt_source.http.client.connection import PIECE, Connection
+from chatgpt_source.http.client.connection import CLOSE_TIMEOUT, PIECE, Connection
 from chatgpt_source.http.client.work_queue import WorkQueue
 from tests.http.client.test_client import OK
 from tests.http.client.test_work_queue import Turning
@@ -20,12 +20,15 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % LONG
 
 
 class Transport(StringTransport):
-    """Remembers whether it was ended at once."""
+    """Remembers whether it was ended at once; as TLS does, reads on until the peer has closed."""
 
     aborted = False
 
     def abortConnection(self) -> None:
         self.aborted = self.disconnecting = True
+
+    def resumeProducing(self) -> None:
+        self.producerState = "producing"
 
 
 class Body(Protocol):
@@ -171,3 +174,43 @@ class PassingOnTests(ConnectionCase):
         self.assertTrue(self.transport.aborted)
         self.connection.connectionLost(Failure(ConnectionDone()))
         self.assertEqual(self.released, [])
+
+
+class ClosingTests(ConnectionCase):
+    def lose(self) -> None:
+        self.transport.connected = False
+        self.connection.connectionLost(Failure(ConnectionDone()))
+
+    def test_a_peer_that_never_closes_is_cut_off(self) -> None:
+        self.request()
+        self.connection.dataReceived(OK.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
+        self.assertEqual(self.body.reasons, [ResponseDone])
+        self.assertTrue(self.transport.disconnecting)
+        self.assertFalse(self.transport.aborted)
+        self.clock.advance(CLOSE_TIMEOUT + 1)
+        self.assertTrue(self.transport.aborted)
+
+    def test_a_peer_that_closes_leaves_no_timer(self) -> None:
+        closed = self.connection.close()
+        again = self.connection.close()
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+        self.lose()
+        self.successResultOf(closed)
+        self.successResultOf(again)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertFalse(self.transport.aborted)
+
+    def test_one_that_is_gone_already(self) -> None:
+        self.lose()
+        self.successResultOf(self.connection.close())
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_the_peers_end_is_read_after_a_response_that_took_long(self) -> None:
+        self.request(seconds=0.002)
+        head = HEAD.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
+        self.connection.dataReceived(head + b"x" * LONG)
+        self.assertEqual(self.transport.producerState, "paused")
+        while not self.body.reasons:
+            self.clock.turn()
+        self.assertTrue(self.transport.disconnecting)
+        self.assertEqual(self.transport.producerState, "producing")
