@@ -226,7 +226,7 @@ class Connection(Protocol):
         reader, self._reader = self._reader, None
         response, self._response = self._response, None
         if reader is not None and response is not None:
-            whole = reader.connection_ended()
+            whole = not reason.check(BadResponse) and reader.connection_ended()
             response.pass_on(reason=Failure(ResponseDone() if whole else ResponseFailed([reason])))
         elif reader is not None and self._waiting is not None:
             waiting, self._waiting = self._waiting, None

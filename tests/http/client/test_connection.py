@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.client import ResponseDone, ResponseFailed, ResponseNeverReceived
 
 from chatgpt_source.http.client.connection import CLOSE_TIMEOUT, PIECE, Connection
+from chatgpt_source.http.client.response import MOST_WIRE
 from chatgpt_source.http.client.work_queue import WorkQueue
 from tests.http.client.test_client import OK
 from tests.http.client.test_work_queue import Turning
@@ -147,6 +148,14 @@ class PassingOnTests(ConnectionCase):
         self.connection.dataReceived(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\n")
         self.assertEqual(self.body.reasons, [ResponseFailed])
         self.assertTrue(self.transport.aborted)
+
+    def test_one_that_is_too_long_is_not_whole_at_the_end_that_we_make(self) -> None:
+        self.request()
+        self.connection.dataReceived(b"HTTP/1.1 200 OK\r\n\r\n")
+        self.connection.dataReceived(b"x" * (MOST_WIRE + 1))
+        self.assertTrue(self.transport.aborted)
+        self.connection.connectionLost(Failure(ConnectionDone()))
+        self.assertEqual(self.body.reasons, [ResponseFailed])
 
     def test_one_that_its_receiver_ended_is_not_released(self) -> None:
         self.request()
