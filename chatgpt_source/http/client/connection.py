@@ -19,7 +19,7 @@ from chatgpt_source.http.client.work_queue import SLOW, WorkQueue
 PIECE = 16 * 2**10
 """Bytes that are read in one step; in the smallest chunks, that takes about 0.5 ms."""
 CLOSE_TIMEOUT = 5.0
-"""Seconds that closing may take: to send what is unsent and, with TLS, for the peer to close too."""
+"""Seconds that closing may take: what is unsent must go out and, with TLS, the peer must close."""
 
 
 @implementer(IResponse)
