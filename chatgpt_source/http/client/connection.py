@@ -88,6 +88,7 @@ class Connection(Protocol):
         self._lost: Failure | None = None
         self._gone: list[Deferred[None]] = []
         self._cut_off: IDelayedCall | None = None
+        self._aborted = False
 
     def request(
         self,
@@ -120,7 +121,20 @@ class Connection(Protocol):
 
     def _cancel(self, _: object) -> None:
         self._waiting = None
-        self.transport.abortConnection()
+        self.abortConnection()
+
+    # What the receiver of a body has as its transport.
+
+    @property
+    def disconnecting(self) -> bool:
+        """Whether we have ended the connection."""
+        return self._aborted or bool(self.transport.disconnecting)
+
+    def abortConnection(self) -> None:
+        """End the connection at once, and read no more of it."""
+        self._aborted = True
+        if self.transport.connected:  # TLS that is lost raises an AttributeError
+            self.transport.abortConnection()
 
     def close(self) -> Deferred[None]:
         """Close, or abort after `CLOSE_TIMEOUT`; fires once that is done."""
@@ -130,8 +144,8 @@ class Connection(Protocol):
         self._gone.append(gone)
         self.transport.loseConnection()
         if self._cut_off is None:
-            abort = self.transport.abortConnection
-            self._cut_off = self._queue.clock.callLater(CLOSE_TIMEOUT, abort)
+            later = self._queue.clock.callLater
+            self._cut_off = later(CLOSE_TIMEOUT, self.abortConnection)
         return gone
 
     def handshakeCompleted(self) -> None:
@@ -145,7 +159,7 @@ class Connection(Protocol):
     def dataReceived(self, data: bytes) -> None:
         """Read at once, or in a later turn."""
         if self._reader is None:  # would be taken for the next response
-            self.transport.abortConnection()
+            self.abortConnection()
             return
         self._unread += data
         if self._is_put_off:
@@ -174,7 +188,7 @@ class Connection(Protocol):
         """Read pieces until none is left, or one took long."""
         started = self._queue.measure()
         while self._unread:
-            if self._reader is None or self.transport.disconnecting:
+            if self._reader is None or self.disconnecting:
                 self._unread.clear()
                 return
             piece = bytes(self._unread[:PIECE])
@@ -191,7 +205,7 @@ class Connection(Protocol):
             flaw = Failure(error)
         if reader.has_head and self._waiting is not None:
             waiting, self._waiting = self._waiting, None
-            self._response = Response(reader.status, reader.phrase, reader.headers, self.transport)
+            self._response = Response(reader.status, reader.phrase, reader.headers, self)
             waiting.callback(self._response)
         response = self._response
         if response is not None and reader.body:
@@ -199,11 +213,11 @@ class Connection(Protocol):
             response.pass_on(pieces)
         if flaw is not None:
             self._unread.clear()
-            self.transport.abortConnection()
+            self.abortConnection()
             self._end(flaw)
         elif reader.complete and response is not None:
             self._reader = self._response = None
-            ended = self._unread or self.transport.disconnecting
+            ended = self._unread or self._lost or self.disconnecting
             (self._release if reader.keeps_connection and not ended else _close)(self)
             response.pass_on(reason=Failure(ResponseDone()))
 
@@ -216,7 +230,7 @@ class Connection(Protocol):
             self._cut_off.cancel()
         for gone in self._gone:
             gone.callback(None)
-        if self._is_put_off and not self.transport.disconnecting:
+        if self._is_put_off and not self.disconnecting:
             self._lost = reason
         else:
             self._unread.clear()

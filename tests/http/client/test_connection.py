@@ -10,6 +10,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.client import ResponseDone, ResponseFailed, ResponseNeverReceived
 
+from chatgpt_source.http.client.body import Collector
 from chatgpt_source.http.client.connection import CLOSE_TIMEOUT, PIECE, Connection
 from chatgpt_source.http.client.response import MOST_WIRE
 from chatgpt_source.http.client.work_queue import WorkQueue
@@ -21,11 +22,16 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % LONG
 
 
 class Transport(StringTransport):
-    """Remembers whether it was ended at once; as TLS does, reads on until the peer has closed."""
+    """Remembers whether it was ended at once.
+
+    As with TLS, it reads on until the peer has closed, and can't be aborted once it is lost.
+    """
 
     aborted = False
 
     def abortConnection(self) -> None:
+        if not self.connected:
+            raise AttributeError("'NoneType' object has no attribute 'shutdown'")
         self.aborted = self.disconnecting = True
 
     def resumeProducing(self) -> None:
@@ -133,6 +139,63 @@ class ReadingTests(ConnectionCase):
             self.clock.turn()
         self.assertEqual((len(self.body.pieces), len(self.body.reasons)), (1, 1))
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class LostTests(ConnectionCase):
+    """What ends while bytes of a connection that is lost wait to be read."""
+
+    def lose(self) -> None:
+        self.transport.connected = False
+        self.connection.connectionLost(Failure(ConnectionDone()))
+
+    def put_off(self, data: bytes) -> None:
+        """Let bytes wait, and lose the connection."""
+        self.connection._queue.put_off(lambda: None)
+        self.connection.dataReceived(data)
+        self.assertEqual(self.transport.producerState, "paused")
+        self.lose()
+
+    def turn(self) -> None:
+        while self.clock.getDelayedCalls():
+            self.clock.turn()
+
+    def test_giving_up_the_response(self) -> None:
+        answer = self.request()
+        self.put_off(OK)
+        answer.cancel()
+        self.failureResultOf(answer, CancelledError)
+        self.turn()
+        self.assertEqual((self.body.pieces, self.released), ([], []))
+
+    def test_giving_up_the_body(self) -> None:
+        collector = Collector(LONG)
+        answer = self.connection.request(b"", None, None).addCallback(collector.begin)
+        self.connection.dataReceived(HEAD)
+        self.put_off(b"x" * PIECE)
+        answer.cancel()
+        self.failureResultOf(answer, CancelledError)
+        self.turn()
+        self.assertEqual((collector.body, collector.flaw), (b"", "did not end in time"))
+
+    def test_a_response_that_is_not_http(self) -> None:
+        answer = self.request()
+        self.put_off(b"nonsense")
+        self.turn()
+        self.failureResultOf(answer, ResponseFailed)
+
+    def test_a_body_that_is_longer_than_it_may_be(self) -> None:
+        collector = Collector(3)
+        answer = self.connection.request(b"", None, None).addCallback(collector.begin)
+        self.put_off(HEAD + b"x" * 3 * PIECE)
+        self.turn()
+        self.successResultOf(answer)
+        self.assertEqual((collector.body, collector.flaw), (b"xxx", "was longer than it may be"))
+
+    def test_one_that_is_complete_is_not_kept(self) -> None:
+        self.request()
+        self.put_off(OK)
+        self.turn()
+        self.assertEqual((self.body.reasons, self.released), ([ResponseDone], []))
 
 
 class PassingOnTests(ConnectionCase):
