@@ -63,6 +63,6 @@ class Connector:
         try:
             await with_timeout(secured, CONNECT_TIMEOUT, self._reactor)
         except BaseException:
-            connection.transport.abortConnection()
+            connection.abortConnection()
             raise
         return connection

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from attrs import define, field
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IHandshakeListener, IProtocol
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IProtocol
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone, ResponseFailed, ResponseNeverReceived
@@ -18,6 +18,8 @@ from chatgpt_source.http.client.work_queue import SLOW, WorkQueue
 
 PIECE = 16 * 2**10
 """Bytes that are read in one step; in the smallest chunks, that takes about 0.5 ms."""
+CLOSE_TIMEOUT = 5.0
+"""Seconds that closing may take: what is unsent must go out and, with TLS, the peer must close."""
 
 
 @implementer(IResponse)
@@ -85,6 +87,8 @@ class Connection(Protocol):
         self._is_put_off = False
         self._lost: Failure | None = None
         self._gone: list[Deferred[None]] = []
+        self._cut_off: IDelayedCall | None = None
+        self._aborted = False
 
     def request(
         self,
@@ -117,16 +121,31 @@ class Connection(Protocol):
 
     def _cancel(self, _: object) -> None:
         self._waiting = None
-        self.transport.abortConnection()
+        self.abortConnection()
+
+    # What the receiver of a body has as its transport.
+
+    @property
+    def disconnecting(self) -> bool:
+        """Whether we have ended the connection."""
+        return self._aborted or bool(self.transport.disconnecting)
+
+    def abortConnection(self) -> None:
+        """End the connection at once, and read no more of it."""
+        self._aborted = True
+        if self.transport.connected:  # TLS that is lost raises an AttributeError
+            self.transport.abortConnection()
 
     def close(self) -> Deferred[None]:
-        """Close; fires once that is done."""
+        """Close, or abort after `CLOSE_TIMEOUT`; fires once that is done."""
+        if not self.transport.connected:
+            return succeed(None)
         gone: Deferred[None] = Deferred()
-        if self.transport.connected:
-            self._gone.append(gone)
-            self.transport.loseConnection()
-        else:
-            gone.callback(None)
+        self._gone.append(gone)
+        self.transport.loseConnection()
+        if self._cut_off is None:
+            later = self._queue.clock.callLater
+            self._cut_off = later(CLOSE_TIMEOUT, self.abortConnection)
         return gone
 
     def handshakeCompleted(self) -> None:
@@ -140,7 +159,7 @@ class Connection(Protocol):
     def dataReceived(self, data: bytes) -> None:
         """Read at once, or in a later turn."""
         if self._reader is None:  # would be taken for the next response
-            self.transport.abortConnection()
+            self.abortConnection()
             return
         self._unread += data
         if self._is_put_off:
@@ -162,14 +181,14 @@ class Connection(Protocol):
             self._put_off()
         elif self._lost is not None:
             self._end(self._lost)
-        elif not self.transport.disconnecting:
-            self.transport.resumeProducing()
+        else:
+            self.transport.resumeProducing()  # TLS reads the peer's end after our own
 
     def _read(self) -> None:
         """Read pieces until none is left, or one took long."""
         started = self._queue.measure()
         while self._unread:
-            if self._reader is None or self.transport.disconnecting:
+            if self._reader is None or self.disconnecting:
                 self._unread.clear()
                 return
             piece = bytes(self._unread[:PIECE])
@@ -186,7 +205,7 @@ class Connection(Protocol):
             flaw = Failure(error)
         if reader.has_head and self._waiting is not None:
             waiting, self._waiting = self._waiting, None
-            self._response = Response(reader.status, reader.phrase, reader.headers, self.transport)
+            self._response = Response(reader.status, reader.phrase, reader.headers, self)
             waiting.callback(self._response)
         response = self._response
         if response is not None and reader.body:
@@ -194,11 +213,11 @@ class Connection(Protocol):
             response.pass_on(pieces)
         if flaw is not None:
             self._unread.clear()
-            self.transport.abortConnection()
+            self.abortConnection()
             self._end(flaw)
         elif reader.complete and response is not None:
             self._reader = self._response = None
-            ended = self._unread or self.transport.disconnecting
+            ended = self._unread or self._lost or self.disconnecting
             (self._release if reader.keeps_connection and not ended else _close)(self)
             response.pass_on(reason=Failure(ResponseDone()))
 
@@ -207,9 +226,11 @@ class Connection(Protocol):
         if self._secured is not None:
             secured, self._secured = self._secured, None
             secured.errback(reason)
+        if self._cut_off is not None and self._cut_off.active():
+            self._cut_off.cancel()
         for gone in self._gone:
             gone.callback(None)
-        if self._is_put_off and not self.transport.disconnecting:
+        if self._is_put_off and not self.disconnecting:
             self._lost = reason
         else:
             self._unread.clear()
@@ -219,7 +240,7 @@ class Connection(Protocol):
         reader, self._reader = self._reader, None
         response, self._response = self._response, None
         if reader is not None and response is not None:
-            whole = reader.connection_ended()
+            whole = not reason.check(BadResponse) and reader.connection_ended()
             response.pass_on(reason=Failure(ResponseDone() if whole else ResponseFailed([reason])))
         elif reader is not None and self._waiting is not None:
             waiting, self._waiting = self._waiting, None
@@ -227,7 +248,7 @@ class Connection(Protocol):
 
 
 def _close(connection: Connection) -> None:
-    connection.transport.loseConnection()
+    connection.close()
 
 
 @define(eq=False)

@@ -42,14 +42,14 @@ class Pool:
             _, connection = idle.pop()
             if _is_quiet(connection.transport):
                 return connection
-            connection.transport.loseConnection()
+            connection.close()
         return None
 
     def keep(self, kind: object, connection: Connection) -> None:
         """Keep a connection whose request is done, or close it."""
         idle = self._idle.setdefault(kind, deque())
         if self._is_closed or len(idle) >= self.most:
-            connection.transport.loseConnection()
+            connection.close()
             return
         idle.append((self._clock.seconds(), connection))
         if self._sweep_call is None:
@@ -70,7 +70,7 @@ class Pool:
         for idle in self._idle.values():
             while idle and idle[0][0] <= until:
                 _, connection = idle.popleft()
-                connection.transport.loseConnection()
+                connection.close()
         again = any(self._idle.values())
         self._sweep_call = self._clock.callLater(SWEEP, self._sweep) if again else None
 

@@ -25,7 +25,7 @@ class WorkQueue:
         measure: A monotonic clock, in seconds.
     """
 
-    _clock: IReactorTime
+    clock: IReactorTime
     measure: Callable[[], float] = perf_counter
     _put_off: deque[Callable[[], object]] = field(init=False, factory=deque)
     _spent: float = field(init=False, default=0.0)
@@ -56,7 +56,7 @@ class WorkQueue:
             self._count()
 
     def _count(self) -> None:
-        self._next = self._clock.callLater(0, self._turn)
+        self._next = self.clock.callLater(0, self._turn)
 
     def _turn(self) -> None:
         busy = self._spent >= SLOW

@@ -10,7 +10,9 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.client import ResponseDone, ResponseFailed, ResponseNeverReceived
 
-from chatgpt_source.http.client.connection import PIECE, Connection
+from chatgpt_source.http.client.body import Collector
+from chatgpt_source.http.client.connection import CLOSE_TIMEOUT, PIECE, Connection
+from chatgpt_source.http.client.response import MOST_WIRE
 from chatgpt_source.http.client.work_queue import WorkQueue
 from tests.http.client.test_client import OK
 from tests.http.client.test_work_queue import Turning
@@ -20,12 +22,20 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % LONG
 
 
 class Transport(StringTransport):
-    """Remembers whether it was ended at once."""
+    """Remembers whether it was ended at once.
+
+    As with TLS, it reads on until the peer has closed, and can't be aborted once it is lost.
+    """
 
     aborted = False
 
     def abortConnection(self) -> None:
+        if not self.connected:
+            raise AttributeError("'NoneType' object has no attribute 'shutdown'")
         self.aborted = self.disconnecting = True
+
+    def resumeProducing(self) -> None:
+        self.producerState = "producing"
 
 
 class Body(Protocol):
@@ -131,6 +141,63 @@ class ReadingTests(ConnectionCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
+class LostTests(ConnectionCase):
+    """What ends while bytes of a connection that is lost wait to be read."""
+
+    def lose(self) -> None:
+        self.transport.connected = False
+        self.connection.connectionLost(Failure(ConnectionDone()))
+
+    def put_off(self, data: bytes) -> None:
+        """Let bytes wait, and lose the connection."""
+        self.connection._queue.put_off(lambda: None)
+        self.connection.dataReceived(data)
+        self.assertEqual(self.transport.producerState, "paused")
+        self.lose()
+
+    def turn(self) -> None:
+        while self.clock.getDelayedCalls():
+            self.clock.turn()
+
+    def test_giving_up_the_response(self) -> None:
+        answer = self.request()
+        self.put_off(OK)
+        answer.cancel()
+        self.failureResultOf(answer, CancelledError)
+        self.turn()
+        self.assertEqual((self.body.pieces, self.released), ([], []))
+
+    def test_giving_up_the_body(self) -> None:
+        collector = Collector(LONG)
+        answer = self.connection.request(b"", None, None).addCallback(collector.begin)
+        self.connection.dataReceived(HEAD)
+        self.put_off(b"x" * PIECE)
+        answer.cancel()
+        self.failureResultOf(answer, CancelledError)
+        self.turn()
+        self.assertEqual((collector.body, collector.flaw), (b"", "did not end in time"))
+
+    def test_a_response_that_is_not_http(self) -> None:
+        answer = self.request()
+        self.put_off(b"nonsense")
+        self.turn()
+        self.failureResultOf(answer, ResponseFailed)
+
+    def test_a_body_that_is_longer_than_it_may_be(self) -> None:
+        collector = Collector(3)
+        answer = self.connection.request(b"", None, None).addCallback(collector.begin)
+        self.put_off(HEAD + b"x" * 3 * PIECE)
+        self.turn()
+        self.successResultOf(answer)
+        self.assertEqual((collector.body, collector.flaw), (b"xxx", "was longer than it may be"))
+
+    def test_one_that_is_complete_is_not_kept(self) -> None:
+        self.request()
+        self.put_off(OK)
+        self.turn()
+        self.assertEqual((self.body.reasons, self.released), ([ResponseDone], []))
+
+
 class PassingOnTests(ConnectionCase):
     def test_a_body_that_is_asked_for_later(self) -> None:
         response = self.connection.request(b"", None, self.released.append)
@@ -144,6 +211,14 @@ class PassingOnTests(ConnectionCase):
         self.connection.dataReceived(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\n")
         self.assertEqual(self.body.reasons, [ResponseFailed])
         self.assertTrue(self.transport.aborted)
+
+    def test_one_that_is_too_long_is_not_whole_at_the_end_that_we_make(self) -> None:
+        self.request()
+        self.connection.dataReceived(b"HTTP/1.1 200 OK\r\n\r\n")
+        self.connection.dataReceived(b"x" * (MOST_WIRE + 1))
+        self.assertTrue(self.transport.aborted)
+        self.connection.connectionLost(Failure(ConnectionDone()))
+        self.assertEqual(self.body.reasons, [ResponseFailed])
 
     def test_one_that_its_receiver_ended_is_not_released(self) -> None:
         self.request()
@@ -171,3 +246,43 @@ class PassingOnTests(ConnectionCase):
         self.assertTrue(self.transport.aborted)
         self.connection.connectionLost(Failure(ConnectionDone()))
         self.assertEqual(self.released, [])
+
+
+class ClosingTests(ConnectionCase):
+    def lose(self) -> None:
+        self.transport.connected = False
+        self.connection.connectionLost(Failure(ConnectionDone()))
+
+    def test_a_peer_that_never_closes_is_cut_off(self) -> None:
+        self.request()
+        self.connection.dataReceived(OK.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
+        self.assertEqual(self.body.reasons, [ResponseDone])
+        self.assertTrue(self.transport.disconnecting)
+        self.assertFalse(self.transport.aborted)
+        self.clock.advance(CLOSE_TIMEOUT + 1)
+        self.assertTrue(self.transport.aborted)
+
+    def test_a_peer_that_closes_leaves_no_timer(self) -> None:
+        closed = self.connection.close()
+        again = self.connection.close()
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+        self.lose()
+        self.successResultOf(closed)
+        self.successResultOf(again)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertFalse(self.transport.aborted)
+
+    def test_one_that_is_gone_already(self) -> None:
+        self.lose()
+        self.successResultOf(self.connection.close())
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_the_peers_end_is_read_after_a_response_that_took_long(self) -> None:
+        self.request(seconds=0.002)
+        head = HEAD.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
+        self.connection.dataReceived(head + b"x" * LONG)
+        self.assertEqual(self.transport.producerState, "paused")
+        while not self.body.reasons:
+            self.clock.turn()
+        self.assertTrue(self.transport.disconnecting)
+        self.assertEqual(self.transport.producerState, "producing")

@@ -88,7 +88,7 @@ class AgeTests(SynchronousTestCase):
         self.pool = Pool(self.clock, 3)  # type: ignore[arg-type]
 
     def keep(self, kind: str) -> StringTransport:
-        connection = HTTPConnection(WorkQueue(self.clock))  # type: ignore[arg-type]
+        connection = HTTPConnection(WorkQueue(Clock()))  # type: ignore[arg-type]
         transport = StringTransport()
         connection.makeConnection(transport)
         self.pool.keep(kind, connection)
