@@ -43,7 +43,7 @@ API_KEY = Form(r"[\x21-\x7e]+", "the API key: printable ASCII without spaces")
 HEADER = Form(r"[\x20-\x7e\t]*", "one line of printable ASCII")
 """RFC 9110, section 5.5, without obsolete characters."""
 WEBHOOK = Form(
-    r"whsec_(?=[A-Za-z0-9+/])([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2,3})?=*",
+    r"whsec_(?=[A-Za-z0-9+/])([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}={0,2}|[A-Za-z0-9+/]{3}=?|=*)",
     "whsec_ and then base64 (Standard Webhooks)",
 )
 

@@ -230,6 +230,8 @@ NO_WEBHOOK = (
     "whsec_",
     "whsec_!!!!",
     "whsec_a",
+    "whsec_YQ===",
+    "whsec_YWI==",
     "[whsec_]",
     "[1]",
     "{file: /nonexistent/file}",
