@@ -82,7 +82,7 @@ class Connection(Protocol):
         self._reader: ResponseReader | None = None
         self._waiting: Deferred[IResponse] | None = None
         self._response: Response | None = None
-        self._release: Callable[[Connection], object] = _close
+        self._release: Callable[[Connection], object] = Connection.close
         self._unread = bytearray()
         self._is_put_off = False
         self._lost: Failure | None = None
@@ -111,7 +111,7 @@ class Connection(Protocol):
             ResponseFailed: If it ended later, or the response is not what it may be.
         """
         self._reader = ResponseReader()
-        self._release = release or _close
+        self._release = release or Connection.close
         self._waiting = Deferred(self._cancel)
         waiting = self._waiting
         self.transport.write(head)
@@ -218,7 +218,7 @@ class Connection(Protocol):
         elif reader.complete and response is not None:
             self._reader = self._response = None
             ended = self._unread or self._lost or self.disconnecting
-            (self._release if reader.keeps_connection and not ended else _close)(self)
+            (self._release if reader.keeps_connection and not ended else Connection.close)(self)
             response.pass_on(reason=Failure(ResponseDone()))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -245,10 +245,6 @@ class Connection(Protocol):
         elif reader is not None and self._waiting is not None:
             waiting, self._waiting = self._waiting, None
             waiting.errback((ResponseFailed if reader.started else ResponseNeverReceived)([reason]))
-
-
-def _close(connection: Connection) -> None:
-    connection.close()
 
 
 @define(eq=False)

@@ -2,7 +2,6 @@
 
 import json
 import sqlite3
-from collections.abc import Mapping
 
 from chatgpt_source.errors import BacklogFull, Draining, QuotaUsedUp
 from chatgpt_source.journal import Admitted, Answered, Claims, Ended, Failed, Postponed, Terms
@@ -129,10 +128,10 @@ def ended(
     claim: bool,
 ) -> Ended:
     """End a claim; see `Journal.ask_ended`. `date` is the wall clock's."""
+    change, values = _change(outcome, date)
     ended = db.execute(
-        f"UPDATE prompts SET {_CHANGES[type(outcome)]}, owner = NULL WHERE {_CLAIMED}"
-        " RETURNING seq, day, billed",
-        (*_changes(outcome, date), ask.prompt.id, owner.id, ask.token),
+        f"UPDATE prompts SET {change}, owner = NULL WHERE {_CLAIMED} RETURNING seq, day, billed",
+        (*values, ask.prompt.id, owner.id, ask.token),
     ).fetchall()
     if not ended:
         return Ended(kept=False)
@@ -150,22 +149,21 @@ def ended(
     return Ended(kept=True)
 
 
-_CHANGES: Mapping[type, str] = {
-    Answered: "state = ?, due = NULL, answered = ?, error = NULL, held = NULL",
-    Postponed: "due = ?, error = ?, possibly_billed = possibly_billed + ?, billed = billed OR ?,"
-    " held = coalesce(held, ?)",
-    Failed: "state = ?, due = NULL, ended = ?, error = ?, held = NULL",
-}
-"""What each end of a claim changes in its prompt's row; `_changes` has the values."""
-
-
-def _changes(outcome: Answered | Postponed | Failed, date: float) -> tuple[object, ...]:
+def _change(outcome: Answered | Postponed | Failed, date: float) -> tuple[str, tuple[object, ...]]:
+    """What the end of a claim changes in its prompt's row: SQL, and its values."""
+    if isinstance(outcome, Postponed):
+        billed = outcome.possibly_billed
+        delayed = (
+            "due = ?, error = ?, possibly_billed = possibly_billed + ?, billed = billed OR ?,"
+            " held = coalesce(held, ?)"
+        )
+        return delayed, (outcome.until, outcome.error, billed, billed, outcome.held)
+    moved = "state = ?, due = NULL, held = NULL"
     if isinstance(outcome, Answered):
-        return after(State.ACCEPTED, Event.ANSWERED).value, date
-    if isinstance(outcome, Failed):
-        return after(State.ACCEPTED, Event.FAILED).value, date, outcome.error
-    billed = outcome.possibly_billed
-    return outcome.until, outcome.error, billed, billed, outcome.held
+        state = after(State.ACCEPTED, Event.ANSWERED)
+        return f"{moved}, answered = ?, error = NULL", (state.value, date)
+    state = after(State.ACCEPTED, Event.FAILED)
+    return f"{moved}, ended = ?, error = ?", (state.value, date, outcome.error)
 
 
 def _set_answer(db: sqlite3.Connection, seq: int, outcome: Answered) -> None:

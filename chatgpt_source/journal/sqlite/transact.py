@@ -86,16 +86,16 @@ class Transactor:
         return disturbed
 
     def _write(self, db: sqlite3.Connection, writes: Operations) -> None:
-        error: Exception | None = self._written_over(db)
-        if error is None:
+        unwritable = self._written_over(db)
+        if unwritable is not None:
+            _fail(writes, unwritable)
+        else:
             error = self._committed(db, writes)
             if error is not None and not _is_busy(error):
                 # One that can't be written, as for its size, must not fail the others.
                 for operation in writes:
                     self._committed(db, [operation])
             self._written_over(db)
-        else:
-            _fail(writes, error)
         self._look_for_others(db)
 
     def _committed(self, db: sqlite3.Connection, writes: Operations) -> Exception | None:
@@ -146,7 +146,7 @@ class Transactor:
             self._version = version
 
 
-def unavailable(error: Exception) -> JournalUnavailable:
+def unavailable(error: sqlite3.Error) -> JournalUnavailable:
     """SQLite's error as the journal's."""
     return JournalUnavailable(str(error), retry_after=RETRY_AFTER)
 
@@ -161,7 +161,7 @@ def _roll_back(db: sqlite3.Connection) -> None:
         db.execute("ROLLBACK")
 
 
-def _fail(writes: Operations, error: Exception) -> None:
+def _fail(writes: Operations, error: sqlite3.Error) -> None:
     for operation in writes:
         operation.error = unavailable(error)
 
