@@ -10,9 +10,12 @@ import platform
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable, Coroutine
 from datetime import datetime, timezone
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import recovery
 import scenarios
@@ -21,6 +24,7 @@ from compare import Figures, Ratio, allow_many_files, compare, median, ratio
 
 from chatgpt_source import __version__
 
+Measure = Callable[[], Coroutine[Any, Any, float]]
 ROOT = Path(__file__).parent.parent
 MOST_CALLS = 9_900
 """Calls under way that a hard limit of 20,000 open files allows."""
@@ -73,23 +77,9 @@ def comparisons(rounds: int) -> list[Comparison]:
 def alone(rounds: int, saturated: float, waiting: int) -> list[tuple[str, str]]:
     """What is measured of the daemon alone: names and figures, in words."""
 
-    async def few() -> float:
-        return await scenarios.with_idle(8)
-
-    async def many() -> float:
-        return await scenarios.with_idle(scenarios.MOST_IDLE)
-
-    async def plain() -> float:
-        return await scenarios.with_features(all_of_them=False)
-
-    async def featured() -> float:
-        return await scenarios.with_features(all_of_them=True)
-
-    def pairs(first: object, second: object) -> str:
-        ratios = [
-            scenarios.median_of(1, second) / scenarios.median_of(1, first) for _ in range(rounds)
-        ]
-        return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+    def pairs(measure: Measure, beside: Measure) -> str:
+        ratios = [asyncio.run(measure()) / asyncio.run(beside()) for _ in range(rounds)]
+        return str(Ratio.of(ratios))
 
     def accepted(figures: dict[str, float]) -> str:
         return f"{figures['median_202_ms']:.1f} and {figures['slowest_202_ms']:.1f} ms"
@@ -97,9 +87,13 @@ def alone(rounds: int, saturated: float, waiting: int) -> list[tuple[str, str]]:
     starts = [asyncio.run(scenarios.start()) for _ in range(rounds)]
     p50, p99 = asyncio.run(scenarios.accepted(saturated / 2, 20))
     empty, full = (recovery.measure(prompts, 200) for prompts in (0, waiting))
+    few = partial(scenarios.with_idle, scenarios.FEW_IDLE)
+    many = partial(scenarios.with_idle, scenarios.MOST_IDLE)
+    plain = partial(scenarios.with_features, all_of_them=False)
+    featured = partial(scenarios.with_features, all_of_them=True)
     rows = [
-        ("CPU an event with 2,000 idle kept connections, to that with 8", pairs(few, many)),
-        ("CPU an event in binary mode, signed and traced, to a plain one", pairs(plain, featured)),
+        ("CPU an event with 2,000 idle kept connections, to that with 8", pairs(many, few)),
+        ("CPU an event in binary mode, signed and traced, to a plain one", pairs(featured, plain)),
         (
             f"202s at half of the saturated rate, {saturated / 2:.0f} a second",
             f"p50 {p50:.1f} ms, p99 {p99:.1f} ms",

@@ -11,14 +11,13 @@ import asyncio
 import os
 import resource
 import statistics
-import tempfile
+import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from attrs import frozen
 from daemon import percentiles
-from peers import Peers, load
-from programs import Program, cpu_of
+from peers import load
+from programs import cpu_of, running
 
 SETTLE = 0.3
 """Seconds in which a program ends what it does after the last event."""
@@ -54,20 +53,24 @@ class Figures:
 
 @frozen
 class Ratio:
-    """The CPU of the daemon to that of a rival, over the rounds."""
+    """The ratios of some rounds, in short."""
 
     median: float
     least: float
     most: float
+
+    @classmethod
+    def of(cls, ratios: Sequence[float]) -> "Ratio":
+        return cls(statistics.median(ratios), min(ratios), max(ratios))
 
     def __str__(self) -> str:
         return f"{self.median:.2f} ({self.least:.2f} to {self.most:.2f})"
 
 
 def ratio(daemon: Sequence[Figures], rival: Sequence[Figures]) -> Ratio:
-    """The ratio of each round's CPU, in short."""
-    ratios = [ours.cpu_ms / theirs.cpu_ms for ours, theirs in zip(daemon, rival, strict=True)]
-    return Ratio(statistics.median(ratios), min(ratios), max(ratios))
+    """The CPU of the daemon to that of a rival, over the rounds."""
+    pairs = zip(daemon, rival, strict=True)
+    return Ratio.of([ours.cpu_ms / theirs.cpu_ms for ours, theirs in pairs])
 
 
 def median(rounds: Sequence[Figures]) -> Figures:
@@ -83,24 +86,17 @@ def median(rounds: Sequence[Figures]) -> Figures:
 
 async def measure(name: str, calls: int, latency: float, events: int) -> Figures:
     """Start a program, warm it up, and measure it; each event must arrive."""
-    peers = Peers(latency)
-    await peers.start()
-    with tempfile.TemporaryDirectory() as folder:
-        program = await asyncio.to_thread(Program, name, Path(folder) / "run", peers, calls)
-        try:
-            await load(peers, program.port, max(calls, events // 4), calls)
-            await asyncio.sleep(SETTLE)
-            cpu, ours, began = program.cpu(), cpu_of(os.getpid()), asyncio.get_running_loop().time()
-            latencies = await load(peers, program.port, events, calls)
-            took = asyncio.get_running_loop().time() - began
-            busy = (cpu_of(os.getpid()) - ours) / took
-            await asyncio.sleep(SETTLE)
-            spent = program.cpu() - cpu
-            memory = program.memory()
-            assert not peers.repeats, f"{peers.repeats} events came twice"
-        finally:
-            await asyncio.to_thread(program.stop)
-            peers.stop()
+    async with running(name, calls, latency) as (program, peers):
+        await load(peers, program.port, max(calls, events // 4), calls)
+        await asyncio.sleep(SETTLE)
+        cpu, ours, began = program.cpu(), cpu_of(os.getpid()), time.perf_counter()
+        latencies = await load(peers, program.port, events, calls)
+        took = time.perf_counter() - began
+        busy = (cpu_of(os.getpid()) - ours) / took
+        await asyncio.sleep(SETTLE)
+        spent = program.cpu() - cpu
+        memory = program.peak_memory()
+        assert not peers.repeats, f"{peers.repeats} events came twice"
     p50, p99 = percentiles(latencies)
     return Figures(spent / events * 1e3, events / took, p50, p99, memory, busy)
 

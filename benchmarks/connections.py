@@ -11,11 +11,13 @@ import argparse
 import asyncio
 import multiprocessing
 import resource
+import signal
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from daemon import load, medians, percentiles, serve, start
+from daemon import load, medians, percentiles, serve
+from programs import QUIET, Program
 
 SLOWLY = 5.0
 """Seconds between two bytes of a slow sender."""
@@ -86,10 +88,13 @@ def main() -> None:
     held = multiprocessing.Value("i", 0)
     least = given.connections
     with tempfile.TemporaryDirectory() as folder:
-        daemons = [start(Path(folder) / name, model, well) for name in ("free", "held")]
+        daemons = [
+            Program("daemon", Path(folder) / name, model, well, settings=QUIET)
+            for name in ("free", "held")
+        ]
         lasts = 60 + 4 * given.rounds * given.seconds
         holder = multiprocessing.Process(
-            target=hold, args=(daemons[1][1], given.connections, lasts, held), daemon=True
+            target=hold, args=(daemons[1].port, given.connections, lasts, held), daemon=True
         )
         holder.start()
         try:
@@ -101,16 +106,15 @@ def main() -> None:
             for _ in range(given.rounds):
                 rows.append(
                     [
-                        percentiles(asyncio.run(load(port, given.pace, given.seconds)))
-                        for _, port in daemons
+                        percentiles(asyncio.run(load(daemon.port, given.pace, given.seconds)))
+                        for daemon in daemons
                     ]
                 )
                 least = min(least, held.value)
         finally:
             holder.kill()
-            for process, _ in daemons:
-                process.kill()
-                process.wait()
+            for daemon in daemons:
+                daemon.stop(signal.SIGKILL)
     (free_50, free_99), (held_50, held_99) = medians(rows)
     print(f"at least {least} of {given.connections} connections were held at each look")
     print("         no others: p50 ms   p99 ms   with them: p50 ms   p99 ms   ratio of p99")

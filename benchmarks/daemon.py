@@ -1,18 +1,10 @@
-"""What the benchmarks of whole daemons share: peers, a daemon in its own process, and a load."""
+"""What the benchmarks of whole daemons share: simple peers, a load at a pace, and figures."""
 
 import asyncio
 import json
-import os
-import random
-import socket
 import statistics
-import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 ANSWER = json.dumps({"choices": [{"message": {"content": "an answer"}, "finish_reason": "stop"}]})
@@ -43,51 +35,6 @@ def serve(ports: Any) -> None:
         await asyncio.Event().wait()
 
     asyncio.run(run())
-
-
-def start(folder: Path, model: int, target: int) -> tuple[Any, int]:
-    """A daemon in a process of its own; returns it and its port, once it is ready."""
-    port = free_port()
-    folder.mkdir()
-    config = {
-        "target": f"http://127.0.0.1:{target}/",
-        "token": "x",
-        "base_url": f"http://127.0.0.1:{model}/v1",
-        "port": port,
-        "everyday_limit": 10**9,
-        "log_config": {"log_level": "error"},
-    }
-    (folder / "config.yml").write_text(json.dumps(config))
-    twistd = Path(sys.executable).with_name("twistd")
-    process = subprocess.Popen(
-        [twistd, "--nodaemon", "--pidfile=", "chatgpt-source"],
-        cwd=folder,
-        env={**os.environ, "CONNECTOR_CONFIG": "config.yml"},
-        stdout=subprocess.DEVNULL,
-    )
-    while not answers(port):
-        time.sleep(0.05)
-    return process, port
-
-
-def free_port() -> int:
-    """A port nobody listens on, below those that the kernel hands out meanwhile."""
-    while True:
-        port = random.randrange(15000, 31000)
-        with socket.socket() as candidate:
-            if candidate.connect_ex(("127.0.0.1", port)) != 0:
-                return port
-
-
-def answers(port: int) -> bool:
-    """Whether something speaks HTTP at a port."""
-    try:
-        urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=1).close()
-    except urllib.error.HTTPError:
-        return True
-    except OSError:
-        return False
-    return True
 
 
 async def load(port: int, pace: float, seconds: float) -> list[float]:

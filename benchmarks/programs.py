@@ -1,21 +1,29 @@
 """The programs that are measured: the daemon of a checkout, and its rivals, each in a process."""
 
+import asyncio
 import json
 import os
+import random
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Mapping
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from daemon import answers, free_port
 from peers import Peers
 
 ROOT = Path(__file__).parent.parent
 RIVALS = {"relay": "rivals/relay.py", "fastapi": "rivals/fastapi_relay.py"}
 TICKS = os.sysconf("SC_CLK_TCK")
+QUIET = {"log_config": {"log_level": "error"}}
+"""Settings of a daemon that logs errors alone."""
 
 
 class Program:
@@ -24,7 +32,8 @@ class Program:
     Args:
         name: `daemon`, one of `RIVALS`, or the path of another checkout.
         folder: A new folder for its files.
-        peers: Whom it calls.
+        model: The port of the model that it calls.
+        sink: The port that gets its events.
         calls: How many calls it may make at once.
         settings: Further settings of a daemon.
     """
@@ -33,22 +42,23 @@ class Program:
         self,
         name: str,
         folder: Path,
-        peers: Peers,
-        calls: int,
+        model: int,
+        sink: int,
+        calls: int = 64,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         folder.mkdir()
-        self.port = free_port()
-        model, sink = f"http://127.0.0.1:{peers.model}/v1", f"http://127.0.0.1:{peers.sink}/"
+        self.port, self.log = free_port(), folder / "log"
+        base_url, target = f"http://127.0.0.1:{model}/v1", f"http://127.0.0.1:{sink}/"
         environ = dict(os.environ)
         if name in RIVALS:
             program = [sys.executable, str(ROOT / "benchmarks" / RIVALS[name])]
-            program += [str(self.port), f"{model}/chat/completions", sink, str(calls)]
+            program += [str(self.port), f"{base_url}/chat/completions", target, str(calls)]
         else:
             config = {
-                "target": sink,
+                "target": target,
                 "token": "x",
-                "base_url": model,
+                "base_url": base_url,
                 "listen": f"tcp:{self.port}:interface=127.0.0.1:backlog=1024",
                 "everyday_limit": 10**9,
                 "max_backlog": 10**8,
@@ -61,13 +71,13 @@ class Program:
             program = [str(Path(sys.executable).with_name("twistd")), "--nodaemon", "--pidfile="]
             program += ["--logger=chatgpt_source.log.stdout", "chatgpt-source"]
         began = time.perf_counter()
-        with (folder / "log").open("wb") as log:
+        with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 program, cwd=folder, env=environ, stdout=log, stderr=log
             )
         while not answers(self.port):
             if self.process.poll() is not None:
-                raise RuntimeError((folder / "log").read_text()[-2000:])
+                raise RuntimeError(self.log.read_text()[-2000:])
             time.sleep(0.005)
         self.start_seconds = time.perf_counter() - began
 
@@ -75,13 +85,16 @@ class Program:
         """Seconds of CPU so far, of all its threads, in user and system mode."""
         return cpu_of(self.process.pid)
 
-    def memory(self, kind: str = "VmHWM") -> float:
-        """Resident memory in MiB: the highest so far, or with `VmRSS` that of now."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(status.split(f"{kind}:")[1].split()[0]) / 1024
+    def memory(self) -> float:
+        """Resident memory in MiB."""
+        return memory_of(self.process.pid)
 
-    def stop(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
+    def peak_memory(self) -> float:
+        """The highest resident memory so far, in MiB."""
+        return memory_of(self.process.pid, "VmHWM")
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        self.process.send_signal(number)
         try:
             self.process.wait(15)
         except subprocess.TimeoutExpired:
@@ -93,3 +106,47 @@ def cpu_of(pid: int) -> float:
     """Seconds of CPU of a process so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def memory_of(pid: int, kind: str = "VmRSS") -> float:
+    """Resident memory of a process in MiB."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split(f"{kind}:")[1].split()[0]) / 1024
+
+
+def free_port() -> int:
+    """A port nobody listens on, below those that the kernel hands out meanwhile."""
+    while True:
+        port = random.randrange(15000, 31000)
+        with socket.socket() as candidate:
+            if candidate.connect_ex(("127.0.0.1", port)) != 0:
+                return port
+
+
+def answers(port: int) -> bool:
+    """Whether something speaks HTTP at a port."""
+    try:
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=1).close()
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+@asynccontextmanager
+async def running(
+    name: str, calls: int, latency: float = 0.0, settings: Mapping[str, Any] | None = None
+) -> AsyncIterator[tuple[Program, Peers]]:
+    """A program with its peers."""
+    peers = Peers(latency)
+    await peers.start()
+    with tempfile.TemporaryDirectory() as folder:
+        program = await asyncio.to_thread(
+            Program, name, Path(folder) / "run", peers.model, peers.sink, calls, settings
+        )
+        try:
+            yield program, peers
+        finally:
+            await asyncio.to_thread(program.stop)
+            peers.stop()

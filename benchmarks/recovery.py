@@ -21,9 +21,9 @@ import urllib.request
 import uuid
 from pathlib import Path
 
-from chatgpt_source.journal.sqlite import open_journal
+from programs import ROOT, memory_of
 
-ROOT = Path(__file__).parent.parent
+from chatgpt_source.journal.sqlite import open_journal
 
 
 def fill(path: Path, prompts: int, size: int) -> None:
@@ -61,12 +61,6 @@ def request(port: int, path: str, body: bytes | None = None) -> tuple[int, bytes
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(f"http://127.0.0.1:{port}{path}", body, timeout=10) as answer:
         return answer.status, answer.read()
-
-
-def memory(pid: int) -> float:
-    """Resident memory in MiB."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.split("VmRSS:")[1].split()[0]) / 1024
 
 
 def start(folder: Path, model: int) -> dict[str, float]:
@@ -107,7 +101,7 @@ def start(folder: Path, model: int) -> dict[str, float]:
             "first_202_ms": latencies[0],
             "median_202_ms": statistics.median(latencies),
             "slowest_202_ms": max(latencies),
-            "memory_mib": memory(daemon.pid),
+            "memory_mib": memory_of(daemon.pid),
         }
     finally:
         daemon.send_signal(signal.SIGKILL)

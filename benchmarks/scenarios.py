@@ -2,41 +2,18 @@
 
 import asyncio
 import secrets
-import statistics
-import tempfile
 from base64 import b64encode
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import daemon
 from compare import SETTLE
 from peers import Peers, load
-from programs import Program
+from programs import Program, running
 
 CGROUPS = Path("/sys/fs/cgroup")
-MOST_IDLE = 2000
-"""The most idle connections that are compared with few."""
+FEW_IDLE, MOST_IDLE = 8, 2000
+"""Idle connections that are compared."""
 TRACED = b"traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n"
-
-
-@asynccontextmanager
-async def running(
-    calls: int, latency: float = 0.0, settings: Mapping[str, Any] | None = None
-) -> AsyncIterator[tuple[Program, Peers]]:
-    """A daemon with its peers."""
-    peers = Peers(latency)
-    await peers.start()
-    with tempfile.TemporaryDirectory() as folder:
-        program = await asyncio.to_thread(
-            Program, "daemon", Path(folder) / "run", peers, calls, settings
-        )
-        try:
-            yield program, peers
-        finally:
-            await asyncio.to_thread(program.stop)
-            peers.stop()
 
 
 async def cpu_ms(
@@ -51,18 +28,18 @@ async def cpu_ms(
 
 async def start() -> tuple[float, float]:
     """Seconds from the start to an answered request, and the idle memory in MiB."""
-    async with running(64) as (program, _):
+    async with running("daemon", 64) as (program, _):
         await asyncio.sleep(3)
-        return program.start_seconds, program.memory("VmRSS")
+        return program.start_seconds, program.memory()
 
 
 async def with_idle(connections: int) -> float:
     """CPU an event, while the daemon keeps so many idle connections to the model."""
-    async with running(MOST_IDLE) as (program, peers):
-        await load(peers, program.port, 1000, 8)
+    async with running("daemon", MOST_IDLE) as (program, peers):
+        await load(peers, program.port, 1000, FEW_IDLE)
         peers.hold = connections
         await load(peers, program.port, connections, connections)
-        return await cpu_ms(program, peers, 2000, 8)
+        return await cpu_ms(program, peers, 2000, FEW_IDLE)
 
 
 async def with_features(*, all_of_them: bool) -> float:
@@ -70,16 +47,16 @@ async def with_features(*, all_of_them: bool) -> float:
     secret = "whsec_" + b64encode(secrets.token_bytes(32)).decode("ascii")
     settings = {"content_mode": "binary", "signing_secret": secret} if all_of_them else {}
     headers = TRACED if all_of_them else b""
-    async with running(64, 0.0, settings) as (program, peers):
+    async with running("daemon", 64, 0.0, settings) as (program, peers):
         await load(peers, program.port, 1000, 64, headers=headers)
         return await cpu_ms(program, peers, 4000, 64, headers)
 
 
 async def in_flight(calls: int) -> float:
     """The memory in MiB with so many calls under way at once."""
-    async with running(calls) as (program, peers):
+    async with running("daemon", calls) as (program, peers):
         seen: list[float] = []
-        peers.hold, peers.on_hold = calls, lambda: seen.append(program.memory("VmRSS"))
+        peers.hold, peers.on_hold = calls, lambda: seen.append(program.memory())
         await load(peers, program.port, calls, calls)
         (memory,) = seen
         return memory
@@ -87,7 +64,7 @@ async def in_flight(calls: int) -> float:
 
 async def accepted(rate: float, seconds: float) -> tuple[float, float]:
     """The median time to a 202 and its 99th percentile, in ms, at a rate a second."""
-    async with running(64) as (program, peers):
+    async with running("daemon", 64) as (program, peers):
         await load(peers, program.port, 1000, 64)
         return daemon.percentiles(await daemon.load(program.port, rate, seconds))
 
@@ -97,7 +74,7 @@ async def with_limits(rate: float, seconds: float) -> str:
     group = _limited_group()
     if group is None:
         return "not measured: no cgroup can be made here"
-    async with running(64, 0.05) as (program, peers):
+    async with running("daemon", 64, 0.05) as (program, peers):
         for folder in group:
             (folder / "cgroup.procs").write_text(str(program.process.pid))
         before = len(peers.events)
@@ -105,7 +82,7 @@ async def with_limits(rate: float, seconds: float) -> str:
         at_end = len(peers.events) - before
         await peers.until(before + len(latencies))
         p50, p99 = daemon.percentiles(latencies)
-        memory = program.memory()
+        memory = program.peak_memory()
     for folder in group:
         folder.rmdir()
     return (
@@ -141,8 +118,3 @@ def _limited_group() -> list[Path] | None:
         {"cpu.cfs_quota_us", "memory.limit_in_bytes"} <= written
     )
     return folders if is_limited else None
-
-
-def median_of(rounds: int, measure: Any) -> float:
-    """The median of some runs of a coroutine function."""
-    return statistics.median(asyncio.run(measure()) for _ in range(rounds))

@@ -8,59 +8,24 @@ keeps them, as its model can't be reached. Their log, at `info`, goes to a file.
 
 import argparse
 import asyncio
-import json
 import multiprocessing
-import os
-import signal
 import sqlite3
-import subprocess
-import sys
 import tempfile
 import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from daemon import answers, serve
+from daemon import serve
+from programs import Program
 
-TICKS = os.sysconf("SC_CLK_TCK")
 
+class Daemon(Program):
+    """A daemon, with what its journal's files tell."""
 
-class Daemon:
-    """A daemon in a folder of its own, and what the kernel knows of it."""
-
-    def __init__(self, folder: Path, port: int, model: int, target: int) -> None:
-        folder.mkdir()
-        config = {
-            "target": f"http://127.0.0.1:{target}/",
-            "token": "x",
-            "base_url": f"http://127.0.0.1:{model}/v1",
-            "listen": f"tcp:{port}:interface=127.0.0.1",
-            "everyday_limit": 10**9,
-            "max_backlog": 10**9,
-        }
-        (folder / "config.yml").write_text(json.dumps(config))
-        self.port, self.journal, self.log = port, folder / "journal.sqlite", folder / "log"
-        twistd = Path(sys.executable).with_name("twistd")
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [twistd, "--nodaemon", "--pidfile=", "chatgpt-source"],
-                cwd=folder,
-                env={**os.environ, "CONNECTOR_CONFIG": "config.yml"},
-                stdout=log,
-            )
-        while not answers(port):
-            time.sleep(0.05)
-
-    def cpu(self) -> float:
-        """Seconds of CPU so far."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
-
-    def memory(self) -> float:
-        """Resident memory in MiB."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(status.split("VmRSS:")[1].split()[0]) / 1024
+    def __init__(self, folder: Path, model: int, target: int) -> None:
+        super().__init__("daemon", folder, model, target)
+        self.journal = folder / "journal.sqlite"
 
     def disk(self) -> int:
         """Bytes of the journal's files."""
@@ -69,10 +34,6 @@ class Daemon:
     def count(self, state: str) -> int:
         with closing(sqlite3.connect(f"{self.journal.as_uri()}?mode=ro", uri=True)) as db:
             return int(db.execute("SELECT n FROM counts WHERE state = ?", (state,)).fetchone()[0])
-
-    def stop(self, number: int) -> None:
-        self.process.send_signal(number)
-        self.process.wait()
 
 
 async def send(port: int, prompts: int, size: int, callers: int) -> None:
@@ -102,7 +63,7 @@ def main() -> None:
     multiprocessing.Process(target=serve, args=(ports,), daemon=True).start()
     model, target, _ = ports.get(timeout=30)
     with tempfile.TemporaryDirectory() as folder:
-        passing = Daemon(Path(folder) / "passing", 18471, model, target)
+        passing = Daemon(Path(folder) / "passing", model, target)
         idle = passing.memory()
         time.sleep(10)
         rested, cpu, began = passing.cpu(), passing.cpu(), time.perf_counter()
@@ -119,10 +80,10 @@ def main() -> None:
         print(f"CPU a prompt: {(passing.cpu() - cpu) / sent * 1e3:.2f} ms")
         print(f"memory after {sent} prompts: {passing.memory():.0f} MiB")
         print(f"log: {passing.log.stat().st_size / sent:.0f} bytes a prompt")
-        passing.stop(signal.SIGTERM)
+        passing.stop()
         print(f"journal, delivered: {passing.disk() / sent:.0f} bytes a prompt")
 
-        keeping = Daemon(Path(folder) / "keeping", 18472, 1, target)
+        keeping = Daemon(Path(folder) / "keeping", 1, target)
         asyncio.run(send(keeping.port, sent, given.bytes, given.callers))
         time.sleep(3)
         print(f"memory with {sent} waiting: {keeping.memory():.0f} MiB")
@@ -132,7 +93,7 @@ def main() -> None:
             db.execute("VACUUM INTO ?", (str(copy),))
         took = time.perf_counter() - began
         print(f"backup while it runs: {copy.stat().st_size / took / 2**20:.0f} MiB/s")
-        keeping.stop(signal.SIGTERM)
+        keeping.stop()
         print(f"journal, waiting: {keeping.disk() / sent:.0f} bytes a prompt")
 
 

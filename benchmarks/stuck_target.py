@@ -10,11 +10,13 @@ besides meets both; the last column is the ratio of the two.
 import argparse
 import asyncio
 import multiprocessing
+import signal
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from daemon import load, medians, percentiles, serve, start
+from daemon import load, medians, percentiles, serve
+from programs import QUIET, Program
 
 
 def main() -> None:
@@ -28,21 +30,20 @@ def main() -> None:
     model, well, stuck = ports.get(timeout=30)
     with tempfile.TemporaryDirectory() as folder:
         daemons = [
-            start(Path(folder) / name, model, target)
+            Program("daemon", Path(folder) / name, model, target, settings=QUIET)
             for name, target in (("well", well), ("stuck", stuck))
         ]
         try:
             rows = [
                 [
-                    percentiles(asyncio.run(load(port, given.pace, given.seconds)))
-                    for _, port in daemons
+                    percentiles(asyncio.run(load(daemon.port, given.pace, given.seconds)))
+                    for daemon in daemons
                 ]
                 for _ in range(given.rounds)
             ]
         finally:
-            for process, _ in daemons:
-                process.kill()
-                process.wait()
+            for daemon in daemons:
+                daemon.stop(signal.SIGKILL)
     (well_50, well_99), (stuck_50, stuck_99) = medians(rows)
     print(
         "          target answers: p50 ms   p99 ms   target hangs: p50 ms   p99 ms   ratio of p99"

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import uvicorn
+from event import event_of
 from fastapi import FastAPI, Request, Response
 from openai import AsyncOpenAI
 
@@ -30,15 +31,7 @@ def application(model: str, sink: str, calls: int) -> FastAPI:
         async with under_way:
             messages: Any = [{"role": "user", "content": prompt}]
             answer = await openai.chat.completions.create(model="a-model", messages=messages)
-            event = {
-                "specversion": "1.0",
-                "id": id_,
-                "source": "relay",
-                "type": "answer",
-                "datacontenttype": "application/json",
-                "time": time,
-                "data": {"content": answer.choices[0].message.content},
-            }
+            event = event_of(id_, time, answer.choices[0].message.content)
             headers = {"Content-Type": "application/cloudevents+json"}
             await events.post(sink, json=event, headers=headers)
 

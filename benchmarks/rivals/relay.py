@@ -9,6 +9,7 @@ import uuid
 from datetime import datetime, timezone
 from typing import Any
 
+from event import event_of
 from treq.client import HTTPClient
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, DeferredSemaphore
@@ -44,15 +45,7 @@ class Relay(Resource):
         body = json.dumps(call).encode("utf-8")
         response = await self.http.post(self.model, data=body, headers=MODEL_HEADERS)
         answer = (await response.json())["choices"][0]["message"]["content"]
-        event = {
-            "specversion": "1.0",
-            "id": id_,
-            "source": "relay",
-            "type": "answer",
-            "datacontenttype": "application/json",
-            "time": time,
-            "data": {"content": answer},
-        }
+        event = event_of(id_, time, answer)
         body = json.dumps(event).encode("utf-8")
         response = await self.http.post(self.sink, data=body, headers=EVENT_HEADERS)
         await response.content()
