@@ -242,10 +242,6 @@ class Clock:
             self._offsets = mmap.mmap(file.fileno(), 16)
         self.step(instant - time.time())
 
-    def set(self, instant: float) -> None:
-        """Let the time pass until `instant`."""
-        self.advance(instant - self.now())
-
     def advance(self, seconds: float) -> None:
         """Let so much time pass."""
         self._add(8, seconds)
@@ -341,6 +337,7 @@ class Daemon:
         self.headers: Mapping[str, str] = {}
         """What each GET carries, like credentials."""
         self.port = config.get("port", 8080) if isinstance(config, Mapping) else 8080
+        self.clock = clock
         self._case = case
         self._prelude = SHIFTED_CLOCK.format(path=str(clock.path)) if clock else ""
         if files:
@@ -424,6 +421,21 @@ class Daemon:
     async def is_ready(self) -> bool:
         """Whether /readyz says so."""
         return (await self.get("/readyz")).status == 200
+
+    async def live(self, seconds: float) -> None:
+        """Let so much time pass for it.
+
+        A commit that was under way seems to have hung all that time, and the daemon refuses
+        prompts until it has ended.
+        """
+        assert self.clock is not None, "it goes by everybody's time"
+        self.clock.advance(seconds)
+        await until(self.is_ready, "a journal that has lived through the jump")
+
+    async def live_until(self, instant: float) -> None:
+        """Let its time pass until `instant`."""
+        assert self.clock is not None, "it goes by everybody's time"
+        await self.live(instant - self.clock.now())
 
     async def answers(self, process: Running | None = None) -> bool:
         """Whether /healthz answers; an early end is an error."""

@@ -33,11 +33,6 @@ class CallCase(DaemonCase):
     def asks_of(self, prompt):
         return [ask for ask in self.openai.asks if prompt_of(ask) == prompt]
 
-    async def jump(self, daemon, clock, seconds):
-        """Let time pass, for the daemon."""
-        clock.set(clock.now() + seconds)
-        await daemon.get("/healthz")  # wakes it from its sleep
-
     def gap(self, requests):
         first, second, *_ = requests
         return second.at - first.at
@@ -142,7 +137,7 @@ class ModelTests(CallCase):
         prompt_id = await daemon.accepted("text")
 
         async def often():
-            await self.jump(daemon, clock, 2)
+            await daemon.live(2)
             return (await daemon.record(prompt_id))["asks"] >= 5
 
         await until(often, "five asks")
@@ -152,7 +147,7 @@ class ModelTests(CallCase):
         self.openai.start()
 
         async def delivered():
-            await self.jump(daemon, clock, 2)
+            await daemon.live(2)
             return (await daemon.record(prompt_id))["state"] == "delivered"
 
         await until(delivered, "the delivery")
@@ -192,16 +187,16 @@ class ModelTests(CallCase):
             status, word, checks = await daemon.checks()
             self.assertEqual((status, word), (200, "degraded"))
             self.assertIn(reasons[-1], checks["openai"])
-            await self.jump(daemon, clock, interval - 20)
+            await daemon.live(interval - 20)
             await throughout(0.2, lambda n=n: len(self.openai.asks) == n, "it probed too early")
-            await self.jump(daemon, clock, 21)
+            await daemon.live(21)
             # One probe, and each time with another prompt.
             await daemon.reaches(ids[n], lambda record: record["error"])
             self.assertEqual([prompt_of(ask) for ask in self.openai.asks][n:], [f"prompt {n}"])
             reasons.append(told)
         states = [(await daemon.record(prompt_id))["state"] for prompt_id in ids]
         self.assertEqual(states, ["accepted"] * 5)
-        await self.jump(daemon, clock, 241)
+        await daemon.live(241)
         for prompt_id in ids:
             await daemon.reaches(prompt_id, "delivered")
         self.assertEqual((await daemon.checks())[1], "ready")
@@ -298,7 +293,7 @@ class ModelTests(CallCase):
         odd = await daemon.accepted("odd")
         await daemon.reaches(odd, lambda record: record["error"])
         other = await daemon.accepted("other")
-        await self.jump(daemon, clock, 31)
+        await daemon.live(31)
         await daemon.reaches(other, "delivered")
         self.assertEqual((await daemon.reaches(odd, "failed"))["asks"], 2)
         await daemon.reaches(await daemon.accepted("another"), "delivered")
@@ -405,9 +400,9 @@ class TargetTests(CallCase):
             status, word, checks = await daemon.checks()
             self.assertEqual((status, word, checks["openai"]), (200, "degraded", "ok"))
             self.assertIn(told, checks["target"])
-            await self.jump(daemon, clock, interval - 20)
+            await daemon.live(interval - 20)
             await throughout(0.2, lambda n=n: len(self.target.requests) == n, "too early")
-            await self.jump(daemon, clock, 21)
+            await daemon.live(21)
             await until(lambda n=n: len(self.target.requests) > n, "a probe")
             if n < 3:
                 await daemon.reaches(ids[n], lambda record: record["error"])

@@ -24,10 +24,6 @@ class SteadyTests(DaemonCase):
         await daemon.start()
         return daemon
 
-    async def pass_by(self, daemon, seconds):
-        self.time.advance(seconds)
-        await daemon.get("/healthz")  # wakes it from its sleep
-
     def asks_of(self, prompt):
         return [ask for ask in self.openai.asks if prompt_of(ask) == prompt]
 
@@ -41,17 +37,17 @@ class SteadyTests(DaemonCase):
         await until(lambda: self.asks_of("stuck"), "the first call")
         self.time.step(-HOUR)
         await daemon.reaches(await daemon.accepted("meanwhile"), "delivered")
-        await self.pass_by(daemon, 6)
+        await daemon.live(6)
         await until(lambda: len(self.asks_of("stuck")) == 2, "a second call after openai_timeout")
         await daemon.reaches(stuck, "delivered")
-        await self.pass_by(daemon, 30)
+        await daemon.live(30)
         await until(lambda: slow.closed, "the end of a connection that is too slow")
         self.assertIn(b" 408 ", slow.received)
         await until(
             lambda: not any(SECRET.encode() in raw for raw in daemon.files().values()),
             "the end of a delivered text",
         )
-        await self.pass_by(daemon, 60)
+        await daemon.live(60)
         await until(lambda: "the clock was set back by 3600 s" in daemon.text, "a warning")
 
     async def test_set_back_an_hour_while_a_peer_holds(self):
@@ -64,7 +60,7 @@ class SteadyTests(DaemonCase):
         await daemon.reaches(held, lambda record: record["error"])
         self.time.step(-HOUR)
         revoked = False
-        await self.pass_by(daemon, 31)
+        await daemon.live(31)
         await daemon.reaches(held, "delivered")
         self.assertEqual(len(self.asks_of("held")), 2)
 
@@ -102,7 +98,7 @@ class WallTests(DaemonCase):
             await daemon.accepted("text")
         await daemon.reaches(first, "delivered")
         clock.step(10 * DAY)
-        clock.advance(70)  # so that the broom has been there
+        await daemon.live(70)  # so that the sweep has been there
         await until(lambda: "the clock was set forward" in daemon.text, "a warning")
         ahead = await daemon.accepted("ahead")
         clock.step(-10 * DAY)

@@ -9,7 +9,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.error import ConnectError
 
-from tests.e2e.processes import DaemonCase, Wire, call, together, until
+from tests.e2e.processes import DaemonCase, Wire, together, until
 from tests.fakes.openai import answer_to, completion, prompt_of
 from tests.fakes.server import Fault, Reply
 
@@ -243,8 +243,7 @@ class DiskTests(DaemonCase):
         daemon = self.daemon(clock=clock)
         await daemon.start()
         await daemon.reaches(await daemon.accepted(self.PROMPT), "delivered")
-        clock.set(clock.now() + 60)
-        await call("GET", f"http://127.0.0.1:{daemon.port}/healthz")
+        await daemon.live(60)
         await until(lambda: not self.on_disk(daemon, self.PROMPT), "the text's end")
         self.assertEqual(self.on_disk(daemon, answer_to(self.PROMPT)), [])
 
