@@ -126,7 +126,7 @@ class Admin:
 
     async def _scrape(self, request: BoundedRequest) -> None:
         counted = await self._health.counts.read()
-        oldest = counted.oldest
+        oldest = counted.tally.oldest if counted.tally else None
         snapshot = Snapshot(
             self._status.breakers,
             self._clock.seconds(),

@@ -54,7 +54,7 @@ class Facts:
             limit=config.everyday_limit,
             midnight=status.calendar.day(now).end,
             prompts=tally.prompts,
-            oldest=counted.oldest,
+            oldest=tally.oldest,
             troubles=status.troubles(checks),
             minutes=self._history.minutes(),
             untried=untried(checks),

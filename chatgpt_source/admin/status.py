@@ -43,7 +43,8 @@ class Status:
         """The status; if the journal can't be read, with its last counts and their time."""
         _, ready = await self.health.ready()
         counted = await self.health.counts.read()
-        tally, oldest = counted.tally, counted.oldest
+        tally = counted.tally
+        oldest = tally.oldest if tally else None
         now = wall(self.clock)
         day = self.calendar.day(now)
         limit = self.config.everyday_limit

@@ -2,8 +2,7 @@
 
 Each engine is a package beside this module. A method that writes returns once the change is
 committed to disk. If the journal can't be written now, it raises `JournalUnavailable` and changes
-nothing. The end of a claim may be repeated after that error: if the first attempt was committed
-after all, the second returns its result.
+nothing. While an engine does not know whether a change was committed, it goes on to find out.
 
 Each `now`, `until`, `since` and `held` is an instant of the steady clock. The dates of a record are
 the wall clock's, read by the engine.
@@ -209,10 +208,17 @@ def rfc3339(instant: float | None) -> str | None:
 
 @frozen
 class Tally:
-    """How many prompts are in each state, and how many units of a day are used."""
+    """What the journal holds at one moment.
+
+    Attributes:
+        prompts: How many prompts are in each state.
+        used: How many units of a day are used.
+        oldest: When the oldest prompt of the backlog was accepted; None if there is no backlog.
+    """
 
     prompts: Mapping[State, int]
     used: int
+    oldest: float | None = None
 
     @property
     def backlog(self) -> int:
@@ -221,7 +227,13 @@ class Tally:
 
 
 class Journal(Protocol):
-    """Keeps prompts, and everything about them."""
+    """Keeps prompts, and everything about them.
+
+    A claim belongs to its owner, one run of a daemon, for as long as that keeps its lease. The
+    engine renews the lease, or has no need to if a journal has one owner at a time. Once a lease
+    has ended, other owners take over its claims. A claim that is committed later than its own
+    lease's end is not returned, so each claim that is returned may be called.
+    """
 
     @property
     def location(self) -> str:
@@ -338,17 +350,14 @@ class Journal(Protocol):
     ) -> Deferred[Sequence[Record]]:
         """Up to `most` records, the latest first, `before` a position or all, in a state or any."""
 
-    def oldest(self) -> Deferred[float | None]:
-        """When the oldest prompt of the backlog was accepted; None if there is no backlog."""
-
     def ends(self, since: float, most: int) -> Deferred[Sequence[End]]:
         """The ends of up to `most` prompts, the latest first, none before `since`, a date."""
 
     def tally(self, day: str) -> Deferred[Tally]:
-        """Count the prompts by state, and the units used of `day`."""
+        """Count the prompts by state, and the units used of `day`; find the oldest that waits."""
 
     def prune(self, before: float) -> Deferred[None]:
-        """Delete the prompts that ended before a date, a few at a time, and renew the lease.
+        """Delete the prompts that ended before a date, a few at a time.
 
         A prompt with a row in the outbox is kept.
         """

@@ -10,7 +10,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, TextIO
@@ -22,7 +22,7 @@ from twisted.internet.task import deferLater, react
 
 from chatgpt_source.errors import JournalError, JournalUnavailable, NotRedriven, QuotaUsedUp
 from chatgpt_source.journal import Journal, Record
-from chatgpt_source.journal.engine import journal_in, open_beside
+from chatgpt_source.journal.engine import OpenJournal, journal_in, open_beside
 from chatgpt_source.journal.sqlite.backup import BackupStopped, back_up
 from chatgpt_source.prompt import State
 
@@ -35,6 +35,9 @@ QUICK = 0.01
 """Seconds of one transaction; after a slower one, the next has half as many prompts."""
 PAUSE = 0.03
 """Seconds between two of them at the least; after a slow one, four times its time."""
+
+Act = Callable[[str], Coroutine[Deferred[Any], Any, tuple[bool, str]]]
+"""Acts on the prompt with an id; returns whether it was done, and words for people."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -111,9 +114,7 @@ class Operator:
         act = self._redrive if options.command == "redrive" else self._purge
         return 0 if await self._each(ids, act) else 1
 
-    async def _each(
-        self, ids: Sequence[str], act: Callable[[str], Coroutine[Deferred[Any], Any, bool]]
-    ) -> bool:
+    async def _each(self, ids: Sequence[str], act: Act) -> bool:
         """Act on prompts, a few in a transaction; returns whether all were acted on.
 
         A daemon's write waits for one transaction at the most, then has the pause.
@@ -122,15 +123,22 @@ class Operator:
         while ids:
             some, ids = ids[:most], ids[most:]
             started = self.clock.seconds()
-            outcomes = gatherResults([Deferred.fromCoroutine(act(id_)) for id_ in some])
+            acts: list[Deferred[Any]] = [
+                Deferred.fromCoroutine(self._act(id_, act)) for id_ in some
+            ]
             try:
-                done &= all(await outcomes)
+                done &= all(await gatherResults(acts))
             except FirstError as error:
                 error.subFailure.raiseException()
             took = self.clock.seconds() - started
             most = min(2 * most, MOST_AT_ONCE) if took < QUICK else max(1, most // 2)
             if ids:
                 await self.pause(max(PAUSE, 4 * took))
+        return done
+
+    async def _act(self, prompt_id: str, act: Act) -> bool:
+        done, detail = await act(prompt_id)
+        self._tell(prompt_id, detail, done=done)
         return done
 
     async def _records(self, state: State | None) -> AsyncIterator[Record]:
@@ -143,53 +151,42 @@ class Operator:
     async def _show(self, prompt_id: str) -> int:
         record = await self.journal.record(prompt_id)
         if record is None:
-            self._tell(prompt_id, "not in this journal")
+            self._tell(prompt_id, "not in this journal", done=False)
             return 1
-        if self.json:
-            self._print(record)
-        else:
-            for name, value in record.to_dict().items():
-                self.out.write(f"{name + ':':<12}{'-' if value is None else value}\n")
+        values = record.to_dict()
+        lines = (f"{name + ':':<12}{'-' if v is None else v}" for name, v in values.items())
+        self._write(values, "\n".join(lines))
         return 0
 
-    async def _redrive(self, prompt_id: str) -> bool:
+    async def _redrive(self, prompt_id: str) -> tuple[bool, str]:
         try:
             state = await self.journal.redrive(prompt_id)
         except NotRedriven as error:
-            self._tell(prompt_id, f"not redriven: {error}")
-            return False
+            return False, f"not redriven: {error}"
         except QuotaUsedUp as error:
-            self._tell(prompt_id, f"not redriven: asking again takes a unit, and {error.reason}")
-            return False
-        again = "delivered" if state is State.ANSWERED else "asked"
-        self._tell(prompt_id, f"to be {again} again", done=True)
-        return True
+            return False, f"not redriven: asking again takes a unit, and {error.reason}"
+        return True, f"to be {'delivered' if state is State.ANSWERED else 'asked'} again"
 
-    async def _purge(self, prompt_id: str) -> bool:
+    async def _purge(self, prompt_id: str) -> tuple[bool, str]:
         gone = await self.journal.purge(prompt_id)
-        self._tell(
-            prompt_id, "forgotten" if gone else "no failed prompt of this journal", done=gone
-        )
-        return gone
+        return gone, "forgotten" if gone else "no failed prompt of this journal"
 
     def _print(self, record: Record) -> None:
         values = record.to_dict()
-        if self.json:
-            self.out.write(json.dumps(values) + "\n")
-        else:
-            calls = f"asks={record.asks} deliveries={record.deliveries}"
-            self.out.write(
-                f"{record.id}  {record.state.value:<9}  {values['accepted']}  {calls}"
-                f"  {record.error or ''}".rstrip()
-                + "\n"
-            )
+        line = (
+            f"{record.id}  {record.state.value:<9}  {values['accepted']}"
+            f"  asks={record.asks} deliveries={record.deliveries}  {record.error or ''}"
+        )
+        self._write(values, line.rstrip())
 
-    def _tell(self, prompt_id: str, what: str, *, done: bool = False) -> None:
-        line = {"id": prompt_id, "done": done, "detail": what}
-        self.out.write(json.dumps(line) + "\n" if self.json else f"{prompt_id}  {what}\n")
+    def _tell(self, prompt_id: str, detail: str, *, done: bool) -> None:
+        self._write({"id": prompt_id, "done": done, "detail": detail}, f"{prompt_id}  {detail}")
+
+    def _write(self, values: Mapping[str, object], text: str) -> None:
+        self.out.write(f"{json.dumps(values) if self.json else text}\n")
 
 
-def run_backup(options: argparse.Namespace, out: TextIO) -> int:
+def run_backup(opened: OpenJournal, options: argparse.Namespace, out: TextIO) -> int:
     """Make a backup; a signal stops it, and no file is left. Returns the exit status.
 
     Raises:
@@ -202,7 +199,7 @@ def run_backup(options: argparse.Namespace, out: TextIO) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: signals.append(number))
     try:
-        with closing(open_beside(options.journal)) as opened:
+        with closing(opened):
             size = back_up(opened.connection, options.to, lambda: bool(signals))
     except JournalError as error:
         raise SystemExit(str(error)) from None
@@ -214,11 +211,7 @@ def run_backup(options: argparse.Namespace, out: TextIO) -> int:
     return 0
 
 
-async def _run(reactor: IReactorTime, options: argparse.Namespace) -> None:
-    try:
-        opened = open_beside(options.journal)
-    except JournalError as error:
-        raise SystemExit(str(error)) from None
+async def _run(reactor: IReactorTime, opened: OpenJournal, options: argparse.Namespace) -> None:
     # It needs no thread. The operations of one turn of the reactor form one transaction.
     journal = journal_in(opened, reactor, lambda run: deferLater(reactor, 0, run))
     operator = Operator(
@@ -242,6 +235,10 @@ async def _run(reactor: IReactorTime, options: argparse.Namespace) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """The console script."""
     options = parser().parse_args(argv)
+    try:
+        opened = open_beside(options.journal)
+    except JournalError as error:
+        raise SystemExit(str(error)) from None
     if options.command == "backup":
-        raise SystemExit(run_backup(options, sys.stdout))
-    react(lambda reactor: Deferred.fromCoroutine(_run(reactor, options)))
+        raise SystemExit(run_backup(opened, options, sys.stdout))
+    react(lambda reactor: Deferred.fromCoroutine(_run(reactor, opened, options)))

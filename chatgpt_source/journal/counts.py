@@ -4,11 +4,9 @@ A read ends when the journal's patience ends, even if the disk hangs, and then r
 known counts with their age. Callers at the same time share one read.
 """
 
-from typing import Any
-
 import attrs
 from attrs import field, frozen
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
@@ -24,13 +22,11 @@ class Counted:
 
     Attributes:
         tally: The counts; None if the journal was never read.
-        oldest: When the oldest prompt of the backlog was accepted; None if there was no backlog.
         at: When they were read, by the steady clock.
         trouble: Why the journal can't be read now, for people; None if it can.
     """
 
     tally: Tally | None = None
-    oldest: float | None = None
     at: float | None = None
     trouble: str | None = None
 
@@ -78,12 +74,9 @@ class Counts:
     async def _read(self) -> Counted:
         now = self._clock.seconds()
         day = self._calendar.day(wall(self._clock)).date
-        reads: list[Deferred[Any]] = [self._journal.tally(day), self._journal.oldest()]
-        results = await DeferredList(reads, consumeErrors=True)
-        for succeeded, result in results:
-            if not succeeded:
-                result.trap(JournalUnavailable)
-                return attrs.evolve(self._known, trouble=result.value.reason)
-        (_, tally), (_, oldest) = results
-        self._known = Counted(tally, oldest, now)
+        try:
+            tally = await self._journal.tally(day)
+        except JournalUnavailable as error:
+            return attrs.evolve(self._known, trouble=error.reason)
+        self._known = Counted(tally, now)
         return self._known

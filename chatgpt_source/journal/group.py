@@ -33,8 +33,6 @@ STALLED = 5.0
 once."""
 LOOK = 0.1
 """Seconds between two checks for operations that have waited too long."""
-MOST_FAILED_AT_ONCE = 50
-"""Of those, how many fail in one turn of the reactor."""
 RETRY_AFTER = 5.0
 """Seconds after which a caller whom the journal refused may try again."""
 
@@ -182,13 +180,16 @@ class GroupCommit(Generic[Connection]):
         self._under_way = ()
         if self._waiting:
             self._start()  # before the callbacks, to keep the disk busy
-        self._done.extend((operation, result) for operation in group)
-        if not self._firing:
-            self._fire_waiters()
+        self._tell(group, result)
 
     @property
     def _is_idle(self) -> bool:
         return self._busy_since is None and not self._done and not self._firing
+
+    def _tell(self, operations: Iterable[Operation[Connection]], result: object) -> None:
+        self._done.extend((operation, result) for operation in operations)
+        if not self._firing:
+            self._fire_waiters()
 
     def _fire_waiters(self) -> None:
         """Fire the waiters in order, for up to `CALLBACK_TIME` seconds of this turn."""
@@ -212,22 +213,17 @@ class GroupCommit(Generic[Connection]):
         self._next_look = None
         if self._busy_since is None:
             return
-        late = list(islice(self._late(), MOST_FAILED_AT_ONCE))
-        self._next_look = self._clock.callLater(
-            LOOK if len(late) < MOST_FAILED_AT_ONCE else 0, self._look
-        )
-        error = self.silence()
+        self._next_look = self._clock.callLater(LOOK, self._look)
+        now = self._clock.seconds()
+        reads = (each for each in self._under_way if not (each.writes or each.waiter.called))
+        late = [
+            operation
+            for operation in (*reads, *self._waiting)
+            if operation.until is not None and operation.until <= now
+        ]
         for operation in late:
             self._waiting.pop(operation, None)
-            operation.waiter.errback(error)
-
-    def _late(self) -> Iterable[Operation[Connection]]:
-        now = self._clock.seconds()
-        reads = (each for each in self._under_way if not each.writes)
-        for operation in (*reads, *self._waiting):
-            late = operation.until is not None and operation.until <= now
-            if late and not operation.waiter.called:
-                yield operation
+        self._tell(late, Failure(self.silence()))
 
 
 def _fire(operation: Operation[Any], result: object) -> None:

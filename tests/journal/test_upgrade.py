@@ -11,8 +11,6 @@ from chatgpt_source.errors import JournalError, KeyReused, NotRedriven
 from chatgpt_source.journal.sqlite import SqliteJournal, backup, open_beside, open_journal
 from chatgpt_source.journal.sqlite.look import look
 from chatgpt_source.journal.sqlite.schema import APPLICATION_ID, VERSION
-from chatgpt_source.journal.sqlite.sweep import SETTLE_PAUSE
-from chatgpt_source.journal.sqlite.wipe import STEP_BYTES, unsettled
 from chatgpt_source.prompt import Prompt, State, Trace
 from tests.journal.common import DAY, NOON, JournalTestCase, at_once, prompt
 
@@ -139,12 +137,9 @@ class FromVersion2Tests(Version2TestCase):
         self.assertEqual(self.opened.connection.execute("PRAGMA foreign_keys").fetchone(), (1,))
 
     def test_all_goes_on(self) -> None:
-        for when in ("at once", "settled", "after a crash"):
+        for when in ("at once", "after a crash"):
             with self.subTest(when=when):
                 self.check_all()
-            if when == "at once":
-                self.clock.advance(SETTLE_PAUSE)
-                self.assertFalse(unsettled(self.opened.connection))
             self.crash()
 
     def check_all(self) -> None:
@@ -173,7 +168,6 @@ class FromVersion2Tests(Version2TestCase):
         self.assertEqual((delivery.event, delivery.request_id), (b"undelivered event", "req-1"))
 
     def test_sizes_are_in_bytes_and_long_texts_apart(self) -> None:
-        self.clock.advance(SETTLE_PAUSE)
         db = self.opened.connection
         sizes = dict(db.execute("SELECT seq, size FROM texts").fetchall())
         told = len('{"model": "gpt", "finish_reason": "stop", "request_id": "req-1", ')
@@ -185,18 +179,6 @@ class FromVersion2Tests(Version2TestCase):
         long = db.execute("SELECT id, size, text FROM long_texts ORDER BY id").fetchall()
         self.assertEqual(long, [(2 * 4, 10001, self.LONG), (5 * 4 + 1, 9000, b"e" * 9000)])
         self.assertEqual(db.execute("SELECT prompt FROM texts WHERE seq = 2").fetchone(), ("",))
-
-    def test_in_steps(self) -> None:
-        db = self.opened.connection
-        size = "x" * (STEP_BYTES // 2)
-        db.execute("UPDATE texts SET prompt = ?", (size,))
-        self.clock.advance(SETTLE_PAUSE)
-        (left,) = db.execute("SELECT count(*) FROM texts WHERE size IS NULL").fetchone()
-        self.assertEqual(left, 7 - 2)
-        self.clock.pump([SETTLE_PAUSE] * 3)
-        self.assertFalse(unsettled(db))
-        for ask in self.asks(now=NOON + 60).claimed:
-            self.assertEqual(ask.prompt.text, size)
 
     def test_what_the_provider_said_is_gone_where_it_was_delivered(self) -> None:
         """But from the copy, which is what the journal was."""

@@ -3,8 +3,12 @@
 import random
 import sqlite3
 
-from chatgpt_source.journal.sqlite import SqliteJournal, open_beside
-from chatgpt_source.journal.sqlite.sweep import WIPE_AFTER, WIPE_RETRY
+from chatgpt_source.journal.sqlite import (
+    WIPE_AFTER,
+    WIPE_RETRY,
+    SqliteJournal,
+    open_beside,
+)
 from chatgpt_source.journal.sqlite.texts import SHORT
 from chatgpt_source.journal.sqlite.upkeep import PRUNE_BYTES, prune
 from chatgpt_source.journal.sqlite.wipe import MOST_BYTES_REWRITTEN, MOST_ROWS_REWRITTEN, wipe
@@ -52,6 +56,22 @@ class PrivacyTests(JournalTestCase):
                 self.clock.advance(WIPE_AFTER)
                 self.assertEqual(self.holding(), [])
                 self.opened.connection.execute("DELETE FROM prompts")
+
+    def test_what_is_deleted_meanwhile_does_not_put_it_off(self) -> None:
+        self.clock.advance(WIPE_AFTER)
+        self.deliver_text(self.SECRET.decode())
+        for n in range(int(WIPE_AFTER / 2)):
+            self.clock.advance(2)
+            self.accept(prompt(f"other {n}"))
+            self.deliver(f"other {n}")
+        self.assertEqual(self.holding(), [])
+
+    def test_only_after_something_was_deleted(self) -> None:
+        self.clock.advance(WIPE_AFTER)
+        statements: list[str] = []
+        self.opened.connection.set_trace_callback(statements.append)
+        self.clock.pump([2] * int(WIPE_AFTER))
+        self.assertEqual([each for each in statements if "checkpoint" in each], [])
 
     def test_no_copy_stays_in_the_gaps_of_pages(self) -> None:
         """SQLite leaves some when it moves rows; found by chance, with this seed."""
@@ -241,7 +261,6 @@ class DisturbedTests(JournalTestCase):
     MARK = "a marked secret"
 
     def test_purged_while_somebody_reads(self) -> None:
-        self.journal._transactor.monotonic = self.clock.seconds
         self.accept(prompt(text=self.MARK))
         self.asks()
         self.fail_it(give_back=True)

@@ -1,8 +1,8 @@
 """The journal in one SQLite file: WAL, `synchronous=FULL`, one connection on one thread.
 
 `asks`, `outbox`, `operator` and `records` write and read the tables, `transact` commits groups,
-`file` opens the file, `recovery` takes over at a start, `sweep` schedules wipes. This module puts
-them together as a `Journal`.
+`file` opens the file, `recovery` takes over at a start, `wipe` removes deleted texts from it. This
+module puts them together as a `Journal`.
 """
 
 import sqlite3
@@ -11,7 +11,8 @@ from contextlib import suppress
 from typing import TypeVar
 
 from twisted.internet.defer import Deferred, execute, fail
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
 from chatgpt_source.clock import wall
@@ -30,9 +31,8 @@ from chatgpt_source.journal import (
     Recovered,
     Tally,
     Terms,
-    Work,
 )
-from chatgpt_source.journal.group import RETRY_AFTER, GroupCommit, Operation
+from chatgpt_source.journal.group import RETRY_AFTER, GroupCommit
 from chatgpt_source.journal.sqlite import asks, operator, outbox, records, recovery, upkeep, wipe
 from chatgpt_source.journal.sqlite.file import (
     BUSY,
@@ -42,11 +42,8 @@ from chatgpt_source.journal.sqlite.file import (
     open_journal,
 )
 from chatgpt_source.journal.sqlite.rows import Owner
-from chatgpt_source.journal.sqlite.sweep import WIPE_RETRY, Sweep
 from chatgpt_source.journal.sqlite.transact import PATIENCE, Transactor
-from chatgpt_source.journal.sqlite.unacknowledged import Claim, Unacknowledged
-from chatgpt_source.journal.sqlite.unacknowledged import End as EndOfClaim
-from chatgpt_source.log import get_logger
+from chatgpt_source.log import get_logger, log_unexpected
 from chatgpt_source.prompt import Ask, Delivery, Prompt, State
 
 __all__ = ["OpenJournal", "SqliteJournal", "check_journal", "open_beside", "open_journal"]
@@ -61,7 +58,11 @@ PATIENCE_BESIDE = 10.0
 STATEMENT_PATIENCE_MS = 5
 """SQLite's own wait for another process, in ms; `Transactor` waits longer."""
 WATCH_EVERY = 2.0
-"""Seconds between two checks that the file is still at its path."""
+"""Seconds between two checks whether the file is still at its path, and is to be wiped."""
+WIPE_AFTER = 30.0
+"""Seconds from the deletion of a text until the files are wiped, at the next of these checks."""
+WIPE_RETRY = 5.0
+"""Seconds from a wipe that failed to the next one."""
 READ_PATIENCE = 0.9
 """Seconds that a caller waits for a read; under 1 s, as pages are refreshed every second."""
 WRITE_PATIENCE = 10.0
@@ -82,15 +83,19 @@ class SqliteJournal:
         self._clock = clock
         self._in_thread = in_thread
         opened.connection.execute(f"PRAGMA busy_timeout = {STATEMENT_PATIENCE_MS}")
-        self._transactor = Transactor(PATIENCE if self._is_daemons else PATIENCE_BESIDE)
-        self._group: GroupCommit[sqlite3.Connection] = GroupCommit(in_thread, self._transact, clock)
-        self._watch_call: IDelayedCall | None = None
-        self._sweep = Sweep(clock, lambda run: self._read(run, None), self._write)
+        patience = PATIENCE if self._is_daemons else PATIENCE_BESIDE
+        self._transactor = Transactor(opened, patience)
+        self._group: GroupCommit[sqlite3.Connection] = GroupCommit(
+            in_thread, self._transactor.run, clock
+        )
+        self._watch = LoopingCall(self._look)
+        self._watch.clock = clock
+        self._wipe_at: float | None = None
+        self._data_version: int | None = None
         self._closing = False
         self._fault: str | None = None
         self._run: Owner | None = None
         self._fingerprints: Mapping[str, bytes] = {}
-        self._unacknowledged = Unacknowledged()
 
     @property
     def fault(self) -> str | None:
@@ -123,7 +128,7 @@ class SqliteJournal:
         db = self._opened.connection
         now = self._clock.seconds()
         try:
-            self._transactor.begin(db)
+            self._transactor.begin()
             self._run = recovery.new_owner(db, wall(self._clock))
             recovery.take_over(db, now)
             upkeep.keep_terms(db, everyday_limit, timezone)
@@ -131,14 +136,11 @@ class SqliteJournal:
             recovered = Recovered(
                 recovery.recall(db, self._fingerprints, now), recovery.failing(db)
             )
-            unsettled = wipe.unsettled(db)
             db.execute("COMMIT")
         except sqlite3.Error as error:
             raise JournalError(f"journal {self.location} can't be written: {error}") from error
-        self._sweep.wipe_later(WIPE_RETRY)
-        self._watch_later()
-        if unsettled:
-            self._sweep.settle_later()
+        self._wipe_later(WIPE_RETRY)
+        self._watch.start(WATCH_EVERY, now=False)
         return recovered
 
     # The methods of `Journal`, which documents them.
@@ -154,13 +156,13 @@ class SqliteJournal:
 
     def claim_asks(self, now: float, most: int) -> Deferred[Claims[Ask]]:
         owner = self._owner
-        return self._claim(lambda db: asks.claim_asks(db, owner, now, most))
+        return self._write(lambda db: asks.claim_asks(db, owner, now, most))
 
     def claim_deliveries(
         self, destination: str, now: float, most: int, *, untried_since: float | None = None
     ) -> Deferred[Claims[Delivery]]:
         owner = self._owner
-        return self._claim(
+        return self._write(
             lambda db: outbox.claim_deliveries(db, owner, destination, now, most, untried_since)
         )
 
@@ -168,18 +170,15 @@ class SqliteJournal:
         self, ask: Ask, outcome: Answered | Postponed | Failed, now: float, *, claim: bool = False
     ) -> Deferred[Ended]:
         owner, date = self._owner, wall(self._clock)
-        return self._end(
-            ask.token, lambda db: asks.ended(db, owner, ask, outcome, now, date, claim=claim)
-        )
+        return self._write(lambda db: asks.ended(db, owner, ask, outcome, now, date, claim=claim))
 
     def delivery_ended(
         self, delivery: Delivery, outcome: Delivered | Postponed | Failed, now: float
     ) -> Deferred[Ended]:
         owner, date = self._owner, wall(self._clock)
-        ending = self._end(
-            delivery.token, lambda db: outbox.ended(db, owner, delivery, outcome, now, date)
-        )
-        return ending if isinstance(outcome, Postponed) else ending.addCallback(self._wiping)
+        if not isinstance(outcome, Postponed):
+            self._wipe_later()
+        return self._write(lambda db: outbox.ended(db, owner, delivery, outcome, now, date))
 
     def remember(self, peer: str, state: PeerState) -> Deferred[None]:
         fingerprint = self._fingerprints[peer]
@@ -196,9 +195,6 @@ class SqliteJournal:
     ) -> Deferred[Sequence[Record]]:
         return self._read(lambda db: records.latest(db, state, before, most))
 
-    def oldest(self) -> Deferred[float | None]:
-        return self._read(records.oldest)
-
     def ends(self, since: float, most: int) -> Deferred[Sequence[End]]:
         return self._read(lambda db: records.ends(db, since, most))
 
@@ -210,16 +206,16 @@ class SqliteJournal:
         return self._write(lambda db: operator.redrive(db, prompt_id, date), WRITE_PATIENCE)
 
     def purge(self, prompt_id: str) -> Deferred[bool]:
-        purging = self._write(lambda db: operator.purge(db, prompt_id), WRITE_PATIENCE)
-        return purging.addCallback(self._wiping)
+        self._wipe_later()
+        return self._write(lambda db: operator.purge(db, prompt_id), WRITE_PATIENCE)
 
     def prune(self, before: float) -> Deferred[None]:
         return Deferred.fromCoroutine(self._prune(before))
 
     async def _prune(self, before: float) -> None:
-        await self._write(lambda db: recovery.renew(db, self._owner, wall(self._clock)))
+        await self.probe()  # so that an idle daemon notices a full disk too
         while await self._write(lambda db: upkeep.prune(db, before)):
-            self._sweep.wipe_later()
+            self._wipe_later()
 
     def probe(self) -> Deferred[None]:
         return self._write(upkeep.probe)
@@ -229,52 +225,43 @@ class SqliteJournal:
 
     async def _close(self) -> None:
         self._closing = True
-        if self._watch_call is not None and self._watch_call.active():
-            self._watch_call.cancel()
-        scheduled = self._sweep.stop()
+        if self._watch.running:
+            self._watch.stop()
         await self._group.when_idle()
         self._group.stop()
-        if (
-            scheduled or self._is_daemons
-        ):  # an operator's command that deleted nothing does not wipe
+        if self._is_daemons or self._wipe_at is not None:  # else an operator deleted nothing
             await self._in_thread(self._wipe_at_last)
         self._opened.close()
 
-    # The thread.
-
-    def _transact(self, group: Sequence[Operation[sqlite3.Connection]]) -> None:
-        """Run a group, if the path still names the open file."""
-        loss = self._opened.loss()
-        if loss is None:
-            self._transactor.run(self._opened.connection, group)
-            loss = self._opened.loss()  # a start might not find what was committed
-            if loss is not None:
-                self._unacknowledged.add(group)
-        if loss is not None:
-            for operation in group:
-                operation.error = JournalUnavailable(loss, retry_after=RETRY_AFTER)
-
-    def _end(self, token: int, run: Callable[[sqlite3.Connection], Ended]) -> Deferred[Ended]:
-        pending = self._unacknowledged
-        ending = self._write(EndOfClaim(token, run, pending))
-        return ending.addCallback(pending.acknowledged, token) if pending.ends else ending
-
-    def _claim(self, run: Callable[[sqlite3.Connection], Claims[Work]]) -> Deferred[Claims[Work]]:
-        pending = self._unacknowledged
-        claims = tuple(pending.claims)
-        claiming = self._write(Claim(self._owner, run, claims))
-        return claiming.addCallback(pending.released, len(claims)) if claims else claiming
-
-    def _watch_later(self) -> None:
-        if not self._closing:
-            self._watch_call = self._clock.callLater(WATCH_EVERY, self._watch)
-
-    def _watch(self) -> None:
-        """Check whether the file was lost, or is back, also while nothing else runs."""
-        seen: Deferred[None] = self._read(lambda _: None).addCallbacks(
-            lambda _: self.probe() if self._fault is not None else None, self._unwell
+    def _look(self) -> Deferred[None]:
+        """Check whether the file was lost, or is back, or is to be wiped."""
+        return Deferred.fromCoroutine(self._look_and_wipe()).addErrback(
+            lambda failure: (
+                None
+                if failure.check(JournalUnavailable)
+                else log_unexpected(log, "looking at the journal", failure)
+            )
         )
-        seen.addBoth(lambda _: self._watch_later())
+
+    async def _look_and_wipe(self) -> None:
+        version = await self._read(wipe.data_version).addErrback(self._unwell)
+        if self._data_version not in {None, version}:  # another process may have deleted texts
+            self._wipe_later()
+        self._data_version = version
+        if self._fault is not None:
+            await self.probe()
+        if self._wipe_at is not None and self._wipe_at <= self._clock.seconds():
+            self._wipe_at = None
+            done = False
+            try:
+                done = await self._read(wipe.wipe, None)
+            finally:
+                if not done:
+                    self._wipe_later(WIPE_RETRY)
+
+    def _wipe_later(self, delay: float = WIPE_AFTER) -> None:
+        if self._wipe_at is None:
+            self._wipe_at = self._clock.seconds() + delay
 
     def _write(
         self, run: Callable[[sqlite3.Connection], Result], patience: float | None = None
@@ -294,8 +281,6 @@ class SqliteJournal:
         return self._group.submit(run, writes=writes, patience=patience)
 
     def _well(self, result: Result) -> Result:
-        if self._is_daemons and self._transactor.disturbed():
-            self._sweep.wipe_later()  # another process may have deleted texts
         if self._fault is not None:
             log.info("journal {path} can be written again", path=self.location)
             self._fault = None
@@ -312,10 +297,6 @@ class SqliteJournal:
                 )
             self._fault = error.reason
         return failure
-
-    def _wiping(self, result: Result) -> Result:
-        self._sweep.wipe_later()
-        return result
 
     def _wipe_at_last(self) -> None:
         db = self._opened.connection

@@ -109,14 +109,6 @@ def claim_asks(db: sqlite3.Connection, owner: Owner, now: float, most: int) -> C
     return Claims(asks, due)
 
 
-def release(db: sqlite3.Connection, owner: Owner, ask: Ask) -> None:
-    """Undo a claim whose call was never made: the prompt is due again."""
-    db.execute(
-        f"UPDATE prompts SET owner = NULL, tries = tries - 1, asks = asks - 1 WHERE {_CLAIMED}",
-        (ask.prompt.id, owner.id, ask.token),
-    )
-
-
 def ended(
     db: sqlite3.Connection,
     owner: Owner,

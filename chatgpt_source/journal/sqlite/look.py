@@ -93,13 +93,12 @@ def _seen(db: sqlite3.Connection, path: Path, day: str, now: float, *, in_use: b
         raise JournalError(
             f"journal {path} is damaged: restore it from a backup, or set `journal` to another path"
         )
-    tally = records.tally(db, day)
     return Seen(
         path,
         in_use,
         schema=version_of(db),
-        prompts=tally.prompts,
+        prompts=records.counts(db),
         to_ask=records.to_ask(db, now),
         to_deliver=records.to_deliver(db, now),
-        used=tally.used,
+        used=records.units(db, day),
     )

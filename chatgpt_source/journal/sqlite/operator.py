@@ -29,7 +29,7 @@ def redrive(db: sqlite3.Connection, prompt_id: str, date: float) -> State:
     else:
         _take_unit_again(db, seq, date)
     db.execute("DELETE FROM outbox WHERE seq = ? AND destination = ?", (seq, DEAD_LETTER.setting))
-    texts.forget_dead_letter(db, prompt_id)
+    texts.forget_dead_letter(db, seq)
     db.execute(
         "UPDATE prompts SET state = ?, due = ?, since = ?, ended = NULL, tries = 0,"
         " possibly_billed = 0 WHERE seq = ?",

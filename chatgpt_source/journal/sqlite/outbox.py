@@ -7,7 +7,7 @@ from typing import Any
 
 from chatgpt_source.journal import Claims, Delivered, Ended, Failed, Postponed
 from chatgpt_source.journal.sqlite import texts
-from chatgpt_source.journal.sqlite.rows import Owner, of_limited_size, seq_of
+from chatgpt_source.journal.sqlite.rows import Owner, of_limited_size
 from chatgpt_source.journal.sqlite.texts import Part, trace_of
 from chatgpt_source.journal.states import Event, after
 from chatgpt_source.prompt import DEAD_LETTER, Delivery, Receiver, State
@@ -105,14 +105,6 @@ def _request_id(answer: str | None) -> str | None:
     return report.get("request_id")
 
 
-def release(db: sqlite3.Connection, owner: Owner, delivery: Delivery) -> None:
-    """Undo a claim whose call was never made: the event is due again."""
-    db.execute(
-        f"UPDATE outbox SET owner = NULL, attempts = attempts - 1 WHERE {_CLAIMED}",
-        _claim(owner, delivery),
-    )
-
-
 def ended(
     db: sqlite3.Connection,
     owner: Owner,
@@ -130,22 +122,22 @@ def ended(
             (outcome.until, outcome.error, outcome.held, *claim),
         )
         return Ended(kept=changed.rowcount > 0)
-    if not db.execute(f"DELETE FROM outbox WHERE {_CLAIMED}", claim).rowcount:
+    ended = db.execute(f"DELETE FROM outbox WHERE {_CLAIMED} RETURNING seq", claim).fetchall()
+    if not ended:
         return Ended(kept=False)
+    ((seq,),) = ended
     if delivery.destination == DEAD_LETTER.setting:
-        texts.forget_dead_letter(db, delivery.id)
+        texts.forget_dead_letter(db, seq)
         return Ended(kept=True)
     error = outcome.error if isinstance(outcome, Failed) else None
     event = Event.DELIVERED if error is None else Event.FAILED
     db.execute(
         "UPDATE prompts SET state = ?, ended = ?, error = ?, deliveries = deliveries + ?"
-        " WHERE id = ?",
-        (after(State.ANSWERED, event).value, date, error, delivery.attempt, delivery.id),
+        " WHERE seq = ?",
+        (after(State.ANSWERED, event).value, date, error, delivery.attempt, seq),
     )
     if isinstance(outcome, Failed) and outcome.dead_letter is not None:
-        seq = seq_of(db, delivery.id)
-        if seq is not None:
-            add_dead_letter(db, seq, outcome.dead_letter, now)
+        add_dead_letter(db, seq, outcome.dead_letter, now)
     return Ended(kept=True)
 
 

@@ -63,7 +63,7 @@ def _in(state: State | None) -> str:
 
 
 def oldest(db: sqlite3.Connection) -> float | None:
-    """When the oldest prompt of the backlog was accepted; see `Journal.oldest`."""
+    """When the oldest prompt of the backlog was accepted; None if there is no backlog."""
     row = db.execute(
         "SELECT accepted FROM prompts WHERE seq = (SELECT min(first) FROM ("
         "SELECT (SELECT min(+seq) FROM prompts WHERE state = 'accepted') AS first"
@@ -97,9 +97,13 @@ def _record(row: sqlite3.Row) -> Record:
 
 
 def tally(db: sqlite3.Connection, day: str) -> Tally:
-    """The prompts by state, and the units used of `day`; see `Journal.tally`."""
-    counts = {State(state): n for state, n in db.execute("SELECT state, n FROM counts")}
-    return Tally(counts, units(db, day))
+    """What the journal holds; see `Journal.tally`."""
+    return Tally(counts(db), units(db, day), oldest(db))
+
+
+def counts(db: sqlite3.Connection) -> dict[State, int]:
+    """How many prompts are in each state."""
+    return {State(state): n for state, n in db.execute("SELECT state, n FROM counts")}
 
 
 def units(db: sqlite3.Connection, day: str) -> int:

@@ -15,16 +15,11 @@ _FIELDS = [each.name for each in fields(PeerState)]
 
 
 def new_owner(db: sqlite3.Connection, date: float) -> Owner:
-    """Begin a run; a journal in a file has one owner at a time."""
+    """Begin a run; a journal in a file has one owner at a time, whose lease never ends."""
     row = db.execute("INSERT INTO owners (renewed) VALUES (?)", (date,)).lastrowid
     assert row is not None  # noqa: S101 - a row was inserted
     db.execute("DELETE FROM owners WHERE id <> ?", (row,))
     return Owner(row)
-
-
-def renew(db: sqlite3.Connection, owner: Owner, date: float) -> None:
-    """Renew an owner's lease."""
-    db.execute("UPDATE owners SET renewed = ? WHERE id = ?", (date, owner.id))
 
 
 def take_over(db: sqlite3.Connection, now: float) -> None:

@@ -36,9 +36,3 @@ def of_limited_size(
             break
     found.close()
     return rows
-
-
-def seq_of(db: sqlite3.Connection, prompt_id: str) -> int | None:
-    """The `seq` of a prompt; None if there is none."""
-    row = db.execute("SELECT seq FROM prompts WHERE id = ?", (prompt_id,)).fetchone()
-    return row[0] if row else None

@@ -66,19 +66,32 @@ def set_dead_letter(db: sqlite3.Connection, seq: int, dead_letter: bytes) -> Non
     )
 
 
-def forget_dead_letter(db: sqlite3.Connection, prompt_id: str) -> None:
+def forget_dead_letter(db: sqlite3.Connection, seq: int) -> None:
     """Delete a prompt's dead letter, if it has one."""
-    db.execute(
-        "UPDATE texts SET letter = NULL"
-        " WHERE seq = (SELECT seq FROM prompts WHERE id = ?) AND letter IS NOT NULL",
-        (prompt_id,),
-    )
+    db.execute("UPDATE texts SET letter = NULL WHERE seq = ? AND letter IS NOT NULL", (seq,))
 
 
 def trace_of(row: sqlite3.Row) -> Trace | None:
     """The trace of a prompt's request, from its row of `texts`."""
     parent = row["traceparent"]
     return None if parent is None else Trace(parent, row["tracestate"])
+
+
+def settle(db: sqlite3.Connection) -> None:
+    """Store the sizes of an earlier version's texts, and move the long ones to `long_texts`."""
+    others = "source, type, traceparent, tracestate"
+    columns = ", ".join(part.column for part in Part)
+    unsettled = f"SELECT seq, {others}, {columns} FROM texts WHERE size IS NULL LIMIT 1"
+    while (row := db.execute(unsettled).fetchone()) is not None:
+        seq, short, texts = row[0], row[1 : -len(Part)], row[-len(Part) :]
+        kept = [
+            None if text is None else place(db, seq, part, text)
+            for part, text in zip(Part, texts, strict=True)
+        ]
+        db.execute(
+            f"UPDATE texts SET ({columns}, size) = (?, ?, ?, ?, ?) WHERE seq = ?",
+            (*kept, size_of([*short, *kept]), seq),
+        )
 
 
 def place(db: sqlite3.Connection, seq: int, part: Part, text: str | bytes) -> str | bytes:

@@ -9,6 +9,7 @@ from attrs import define, field
 
 from chatgpt_source.errors import JournalUnavailable
 from chatgpt_source.journal.group import RETRY_AFTER, Operation
+from chatgpt_source.journal.sqlite.file import OpenJournal
 from chatgpt_source.journal.sqlite.upkeep import probe
 
 PATIENCE = 1.0
@@ -17,8 +18,6 @@ PATIENCE_LEFT = 0.1
 """Seconds to wait after a wait that failed, so that reads are not delayed."""
 POLL = 0.002
 """Seconds between two attempts to begin."""
-LOOK = 1.0
-"""Seconds between two checks for writes of another process."""
 
 Operations = Sequence[Operation[sqlite3.Connection]]
 
@@ -32,33 +31,51 @@ class Transactor:
     before the callers get the error.
 
     Args:
+        opened: The journal's file.
         patience: Seconds to wait for another process that writes.
         monotonic: The time in seconds.
         sleep: Waits for some seconds.
     """
 
+    _opened: OpenJournal
     patience: float = PATIENCE
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     _waited_in_vain: bool = field(init=False, default=False)
     _half_written: bool = field(init=False, default=False)
-    _version: int | None = field(init=False, default=None)
-    _looked: float = field(init=False, default=-LOOK)
-    _disturbed: bool = field(init=False, default=False)
 
-    def run(self, db: sqlite3.Connection, group: Operations) -> None:
+    @property
+    def _db(self) -> sqlite3.Connection:
+        return self._opened.connection
+
+    def run(self, group: Operations) -> None:
         """Run the writes in one transaction, then the reads; sets the outcome of each."""
+        try:
+            self._require_file()
+        except JournalUnavailable as error:
+            _fail(group, error)
+            return
         writes = [operation for operation in group if operation.writes]
         if writes:
-            self._write(db, writes)
+            self._write(writes)
         for operation in group:
             if not operation.writes:
                 try:
-                    _attempt(db, operation)
+                    _attempt(self._db, operation)
                 except sqlite3.Error as error:
                     operation.error = unavailable(error)
 
-    def begin(self, db: sqlite3.Connection) -> None:
+    def _require_file(self) -> None:
+        """Require that what is written can be found at the next start.
+
+        Raises:
+            JournalUnavailable: If it can't.
+        """
+        loss = self._opened.loss()
+        if loss is not None:
+            raise JournalUnavailable(loss, retry_after=RETRY_AFTER)
+
+    def begin(self) -> None:
         """Begin a transaction that writes; waits for another process's transaction to end.
 
         SQLite's own waits grow to a tenth of a second, and miss shorter gaps between transactions.
@@ -70,7 +87,7 @@ class Transactor:
         deadline = self.monotonic() + patience
         while True:
             try:
-                db.execute("BEGIN IMMEDIATE")
+                self._db.execute("BEGIN IMMEDIATE")
             except sqlite3.Error as error:
                 self._waited_in_vain = _is_busy(error) and self.monotonic() >= deadline
                 if self._waited_in_vain or not _is_busy(error):
@@ -80,79 +97,65 @@ class Transactor:
                 return
             self.sleep(POLL)
 
-    def disturbed(self) -> bool:
-        """Whether another process has written since the last call."""
-        disturbed, self._disturbed = self._disturbed, False
-        return disturbed
-
-    def _write(self, db: sqlite3.Connection, writes: Operations) -> None:
-        unwritable = self._written_over(db)
+    def _write(self, writes: Operations) -> None:
+        unwritable = self._written_over()
         if unwritable is not None:
             _fail(writes, unwritable)
-        else:
-            error = self._committed(db, writes)
-            if error is not None and not _is_busy(error):
-                # One that can't be written, as for its size, must not fail the others.
-                for operation in writes:
-                    self._committed(db, [operation])
-            self._written_over(db)
-        self._look_for_others(db)
+            return
+        error = self._committed(writes)
+        if error is not None and not (_is_busy(error) or isinstance(error, JournalUnavailable)):
+            # One that can't be written, as for its size, must not fail the others.
+            for operation in writes:
+                self._committed([operation])
+        self._written_over()
 
-    def _committed(self, db: sqlite3.Connection, writes: Operations) -> Exception | None:
+    def _committed(self, writes: Operations) -> Exception | None:
         """Commit the operations; returns why they could not be committed together.
 
         An operation that is refused has written nothing, so the others need no savepoint.
         """
+        db = self._db
         try:
-            self.begin(db)
+            self.begin()
             for operation in writes:
                 before = db.total_changes
                 _attempt(db, operation)
                 if operation.error is not None and db.total_changes != before:
                     _roll_back(db)
                     return operation.error
-            self._commit(db)
-        except sqlite3.Error as error:
+            self._require_file()
+            self._commit()
+        except (sqlite3.Error, JournalUnavailable) as error:
             _roll_back(db)
             _fail(writes, error)
             return error
         return None
 
-    def _commit(self, db: sqlite3.Connection) -> None:
+    def _commit(self) -> None:
         self._half_written = True
-        db.execute("COMMIT")
+        self._db.execute("COMMIT")
         self._half_written = False
 
-    def _written_over(self, db: sqlite3.Connection) -> sqlite3.Error | None:
+    def _written_over(self) -> sqlite3.Error | None:
         """If a commit failed, overwrite it with an empty transaction."""
         if self._half_written:
             try:
-                self.begin(db)
-                probe(db)
-                self._commit(db)
+                self.begin()
+                probe(self._db)
+                self._commit()
             except sqlite3.Error as error:
-                _roll_back(db)
+                _roll_back(self._db)
                 return error
         return None
 
-    def _look_for_others(self, db: sqlite3.Connection) -> None:
-        now = self.monotonic()
-        if now - self._looked < LOOK:
-            return
-        self._looked = now
-        with suppress(sqlite3.Error):
-            (version,) = db.execute("PRAGMA data_version").fetchone()
-            self._disturbed |= self._version not in {None, version}
-            self._version = version
 
-
-def unavailable(error: sqlite3.Error) -> JournalUnavailable:
-    """SQLite's error as the journal's."""
+def unavailable(error: Exception) -> JournalUnavailable:
+    """SQLite's error, or the file's loss, as the journal's."""
     return JournalUnavailable(str(error), retry_after=RETRY_AFTER)
 
 
 def _is_busy(error: Exception) -> bool:
-    """Whether another process writes, so that retrying each operation alone is no use."""
+    """Whether another process writes."""
     return str(error) == "database is locked"
 
 
@@ -161,7 +164,7 @@ def _roll_back(db: sqlite3.Connection) -> None:
         db.execute("ROLLBACK")
 
 
-def _fail(writes: Operations, error: sqlite3.Error) -> None:
+def _fail(writes: Operations, error: Exception) -> None:
     for operation in writes:
         operation.error = unavailable(error)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from chatgpt_source.errors import JournalError
 from chatgpt_source.journal.sqlite.backup import back_up
 from chatgpt_source.journal.sqlite.schema import VERSION, is_empty, run_script, version_of
+from chatgpt_source.journal.sqlite.texts import settle
 from chatgpt_source.log import get_logger
 
 log = get_logger(__name__)
@@ -31,6 +32,8 @@ def upgraded(db: sqlite3.Connection, path: Path) -> Iterator[None]:
         for earlier in range(version, VERSION):
             run_script(db, f"upgrade_{earlier}")
             db.execute(f"PRAGMA user_version = {earlier + 1}")
+        if version < VERSION:
+            settle(db)
         yield
     except BaseException:
         if copy is not None:

@@ -40,7 +40,7 @@ CREATE INDEX to_deliver ON outbox (destination, due, seq) WHERE owner IS NULL;
 
 CREATE TABLE owners (                     -- runs of a daemon; an id is never used again
     id INTEGER PRIMARY KEY AUTOINCREMENT,
-    renewed REAL NOT NULL                 -- the lease: a date
+    renewed REAL NOT NULL                 -- the date of its start
 );
 CREATE TABLE peers (                      -- what is known of each, for the next start
     name TEXT PRIMARY KEY,
