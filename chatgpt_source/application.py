@@ -95,16 +95,7 @@ class Application:
         if config.admin is not None:
             from chatgpt_source.admin import Admin  # noqa: PLC0415 - only its users pay for it
 
-            self._admin = Admin(
-                reactor,
-                config,
-                calendar,
-                self._journal,
-                self._pipeline,
-                self._intake,
-                health,
-                observers,
-            )
+            self._admin = Admin(self._intake, observers)
 
     async def recover(self) -> Recovered:
         """Take up what the journal has of earlier processes; called before `start`.

@@ -9,7 +9,6 @@ from chatgpt_source.admin.status import Status
 from chatgpt_source.errors import NotRedriven, QuotaUsedUp
 from chatgpt_source.http.server import BoundedRequest, Problem, to_json
 from chatgpt_source.intake.api import Intake, retry_after_header
-from chatgpt_source.journal import Journal
 from chatgpt_source.prompt import State
 
 PAGE = 50
@@ -24,7 +23,6 @@ class Api:
     They raise Problem or JournalUnavailable.
     """
 
-    journal: Journal
     intake: Intake
     status_: Status
     redriver: Redriver
@@ -38,7 +36,7 @@ class Api:
         state = read_state(_argument(request, "state"))
         limit = read_whole("limit", _argument(request, "limit"), LONGEST_PAGE) or PAGE
         before = read_whole("before", _argument(request, "before"), 2**63 - 1)
-        records = await self.journal.latest(state, before, limit)
+        records = await self.intake.journal.latest(state, before, limit)
         more = records[-1].position if len(records) == limit else None
         request.answer(
             200, to_json({"prompts": [record.to_dict() for record in records], "next": more})

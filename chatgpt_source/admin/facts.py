@@ -1,7 +1,5 @@
 """Reads what the page shows: the current state, and the prompts that a query picks."""
 
-from collections.abc import Sequence
-
 from attrs import define
 
 from chatgpt_source import __version__
@@ -11,7 +9,7 @@ from chatgpt_source.admin.view import PAGE, Picked, Query, Shown
 from chatgpt_source.clock import date_of, wall
 from chatgpt_source.errors import JournalUnavailable
 from chatgpt_source.http.server import origin_of
-from chatgpt_source.journal import Record, Tally
+from chatgpt_source.journal import Tally
 from chatgpt_source.prompt import State
 
 _NOTHING = Tally(dict.fromkeys(State, 0), 0)
@@ -36,9 +34,10 @@ class Facts:
     async def shown(self) -> Shown:
         """The data that all viewers see."""
         status = self._status
-        clock, config = status.clock, status.config
-        _, ready = await status.health.ready()
-        counted = await status.health.counts.read()
+        health = status.health
+        clock, config = health.clock, health.config
+        _, ready = await health.ready()
+        counted = await health.counts.read()
         checks = ready["checks"]
         now = wall(clock)
         tally = counted.tally or _NOTHING
@@ -52,7 +51,7 @@ class Facts:
             target=origin_of(config.target),
             used=tally.used,
             limit=config.everyday_limit,
-            midnight=status.calendar.day(now).end,
+            midnight=health.calendar.day(now).end,
             prompts=tally.prompts,
             oldest=tally.oldest,
             troubles=status.troubles(checks),
@@ -62,13 +61,10 @@ class Facts:
 
     async def picked(self, query: Query) -> Picked:
         """The prompts that a query picks; none if the journal can't be read."""
+        journal = self._status.health.journal
         try:
-            return await self._pick(query)
+            records = await journal.latest(query.state, query.before, PAGE + 1)
+            prompt = await journal.record(query.prompt) if query.prompt else None
         except JournalUnavailable:
             return Picked(query, [], more=False, readable=False)
-
-    async def _pick(self, query: Query) -> Picked:
-        journal = self._status.journal
-        records: Sequence[Record] = await journal.latest(query.state, query.before, PAGE + 1)
-        prompt = await journal.record(query.prompt) if query.prompt else None
         return Picked(query, records[:PAGE], more=len(records) > PAGE, prompt=prompt)

@@ -3,14 +3,15 @@
 The page has all of them when it is loaded; the stream of events sends those that changed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from twisted.web.template import Tag, tags
 
 from chatgpt_source.admin import charts
+from chatgpt_source.admin.history import COUNTED
 from chatgpt_source.admin.markup import element
 from chatgpt_source.admin.prompts import listing, page_links, state_icon, state_links, way
-from chatgpt_source.admin.view import NEARLY, Picked, Shown
+from chatgpt_source.admin.view import NEARLY, Hour, Picked, Shown
 from chatgpt_source.admin.words import (
     age,
     ago,
@@ -33,13 +34,14 @@ _MEANINGS = {
 
 def shared(shown: Shown) -> Mapping[str, Tag]:
     """The fragments that are the same for all viewers, by their ids."""
+    hour = shown.hour
     return {
         "health": health(shown),
         "quota": quota(shown),
         "states": states(shown),
-        "traffic": traffic(shown),
-        "latency": latency(shown),
-        "numbers": tags.div(charts.table(shown.minutes, _times(shown)), id="numbers"),
+        "traffic": traffic(hour),
+        "latency": latency(hour),
+        "numbers": tags.div(charts.table(hour), id="numbers"),
         "cost": cost(shown),
         "about": about(shown),
     }
@@ -114,76 +116,40 @@ def states(shown: Shown) -> Tag:
     ]
     waiting: list[str | Tag] = ["Nothing waits."]
     if shown.waiting:
-        waiting = [
-            tags.strong(count(shown.waiting, "prompt")),
-            " not finished",
-            *_oldest(shown),
-            ".",
-        ]
+        waiting = [tags.strong(count(shown.waiting, "prompt")), " not finished"]
+        if shown.oldest is not None:
+            accepted = moment(shown.oldest, shown.zone, ago(shown.now - shown.oldest))
+            waiting += ["; the oldest was accepted ", accepted]
+        waiting.append(".")
     return tags.div(tags.ul(*tiles, class_="tiles"), tags.p(*waiting, class_="lead"), id="states")
 
 
-def _oldest(shown: Shown) -> tuple[str | Tag, ...]:
-    if shown.oldest is None:
-        return ()
-    words = ago(shown.now - shown.oldest)
-    return ("; the oldest was accepted ", moment(shown.oldest, shown.zone, words))
-
-
-def traffic(shown: Shown) -> Tag:
+def traffic(hour: Hour) -> Tag:
     """The prompts accepted, delivered and failed in the last hour."""
-    highest = max(max(m.accepted, m.delivered, m.failed) for m in shown.minutes)
-    totals = [
-        (State.ACCEPTED, sum(m.accepted for m in shown.minutes)),
-        (State.DELIVERED, sum(m.delivered for m in shown.minutes)),
-        (State.FAILED, sum(m.failed for m in shown.minutes)),
+    legend = [
+        (tags.span(state_icon(state), sentence(state.value)), count(hour.total.prompts[state]))
+        for state in COUNTED
     ]
-    rows = [
-        tags.li(tags.span(state_icon(state), sentence(state.value)), tags.strong(count(total)))
-        for state, total in totals
-    ]
-    top = f"highest: {count(highest)} a minute" if highest else "nothing yet"
-    return _figure(
-        "traffic",
-        tags.ul(*rows),
-        charts.traffic(shown.minutes, _times(shown), _unknown(shown)),
-        top,
-    )
+    top = f"highest: {count(hour.highest)} a minute" if hour.highest else "nothing yet"
+    return _figure("traffic", legend, charts.traffic(hour), top)
 
 
-def latency(shown: Shown) -> Tag:
+def latency(hour: Hour) -> Tag:
     """How long it took from accepted to delivered in the last hour."""
-    pair = charts.hour_latency(shown.minutes)
-    values = [took(value) for value in pair] if pair else ["–", "–"]
     names = [("median", "Median"), ("p95", "95th percentile")]
-    rows = [
-        tags.li(tags.span(tags.span(class_=f"key {kind}"), name), tags.strong(value))
+    values = charts.quantiles_of(hour.total)
+    legend = [
+        (tags.span(tags.span(class_=f"key {kind}"), name), value)
         for (kind, name), value in zip(names, values, strict=True)
     ]
-    highest = charts.highest_p95(shown.minutes)
-    top = f"highest: {took(highest)}" if highest else "nothing yet"
-    return _figure(
-        "latency",
-        tags.ul(*rows),
-        charts.latency(shown.minutes, _times(shown), _unknown(shown)),
-        top,
-    )
+    top = f"highest: {took(hour.slowest)}" if hour.slowest else "nothing yet"
+    return _figure("latency", legend, charts.latency(hour), top)
 
 
-def _figure(name: str, legend: Tag, chart: Tag, top: str) -> Tag:
-    plot = tags.div(
-        chart, tags.p(tags.span("1 h ago"), tags.span(top), tags.span("now"), class_="axis")
-    )
-    return tags.div(legend, plot, id=name, class_="figure")
-
-
-def _unknown(shown: Shown) -> int:
-    """How many of the minutes ended before the daemon was started."""
-    return sum(minute.start + 60 <= shown.started for minute in shown.minutes)
-
-
-def _times(shown: Shown) -> list[str]:
-    return [clock_time(minute.start, minute.start, shown.zone) for minute in shown.minutes]
+def _figure(name: str, legend: Sequence[tuple[Tag, str]], chart: Tag, top: str) -> Tag:
+    rows = [tags.li(label, tags.strong(value)) for label, value in legend]
+    axis = tags.p(tags.span("1 h ago"), tags.span(top), tags.span("now"), class_="axis")
+    return tags.div(tags.ul(*rows), tags.div(chart, axis), id=name, class_="figure")
 
 
 def cost(shown: Shown) -> Tag:

@@ -47,29 +47,36 @@ class Latencies:
         return Latencies(self._counts + other._counts)
 
 
+COUNTED = (State.ACCEPTED, State.DELIVERED, State.FAILED)
+"""The states whose prompts are counted when they reach them."""
+
+
 @define
 class Minute:
     """What happened in a period: one minute, or several merged.
 
     Attributes:
         start: When it began.
+        prompts: How many prompts reached each of the states `COUNTED`.
         latencies: From accepted to delivered.
     """
 
     start: float
-    accepted: int = 0
-    delivered: int = 0
-    failed: int = 0
+    prompts: Counter[State] = field(factory=Counter)
     latencies: Latencies = field(factory=Latencies)
+
+    @property
+    def quantiles(self) -> tuple[float, float] | None:
+        """The median and 95th percentile of the latencies, in seconds; None if there are none."""
+        median, high = self.latencies.quantile(0.5), self.latencies.quantile(0.95)
+        return None if median is None or high is None else (median, high)
 
 
 def together(minutes: Sequence[Minute]) -> Minute:
     """One or more minutes, merged into one period."""
     whole = Minute(minutes[0].start)
     for minute in minutes:
-        whole.accepted += minute.accepted
-        whole.delivered += minute.delivered
-        whole.failed += minute.failed
+        whole.prompts += minute.prompts
         whole.latencies += minute.latencies
     return whole
 
@@ -87,21 +94,17 @@ class History(Observer):
 
     def accepted(self, **_: object) -> None:
         """A prompt was accepted."""
-        self._now().accepted += 1
+        self._now().prompts[State.ACCEPTED] += 1
 
-    def asked(self, ended: AskEnded) -> None:
-        """A call to the model has ended."""
-        if ended.state is State.FAILED:
-            self._now().failed += 1
+    def asked(self, ended: AskEnded | DeliveryEnded) -> None:
+        """A call to the model, or to a receiver of events, has ended."""
+        if ended.state in {State.DELIVERED, State.FAILED}:
+            minute = self._now()
+            minute.prompts[ended.state] += 1
+            if ended.state is State.DELIVERED:
+                minute.latencies.add(ended.date - ended.accepted)
 
-    def sent(self, ended: DeliveryEnded) -> None:
-        """A call to a receiver of events has ended."""
-        minute = self._now()
-        if ended.state is State.DELIVERED:
-            minute.delivered += 1
-            minute.latencies.add(ended.date - ended.accepted)
-        elif ended.state is State.FAILED:
-            minute.failed += 1
+    sent = asked
 
     def minutes(self) -> list[Minute]:
         """The last 60 minutes, the oldest first; the last is the current one."""

@@ -1,24 +1,23 @@
-"""The metrics for Prometheus: their names, labels, buckets and values.
+"""The metrics for Prometheus: their names, labels, buckets and values; see also `gauges`.
 
 They hold no id and no text. Each label has few values, and all of them are there from the start: an
 alert can't use a series that appears only once something has happened.
 """
 
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable
+from enum import Enum
+from functools import partial
 
 import prometheus_client
-from attrs import frozen
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.exposition import choose_encoder
-from prometheus_client.registry import Collector
 from twisted.copyright import version as twisted_version
 
 from chatgpt_source import __version__
-from chatgpt_source.journal.counts import Counted
-from chatgpt_source.log.lines import dropped
-from chatgpt_source.pipeline.breaker import Breaker
+from chatgpt_source.admin.gauges import PREFIX, Gauges
+from chatgpt_source.admin.status import Status
+from chatgpt_source.http.server import BoundedRequest
 from chatgpt_source.prompt import State
 from chatgpt_source.telemetry.observer import (
     AskEnded,
@@ -29,7 +28,6 @@ from chatgpt_source.telemetry.observer import (
     RefusalReason,
 )
 
-PREFIX = "chatgpt_source"
 OPENMETRICS = "application/openmetrics-text"
 
 WAIT = (0.005, 0.025, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 21600, 86400)
@@ -38,90 +36,83 @@ DELIVERY = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 WHOLE_WAY = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600, 21600, 86400)
 LAG = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
-_TOKENS = {"prompt_tokens": "prompt", "completion_tokens": "completion"}
-"""The counts of a provider's `usage` that are neither sums nor parts of others."""
 _MOST_TOKENS = 10**9
 """A larger number in one answer is not believed."""
 
 
-@frozen
-class Snapshot:
-    """The state at the moment of a scrape.
+class TokenKind(str, Enum):
+    """The counts of a provider's `usage` that are neither sums nor parts of others."""
 
-    Attributes:
-        breakers: The circuit breaker of each peer.
-        now: When, by the steady clock.
-        limit: The day's units.
-        writable: Whether the journal can be written.
-        counted: The journal's counts, or the last ones if it does not answer.
-        oldest: How long the oldest waiting prompt has waited; 0 if none waits.
-        failure_ratio: The share of failures among the prompts that ended lately.
-    """
-
-    breakers: Mapping[str, Breaker]
-    now: float
-    limit: int
-    writable: bool
-    counted: Counted
-    oldest: float
-    failure_ratio: float
+    PROMPT = "prompt"
+    COMPLETION = "completion"
 
 
 class Metrics(Observer):
-    """An observer that counts outcomes, and renders them for Prometheus."""
+    """An observer that counts outcomes, and renders them for Prometheus.
 
-    def __init__(self) -> None:
+    Args:
+        status: The state of which there are gauges.
+    """
+
+    def __init__(self, status: Status) -> None:
         # Each counter would add a second series with the time of its creation.
         prometheus_client.disable_created_metrics()
-        self._registry = CollectorRegistry()
-        self._snapshot: Snapshot | None = None
-        self._lag = 0.0
-        self._accepted = self._counter("prompts_accepted", "Prompts accepted, and on disk.")
-        self._repeated = self._counter(
+        self._health = status.health
+        self._gauges = Gauges(status)
+        self._registry = registry = CollectorRegistry()
+        counter = self._counter
+        self._accepted = counter("prompts_accepted", "Prompts accepted, and on disk.")
+        self._repeated = counter(
             "prompts_repeated", "Requests with an idempotency key that came before."
         )
-        self._refused = self._counter(
-            "prompts_refused", "Prompts refused.", "reason", [each.value for each in RefusalReason]
+        self._refused = counter("prompts_refused", "Prompts refused.", "reason", RefusalReason)
+        self._failed = counter("prompts_failed", "Prompts set aside as failed.")
+        self._asks = counter("asks", "Calls to the model, by outcome.", "outcome", AskOutcome)
+        self._deliveries = counter(
+            "deliveries", "Calls to the target, by outcome.", "outcome", DeliveryOutcome
         )
-        self._failed = self._counter("prompts_failed", "Prompts set aside as failed.")
-        self._asks = self._counter(
-            "asks",
-            "Calls to the model, by outcome.",
-            "outcome",
-            [each.value for each in AskOutcome],
-        )
-        self._deliveries = self._counter(
-            "deliveries",
-            "Calls to the target, by outcome.",
-            "outcome",
-            [each.value for each in DeliveryOutcome],
-        )
-        self._letters = self._counter(
+        self._letters = counter(
             "dead_letters",
             "Calls to the dead letters' receiver, by outcome.",
             "outcome",
-            [each.value for each in DeliveryOutcome],
+            DeliveryOutcome,
         )
-        self._tokens = self._counter(
-            "tokens", "Tokens of answers, as the provider counts them.", "kind", _TOKENS.values()
+        self._tokens = counter(
+            "tokens", "Tokens of answers, as the provider counts them.", "kind", TokenKind
         )
-        self._wait = self._histogram(
-            "wait_seconds", "From a prompt's acceptance to the start of its first ask.", WAIT
+        histogram = partial(Histogram, namespace=PREFIX, registry=registry)
+        self._wait = histogram(
+            "wait_seconds",
+            "From a prompt's acceptance to the start of its first ask.",
+            buckets=WAIT,
         )
-        self._ask = self._histogram("ask_seconds", "How long calls to the model took.", ASK)
-        self._delivery = self._histogram(
-            "delivery_seconds", "How long calls to the target took.", DELIVERY
+        self._ask = histogram("ask_seconds", "How long calls to the model took.", buckets=ASK)
+        self._delivery = histogram(
+            "delivery_seconds", "How long calls to the target took.", buckets=DELIVERY
         )
-        self._whole_way = self._histogram(
+        self._whole_way = histogram(
             "accepted_to_delivered_seconds",
             "From a prompt's acceptance to its event's delivery.",
-            WHOLE_WAY,
+            buckets=WHOLE_WAY,
         )
-        self._reactor_lag = self._histogram(
-            "reactor_lag_seconds", "How late the event loop was, measured each second.", LAG
+        self._lag = histogram(
+            "reactor_lag_seconds", "How late the event loop was, measured each second.", buckets=LAG
         )
-        self._registry.register(_Gauges(self._gauges))
-        ProcessCollector(registry=self._registry)
+        gauge = partial(Gauge, namespace=PREFIX, registry=registry)
+        self._last_lag = gauge("reactor_lag_last_seconds", "How late the event loop was last.")
+        build = gauge("build_info", "What runs.", ["version", "python", "twisted"])
+        build.labels(__version__, platform.python_version(), twisted_version).set(1)
+        registry.register(self._gauges)
+        ProcessCollector(registry=registry)
+
+    def _counter(
+        self, name: str, told: str, label: str = "", values: Iterable[Enum] = ()
+    ) -> Counter:
+        labels = [label] if label else []
+        counter = Counter(name, told, labels, namespace=PREFIX, registry=self._registry)
+        for value in values:
+            counter.labels(value.value)
+        return counter
 
     # The observer's methods.
 
@@ -139,9 +130,11 @@ class Metrics(Observer):
         self._ask.observe(ended.seconds)
         if ended.waited is not None:
             self._wait.observe(ended.waited)
-        for name, count in ((ended.answer and ended.answer.usage) or {}).items():
-            if name in _TOKENS and type(count) is int and 0 < count < _MOST_TOKENS:
-                self._tokens.labels(_TOKENS[name]).inc(count)
+        usage = (ended.answer and ended.answer.usage) or {}
+        for kind in TokenKind:
+            count = usage.get(f"{kind.value}_tokens")
+            if type(count) is int and 0 < count < _MOST_TOKENS:
+                self._tokens.labels(kind.value).inc(count)
         if ended.state is State.FAILED:
             self._failed.inc()
 
@@ -160,112 +153,13 @@ class Metrics(Observer):
 
     def late(self, seconds: float) -> None:
         """Count how late the event loop was."""
-        self._lag = seconds
-        self._reactor_lag.observe(seconds)
+        self._last_lag.set(seconds)
+        self._lag.observe(seconds)
 
-    def text(self, snapshot: Snapshot, accept: str) -> tuple[bytes, str]:
-        """All metrics, and their media type: OpenMetrics if it is accepted, else Prometheus's own.
-
-        Args:
-            snapshot: The current state.
-            accept: The request's Accept header.
-        """
+    async def scrape(self, request: BoundedRequest) -> None:
+        """Answer `GET /metrics`: in OpenMetrics if it accepts that, else in Prometheus's format."""
+        self._gauges.counted = await self._health.counts.read()
+        accept = ",".join(request.requestHeaders.getRawHeaders("accept", []))
         # Not the header itself: it may name a version that does not exist.
         encode, media_type = choose_encoder(OPENMETRICS if OPENMETRICS in accept.lower() else "")
-        self._snapshot = snapshot
-        return encode(self._registry), media_type
-
-    def _gauges(self) -> Iterator[Metric]:
-        yield _gauge("reactor_lag_last_seconds", "How late the event loop was last.", self._lag)
-        yield CounterMetricFamily(
-            f"{PREFIX}_log_lines_dropped",
-            "Log lines that were dropped because stdout was not read.",
-            dropped(),
-        )
-        yield _gauge(
-            "build_info",
-            "What runs.",
-            {(__version__, platform.python_version(), twisted_version): 1},
-            "version",
-            "python",
-            "twisted",
-        )
-        if self._snapshot is not None:
-            yield from _of_snapshot(self._snapshot)
-
-    def _counter(
-        self, name: str, told: str, label: str | None = None, values: Iterable[str] = ()
-    ) -> Counter:
-        counter = Counter(
-            name, told, [label] if label else [], namespace=PREFIX, registry=self._registry
-        )
-        for value in values:
-            counter.labels(value)
-        return counter
-
-    def _histogram(self, name: str, told: str, buckets: tuple[float, ...]) -> Histogram:
-        return Histogram(name, told, namespace=PREFIX, registry=self._registry, buckets=buckets)
-
-
-def _of_snapshot(snapshot: Snapshot) -> Iterator[Metric]:
-    breakers = snapshot.breakers.items()
-    yield _gauge(
-        "calls_under_way",
-        "Calls under way.",
-        {(peer,): breaker.under_way for peer, breaker in breakers},
-        "peer",
-    )
-    yield _gauge(
-        "circuit_open",
-        "1 while the circuit breaker holds all calls to the peer.",
-        {(peer,): breaker.held for peer, breaker in breakers},
-        "peer",
-    )
-    yield _gauge(
-        "throttled",
-        "1 while calls are throttled, because the peer answered 429.",
-        {(peer,): breaker.throttled(snapshot.now) for peer, breaker in breakers},
-        "peer",
-    )
-    yield _gauge(
-        "recent_failure_ratio",
-        "The share that failed, of the last 100 prompts that ended in the last 15 min.",
-        snapshot.failure_ratio,
-    )
-    yield _gauge("journal_writable", "1 while the journal can be written.", snapshot.writable)
-    yield _gauge("quota_limit", "Prompts that may be accepted a day.", snapshot.limit)
-    tally, at = snapshot.counted.tally, snapshot.counted.at
-    if tally is None or at is None:
-        return
-    yield _gauge(
-        "journal_counts_age_seconds",
-        "The age of the journal's counts that follow; about 0 while it answers.",
-        max(0, snapshot.now - at),
-    )
-    yield _gauge("quota_used", "Units of today's quota that are spent.", tally.used)
-    yield _gauge(
-        "prompts",
-        "Prompts in the journal, by state.",
-        {(state.value,): tally.prompts[state] for state in State},
-        "state",
-    )
-    yield _gauge("backlog", "Prompts that are neither delivered nor failed.", tally.backlog)
-    yield _gauge(
-        "backlog_oldest_age_seconds",
-        "The time since the oldest prompt of the backlog was accepted; 0 if there is none.",
-        snapshot.oldest,
-    )
-
-
-def _gauge(
-    name: str, told: str, value: float | Mapping[tuple[str, ...], float], *labels: str
-) -> Metric:
-    family = GaugeMetricFamily(f"{PREFIX}_{name}", told, labels=labels)
-    for key, each in value.items() if isinstance(value, Mapping) else [((), value)]:
-        family.add_metric(key, float(each))
-    return family
-
-
-@frozen
-class _Gauges(Collector):
-    collect: Callable[[], Iterator[Metric]]
+        request.answer(200, encode(self._registry), media_type=media_type)

@@ -26,14 +26,10 @@ HEADERS = {
         " connect-src 'self'; img-src data:; form-action 'none'; frame-ancestors 'none';"
         " base-uri 'none'"
     ),
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
     "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Frame-Options": "DENY",
 }
-"""Headers that keep other sites from using the page."""
+"""Headers of the page, beside those of every response of the site."""
 MEDIA_TYPE = "text/html; charset=utf-8"
 
 

@@ -60,15 +60,14 @@ def state_links(shown: Shown, query: Query) -> Tag:
 
 
 def _state_link(query: Query, state: State | None, name: str, number: int) -> Tag:
-    link = element(
-        "a",
-        f"{sentence(name)} ",
-        tags.span(count(number)),
-        href=query.link(state=state, before=None) + "#prompts",
-        id=f"filter-{name}",
-        data_live="",
-    )
+    href = query.link(state=state, before=None) + "#prompts"
+    link = _link(f"filter-{name}", href, f"{sentence(name)} ", tags.span(count(number)))
     return link(**named(aria_current="true")) if query.state is state else link
+
+
+def _link(id_: str, href: str, *children: str | Tag, **attributes: str) -> Tag:
+    """A link that the script follows without loading the page anew."""
+    return element("a", *children, href=href, **attributes, id=id_, data_live="")
 
 
 def listing(shown: Shown, picked: Picked) -> Tag:
@@ -100,14 +99,8 @@ def _nothing(picked: Picked) -> str:
 
 
 def _row(shown: Shown, query: Query, record: Record) -> Tag:
-    link = element(
-        "a",
-        tags.code(record.id[:SHORT]),
-        href=query.link(prompt=record.id) + "#try",
-        title=record.id,
-        id=f"show-{record.id}",
-        data_live="",
-    )
+    href = query.link(prompt=record.id) + "#try"
+    link = _link(f"show-{record.id}", href, tags.code(record.id[:SHORT]), title=record.id)
     accepted = moment(record.accepted, shown.zone, ago(shown.now - record.accepted))
     end = record.delivered
     cells: list[tuple[str, Flattenable]] = [
@@ -146,11 +139,10 @@ def page_links(picked: Picked) -> Tag:
     query = picked.query
     links = []
     if query.before is not None:
-        href = query.link(before=None) + "#prompts"
-        links.append(element("a", "Latest", href=href, id="latest", data_live=""))
+        links.append(_link("latest", query.link(before=None) + "#prompts", "Latest"))
     if picked.more:
-        href = query.link(before=picked.records[-1].position) + "#prompts"
-        links.append(element("a", "Older", href=href, id="older", data_live=""))
+        older = query.link(before=picked.records[-1].position) + "#prompts"
+        links.append(_link("older", older, "Older"))
     return tags.p(*links, id="pages")
 
 
@@ -162,9 +154,7 @@ def way(shown: Shown, picked: Picked) -> Tag:
             "The way of a prompt is shown here: of one that you send, or pick from the list below."
         )
         return tags.div(tags.p(text, class_="empty"), id="way")
-    close = element(
-        "a", "Close", href=picked.query.link(prompt=None) + "#try", id="close", data_live=""
-    )
+    close = _link("close", picked.query.link(prompt=None) + "#try", "Close")
     if record is None:
         text = "No prompt has this id: it was never accepted, or its record has expired."
         text = text if picked.readable else "The journal can't be read now."

@@ -1,13 +1,10 @@
 """Redrives failed prompts, one or all."""
 
-from collections.abc import Sequence
-
 from attrs import define, field
 from twisted.internet.defer import Deferred, FirstError, gatherResults
-from twisted.internet.interfaces import IReactorTime
 
 from chatgpt_source.errors import NotRedriven, QuotaUsedUp
-from chatgpt_source.journal import Journal, Record
+from chatgpt_source.journal import Journal
 from chatgpt_source.log import get_logger
 from chatgpt_source.pipeline import Pipeline
 from chatgpt_source.prompt import State
@@ -24,13 +21,11 @@ class Redriver:
     """Redrives failed prompts.
 
     Args:
-        clock: The time.
         journal: Holds the prompts.
         pipeline: Is woken for redriven prompts.
         observer: Is told of each.
     """
 
-    _clock: IReactorTime
     _journal: Journal
     _pipeline: Pipeline
     _observer: Observer
@@ -63,28 +58,20 @@ class Redriver:
         if self._under_way:
             raise NotRedriven("all failed prompts are being redriven already")
         self._under_way = True
-        try:
-            return await self._all()
-        finally:
-            self._under_way = False
-
-    async def _all(self) -> tuple[int, int]:
         done = refused = 0
         before = None
-        while page := await self._journal.latest(State.FAILED, before, STEP):
-            before = page[-1].position
-            outcomes = await self._together(page)
-            done += outcomes.count(True)
-            refused += outcomes.count(False)
-        return done, refused
-
-    async def _together(self, page: Sequence[Record]) -> list[bool | None]:
-        tries = [Deferred.fromCoroutine(self._try(record.id)) for record in page]
         try:
-            return await gatherResults(tries, consumeErrors=True)
+            while page := await self._journal.latest(State.FAILED, before, STEP):
+                before = page[-1].position
+                tries = [Deferred.fromCoroutine(self._try(record.id)) for record in page]
+                outcomes = await gatherResults(tries, consumeErrors=True)
+                done += outcomes.count(True)
+                refused += outcomes.count(False)
         except FirstError as error:
             error.subFailure.raiseException()
-            raise
+        finally:
+            self._under_way = False
+        return done, refused
 
     async def _try(self, prompt_id: str) -> bool | None:
         """Whether it was redriven; None if it is not failed any more."""

@@ -8,46 +8,44 @@ from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
 
 from chatgpt_source import __version__
+from chatgpt_source.admin.words import sentence
 from chatgpt_source.clock import date_of, wall
-from chatgpt_source.config import Config
 from chatgpt_source.intake.health import UNKNOWN, WELL, Health
-from chatgpt_source.journal import Journal, rfc3339
-from chatgpt_source.pipeline import Pipeline
+from chatgpt_source.journal import Tally, rfc3339
 from chatgpt_source.pipeline.breaker import Breaker
 from chatgpt_source.prompt import State
-from chatgpt_source.quota import Calendar, clock_time
+from chatgpt_source.quota import clock_time
 
 _HELD_BACK = {"model": "prompts", "target": "events", "dead_letter": "dead letters"}
 
 
 @frozen
 class Status:
-    """Reads the status."""
+    """Reads the status.
 
-    clock: IReactorTime
-    config: Config
-    calendar: Calendar
-    journal: Journal
-    pipeline: Pipeline
+    Attributes:
+        health: Knows what is not well.
+    """
+
     health: Health
 
     @property
     def breakers(self) -> dict[str, Breaker]:
         """The circuit breaker of each peer."""
-        breakers = {"model": self.pipeline.model, "target": self.pipeline.target}
-        if self.config.dead_letter is not None:
-            breakers["dead_letter"] = self.pipeline.dead_letter
+        pipeline = self.health.pipeline
+        breakers = {"model": pipeline.model, "target": pipeline.target}
+        if self.health.config.dead_letter is not None:
+            breakers["dead_letter"] = pipeline.dead_letter
         return breakers
 
     async def to_dict(self) -> dict[str, Any]:
         """The status; if the journal can't be read, with its last counts and their time."""
+        clock, config = self.health.clock, self.health.config
         _, ready = await self.health.ready()
         counted = await self.health.counts.read()
-        tally = counted.tally
-        oldest = tally.oldest if tally else None
-        now = wall(self.clock)
-        day = self.calendar.day(now)
-        limit = self.config.everyday_limit
+        tally, now = counted.tally, wall(clock)
+        day = self.health.calendar.day(now)
+        limit = config.everyday_limit
         return {
             "version": __version__,
             "now": rfc3339(now),
@@ -58,33 +56,47 @@ class Status:
                 "left": tally and max(0, limit - tally.used),
                 "resets": rfc3339(day.end),
                 "seconds_left": max(0, ceil(day.end - now)),
-                "timezone": self.config.timezone.key,
+                "timezone": config.timezone.key,
             },
-            "counted": rfc3339(None if counted.at is None else date_of(counted.at, self.clock)),
+            "counted": rfc3339(None if counted.at is None else date_of(counted.at, clock)),
             "prompts": tally and {state.value: tally.prompts[state] for state in State},
             "backlog": tally
-            and {
-                "count": tally.backlog,
-                "oldest_seconds": 0 if oldest is None else max(0, now - oldest),
-            },
-            "calls": {peer: _calls(breaker, self.clock) for peer, breaker in self.breakers.items()},
+            and {"count": tally.backlog, "oldest_seconds": self.oldest_age(tally)},
+            "calls": {peer: _calls(breaker, clock) for peer, breaker in self.breakers.items()},
             "troubles": self.troubles(ready["checks"]),
         }
 
+    def oldest_age(self, tally: Tally) -> float:
+        """Seconds since the oldest prompt of the backlog was accepted; 0 if there is none."""
+        return 0 if tally.oldest is None else max(0, wall(self.health.clock) - tally.oldest)
+
     def troubles(self, checks: Mapping[str, str]) -> list[str]:
         """What is not well, by the checks of /readyz, in words, with settings in backticks."""
-        troubles = [
-            f"The journal {checks['journal']}" if checks["journal"] not in WELL else "",
-            *(
-                trouble_in_words(breaker, _HELD_BACK[peer], self.clock, self.config)
-                for peer, breaker in self.breakers.items()
-            ),
-            *(
-                checks[name] if checks[name] not in WELL else ""
-                for name in ("failures", "quota", "backlog")
-            ),
-        ]
-        return [trouble[0].upper() + trouble[1:] for trouble in troubles if trouble]
+        unwell = {name: told for name, told in checks.items() if told not in WELL}
+        troubles = [f"the journal {unwell['journal']}"] if "journal" in unwell else []
+        troubles += [self._trouble(*each) for each in self.breakers.items()]
+        troubles += [unwell.get(name, "") for name in ("failures", "quota", "backlog")]
+        return [sentence(trouble) for trouble in troubles if trouble]
+
+    def _trouble(self, peer: str, breaker: Breaker) -> str:
+        """What is not well with a peer, since when, and what waits; empty if all is well."""
+        if breaker.trouble is None:
+            return ""
+        clock, config = self.health.clock, self.health.config
+        what, colon, advice = breaker.trouble.partition(": ")
+
+        def clock_says(instant: float) -> str:
+            return clock_time(date_of(instant, clock), wall(clock), config.timezone)
+
+        since = "" if breaker.since is None else f" (since {clock_says(breaker.since)})"
+        told = f"{what}{since}{colon}{advice}"
+        if not breaker.held:
+            return told
+        now = clock.seconds()
+        due = f"at {clock_says(breaker.opens_at)}" if breaker.opens_at > now else "due"
+        long = breaker.since is not None and now - breaker.since > config.give_up_after
+        wait = "wait, by now for longer than `give_up_after`" if long else "wait"
+        return f"{told}. All {_HELD_BACK[peer]} {wait}; the next try is {due}"
 
 
 def untried(checks: Mapping[str, str]) -> str | None:
@@ -106,24 +118,3 @@ def _calls(breaker: Breaker, clock: IReactorTime) -> dict[str, Any]:
         "trouble": breaker.trouble,
         "since": None if breaker.since is None else rfc3339(date_of(breaker.since, clock)),
     }
-
-
-def trouble_in_words(breaker: Breaker, held_back: str, clock: IReactorTime, config: Config) -> str:
-    """What is not well with a peer, since when, and what waits; empty if all is well."""
-    if breaker.trouble is None:
-        return ""
-    zone = config.timezone
-    what, colon, advice = breaker.trouble.partition(": ")
-
-    def clock_says(instant: float) -> str:
-        return clock_time(date_of(instant, clock), wall(clock), zone)
-
-    since = "" if breaker.since is None else f" (since {clock_says(breaker.since)})"
-    told = f"{what}{since}{colon}{advice}"
-    if not breaker.held:
-        return told
-    now = clock.seconds()
-    due = f"at {clock_says(breaker.opens_at)}" if breaker.opens_at > now else "due"
-    long = breaker.since is not None and now - breaker.since > config.give_up_after
-    wait = "wait, by now for longer than `give_up_after`" if long else "wait"
-    return f"{told}. All {held_back} {wait}; the next try is {due}"

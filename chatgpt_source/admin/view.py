@@ -1,15 +1,17 @@
 """The page's data as values, and its links. Pure."""
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 from attrs import evolve, frozen
 
-from chatgpt_source.admin.history import Minute
+from chatgpt_source.admin.history import COUNTED, Minute, together
 from chatgpt_source.journal import Record
 from chatgpt_source.journal.states import backlog_of
 from chatgpt_source.prompt import State
+from chatgpt_source.quota import clock_time
 
 PAGE = 25
 """Prompts on a page of the list."""
@@ -57,6 +59,36 @@ def read_query(arguments: Mapping[bytes, Sequence[bytes]]) -> Query:
 
 
 @frozen
+class Hour:
+    """The last hour.
+
+    Attributes:
+        minutes: Its minutes, the oldest first.
+        times: When each began, as text.
+        unknown: How many of them were over before the daemon was started.
+    """
+
+    minutes: Sequence[Minute]
+    times: Sequence[str]
+    unknown: int
+
+    @cached_property
+    def total(self) -> Minute:
+        """All its minutes, merged."""
+        return together(self.minutes)
+
+    @cached_property
+    def highest(self) -> int:
+        """The most prompts that reached a state in one minute."""
+        return max(minute.prompts[state] for minute in self.minutes for state in COUNTED)
+
+    @cached_property
+    def slowest(self) -> float:
+        """The highest 95th percentile of a minute, in seconds; 0 if nothing was delivered."""
+        return max((pair[1] for m in self.minutes if (pair := m.quantiles)), default=0.0)
+
+
+@frozen
 class Shown:
     """The data of one moment that every viewer sees.
 
@@ -95,6 +127,13 @@ class Shown:
     def left(self) -> int:
         """The units that are left today."""
         return max(0, self.limit - self.used)
+
+    @property
+    def hour(self) -> Hour:
+        """The last hour, with its times as they are shown."""
+        times = [clock_time(each.start, each.start, self.zone) for each in self.minutes]
+        unknown = sum(each.start + 60 <= self.started for each in self.minutes)
+        return Hour(self.minutes, times, unknown)
 
     @property
     def waiting(self) -> int:

@@ -47,16 +47,7 @@ class AdminTestCase(DoorTestCase):
         self.intake = attrs.evolve(
             self.intake, pipeline=self.pipeline, health=health, observer=self.observers
         )
-        self.admin = Admin(
-            cast(Any, self.clock),
-            self.config,
-            self.intake.calendar,
-            self.journal,
-            self.pipeline,
-            self.intake,
-            health,
-            self.observers,
-        )
+        self.admin = Admin(self.intake, self.observers)
         self.door = BoundedSite(
             cast(Any, self.clock),
             self.intake.answer,

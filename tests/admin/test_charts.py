@@ -1,18 +1,22 @@
 """The charts, as SVG."""
 
 import re
+from collections import Counter
 from xml.etree import ElementTree as ET
 
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.template import Tag, flattenString
 
 from chatgpt_source.admin import charts
-from chatgpt_source.admin.history import Minute
+from chatgpt_source.admin.history import COUNTED, Minute
+from chatgpt_source.admin.view import Hour
 
 
 def minutes(*counts: tuple[int, int, int]) -> list[Minute]:
     stretch = [Minute(number * 60.0) for number in range(60 - len(counts))]
-    return stretch + [Minute(3600.0, *each) for each in counts]
+    return stretch + [
+        Minute(3600.0, Counter(dict(zip(COUNTED, each, strict=True)))) for each in counts
+    ]
 
 
 TIMES = [f"12:{number:02}" for number in range(60)]
@@ -49,7 +53,7 @@ class GaugeTests(ChartsTestCase):
 
 class TrafficTests(ChartsTestCase):
     def test_rows_on_one_scale(self) -> None:
-        svg = self.parse(charts.traffic(minutes((10, 5, 0), (0, 0, 1)), TIMES, 0))
+        svg = self.parse(charts.traffic(Hour(minutes((10, 5, 0), (0, 0, 1)), TIMES, 0)))
         paths = {p.get("class"): p.get("d") or "" for p in svg.iter("path")}
         self.assertEqual(self.heights(paths["accepted"]), [34.0])
         self.assertEqual(self.heights(paths["delivered"]), [17.0])
@@ -58,12 +62,12 @@ class TrafficTests(ChartsTestCase):
         self.assertTrue(paths["failed"].startswith("M59."))
 
     def test_little_among_much_can_be_seen(self) -> None:
-        svg = self.parse(charts.traffic(minutes((10**6, 0, 1)), TIMES, 0))
+        svg = self.parse(charts.traffic(Hour(minutes((10**6, 0, 1)), TIMES, 0)))
         failed = next(p for p in svg.iter("path") if p.get("class") == "failed")
         self.assertEqual(self.heights(failed.get("d") or ""), [1.5])
 
     def test_told_in_words(self) -> None:
-        svg = self.parse(charts.traffic(minutes((1200, 5, 1)), TIMES, 0))
+        svg = self.parse(charts.traffic(Hour(minutes((1200, 5, 1)), TIMES, 0)))
         self.assertEqual(svg.get("aria-labelledby"), svg[0].get("id"))
         self.assertEqual(svg.get("aria-describedby"), svg[1].get("id"))
         self.assertEqual(
@@ -72,14 +76,14 @@ class TrafficTests(ChartsTestCase):
         )
 
     def test_each_minute_has_a_hint(self) -> None:
-        svg = self.parse(charts.traffic(minutes((4, 3, 2)), TIMES, 59))
+        svg = self.parse(charts.traffic(Hour(minutes((4, 3, 2)), TIMES, 59)))
         hints = [self.text(r, "title") for r in svg.iter("rect") if r.get("class") == "hint"]
         self.assertEqual(len(hints), 60)
         self.assertEqual(hints[59], "12:59: 4 accepted, 3 delivered, 2 failed")
         self.assertEqual(hints[58], "12:58: before the start")
 
     def test_nothing_yet(self) -> None:
-        svg = self.parse(charts.traffic(minutes(), TIMES, 0))
+        svg = self.parse(charts.traffic(Hour(minutes(), TIMES, 0)))
         self.assertIn("0 accepted", self.text(svg, "desc"))
 
 
@@ -88,7 +92,7 @@ class LatencyTests(ChartsTestCase):
         stretch = minutes((0, 2, 0))
         for seconds in (1, 10):
             stretch[-1].latencies.add(seconds)
-        svg = self.parse(charts.latency(stretch, TIMES, 0))
+        svg = self.parse(charts.latency(Hour(stretch, TIMES, 0)))
         paths = {p.get("class"): p.get("d") or "" for p in svg.iter("path")}
         self.assertEqual(len(self.heights(paths["span"])), 1)
         self.assertGreater(self.heights(paths["span"])[0], 100)
@@ -98,7 +102,7 @@ class LatencyTests(ChartsTestCase):
         )
 
     def test_nothing_yet(self) -> None:
-        svg = self.parse(charts.latency(minutes(), TIMES, 0))
+        svg = self.parse(charts.latency(Hour(minutes(), TIMES, 0)))
         self.assertEqual(self.text(svg, "desc"), "Nothing was delivered.")
         self.assertEqual([p.get("d") for p in svg.iter("path") if p.get("class") == "span"], [""])
 
@@ -107,7 +111,7 @@ class TableTests(ChartsTestCase):
     def test_five_minutes_a_row(self) -> None:
         stretch = minutes((1, 2, 3), (10, 20, 30))
         stretch[-1].latencies.add(1)
-        table = self.parse(charts.table(stretch, TIMES))
+        table = self.parse(charts.table(Hour(stretch, TIMES, 0)))
         rows = [["".join(cell.itertext()) for cell in row] for row in table.iter("tr")]
         self.assertEqual(len(rows), 13)
         self.assertEqual(rows[0][:4], ["From", "Accepted", "Delivered", "Failed"])

@@ -1,5 +1,6 @@
 """The last hour, minute by minute."""
 
+from collections import Counter
 from typing import Any, cast
 
 from twisted.internet.task import Clock
@@ -42,13 +43,13 @@ class LatenciesTests(SynchronousTestCase):
 
 class TogetherTests(SynchronousTestCase):
     def test_sums(self) -> None:
-        one, two = Minute(60, 1, 2, 3), Minute(120, 4, 5, 6)
+        one = Minute(60, Counter({State.ACCEPTED: 1, State.FAILED: 3}))
+        two = Minute(120, Counter({State.ACCEPTED: 4, State.DELIVERED: 5}))
         one.latencies.add(1)
         two.latencies.add(100)
         whole = together([one, two])
-        self.assertEqual(
-            (whole.start, whole.accepted, whole.delivered, whole.failed), (60, 5, 7, 9)
-        )
+        self.assertEqual(whole.start, 60)
+        self.assertEqual(whole.prompts, {State.ACCEPTED: 5, State.DELIVERED: 5, State.FAILED: 3})
         assert_near(self, whole.latencies.quantile(1), 100)
         assert_near(self, one.latencies.quantile(1), 1)
 
@@ -75,9 +76,9 @@ class HistoryTests(SynchronousTestCase):
         self.end(State.FAILED, 3)
         minutes = self.history.minutes()
         self.assertEqual(len(minutes), MINUTES)
-        self.assertEqual([m.accepted for m in minutes], [0] * 58 + [1, 1])
-        self.assertEqual([m.delivered for m in minutes], [0] * 59 + [1])
-        self.assertEqual([m.failed for m in minutes], [0] * 59 + [1])
+        self.assertEqual([m.prompts[State.ACCEPTED] for m in minutes], [0] * 58 + [1, 1])
+        self.assertEqual([m.prompts[State.DELIVERED] for m in minutes], [0] * 59 + [1])
+        self.assertEqual([m.prompts[State.FAILED] for m in minutes], [0] * 59 + [1])
         self.assertEqual(minutes[-1].start, 1_800_000_060)
         assert_near(self, minutes[-1].latencies.quantile(1), 2)
 
@@ -85,14 +86,18 @@ class HistoryTests(SynchronousTestCase):
         for _ in range(500):
             self.accept()
             self.clock.advance(60)
-        self.assertEqual([m.accepted for m in self.history.minutes()], [1] * 59 + [0])
+        self.assertEqual(
+            [m.prompts[State.ACCEPTED] for m in self.history.minutes()], [1] * 59 + [0]
+        )
         self.assertLessEqual(len(self.history._minutes), MINUTES)
         self.clock.advance(86400)
-        self.assertEqual(sum(m.accepted for m in self.history.minutes()), 0)
+        self.assertEqual(sum(m.prompts[State.ACCEPTED] for m in self.history.minutes()), 0)
 
     def test_a_clock_that_is_put_back(self) -> None:
         self.accept()
         self.clock.rightNow -= 86400
         self.accept()
-        self.assertEqual([m.accepted for m in self.history.minutes()], [0] * 59 + [1])
+        self.assertEqual(
+            [m.prompts[State.ACCEPTED] for m in self.history.minutes()], [0] * 59 + [1]
+        )
         self.assertEqual(len(self.history._minutes), 1)

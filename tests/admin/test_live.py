@@ -4,7 +4,8 @@ import json
 
 from twisted.internet.defer import Deferred
 
-from chatgpt_source.admin.page import HEADERS
+from chatgpt_source import admin
+from chatgpt_source.admin import page
 from chatgpt_source.errors import PeerFailure, Permanent
 from tests.admin.common import AdminTestCase
 from tests.admin.test_page import Reader
@@ -26,7 +27,7 @@ class LiveTestCase(AdminTestCase):
 class PageTests(LiveTestCase):
     def test_headers(self) -> None:
         answer = self.get("/")
-        for name, value in HEADERS.items():
+        for name, value in {**admin.HEADERS, **page.HEADERS}.items():
             self.assertEqual(answer.headers[name.lower()], value)
         self.assertEqual(answer.headers["content-type"], "text/html; charset=utf-8")
         self.assertEqual(self.get("/?state=failed").status, 200)

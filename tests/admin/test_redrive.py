@@ -61,7 +61,7 @@ class RedriveAllTests(AdminTestCase):
         waiting: Deferred[Any] = Deferred()
         journal = cast(Any, self.journal)
         self.patch(journal, "latest", lambda *_: waiting)
-        redriver = Redriver(cast(Any, self.clock), journal, self.pipeline, self.observers)
+        redriver = Redriver(journal, self.pipeline, self.observers)
         first = Deferred.fromCoroutine(redriver.all())
         self.failureResultOf(Deferred.fromCoroutine(redriver.all()), NotRedriven)
         waiting.callback([])

@@ -1,0 +1,86 @@
+"""The gauges: the daemon's state at the moment of a scrape."""
+
+from collections.abc import Iterator, Mapping
+
+from attrs import define, field
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from chatgpt_source.admin.status import Status
+from chatgpt_source.journal.counts import Counted
+from chatgpt_source.log.lines import dropped
+from chatgpt_source.prompt import State
+
+PREFIX = "chatgpt_source"
+
+
+@define(eq=False)
+class Gauges(Collector):
+    """Collects the state; the journal's counts only once `counted` has them.
+
+    Attributes:
+        counted: The journal's last known counts.
+    """
+
+    _status: Status
+    counted: Counted = field(init=False, factory=Counted)
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics."""
+        health, breakers = self._status.health, self._status.breakers
+        counted, tally = self.counted, self.counted.tally
+        now = health.clock.seconds()
+        yield CounterMetricFamily(
+            f"{PREFIX}_log_lines_dropped",
+            "Log lines that were dropped because stdout was not read.",
+            dropped(),
+        )
+        under_way = {peer: breaker.under_way for peer, breaker in breakers.items()}
+        yield _gauge("calls_under_way", "Calls under way.", under_way, "peer")
+        yield _gauge(
+            "circuit_open",
+            "1 while the circuit breaker holds all calls to the peer.",
+            {peer: breaker.held for peer, breaker in breakers.items()},
+            "peer",
+        )
+        yield _gauge(
+            "throttled",
+            "1 while calls are throttled, because the peer answered 429.",
+            {peer: breaker.throttled(now) for peer, breaker in breakers.items()},
+            "peer",
+        )
+        yield _gauge(
+            "recent_failure_ratio",
+            "The share that failed, of the last 100 prompts that ended in the last 15 min.",
+            health.recent.ratio(),
+        )
+        writable = health.journal.fault is None and counted.trouble is None
+        yield _gauge("journal_writable", "1 while the journal can be written.", writable)
+        limit = health.config.everyday_limit
+        yield _gauge("quota_limit", "Prompts that may be accepted a day.", limit)
+        if tally is None or counted.at is None:
+            return
+        yield _gauge(
+            "journal_counts_age_seconds",
+            "The age of the journal's counts that follow; about 0 while it answers.",
+            max(0, now - counted.at),
+        )
+        yield _gauge("quota_used", "Units of today's quota that are spent.", tally.used)
+        prompts = {state.value: tally.prompts[state] for state in State}
+        yield _gauge("prompts", "Prompts in the journal, by state.", prompts, "state")
+        yield _gauge("backlog", "Prompts that are neither delivered nor failed.", tally.backlog)
+        yield _gauge(
+            "backlog_oldest_age_seconds",
+            "The time since the oldest prompt of the backlog was accepted; 0 if there is none.",
+            self._status.oldest_age(tally),
+        )
+
+
+def _gauge(name: str, told: str, value: float | Mapping[str, float], *label: str) -> Metric:
+    family = GaugeMetricFamily(f"{PREFIX}_{name}", told, labels=label)
+    if isinstance(value, Mapping):
+        for key, each in value.items():
+            family.add_metric([key], float(each))
+    else:
+        family.add_metric([], float(value))
+    return family
