@@ -4,7 +4,7 @@ import re
 import sys
 from typing import Any, ClassVar, TextIO
 
-from attrs import define, field, frozen
+from attrs import define, field
 from twisted.application.service import IService, Service
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort, IReactorTCP
@@ -29,16 +29,6 @@ RETRY_AFTER = 5
 """Seconds until a sender may try again, while the output is not read."""
 
 log = get_logger(__name__)
-
-
-@frozen
-class _Shown:
-    """Events as text, their number, and what the log says about a single event."""
-
-    data: bytes
-    number: int
-    id: str = ""
-    type: str = ""
 
 
 class Display:
@@ -80,29 +70,21 @@ class Display:
         request.answer(200, b"", headers)
 
     async def _take(self, request: BoundedRequest) -> None:
-        shown = self._read(request)
-        await self._print(shown.data)
-        self.count += shown.number
-        if shown.number == 1:
-            log.info(
-                "event {count}: id {id}, type {type}",
-                count=self.count,
-                id=shown.id,
-                type=shown.type,
-            )
-        else:
-            log.info("{count} events, with a batch of {size}", count=self.count, size=shown.number)
-
-    def _read(self, request: BoundedRequest) -> _Shown:
         encoding = self._printer.encoding
         try:
             events = read_events(request.requestHeaders, request.body())
             data = render_events(events, encoding).encode(encoding)
         except InvalidEvent as error:
             raise Problem(error.status, error.detail) from None
-        if len(events) != 1:
-            return _Shown(data, len(events))
-        return _Shown(data, 1, quoted(events[0]["id"]), quoted(events[0]["type"]))
+        size = len(events)
+        first = {name: quoted(events[0][name]) for name in ("id", "type")} if size == 1 else {}
+        del events  # they may be large, and printing may wait
+        await self._print(data)
+        self.count += size
+        if size == 1:
+            log.info("event {count}: id {id}, type {type}", count=self.count, **first)
+        else:
+            log.info("{count} events, with a batch of {size}", count=self.count, size=size)
 
     async def _print(self, data: bytes) -> None:
         try:

@@ -16,17 +16,14 @@ from math import isfinite
 from string import Formatter
 from typing import Any, TextIO
 
-from constantly import NamedConstant
 from twisted.logger import (
     FilteringLogObserver,
-    ILogFilterPredicate,
     ILogObserver,
     LogEvent,
     Logger,
     LogLevel,
     LogLevelFilterPredicate,
     LogPublisher,
-    PredicateResult,
     formatEvent,
     globalLogPublisher,
 )
@@ -58,6 +55,9 @@ _NAMES = {LogLevel.critical: "fatal"}
 _OWN_MEMBERS = ("time", "level", "logger", "message")
 
 _levels = LogLevelFilterPredicate(defaultLogLevel=LogLevel.info)
+_ours_or_severe = LogLevelFilterPredicate(defaultLogLevel=LogLevel.warn)
+"""Passes our own events, and Twisted's from the level of warnings."""
+_ours_or_severe.setLogLevelForNamespace("chatgpt_source", LogLevel.debug)
 _chosen = {"format": "auto"}
 
 
@@ -182,21 +182,12 @@ def is_ours(event: LogEvent) -> bool:
     return str(event.get("log_namespace", "")).startswith("chatgpt_source")
 
 
-@implementer(ILogFilterPredicate)
-class _OursOrSevere:
-    """Passes our own events, and Twisted's from the level of warnings."""
-
-    def __call__(self, event: LogEvent) -> NamedConstant:
-        severe = bool(event.get("log_level", LogLevel.info) >= LogLevel.warn)
-        return PredicateResult.yes if is_ours(event) or severe else PredicateResult.no
-
-
 def stdout() -> ILogObserver:
     """An observer for `twistd --logger=chatgpt_source.log.stdout`: lines on stdout, if open."""
     out: TextIO | None = sys.stdout
     if out is None:  # it was closed before the start, so its descriptor may be another file's
         return LogPublisher()
-    return FilteringLogObserver(_LineObserver(out), [_OursOrSevere()])
+    return FilteringLogObserver(_LineObserver(out), [_ours_or_severe])
 
 
 def is_stdout_the_log(twistd: Mapping[str, Any]) -> bool:
