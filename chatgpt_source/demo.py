@@ -86,9 +86,8 @@ def openai_endpoint(environ: Mapping[str, str]) -> Endpoint | None:
     """OpenAI or a compatible server, if the environment has a key for it."""
     if not environ.get("OPENAI_API_KEY", "").strip():
         return None
-    known = {"OPENAI_API_KEY", "OPENAI_BASE_URL", "HTTPS_PROXY", "https_proxy"}
-    named = known & environ.keys()
-    return Endpoint({name: environ[name] for name in named})
+    names = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "HTTPS_PROXY", "https_proxy")
+    return Endpoint({name: environ[name] for name in names if name in environ})
 
 
 def local_endpoint() -> Endpoint:

@@ -2,13 +2,11 @@
 
 from attrs import define
 
-from chatgpt_source import __version__
 from chatgpt_source.admin.history import History
 from chatgpt_source.admin.status import Status, untried
 from chatgpt_source.admin.view import PAGE, Picked, Query, Shown
 from chatgpt_source.clock import date_of, wall
 from chatgpt_source.errors import JournalUnavailable
-from chatgpt_source.http.server import origin_of
 from chatgpt_source.journal import Tally
 from chatgpt_source.prompt import State
 
@@ -45,10 +43,6 @@ class Facts:
             now=now,
             started=date_of(self._started, clock),
             zone=config.timezone,
-            version=__version__,
-            model=config.model,
-            base=origin_of(config.base_url),
-            target=origin_of(config.target),
             used=tally.used,
             limit=config.everyday_limit,
             midnight=health.calendar.day(now).end,

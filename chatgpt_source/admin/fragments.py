@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from twisted.web.template import Tag, tags
 
+from chatgpt_source import __version__
 from chatgpt_source.admin import charts
 from chatgpt_source.admin.history import COUNTED
 from chatgpt_source.admin.markup import element
@@ -174,7 +175,7 @@ def about(shown: Shown) -> Tag:
     """The version that runs, and since when."""
     started = moment(shown.started, shown.zone, clock_time(shown.started, shown.now, shown.zone))
     return tags.p(
-        tags.span(f"ChatGPT Source {shown.version}"),
+        tags.span(f"ChatGPT Source {__version__}"),
         tags.span("up ", age(shown.now - shown.started), ", since ", started),
         tags.span(f"times in {shown.zone.key}"),
         id="about",

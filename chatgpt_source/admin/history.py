@@ -22,29 +22,23 @@ _BUCKETS = 300
 """Buckets from 1 ms to over a hundred days."""
 
 
-@define
-class Latencies:
-    """A histogram of durations, with buckets that grow exponentially."""
-
-    _counts: Counter[int] = field(factory=Counter)
+class Latencies(Counter[int]):
+    """A histogram of durations: how many are in each bucket; buckets grow exponentially."""
 
     def add(self, seconds: float) -> None:
         """Count one duration."""
         bucket = floor(log(max(seconds, _LEAST) / _LEAST) / log(_GROWTH))
-        self._counts[min(bucket, _BUCKETS - 1)] += 1
+        self[min(bucket, _BUCKETS - 1)] += 1
 
     def quantile(self, share: float) -> float | None:
         """The seconds that `share` (0 to 1) of all durations did not exceed; None if empty."""
-        rank = share * self._counts.total()
+        rank = share * self.total()
         seen = 0
-        for bucket in sorted(self._counts):
-            seen += self._counts[bucket]
+        for bucket in sorted(self):
+            seen += self[bucket]
             if seen >= rank:
                 return float(_LEAST * _GROWTH ** (bucket + 0.5))
         return None
-
-    def __add__(self, other: "Latencies") -> "Latencies":
-        return Latencies(self._counts + other._counts)
 
 
 COUNTED = (State.ACCEPTED, State.DELIVERED, State.FAILED)

@@ -30,6 +30,7 @@ class Live(Observer):
 
     def __init__(self, clock: IReactorTime, status: Status, history: History) -> None:
         self._clock = clock
+        self._config = status.health.config
         self._facts = Facts(status, history, clock.seconds())
         self._streams = Streams(clock, self._render)
         self._drawing = DeferredLock()
@@ -40,7 +41,7 @@ class Live(Observer):
         shown, picked = await self._facts.shown(), await self._facts.picked(query)
         await self._drawing.acquire()
         try:
-            page = await document(shown, picked)
+            page = await document(self._config, shown, picked)
         finally:  # each takes milliseconds: the next one has a turn of its own
             self._clock.callLater(0, self._drawing.release)
         request.answer(200, page, HEADERS, MEDIA_TYPE)

@@ -8,6 +8,8 @@ from twisted.web.template import Flattenable, Tag, XMLString, flattenString
 
 from chatgpt_source.admin import fragments
 from chatgpt_source.admin.view import Picked, Shown
+from chatgpt_source.config import Config
+from chatgpt_source.http.server import origin_of
 
 _FOLDER = Path(__file__).parent
 STYLE = (_FOLDER / "page.css").read_text(encoding="utf-8")
@@ -33,14 +35,14 @@ HEADERS = {
 MEDIA_TYPE = "text/html; charset=utf-8"
 
 
-async def document(shown: Shown, picked: Picked) -> bytes:
+async def document(config: Config, shown: Shown, picked: Picked) -> bytes:
     """The whole page."""
     parts: dict[str, Flattenable] = {
         **fragments.shared(shown),
         **fragments.own(shown, picked),
-        "model": shown.model,
-        "base": shown.base,
-        "target": shown.target,
+        "model": config.model,
+        "base": origin_of(config.base_url),
+        "target": origin_of(config.target),
     }
     html = await flattenString(None, Tag("")(*_TEMPLATE).fillSlots(**parts))
     # Inserted by hand: the template would escape what HTML reads verbatim.

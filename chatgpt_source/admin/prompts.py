@@ -21,12 +21,10 @@ from chatgpt_source.quota import clock_time
 
 SHORT = 8
 """Characters of an id that the page shows."""
+_RING = "M8 2.2a5.8 5.8 0 1 0 0 11.6a5.8 5.8 0 1 0 0-11.6z"
 _ICONS = {
-    State.ACCEPTED: ("M8 2.2a5.8 5.8 0 1 0 0 11.6a5.8 5.8 0 1 0 0-11.6z", ""),
-    State.ANSWERED: (
-        "M8 2.2a5.8 5.8 0 1 0 0 11.6a5.8 5.8 0 1 0 0-11.6z",
-        "M8 2.2a5.8 5.8 0 0 1 0 11.6z",
-    ),
+    State.ACCEPTED: (_RING, ""),
+    State.ANSWERED: (_RING, "M8 2.2a5.8 5.8 0 0 1 0 11.6z"),
     State.DELIVERED: ("M3 8.5l3.3 3.3L13 4.6", ""),
     State.FAILED: ("M3.8 3.8l8.4 8.4M12.2 3.8l-8.4 8.4", ""),
 }
@@ -44,11 +42,6 @@ def state_icon(state: State) -> Tag:
         viewBox="0 0 16 16",
         aria_hidden="true",
     )
-
-
-def badge(state: State) -> Tag:
-    """A state's icon and name."""
-    return tags.span(state_icon(state), state.value, class_=f"badge {state.value}")
 
 
 def state_links(shown: Shown, query: Query) -> Tag:
@@ -101,16 +94,17 @@ def _nothing(picked: Picked) -> str:
 def _row(shown: Shown, query: Query, record: Record) -> Tag:
     href = query.link(prompt=record.id) + "#try"
     link = _link(f"show-{record.id}", href, tags.code(record.id[:SHORT]), title=record.id)
+    state, end = record.state, record.delivered
+    badge = tags.span(state_icon(state), state.value, class_=f"badge {state.value}")
     accepted = moment(record.accepted, shown.zone, ago(shown.now - record.accepted))
-    end = record.delivered
     cells: list[tuple[str, Flattenable]] = [
         ("Prompt", link),
-        ("State", badge(record.state)),
+        ("State", badge),
         ("Accepted", accepted),
         ("Delivered", f"in {took(end - record.accepted)}" if end is not None else ""),
         ("Calls", _calls(record)),
         ("Error", tags.span(*with_code(record.error)) if record.error else ""),
-        ("", _redrive(record, "row") if record.state is State.FAILED else ""),
+        ("", _redrive(record, "row") if state is State.FAILED else ""),
     ]
     # The roles are still right when a narrow window shows the rows as cards.
     tds = [element("td", value, role="cell", data_label=label) for label, value in cells]

@@ -8,6 +8,7 @@ dropped.
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from collections.abc import Set as AbstractSet
+from functools import partial
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
@@ -110,9 +111,6 @@ class Streams:
         self._pulse = LoopingCall(self._pulse_all)
         self._pulse.clock = clock
 
-    def __len__(self) -> int:
-        return len(self._open)
-
     def open(self, request: BoundedRequest, query: Query) -> None:
         """Open a stream; it lasts until one side ends it.
 
@@ -172,9 +170,8 @@ class Streams:
                 stream.pulse()
 
     def _start(self) -> None:
-        Deferred.fromCoroutine(self._round()).addErrback(
-            lambda failure: log_unexpected(log, "a round of the live page", failure)
-        )
+        told = partial(log_unexpected, log, "a round of the live page")
+        Deferred.fromCoroutine(self._round()).addErrback(told)
 
     async def _round(self) -> None:
         begun = self._clock.seconds()

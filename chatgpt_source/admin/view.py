@@ -96,8 +96,6 @@ class Shown:
         now: The moment.
         started: When the daemon was started.
         zone: Whose midnight ends the day; all times are shown in it.
-        model: The model that is asked.
-        base: The model's address, as `target` that of the events: only scheme and host.
         used: The spent units of the day, of `limit`.
         midnight: When the day ends.
         prompts: How many are in each state.
@@ -110,10 +108,6 @@ class Shown:
     now: float
     started: float
     zone: ZoneInfo
-    version: str
-    model: str
-    base: str
-    target: str
     used: int
     limit: int
     midnight: float

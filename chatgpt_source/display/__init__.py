@@ -13,7 +13,7 @@ from twisted.python import usage
 from twisted.python.components import Componentized
 
 from chatgpt_source.clock import steady
-from chatgpt_source.display.events import InvalidEvent, quoted, read_events
+from chatgpt_source.display.events import quoted, read_events
 from chatgpt_source.display.printer import Printer, Unread
 from chatgpt_source.display.rendering import render_events
 from chatgpt_source.http.listen import listen, port_string
@@ -71,11 +71,8 @@ class Display:
 
     async def _take(self, request: BoundedRequest) -> None:
         encoding = self._printer.encoding
-        try:
-            events = read_events(request.requestHeaders, request.body())
-            data = render_events(events, encoding).encode(encoding)
-        except InvalidEvent as error:
-            raise Problem(error.status, error.detail) from None
+        events = read_events(request.requestHeaders, request.body())
+        data = render_events(events, encoding).encode(encoding)
         size = len(events)
         first = {name: quoted(events[0][name]) for name in ("id", "type")} if size == 1 else {}
         del events  # they may be large, and printing may wait

@@ -19,6 +19,7 @@ from urllib.parse import unquote_to_bytes
 from twisted.web.http_headers import Headers
 
 from chatgpt_source.cloudevent import is_source, is_string, is_uri
+from chatgpt_source.http.server import Problem
 
 EXPECTED = (
     "send a CloudEvent 1.0: Content-Type application/cloudevents+json (one event), "
@@ -47,20 +48,6 @@ _CHARSET = re.compile(r""";\s*charset\s*=\s*["']?([^"';\s]+)""", re.IGNORECASE)
 _CODECS = {"utf-8": "utf-8", "utf8": "utf-8", "us-ascii": "utf-8", "iso-8859-1": "latin-1"}
 
 
-class InvalidEvent(Exception):
-    """A request that is refused.
-
-    Attributes:
-        detail: what is wrong, and what was expected instead.
-        status: the HTTP status to answer with.
-    """
-
-    def __init__(self, detail: str, status: int = 400) -> None:
-        super().__init__(detail)
-        self.detail = detail
-        self.status = status
-
-
 def read_events(headers: Headers, body: bytes) -> list[dict[str, Any]]:
     """The events of one request, each in the form of the CloudEvents JSON format 1.0.2.
 
@@ -68,27 +55,27 @@ def read_events(headers: Headers, body: bytes) -> list[dict[str, Any]]:
     binary one its structured equivalent. The modes are distinguished as in the HTTP binding, 3.
 
     Raises:
-        InvalidEvent: with 400 for what is malformed, 415 for formats that can't be read.
+        Problem: With 400 for what is malformed, 415 for formats that can't be read.
     """
     content_type = _single(headers, b"content-type")
     media_type = _media_type(content_type)
     if headers.getRawHeaders(b"content-encoding", [b"identity"]) != [b"identity"]:
-        raise InvalidEvent("compressed bodies are not read: send it without Content-Encoding", 415)
+        raise Problem(415, "compressed bodies are not read: send it without Content-Encoding")
     if media_type.startswith("application/cloudevents"):
         if _CODECS.get(_charset(content_type)) != "utf-8":
-            raise InvalidEvent("JSON is UTF-8 (RFC 8259): leave charset out or name UTF-8", 415)
+            raise Problem(415, "JSON is UTF-8 (RFC 8259): leave charset out or name UTF-8")
         if media_type == "application/cloudevents+json":
             return [check_event(parse_json(body))]
         if media_type == "application/cloudevents-batch+json":
             return _check_batch(parse_json(body))
-        raise InvalidEvent(f"the format {quoted(media_type)} can't be read: {EXPECTED}", 415)
+        raise Problem(415, f"the format {quoted(media_type)} can't be read: {EXPECTED}")
     attributes = {
         name.decode("latin-1").lower()[3:]: _decoded(headers, name)
         for name, _ in headers.getAllRawHeaders()
         if name.lower().startswith(b"ce-")
     }
     if not attributes:
-        raise InvalidEvent(f"this is not a CloudEvent: {EXPECTED}")
+        raise Problem(400, f"this is not a CloudEvent: {EXPECTED}")
     return [check_event(_from_binary(attributes, content_type, body))]
 
 
@@ -96,75 +83,75 @@ def parse_json(body: bytes) -> Any:
     """The JSON value that is `body`, with NaN, the infinities and what overflows refused.
 
     Raises:
-        InvalidEvent: with 400, saying where it stops being JSON (RFC 8259).
+        Problem: With 400, saying where it stops being JSON (RFC 8259).
     """
     try:
         return json.loads(body.decode(), parse_constant=_finite, parse_float=_finite)
     except RecursionError:
-        raise InvalidEvent("the JSON is nested too deeply") from None
+        raise Problem(400, "the JSON is nested too deeply") from None
     except ValueError as error:
-        raise InvalidEvent(f"the body is not JSON in UTF-8: {error}") from None
+        raise Problem(400, f"the body is not JSON in UTF-8: {error}") from None
 
 
 def check_event(event: Any) -> dict[str, Any]:
     """`event` itself, unchanged, if it is a CloudEvent 1.0 in the JSON format.
 
     Raises:
-        InvalidEvent: with 400, naming the attribute and what it must be.
+        Problem: With 400, naming the attribute and what it must be.
     """
     if not isinstance(event, dict):
-        raise InvalidEvent("an event must be a JSON object")
+        raise Problem(400, "an event must be a JSON object")
     # A null attribute is an absent one (JSON format, 2.2).
     attributes = {
         name: value for name, value in event.items() if name not in _DATA and value is not None
     }
     missing = [name for name in ("specversion", "id", "source", "type") if name not in attributes]
     if missing:
-        raise InvalidEvent(f"required and missing: {', '.join(missing)}")
+        raise Problem(400, f"required and missing: {', '.join(missing)}")
     if attributes["specversion"] != "1.0":
-        raise InvalidEvent("specversion must be the string '1.0', the only supported version")
+        raise Problem(400, "specversion must be the string '1.0', the only supported version")
     for name, value in attributes.items():
         _check_attribute(name, value)
     encoded = event.get("data_base64")
     if encoded is not None:
         if "data" in event:
-            raise InvalidEvent("an event has data or data_base64, not both")
+            raise Problem(400, "an event has data or data_base64, not both")
         try:
             base64.b64decode(encoded, validate=True)
         except (TypeError, ValueError):
-            raise InvalidEvent("data_base64 must be a string in Base64 (RFC 4648)") from None
+            raise Problem(400, "data_base64 must be a string in Base64 (RFC 4648)") from None
     return event
 
 
 def _check_batch(batch: Any) -> list[dict[str, Any]]:
     if not isinstance(batch, list):
-        raise InvalidEvent("a batch must be a JSON array of events")
+        raise Problem(400, "a batch must be a JSON array of events")
     for index, event in enumerate(batch):
         try:
             check_event(event)
-        except InvalidEvent as error:  # noqa: PERF203 - the index is what matters
-            raise InvalidEvent(f"event at index {index} of the batch: {error.detail}") from None
+        except Problem as error:  # noqa: PERF203 - the index is what matters
+            raise Problem(400, f"event at index {index} of the batch: {error.detail}") from None
     return batch
 
 
 def _check_attribute(name: str, value: Any) -> None:
     where = f"attribute {quoted(name)}"
     if not re.fullmatch("[a-z0-9]+", name):
-        raise InvalidEvent(f"{where}: names are lower-case letters a-z and digits only")
+        raise Problem(400, f"{where}: names are lower-case letters a-z and digits only")
     if name == "time":
         _check_time(value)
     elif not isinstance(value, str):
         if name in _STRINGS or not isinstance(value, int):
             wanted = "a string" if name in _STRINGS else "a string, a boolean or an integer"
-            raise InvalidEvent(f"{where} must be {wanted}")
+            raise Problem(400, f"{where} must be {wanted}")
         if value not in _INT32:
-            raise InvalidEvent(f"{where} must be between -2147483648 and 2147483647")
+            raise Problem(400, f"{where} must be between -2147483648 and 2147483647")
     elif not is_string(value):
-        raise InvalidEvent(f"{where} must hold no control, surrogate or noncharacter")
+        raise Problem(400, f"{where} must hold no control, surrogate or noncharacter")
     else:
         is_of_form, description = _FORMS.get(name, (is_string, ""))
         if not is_of_form(value):
-            raise InvalidEvent(f"{where} must be {description}, not {quoted(value)}")
+            raise Problem(400, f"{where} must be {description}, not {quoted(value)}")
 
 
 def _check_time(value: Any) -> None:
@@ -176,7 +163,7 @@ def _check_time(value: Any) -> None:
             offset = "+00:00" if offset in "Zz" else offset
             datetime.fromisoformat(f"{date}T{hours}{seconds}{offset}")
             return
-    raise InvalidEvent("attribute 'time' must be an RFC 3339 time such as 2026-01-31T12:00:00Z")
+    raise Problem(400, "attribute 'time' must be an RFC 3339 time such as 2026-01-31T12:00:00Z")
 
 
 def _from_binary(
@@ -185,8 +172,8 @@ def _from_binary(
     """The structured equivalent of an event in binary mode (JSON format, 3.1)."""
     for name in ("datacontenttype", *_DATA):
         if name in attributes:
-            raise InvalidEvent(
-                f"ce-{name} is not a header: data is the body, its type the Content-Type"
+            raise Problem(
+                400, f"ce-{name} is not a header: data is the body, its type the Content-Type"
             )
     if content_type is not None:
         attributes["datacontenttype"] = content_type
@@ -195,9 +182,9 @@ def _from_binary(
     if not content_type or _JSON_TYPE.fullmatch(_media_type(content_type)):
         try:
             return {**attributes, "data": parse_json(body)}
-        except InvalidEvent as error:
+        except Problem as error:
             if content_type:
-                raise InvalidEvent(f"the Content-Type says JSON, but {error.detail}") from None
+                raise Problem(400, f"the Content-Type says JSON, but {error.detail}") from None
     codec = _CODECS.get(_charset(content_type))
     with suppress(UnicodeDecodeError):
         if codec:
@@ -209,11 +196,11 @@ def _single(headers: Headers, name: bytes) -> str | None:
     values = headers.getRawHeaders(name, [])
     shown = name.decode("latin-1").lower()
     if len(values) > 1:
-        raise InvalidEvent(f"the header {shown} came {len(values)} times: send it once")
+        raise Problem(400, f"the header {shown} came {len(values)} times: send it once")
     try:
         return values[0].decode() if values else None
     except UnicodeDecodeError:
-        raise InvalidEvent(f"the header {shown} is not UTF-8") from None
+        raise Problem(400, f"the header {shown} is not UTF-8") from None
 
 
 def _decoded(headers: Headers, name: bytes) -> str:
@@ -225,7 +212,7 @@ def _decoded(headers: Headers, name: bytes) -> str:
         return unquote_to_bytes(value).decode()
     except UnicodeDecodeError:
         shown = name.decode("latin-1").lower()
-        raise InvalidEvent(f"the header {shown} is not percent-encoded UTF-8") from None
+        raise Problem(400, f"the header {shown} is not percent-encoded UTF-8") from None
 
 
 def _media_type(content_type: str | None) -> str:

@@ -4,19 +4,16 @@ from functools import partial
 from typing import Any, TextIO
 
 from attrs import define
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError
-from twisted.internet.task import deferLater
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, TimeoutError
 
 from chatgpt_source.log.lines import PATIENCE as MOMENT
 from chatgpt_source.log.lines import Lines, Piece, lines_of
-from chatgpt_source.waiting import with_timeout
+from chatgpt_source.waiting import completes, with_timeout
 
 PATIENCE = 2.0
 """Seconds that a text may wait to be printed."""
 MOST_WAITING = 64 * 2**20
 """Bytes that may wait to be printed; a text that waits alone may have more."""
-LOOK = 0.02
-"""Seconds between two checks whether all is printed."""
 
 
 class Unread(Exception):
@@ -77,13 +74,8 @@ class Printer:
 
     async def stop(self) -> None:
         """Wait a moment for what is not printed yet, then give it up."""
-        deadline = self._reactor.seconds() + MOMENT
         waiters = [each.waiter for each in self._waiting if each.waiter is not None]
-        while any(not waiter.called for waiter in waiters):
-            if self._reactor.seconds() > deadline:
-                for waiter in waiters:
-                    waiter.cancel()
-            await deferLater(self._reactor, LOOK)
+        await completes(DeferredList(waiters), MOMENT, self._reactor)
 
     def _printed_late(self, data: bytes) -> _Printing | None:
         """Texts that were being written when their senders got a 503: they get printed."""

@@ -4,7 +4,7 @@ import json
 from io import StringIO
 from typing import Any
 
-from chatgpt_source.display.events import InvalidEvent
+from chatgpt_source.http.server import Problem
 
 MAX_TEXT = 64 * 2**20
 """The most characters printed for one body; indented, deep nesting could exceed any bound."""
@@ -19,7 +19,7 @@ def render_events(events: list[dict[str, Any]], encoding: str | None) -> str:
         encoding: the stream's; None is UTF-8. Characters that it lacks are escaped in JSON.
 
     Raises:
-        InvalidEvent: with 400 for what is nested too deeply to be printed, 413 for what indentation
+        Problem: With 400 for what is nested too deeply to be printed, 413 for what indentation
             makes longer than `MAX_TEXT`.
     """
     text = _indented(events, ascii_only=False)
@@ -38,8 +38,8 @@ def _indented(events: list[dict[str, Any]], *, ascii_only: bool) -> str:
             for piece in encoder.iterencode(event):
                 text.write(piece)
                 if text.tell() > MAX_TEXT:
-                    raise InvalidEvent(f"printed, it would be over {MAX_TEXT} characters", 413)
+                    raise Problem(413, f"printed, it would be over {MAX_TEXT} characters")
             text.write("\n")
     except RecursionError:
-        raise InvalidEvent("the JSON is nested too deeply") from None
+        raise Problem(400, "the JSON is nested too deeply") from None
     return text.getvalue()

@@ -15,8 +15,10 @@ from chatgpt_source.admin import fragments
 from chatgpt_source.admin.history import Minute
 from chatgpt_source.admin.page import HEADERS, document, render
 from chatgpt_source.admin.view import PAGE, Picked, Query, Shown, read_query
+from chatgpt_source.config import Config
 from chatgpt_source.journal import Record
 from chatgpt_source.prompt import State
+from tests.door import CONFIG
 from tests.journal.common import NOON
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\"'&`"
@@ -24,10 +26,6 @@ SHOWN = Shown(
     now=NOON,
     started=NOON - 600,
     zone=ZoneInfo("Europe/Berlin"),
-    version="1.2.3",
-    model="gpt",
-    base="https://model",
-    target="http://target",
     used=20,
     limit=100,
     midnight=NOON + 11 * 3600,
@@ -84,8 +82,8 @@ class Reader(HTMLParser):
 
 
 class PageTestCase(SynchronousTestCase):
-    def page(self, shown: Shown = SHOWN, picked: Picked = PICKED) -> str:
-        made = Deferred.fromCoroutine(document(shown, picked))
+    def page(self, shown: Shown = SHOWN, picked: Picked = PICKED, config: Config = CONFIG) -> str:
+        made = Deferred.fromCoroutine(document(config, shown, picked))
         return self.successResultOf(made).decode()
 
     def read(self, tag: Any) -> Reader:
@@ -128,11 +126,10 @@ class DocumentTests(PageTestCase):
 
     def test_hostile_texts_are_texts(self) -> None:
         bad = record(HOSTILE, State.FAILED, error=HOSTILE)
-        shown = attrs.evolve(
-            SHOWN, troubles=[HOSTILE], model=HOSTILE, target=HOSTILE, version=HOSTILE
-        )
+        shown = attrs.evolve(SHOWN, troubles=[HOSTILE])
+        config = attrs.evolve(CONFIG, model=HOSTILE, target=f"http://{HOSTILE}")
         query = Query(State.FAILED, 9, HOSTILE)
-        page = self.page(shown, Picked(query, [bad], more=True, prompt=bad))
+        page = self.page(shown, Picked(query, [bad], more=True, prompt=bad), config)
         read = Reader(page)
         self.assertEqual(read.open, [])
         self.assertEqual(read.all("img"), [])

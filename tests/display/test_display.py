@@ -40,7 +40,6 @@ from chatgpt_source.display import (
     rendering,
 )
 from chatgpt_source.display.events import (
-    InvalidEvent,
     check_event,
     parse_json,
     read_events,
@@ -49,6 +48,7 @@ from chatgpt_source.display.printer import PATIENCE, Printer, Unread
 from chatgpt_source.display.rendering import render_events
 from chatgpt_source.http.listen.probe import probe_port
 from chatgpt_source.http.listen.string import PortUnavailable
+from chatgpt_source.http.server import Problem
 from chatgpt_source.log import lines
 
 STRUCTURED = "application/cloudevents+json"
@@ -74,7 +74,7 @@ class RefusalCase(SynchronousTestCase):
     def refused(
         self, pattern: str, call: Callable[..., Any], *args: Any, status: int = 400
     ) -> None:
-        error = self.assertRaises(InvalidEvent, call, *args)
+        error = self.assertRaises(Problem, call, *args)
         self.assertEqual(error.status, status, error.detail)
         self.assertRegex(error.detail, pattern)
 
@@ -181,7 +181,7 @@ class StructuredTests(RefusalCase):
             body = deep % (b"[" * depth + b"]" * depth)
             try:
                 rendered = render_event(check_event(parse_json(body)), None)
-            except InvalidEvent as error:
+            except Problem as error:
                 self.assertIn("deeply", error.detail)
                 self.assertGreater(depth, 300)
             else:
@@ -201,7 +201,7 @@ class StructuredTests(RefusalCase):
         self.refused("over 200000", render_events, [event] * 2, None, status=413)
 
     def test_long_values_are_cut_in_the_refusal(self) -> None:
-        error = self.assertRaises(InvalidEvent, read, {**EVENT, "source": " " * 10_000})
+        error = self.assertRaises(Problem, read, {**EVENT, "source": " " * 10_000})
         self.assertLess(len(error.detail), 300)
 
 
@@ -366,7 +366,7 @@ class LibraryTests(SynchronousTestCase):
         raw = {name: [text.encode(errors="replace")] for name, text in headers.items()}
         try:
             events = read_events(Headers(cast(Any, raw)), body)
-        except InvalidEvent as error:
+        except Problem as error:
             self.assertIn(error.status, (400, 415))
             json.dumps(error.detail).encode()
         else:
