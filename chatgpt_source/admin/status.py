@@ -60,8 +60,7 @@ class Status:
             },
             "counted": rfc3339(None if counted.at is None else date_of(counted.at, clock)),
             "prompts": tally and {state.value: tally.prompts[state] for state in State},
-            "backlog": tally
-            and {"count": tally.backlog, "oldest_seconds": self.oldest_age(tally)},
+            "backlog": tally and {"count": tally.backlog, "oldest_seconds": self.oldest_age(tally)},
             "calls": {peer: _calls(breaker, clock) for peer, breaker in self.breakers.items()},
             "troubles": self.troubles(ready["checks"]),
         }

@@ -76,9 +76,16 @@ class SqliteJournal:
         opened: The file, open; closed by `close`.
         clock: The time, and the date.
         in_thread: Runs a function in the journal's own thread.
+        commit_delay: See `GroupCommit`.
     """
 
-    def __init__(self, opened: OpenJournal, clock: IReactorTime, in_thread: InThread) -> None:
+    def __init__(
+        self,
+        opened: OpenJournal,
+        clock: IReactorTime,
+        in_thread: InThread,
+        commit_delay: float = 0,
+    ) -> None:
         self._opened = opened
         self._clock = clock
         self._in_thread = in_thread
@@ -86,7 +93,7 @@ class SqliteJournal:
         patience = PATIENCE if self._is_daemons else PATIENCE_BESIDE
         self._transactor = Transactor(opened, patience)
         self._group: GroupCommit[sqlite3.Connection] = GroupCommit(
-            in_thread, self._transactor.run, clock
+            in_thread, self._transactor.run, clock, commit_delay
         )
         self._watch = LoopingCall(self._look)
         self._watch.clock = clock
