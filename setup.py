@@ -38,6 +38,7 @@ setup(
     package_data={
         "chatgpt_source": ["py.typed"],
         "chatgpt_source.admin": ["page.css", "page.js", "page.xml"],
+        "chatgpt_source.intake": ["openapi.json"],
         "chatgpt_source.journal.sqlite.schema": ["*.sql"],
     },
     python_requires=">=3.10",
@@ -65,8 +66,11 @@ setup(
             "kubernetes-validate>=1.31",
             # The types that OpenAI's own SDK makes of their published schema.
             "openai>=2",
+            "openapi-spec-validator>=0.9",
             # A real proxy.
             "proxy.py>=2.4.10",
+            # Calls the daemon as the OpenAPI document says, and checks its responses by it.
+            "schemathesis>=4.32",
             "selenium>=4.20",
             "standardwebhooks>=1.0",
         ],

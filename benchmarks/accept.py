@@ -30,8 +30,9 @@ from chatgpt_source.http.server import BoundedSite
 from chatgpt_source.intake.api import Intake
 from chatgpt_source.intake.health import Health
 from chatgpt_source.intake.recent import Recent
+from chatgpt_source.intake.waiting import Waiters
 from chatgpt_source.journal import Admitted
-from chatgpt_source.journal.sqlite import SqliteJournal, open_journal
+from chatgpt_source.journal.engine import journal_in, open_journal
 from chatgpt_source.log import set_level
 from chatgpt_source.pipeline import Pipeline
 from chatgpt_source.quota import Calendar
@@ -45,10 +46,10 @@ class Unwritten:
     """A journal that forgets at once."""
 
     fault = None
-    claim_asks = None  # nothing is asked
+    claim_asks = claim_expired = None  # nothing is asked
 
-    def accept(self, prompt: Any, *_: object, **__: object) -> Deferred[Admitted]:
-        return succeed(Admitted(prompt.id, 1))
+    def accept(self, submissions: Any, *_: object, **__: object) -> Deferred[list[Admitted]]:
+        return succeed([Admitted(each.prompt.id, 1) for each in submissions])
 
 
 def serve(folder: str, ports: Any) -> None:
@@ -57,16 +58,16 @@ def serve(folder: str, ports: Any) -> None:
     set_level("error")
     threads = ThreadPool(1, 1)
     threads.start()
-    real = SqliteJournal(
+    real = journal_in(
         open_journal(Path(folder) / "journal.sqlite"),
         reactor,
         lambda run: deferToThreadPool(reactor, threads, run),
     )
     for journal in (real, Unwritten()):
         calendar = Calendar(CONFIG.timezone)
-        pipeline = Pipeline(reactor, journal, CONFIG, None, None)
+        pipeline = Pipeline(reactor, journal, CONFIG, None, {"target": None})
         health = Health(reactor, CONFIG, calendar, journal, pipeline, Recent(reactor))
-        intake = Intake(reactor, CONFIG, calendar, journal, pipeline, health)
+        intake = Intake(reactor, CONFIG, calendar, journal, pipeline, health, Waiters(reactor))
         site = BoundedSite(reactor, intake.answer, CONFIG.max_body_size)
         ports.put(reactor.listenTCP(0, site, interface="127.0.0.1").getHost().port)
     reactor.run()

@@ -1,6 +1,7 @@
 """Creates the daemon's parts, connects them, and starts and stops them in order."""
 
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from threading import Thread
@@ -21,11 +22,12 @@ from chatgpt_source.http.server import BoundedSite, origin_of
 from chatgpt_source.intake.api import Intake
 from chatgpt_source.intake.health import Health
 from chatgpt_source.intake.recent import MOST, WINDOW, Recent
+from chatgpt_source.intake.waiting import Waiters
 from chatgpt_source.journal import Recovered
 from chatgpt_source.journal.engine import OpenJournal, journal_in
 from chatgpt_source.log import get_logger, log_unexpected
 from chatgpt_source.pipeline import Pipeline, peers_of
-from chatgpt_source.prompt import DEAD_LETTER
+from chatgpt_source.prompt import DEAD_LETTER, TARGET, receiver_at
 from chatgpt_source.providers.openai_chat import Model
 from chatgpt_source.quota import Calendar, Midnight
 from chatgpt_source.telemetry.observer import Observers
@@ -65,22 +67,16 @@ class Application:
             authorities=config.ca_file + config.authorities,
         )
         self._model = Model(self._client, reactor, config)
-        mode = config.content_mode
-        target_at = partial(Target, self._client, reactor)
-        target = target_at(config.target, mode, config.target_headers, config.signing_secret)
-        letters = None
-        if config.dead_letter:
-            letters = target_at(config.dead_letter, mode, receiver=DEAD_LETTER)
         self._recent = Recent(reactor)
-        observers = Observers(OutcomeLog(), self._recent)
+        waiters = Waiters(reactor)
+        observers = Observers(OutcomeLog(), self._recent, waiters)
         self._spans = _open_spans(config)
         self._pipeline = Pipeline(
             reactor,
             self._journal,
             config,
             self._model.ask,
-            target.deliver,
-            letters.deliver if letters else None,
+            {name: each.deliver for name, each in self._targets()},
             observer=observers,
             spans=self._spans,
         )
@@ -89,13 +85,36 @@ class Application:
         self._midnight = Midnight(reactor, calendar, lambda: Deferred.fromCoroutine(self._prune()))
         health = Health(reactor, config, calendar, self._journal, self._pipeline, self._recent)
         self._intake = Intake(
-            reactor, config, calendar, self._journal, self._pipeline, health, observers, self._spans
+            reactor,
+            config,
+            calendar,
+            self._journal,
+            self._pipeline,
+            health,
+            waiters,
+            observers,
+            self._spans,
         )
         self._admin = None
         if config.admin is not None:
             from chatgpt_source.admin import Admin  # noqa: PLC0415 - only its users pay for it
 
             self._admin = Admin(self._intake, observers)
+
+    def _targets(self) -> Iterator[tuple[str, Target]]:
+        """The receivers of events, by destination."""
+        config = self._config
+        target_at = partial(Target, self._client, self._reactor)
+        mode = config.content_mode
+        yield (
+            TARGET.destination,
+            target_at(config.target, mode, config.target_headers, config.signing_secret),
+        )
+        for name, each in config.targets.items():
+            settings = each.url, each.content_mode, each.headers, each.signing_secret
+            yield name, target_at(*settings, receiver_at(name))
+        if config.dead_letter is not None:
+            yield DEAD_LETTER.destination, target_at(config.dead_letter, mode, receiver=DEAD_LETTER)
 
     async def recover(self) -> Recovered:
         """Take up what the journal has of earlier processes; called before `start`.
@@ -105,7 +124,7 @@ class Application:
         """
         config = self._config
         return await self._journal.recover(
-            config.everyday_limit, config.timezone.key, peers_of(config)
+            config.everyday_limit, config.timezone.key, peers_of(config), config.keep_answers
         )
 
     def start(self, recovered: Recovered) -> None:
@@ -137,6 +156,7 @@ class Application:
 
     def serve(self, site: BoundedSite, admin_site: BoundedSite | None) -> None:
         """Answer the requests to the prompt port's site, and to the admin site."""
+        self._intake.bound_waiters(site.connections.at_most)
         site.handler, site.refused = self._intake.answer, self._intake.refused
         if self._admin is not None and admin_site is not None:
             admin_site.handler, admin_site.refused = self._admin.answer, self._intake.refused
@@ -161,7 +181,9 @@ class Application:
         """Drain, close the journal, then the connections."""
         self._midnight.stop()
         self._doubts.cancel()
+        nobody_waits = self._completes(self._intake.stop_waiting())
         await self._pipeline.drain()
+        await nobody_waits
         if await self._completes(self._journal.close()):
             self._threads.stop()
         else:

@@ -117,6 +117,15 @@ def unguarded(config: Config) -> Sequence[str]:
     return [UNGUARDED] if config.auth is None and is_exposed(prompts) else []
 
 
+def _answers(config: Config) -> str:
+    """What callers may do beside sending prompts."""
+    wait = f"callers may wait {config.max_wait:g} s" if config.max_wait >= 1 else "no caller waits"
+    keep = f"; kept {config.keep_answers:g} s after delivery" if config.keep_answers else ""
+    reply = f"; replies to brokers within {config.reply:g} s" if config.reply else ""
+    late = f"; not asked after {config.deadline:g} s" if config.deadline is not None else ""
+    return f"{wait}{keep}{reply}{late}"
+
+
 def tell(facts: Facts) -> Sequence[str]:
     """What the daemon would do, one line each."""
     config, journal = facts.config, facts.journal
@@ -126,7 +135,13 @@ def tell(facts: Facts) -> Sequence[str]:
         "listens": _listens(facts),
         "admin": _admin(config),
         "asks": f"{config.model} at {origin_of(config.base_url)}",
-        "delivers": f"to {origin_of(config.target)}",
+        "delivers": "; ".join(
+            [
+                f"to {origin_of(config.target)}",
+                *(f"`{name}` to {origin_of(each.url)}" for name, each in config.targets.items()),
+            ]
+        ),
+        "answers": _answers(config),
         "limit": (
             f"{config.everyday_limit} prompts a day ({config.timezone.key}); {left} left today"
         ),

@@ -1,6 +1,7 @@
 """Checks names and values of a CloudEvent's attributes (CloudEvents 1.0.2, section 3). Pure."""
 
 import re
+from datetime import datetime
 
 from rfc3986_validator import validate_rfc3986
 
@@ -14,6 +15,9 @@ _NOT_IN_STRINGS = re.compile(
     + "]"
 )
 """What a CloudEvents String must not hold (CloudEvents 1.0.2, section 3.1)."""
+_RFC3339 = re.compile(
+    r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:)(\d\d)(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII
+)
 
 
 def is_source(value: str) -> bool:
@@ -36,6 +40,26 @@ def is_string(value: str) -> bool:
     return not _NOT_IN_STRINGS.search(value)
 
 
+def read_time(value: str) -> float | None:
+    """A Timestamp (RFC 3339) in seconds since the epoch; None if it is none."""
+    match = _RFC3339.fullmatch(value)
+    if match is None:
+        return None
+    date, hours, seconds, fraction, offset = match.groups()
+    seconds = "59" if seconds == "60" else seconds  # a leap second
+    offset = "+00:00" if offset in "Zz" else offset
+    try:
+        instant = datetime.fromisoformat(f"{date}T{hours}{seconds}{offset}").timestamp()
+    except ValueError:
+        return None
+    return instant + float((fraction or ".0")[:10])
+
+
 def is_extension(name: str) -> bool:
     """Whether an extension attribute may have this name (CloudEvents 1.0.2, section 3.1)."""
     return bool(re.fullmatch("[a-z0-9]{1,64}", name)) and name not in _ATTRIBUTES
+
+
+def is_attribute(name: str) -> bool:
+    """Whether this may be the name of an attribute, an extension's or another."""
+    return is_extension(name) or name in _ATTRIBUTES - {"data"}

@@ -1,5 +1,7 @@
 """`make demo`: runs a local model, the Display sink and the source in one process.
 
+It sends a prompt as text and one in a CloudEvent, and shows both answers.
+
 With OPENAI_API_KEY set, it asks OpenAI (or the server of OPENAI_BASE_URL), not a local model.
 """
 
@@ -24,6 +26,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import globalLogBeginner
 from twisted.python.failure import Failure
 from twisted.web.client import Agent
+from twisted.web.http_headers import Headers
 
 from chatgpt_source import log
 from chatgpt_source.config import Config, ConfigError, load
@@ -34,7 +37,6 @@ from chatgpt_source.http.listen.string import PortUnavailable
 from chatgpt_source.log.lines import flush, lines_of
 from chatgpt_source.service import ChatGPTSource
 
-PROMPT = "what is vanus"
 INTERFACE = "127.0.0.1"
 """Loopback: other machines must not use the key, or this machine's CPU."""
 SLOTS = 4
@@ -43,7 +45,7 @@ NEXT = """
 Try it yourself. In another terminal, send another prompt, and look at the state of one:
 
       curl --data 'tell me a joke' http://localhost:{port}
-      curl http://localhost:{port}/prompts/{id}
+      curl http://localhost:{port}{path}
 
 The status page is at http://localhost:{admin_port}
 
@@ -65,6 +67,38 @@ class Ports:
     prompts: int
     display: int
     admin: int
+
+
+@frozen
+class Example:
+    """A request that shows what the source does.
+
+    Attributes:
+        body: Its body.
+        content_type: Its Content-Type; None: what curl sends by itself.
+        answer: What to say of its answer, once the Display sink has it.
+    """
+
+    body: str
+    answer: str
+    content_type: str | None = None
+
+    def curl(self, port: int) -> str:
+        """The command that sends it."""
+        header = f"--header 'Content-Type: {self.content_type}' " if self.content_type else ""
+        return f"curl {header}--data '{self.body}' http://localhost:{port}"
+
+
+EXAMPLES = (
+    Example("what is vanus", "This CloudEvent is the answer, as the Display sink received it."),
+    Example(
+        '{"specversion": "1.0", "id": "1", "source": "/demo", "type": "demo.question",'
+        ' "data": "what is an event"}',
+        "This is the answer to the event, whose id is its causationid. The same event, sent again,"
+        "\n      gets the same 202, and is not asked again.",
+        "application/cloudevents+json",
+    ),
+)
 
 
 @frozen
@@ -171,25 +205,28 @@ def choose_port(wanted: int, say: Say) -> int:
 
 
 async def show(http: HTTPClient, clock: IReactorTime, ports: Ports, say: Say) -> None:
-    """Send the first prompt, wait until it is delivered, and say what to try next."""
+    """Send the examples, wait until each is answered and delivered, and say what to try next."""
     address = f"http://{INTERFACE}:{ports.prompts}"
-    say(f"      $ curl --data '{PROMPT}' http://localhost:{ports.prompts}")
-    response = await http.post(f"{address}/", data=PROMPT.encode())
-    say(f"      {response.code} {await treq.text_content(response)}\n")
-    if response.code != 202:
-        say("The source did not accept the prompt. Ctrl-C ends the demo.")
-        return
-    prompt_id = (await treq.json_content(response))["id"]
-    state, error = "accepted", None
-    while state != "delivered" and not error:
-        await deferLater(clock, 0.1)
-        record = await treq.json_content(await http.get(f"{address}/prompts/{prompt_id}"))
-        state, error = record["state"], record["error"]
-    if state == "delivered":
-        say("\n      This CloudEvent is the answer, as the Display sink received it.")
-    else:
-        say(f"      No event yet, the prompt is {state}: {error}")
-    say(NEXT.format(port=ports.prompts, admin_port=ports.admin, id=prompt_id))
+    for example in EXAMPLES:
+        say(f"\n      $ {example.curl(ports.prompts)}")
+        headers = Headers({"Content-Type": [example.content_type]} if example.content_type else {})
+        response = await http.post(f"{address}/", data=example.body.encode(), headers=headers)
+        said = f"{response.code} {await treq.text_content(response)}"
+        say(f"      {said.rstrip()}\n")
+        if response.code != 202:
+            say("The source did not accept the prompt. Ctrl-C ends the demo.")
+            return
+        path = response.headers.getRawHeaders("location", [""])[0]
+        state, error = "accepted", None
+        while state != "delivered" and not error:
+            await deferLater(clock, 0.1)
+            record = await treq.json_content(await http.get(address + path))
+            state, error = record["state"], record["error"]
+        if state != "delivered":
+            say(f"      No event yet, the prompt is {state}: {error}")
+            break
+        say(f"\n      {example.answer}")
+    say(NEXT.format(port=ports.prompts, admin_port=ports.admin, path=path))
 
 
 def _go_on(failure: Failure) -> None:
@@ -198,7 +235,7 @@ def _go_on(failure: Failure) -> None:
 
 
 def run(reactor: Any, environ: Mapping[str, str], wanted: Ports, say: Say) -> None:
-    """Start everything, send the first prompt, and run until a signal comes."""
+    """Start everything, send the examples, and run until a signal comes."""
     endpoint = openai_endpoint(environ)
     if endpoint is None:
         say("[1/4] Loading a small language model; it runs here and needs no API key ...")
@@ -227,7 +264,7 @@ def run(reactor: Any, environ: Mapping[str, str], wanted: Ports, say: Say) -> No
             f"[3/4] ChatGPT Source takes prompts at port {ports.prompts};"
             f" its status page is at http://localhost:{ports.admin}."
         )
-        say("[4/4] Sending a prompt, as you can from another terminal:\n")
+        say("[4/4] Sending a prompt, and then an event, as you can from another terminal:")
         http = HTTPClient(Agent(reactor))
         showing = Deferred.fromCoroutine(show(http, reactor, ports, say)).addErrback(_go_on)
 

@@ -80,9 +80,17 @@ class NotAccepted(Exception):
 
 
 class QuotaUsedUp(NotAccepted):
-    """The day's limit is used up."""
+    """The day's limit is used up, or has too little left for all of a batch.
+
+    Attributes:
+        left: The units that are left.
+    """
 
     word = "quota"
+
+    def __init__(self, reason: str, *, retry_after: float, left: int = 0) -> None:
+        super().__init__(reason, retry_after=retry_after)
+        self.left = left
 
 
 class BacklogFull(NotAccepted):
@@ -104,7 +112,11 @@ class JournalUnavailable(NotAccepted):
 
 
 class KeyReused(Exception):
-    """An idempotency key came again, with another prompt, source or type."""
+    """An idempotency key came again with another content."""
+
+
+class NotCancelled(Exception):
+    """A prompt can't be cancelled any more; the text says why."""
 
 
 class NotRedriven(Exception):

@@ -4,23 +4,33 @@ Instants are seconds since the epoch (floats), durations are seconds. A `repr` n
 caller or the model wrote, so it can't reach a log.
 """
 
+import json
 from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
-from attrs import field, frozen
+from attrs import asdict, field, frozen
 
 DEFAULT_SOURCE = "vanus-chatGPT-source"
 DEFAULT_TYPE = "vanus-chatGPT-type"
 
 
 class State(str, Enum):
-    """A prompt's state. `DELIVERED` and `FAILED` are final."""
+    """A prompt's state. All but the first two are final."""
 
     ACCEPTED = "accepted"
     ANSWERED = "answered"
     DELIVERED = "delivered"
     FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Arrival(str, Enum):
+    """The form in which a prompt arrived."""
+
+    TEXT = "text"
+    EVENT = "event"
+    JSON = "json"
 
 
 @frozen
@@ -41,6 +51,36 @@ def _in_utf8(text: str | bytes) -> bytes:
 
 
 @frozen
+class Details:
+    """What a prompt that is more than a text has besides.
+
+    Attributes:
+        conversation: Whether the prompt's text is the JSON of a list of chat messages.
+        call: Members of the call to the model that the caller set; `system` is the system prompt.
+        attributes: Further attributes of the event: `subject` and extensions.
+        metadata: An object that comes back in the event's `data`; None if the caller sent none.
+    """
+
+    conversation: bool = False
+    call: Mapping[str, Any] = field(factory=dict, repr=False)
+    attributes: Mapping[str, str | int | bool] = field(factory=dict, repr=False)
+    metadata: Mapping[str, Any] | None = field(default=None, repr=False)
+
+    def to_json(self) -> str | None:
+        """For the journal; None for those of a plain text."""
+        return None if self is PLAIN or self == PLAIN else json.dumps(asdict(self, recurse=False))
+
+    @classmethod
+    def from_json(cls, text: str | None) -> "Details":
+        """From the journal; None for those of a plain text."""
+        return PLAIN if text is None else cls(**json.loads(text))
+
+
+PLAIN = Details()
+"""The details of a prompt that is only a text."""
+
+
+@frozen
 class Prompt:
     """A prompt that a caller sent.
 
@@ -53,6 +93,12 @@ class Prompt:
         type: The event's `type`.
         accepted: When it was accepted.
         trace: The trace of its request, if any.
+        target: The destination of its event: a target's name, or `NOWHERE`.
+        details: What it has besides.
+        not_before: When it may be asked, by the steady clock; None: at once.
+        deadline: When asking ends, by the steady clock, instead of `give_up_after`; None: it has
+            no deadline.
+        expiry: When it expires as well, by the steady clock, if it does.
     """
 
     id: str
@@ -61,11 +107,28 @@ class Prompt:
     type: str = field(repr=False)
     accepted: float
     trace: Trace | None = None
+    target: str = "target"
+    details: Details = PLAIN
+    not_before: float | None = None
+    deadline: float | None = None
+    expiry: float | None = None
 
     @property
     def text(self) -> str:
-        """The body of the request, decoded; never blank."""
+        """The prompt as text, never blank; of a conversation, the JSON of its messages."""
         return self._utf8.decode("utf-8")
+
+    @property
+    def content(self) -> Any:
+        """The text, or the list of messages of a conversation."""
+        return json.loads(self._utf8) if self.details.conversation else self.text
+
+    @property
+    def ends(self) -> float | None:
+        """When it is too late to ask, by the steady clock; None: never."""
+        if self.deadline is None or self.expiry is None:
+            return self.expiry if self.deadline is None else self.deadline
+        return min(self.deadline, self.expiry)
 
 
 @frozen
@@ -147,8 +210,30 @@ class Receiver:
     name: str
     setting: str
 
+    @property
+    def destination(self) -> str:
+        """Its name for prompts and the journal."""
+        return self.setting.removeprefix(_NAMED)
+
+    @property
+    def label(self) -> str:
+        """Its name among the peers for machines: `target.<name>` for a named target."""
+        return self.setting.replace(_NAMED, "target.", 1)
+
+
+_NAMED = "targets."
 
 MODEL = "model"
-"""The model's name among the peers that the journal remembers; a receiver's is its setting."""
+"""The model's name among the peers that the journal remembers; a receiver's is its destination."""
+NOWHERE = "none"
+"""The target of a prompt whose answer is kept for its caller, and not delivered."""
 TARGET = Receiver("the target", "target")
 DEAD_LETTER = Receiver("the dead letter's receiver", "dead_letter")
+
+
+def receiver_at(destination: str) -> Receiver:
+    """The receiver at a destination."""
+    for each in (TARGET, DEAD_LETTER):
+        if each.destination == destination:
+            return each
+    return Receiver(f"the target `{destination}`", f"{_NAMED}{destination}")

@@ -8,6 +8,7 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Protocol
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.config import Config
 from chatgpt_source.config.secret import Secret
@@ -16,9 +17,12 @@ from chatgpt_source.intake.access_log import AccessLog
 from chatgpt_source.intake.api import Intake
 from chatgpt_source.intake.health import Health
 from chatgpt_source.intake.recent import Recent
+from chatgpt_source.intake.waiting import Waiters
 from chatgpt_source.pipeline import Pipeline
 from chatgpt_source.quota import Calendar
+from chatgpt_source.telemetry.observer import Observers
 from chatgpt_source.telemetry.outcome_log import OutcomeLog
+from tests.clocks import Clocks
 from tests.journal.common import JournalTestCase
 
 CONFIG = Config(target="http://target", token=Secret("t"), everyday_limit=3, max_body_size=1000)
@@ -39,7 +43,11 @@ class ParsedResponse:
         return json.loads(self.body)
 
 
-class DoorTestCase(JournalTestCase):
+class DoorDriver(SynchronousTestCase):
+    """Drives the door; mixed into a test with a journal and a clock."""
+
+    journal: Any
+    clock: Clocks
     config = CONFIG
     host = "x"
     address: IAddress = IPv4Address("TCP", "10.0.0.1", 8080)
@@ -49,10 +57,21 @@ class DoorTestCase(JournalTestCase):
         super().setUp()
         clock = cast(Any, self.clock)
         calendar = Calendar(self.config.timezone)
-        self.pipeline = Pipeline(clock, self.journal, self.config, cast(Any, None), cast(Any, None))
+        self.pipeline = Pipeline(
+            clock, self.journal, self.config, cast(Any, None), {"target": cast(Any, None)}
+        )
         health = Health(clock, self.config, calendar, self.journal, self.pipeline, Recent(clock))
+        self.waiters = Waiters(clock)
+        self.observers = Observers(OutcomeLog(), self.waiters)
         self.intake = Intake(
-            clock, self.config, calendar, self.journal, self.pipeline, health, OutcomeLog()
+            clock,
+            self.config,
+            calendar,
+            self.journal,
+            self.pipeline,
+            health,
+            self.waiters,
+            self.observers,
         )
         self.site = BoundedSite(
             clock, self.intake.answer, self.config.max_body_size, access=AccessLog(clock)
@@ -75,6 +94,10 @@ class DoorTestCase(JournalTestCase):
             lines.append(name.replace("_", "-").encode() + b": " + raw)
         lines.append(f"Content-Length: {len(body)}".encode())
         self.channel.dataReceived(b"\r\n".join([*lines, b"", body]))
+        return self.come()
+
+    def come(self) -> ParsedResponse:
+        """The response that has come."""
         return ParsedResponse(self.transport.value())
 
     def post(self, body: bytes = b"what is vanus", **headers: str | bytes) -> ParsedResponse:
@@ -86,3 +109,7 @@ class DoorTestCase(JournalTestCase):
         self.assertEqual(set(answer.json), {"type", "title", "status", "detail"})
         self.assertEqual(answer.json["status"], status)
         return str(answer.json["detail"])
+
+
+class DoorTestCase(DoorDriver, JournalTestCase):
+    """The door on a journal in a file."""

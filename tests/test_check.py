@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source import check
 from chatgpt_source.check import Facts, Mistakes, gather, tell
-from chatgpt_source.config import Config
+from chatgpt_source.config import Config, TargetSettings
 from chatgpt_source.config.secret import Secret
 from chatgpt_source.journal.sqlite import open_journal
 from chatgpt_source.journal.sqlite.look import Seen
@@ -18,7 +18,13 @@ from chatgpt_source.prompt import State
 from tests.e2e.processes import free_port
 
 NOON = 1_800_014_400.0
-COUNTS = {State.ACCEPTED: 3, State.ANSWERED: 1, State.DELIVERED: 7, State.FAILED: 2}
+COUNTS = {
+    State.ACCEPTED: 3,
+    State.ANSWERED: 1,
+    State.DELIVERED: 7,
+    State.FAILED: 2,
+    State.CANCELLED: 0,
+}
 CONFIG = Config(
     target="http://gateway:8080/gateway/MARKED?key=MARKED",
     token=Secret("MARKED"),
@@ -50,15 +56,23 @@ class TellTests(SynchronousTestCase):
                 "admin:    nowhere",
                 "asks:     gpt-6-luna at https://models.example",
                 "delivers: to http://gateway:8080",
+                "answers:  callers may wait 60 s",
                 "limit:    100 prompts a day (Asia/Tokyo); 60 left today",
                 "journal:  /state/journal.sqlite (schema 1)",
-                "prompts:  3 accepted, 1 answered, 7 delivered, 2 failed",
+                "prompts:  3 accepted, 1 answered, 7 delivered, 2 failed, 0 cancelled",
                 "at once:  2 to ask, 1 to deliver",
                 "files:    4096 may be open",
                 "warning:  `batch_size` does nothing here",
                 f"warning:  {check.UNGUARDED}",
             ],
         )
+
+    def test_further_targets(self) -> None:
+        config = attrs.evolve(
+            CONFIG, targets={"billing": TargetSettings("https://b.example/MARKED")}
+        )
+        told = "delivers: to http://gateway:8080; `billing` to https://b.example"
+        self.assertIn(told, tell(attrs.evolve(FACTS, config=config)))
 
     def test_beside_a_daemon(self) -> None:
         journal = attrs.evolve(FACTS.journal, in_use=True)

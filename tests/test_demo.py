@@ -130,12 +130,16 @@ class Source(Resource):
         self.status = status
         self.records = list(records)
         self.prompts: list[bytes] = []
+        self.types: list[str | None] = []
 
     def render(self, request: Request) -> bytes:
         if request.method == b"POST":
             self.prompts.append(request.content.read())
+            self.types.append(request.getHeader("content-type"))
             request.setResponseCode(self.status)
-            return json.dumps({"id": "some-id", "status": "accepted"}).encode()
+            request.setHeader("Location", "/prompts/some-id")
+            is_event = self.types[-1] == "application/cloudevents+json"
+            return b"" if is_event else b'{"id": "some-id", "status": "accepted"}'
         assert request.path == b"/prompts/some-id", request.path
         state, error = self.records.pop(0) if len(self.records) > 1 else self.records[0]
         return json.dumps({"state": state, "error": error}).encode()
@@ -158,12 +162,17 @@ class ShowTests(SynchronousTestCase):
     def test_delivered(self) -> None:
         source = Source(202, ("accepted", None), ("answered", None), ("delivered", None))
         self.successResultOf(self.show(source))
-        self.assertEqual(source.prompts, [b"what is vanus"])
+        prompt, event = source.prompts
+        self.assertEqual(prompt, b"what is vanus")
+        self.assertEqual(json.loads(event)["data"], "what is an event")
+        self.assertEqual(source.types, [None, "application/cloudevents+json"])
         screen = "\n".join(self.said)
         for shown in (
             "curl --data 'what is vanus' http://localhost:8099",
             '202 {"id": "some-id", "status": "accepted"}',
-            "the answer",
+            "This CloudEvent is the answer",
+            "curl --header 'Content-Type: application/cloudevents+json' --data '{",
+            "the answer to the event",
             "http://localhost:8099/prompts/some-id",
             "http://localhost:8101",
             "README.md",
@@ -176,6 +185,7 @@ class ShowTests(SynchronousTestCase):
             self.said.clear()
             source = Source(202, ("accepted", None), (state, "the model answered 401"))
             self.successResultOf(self.show(source))
+            self.assertEqual(len(source.prompts), 1)
             screen = "\n".join(self.said)
             self.assertIn(f"the prompt is {state}: the model answered 401", screen)
             self.assertNotIn("This CloudEvent is the answer", screen)

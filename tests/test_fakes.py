@@ -14,8 +14,9 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SkipTest, TestCase
 from twisted.web.client import Agent, HTTPConnectionPool, ResponseFailed, ResponseNeverReceived
 
+from tests.fakes.broker import Answered, Dead, FakeBroker, Verdict, batch, binary, structured
 from tests.fakes.openai import FakeOpenAI, answer_to, api_error, completion, prompt_of
-from tests.fakes.server import Fault, Reply
+from tests.fakes.server import Fault, Reply, ScriptedServer
 from tests.fakes.target import FakeTarget
 
 EVENT = {
@@ -305,6 +306,111 @@ class FakeTargetTests(TestCase):
         self.assertEqual([await self.send(EVENT) for _ in "123"], [500, 303, 202])
         self.assertEqual(len(self.fake.events), 1)
         self.assertEqual(len(self.fake.bodies("1")), 3)
+
+
+class Subscriber(ScriptedServer):
+    """Answers what it is told, else an empty 202."""
+
+    def objection(self, _request):
+        return None
+
+    def default(self, _request):
+        return Reply(202)
+
+
+class FakeBrokerTests(TestCase):
+    """It goes by Knative's filter_handler.go and retries.go."""
+
+    def setUp(self):
+        self.subscriber = Subscriber(reactor)
+        self.subscriber.start()
+        self.addCleanup(self.subscriber.stop)
+
+    def broker(self, **settings):
+        return FakeBroker(reactor, self.subscriber.origin, backoff=0.001, **settings)
+
+    def test_verdicts(self):
+        event = json.dumps(EVENT).encode()
+        event_type = {"content-type": "application/cloudevents+json; charset=utf-8"}
+        plain = {"content-type": "application/json"}
+        attributes = ("specversion", "id", "source", "type")
+        as_headers = {f"ce-{name}": EVENT[name] for name in attributes}
+        for answer, verdict in (
+            (Answered(202), Verdict.DELIVERED),
+            (Answered(204, plain), Verdict.DELIVERED),
+            (Answered(202, plain, b'{"id": "1", "status": "accepted"}'), Verdict.AGAIN),
+            (Answered(200, event_type, event), Verdict.REPLIED),
+            (Answered(200, {**as_headers, **plain}, b'{"content": "x"}'), Verdict.REPLIED),
+            (Answered(200, as_headers), Verdict.REPLIED),
+            (Answered(200, event_type), Verdict.AGAIN),
+            (Answered(200, event_type, b"[]"), Verdict.AGAIN),
+            (Answered(200, {"ce-specversion": "1.0"}), Verdict.AGAIN),
+            (Answered(200, {"content-type": "application/cloudevents+xml"}, b"x"), Verdict.AGAIN),
+            (Answered(301), Verdict.DEAD),
+            *((Answered(status), Verdict.AGAIN) for status in (404, 408, 409, 429, 500, 502, 503)),
+            *((Answered(status), Verdict.DEAD) for status in (400, 401, 403, 405, 410, 413, 422)),
+        ):
+            self.assertEqual(answer.verdict, verdict, answer)
+
+    def test_modes(self):
+        event = {**EVENT, "subject": 'ü "x" 1%', "flag": True, "data": {"a": 1}}
+        headers, body = structured(event)
+        self.assertEqual((json.loads(body), headers), (event, STRUCTURED))
+        headers, body = batch(event, EVENT)
+        self.assertEqual(json.loads(body), [event, EVENT])
+        headers, body = binary({**event, "datacontenttype": "application/json"})
+        self.assertEqual(body, b'{"a": 1}')
+        self.assertEqual(headers["ce-subject"], "%C3%BC%20%22x%22%201%25")
+        self.assertEqual(headers["ce-flag"], "true")
+        self.assertEqual(headers["Content-Type"], "application/json")
+        text = {**EVENT, "datacontenttype": "text/plain", "data": "text"}
+        self.assertEqual(binary(text)[1], b"text")
+        del text["data"]
+        self.assertEqual(binary({**text, "data_base64": "dGV4dA=="})[1], b"text")
+
+    async def test_delivers_and_takes_replies(self):
+        broker = self.broker()
+        reply = {**EVENT, "id": "2"}
+        self.subscriber.queue(Reply.of_json(reply, headers=STRUCTURED))
+        await broker.deliver(EVENT)
+        await broker.deliver(EVENT, mode="structured")
+        self.assertEqual((broker.delivered, broker.replies), ([EVENT, EVENT], [reply]))
+        self.assertEqual([r.header("prefer") for r in self.subscriber.requests], ["reply", "reply"])
+        self.assertEqual(self.subscriber.requests[1].document["id"], EVENT["id"])
+
+    async def test_delivers_again_with_the_same_id(self):
+        broker = self.broker()
+        self.subscriber.queue(Reply(503), Reply(404), Reply(202, b"x"), Reply(fault=Fault.RESET))
+        await broker.deliver(EVENT)
+        self.assertEqual((broker.attempts, broker.delivered, broker.dead), (5, [EVENT], []))
+        self.assertEqual({r.header("ce-id") for r in self.subscriber.requests}, {EVENT["id"]})
+        arrivals = {r.header("ce-knativearrivaltime") for r in self.subscriber.requests}
+        self.assertEqual(len(arrivals), 5)
+
+    async def test_dead_letters(self):
+        broker = self.broker(retry=2)
+        self.subscriber.queue(Reply(400), *[Reply(500)] * 3)
+        await broker.deliver(EVENT)
+        await broker.deliver(EVENT)
+        self.assertEqual(broker.dead, [Dead(EVENT, 400), Dead(EVENT, 500)])
+        await self.subscriber.stop()
+        await broker.deliver(EVENT)
+        self.assertEqual(broker.dead[2], Dead(EVENT, None))
+        self.assertEqual((broker.attempts, broker.delivered), (7, []))
+
+    async def test_loses_answers_and_delivers_all(self):
+        broker = self.broker(loses=3)
+        events = [{**EVENT, "id": str(number)} for number in range(5)]
+        deliveries = [("binary", [events[0]]), ("batch", events[1:4]), ("structured", [events[4]])]
+        await broker.deliver_all(deliveries, at_once=1)
+        self.assertEqual((broker.attempts, broker.lost), (4, 1))
+        self.assertEqual([event["id"] for event in broker.delivered], ["0", "1", "2", "3", "4"])
+
+    async def test_gives_up_waiting(self):
+        broker = self.broker(timeout=0.1)
+        self.subscriber.queue(Reply(fault=Fault.HANG))
+        await broker.deliver(EVENT)
+        self.assertEqual((broker.attempts, broker.delivered), (2, [EVENT]))
 
 
 def deferred(coroutine):

@@ -12,7 +12,8 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from tests.admin.common import PREFIX, AdminTestCase
 
 ROOT = Path(__file__).parent.parent
-TEXT = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+PAGE = ROOT / "docs" / "operations.md"
+TEXT = PAGE.read_text(encoding="utf-8")
 RULES = ROOT / "deploy" / "alerts.yml"
 CASES = ROOT / "deploy" / "alerts_test.yml"
 _PARTS = ("_bucket", "_sum", "_count")
@@ -141,17 +142,24 @@ class AlertTests(SynchronousTestCase):
         self.promtool("test", "rules", str(CASES))
 
 
+def headings_of(text: str) -> set[str]:
+    """What a link to a heading of a page may be."""
+    return {
+        re.sub(r"[^a-z0-9 -]", "", line.lower()).strip().replace(" ", "-")
+        for line in re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    }
+
+
 class LinkTests(SynchronousTestCase):
     def test_links(self) -> None:
-        headings = {
-            re.sub(r"[^a-z0-9 -]", "", line.lower()).strip().replace(" ", "-")
-            for line in re.findall(r"^#+ (.+)$", TEXT, re.MULTILINE)
-        }
         for target in re.findall(r"\]\(([^)]+)\)", TEXT):
-            if target.startswith("#"):
-                self.assertIn(target[1:], headings)
-            else:
-                self.assertTrue((ROOT / "docs" / target).exists(), target)
+            if re.match("https?:", target):
+                continue
+            page, _, heading = target.partition("#")
+            path = ROOT / "docs" / page if page else PAGE
+            self.assertTrue(path.exists(), target)
+            if heading:
+                self.assertIn(heading, headings_of(path.read_text()))
 
     def test_files_that_are_named(self) -> None:
         for name in re.findall(r"`((?:deploy|benchmarks)/[\w.-]+)", TEXT):

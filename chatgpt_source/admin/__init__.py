@@ -20,7 +20,8 @@ from chatgpt_source.admin.status import Status
 from chatgpt_source.errors import JournalUnavailable
 from chatgpt_source.http.server import BoundedRequest
 from chatgpt_source.http.server.routes import READ, WRITE, Routes
-from chatgpt_source.intake.api import Intake, unavailable
+from chatgpt_source.intake.accepting import unavailable
+from chatgpt_source.intake.api import Intake
 from chatgpt_source.telemetry.observer import Observers
 
 __all__ = ["PROBES", "Admin", "Admission"]

@@ -8,7 +8,9 @@ from chatgpt_source.admin.redrive import Redriver
 from chatgpt_source.admin.status import Status
 from chatgpt_source.errors import NotRedriven, QuotaUsedUp
 from chatgpt_source.http.server import BoundedRequest, Problem, to_json
-from chatgpt_source.intake.api import Intake, retry_after_header
+from chatgpt_source.intake.accepting import retry_after_header
+from chatgpt_source.intake.answers import answer_accepted
+from chatgpt_source.intake.api import Intake
 from chatgpt_source.prompt import State
 
 PAGE = 50
@@ -76,12 +78,7 @@ class Api:
 
     async def accept(self, request: BoundedRequest) -> None:
         """Answer `POST /api/prompts`: a prompt to try, accepted as on the prompt port."""
-        admitted, budget = await self.intake.accept(request)
-        request.answer(
-            202,
-            to_json({"id": admitted.id, "status": "accepted"}),
-            {"Location": f"/api/prompts/{admitted.id}", **budget},
-        )
+        answer_accepted(request, await self.intake.accept(request), "/api/prompts")
 
 
 def read_state(value: str | None) -> State | None:

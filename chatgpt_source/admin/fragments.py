@@ -30,6 +30,7 @@ _MEANINGS = {
     State.ANSWERED: "to be delivered",
     State.DELIVERED: "done",
     State.FAILED: "set aside",
+    State.CANCELLED: "by their callers",
 }
 
 

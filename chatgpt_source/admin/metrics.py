@@ -8,6 +8,7 @@ import platform
 from collections.abc import Iterable
 from enum import Enum
 from functools import partial
+from itertools import product
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -18,7 +19,7 @@ from chatgpt_source import __version__
 from chatgpt_source.admin.gauges import PREFIX, Gauges
 from chatgpt_source.admin.status import Status
 from chatgpt_source.http.server import BoundedRequest
-from chatgpt_source.prompt import State
+from chatgpt_source.prompt import NOWHERE, TARGET, Arrival, State
 from chatgpt_source.telemetry.observer import (
     AskEnded,
     AskOutcome,
@@ -62,15 +63,36 @@ class Metrics(Observer):
         self._registry = registry = CollectorRegistry()
         counter = self._counter
         self._accepted = counter("prompts_accepted", "Prompts accepted, and on disk.")
+        self._arrived = Counter(
+            "prompts_arrived",
+            "Prompts accepted, by the form in which they arrived and by their target.",
+            ["arrival", "target"],
+            namespace=PREFIX,
+            registry=registry,
+        )
+        targets = [TARGET.destination, *status.health.config.targets]
+        nowhere = [NOWHERE] if status.health.config.keep_answers else []
+        for arrival, target in product(Arrival, [*targets, *nowhere]):
+            self._arrived.labels(arrival.value, target)
         self._repeated = counter(
             "prompts_repeated", "Requests with an idempotency key that came before."
         )
         self._refused = counter("prompts_refused", "Prompts refused.", "reason", RefusalReason)
         self._failed = counter("prompts_failed", "Prompts set aside as failed.")
+        self._cancelled = counter("prompts_cancelled", "Prompts cancelled by their callers.")
         self._asks = counter("asks", "Calls to the model, by outcome.", "outcome", AskOutcome)
         self._deliveries = counter(
-            "deliveries", "Calls to the target, by outcome.", "outcome", DeliveryOutcome
+            "deliveries", "Calls to the targets, by outcome.", "outcome", DeliveryOutcome
         )
+        self._delivered_to = Counter(
+            "target_deliveries",
+            "Calls to each target, by outcome.",
+            ["target", "outcome"],
+            namespace=PREFIX,
+            registry=registry,
+        )
+        for target, outcome in product(targets, DeliveryOutcome):
+            self._delivered_to.labels(target, outcome.value)
         self._letters = counter(
             "dead_letters",
             "Calls to the dead letters' receiver, by outcome.",
@@ -88,7 +110,7 @@ class Metrics(Observer):
         )
         self._ask = histogram("ask_seconds", "How long calls to the model took.", buckets=ASK)
         self._delivery = histogram(
-            "delivery_seconds", "How long calls to the target took.", buckets=DELIVERY
+            "delivery_seconds", "How long calls to the targets took.", buckets=DELIVERY
         )
         self._whole_way = histogram(
             "accepted_to_delivered_seconds",
@@ -116,8 +138,15 @@ class Metrics(Observer):
 
     # The observer's methods.
 
-    def accepted(self, **_: object) -> None:
+    def accepted(
+        self,
+        *,
+        arrival: Arrival = Arrival.TEXT,
+        target: str = TARGET.destination,
+        **_: object,
+    ) -> None:
         self._accepted.inc()
+        self._arrived.labels(arrival.value, target).inc()
 
     def repeated(self) -> None:
         self._repeated.inc()
@@ -126,6 +155,12 @@ class Metrics(Observer):
         self._refused.labels(reason.value).inc()
 
     def asked(self, ended: AskEnded) -> None:
+        if ended.called:
+            self._called(ended)
+        if ended.state is State.FAILED:
+            self._failed.inc()
+
+    def _called(self, ended: AskEnded) -> None:
         self._asks.labels(ended.outcome.value).inc()
         self._ask.observe(ended.seconds)
         if ended.waited is not None:
@@ -135,19 +170,21 @@ class Metrics(Observer):
             count = usage.get(f"{kind.value}_tokens")
             if type(count) is int and 0 < count < _MOST_TOKENS:
                 self._tokens.labels(kind.value).inc(count)
-        if ended.state is State.FAILED:
-            self._failed.inc()
 
     def sent(self, ended: DeliveryEnded) -> None:
         if ended.is_dead_letter:
             self._letters.labels(ended.outcome.value).inc()
             return
         self._deliveries.labels(ended.outcome.value).inc()
+        self._delivered_to.labels(ended.delivery.destination, ended.outcome.value).inc()
         self._delivery.observe(ended.seconds)
         if ended.state is State.FAILED:
             self._failed.inc()
         if ended.state is State.DELIVERED:
             self._whole_way.observe(ended.date - ended.accepted)
+
+    def cancelled(self, **_: object) -> None:
+        self._cancelled.inc()
 
     # The rest.
 

@@ -16,7 +16,7 @@ from chatgpt_source.admin.words import (
     with_code,
 )
 from chatgpt_source.journal import Record
-from chatgpt_source.prompt import State
+from chatgpt_source.prompt import NOWHERE, TARGET, State
 from chatgpt_source.quota import clock_time
 
 SHORT = 8
@@ -27,8 +27,9 @@ _ICONS = {
     State.ANSWERED: (_RING, "M8 2.2a5.8 5.8 0 0 1 0 11.6z"),
     State.DELIVERED: ("M3 8.5l3.3 3.3L13 4.6", ""),
     State.FAILED: ("M3.8 3.8l8.4 8.4M12.2 3.8l-8.4 8.4", ""),
+    State.CANCELLED: ("M3.5 8h9", ""),
 }
-"""Lines and fills: a ring, a ring half full, a tick, a cross."""
+"""Lines and fills: a ring, a ring half full, a tick, a cross, a dash."""
 
 
 def state_icon(state: State) -> Tag:
@@ -166,27 +167,34 @@ def way(shown: Shown, picked: Picked) -> Tag:
 
 
 def _steps(shown: Shown, record: Record) -> Iterator[Tag]:
+    end, to = "Delivered", "" if record.target == TARGET.destination else f" to {record.target}"
+    if record.target == NOWHERE:
+        end, to = "Finished", ""
     asks, deliveries = count(record.asks, "ask"), count(record.deliveries, "delivery", "deliveries")
     yield _step("done", "Accepted", _at(shown, record.accepted))
     if record.answered is not None:
         told = f"{_at(shown, record.answered)}, after {took(record.answered - record.accepted)}"
         yield _step("done", "Answered", f"{told} and {asks}")
-        begun, calls, doing = record.answered, deliveries, "Delivering the event"
+        begun, calls, doing = record.answered, deliveries, f"Delivering the event{to}"
     else:
         begun, calls, doing = record.accepted, asks, "Asking the model"
     if record.delivered is not None:
         told = f"{_at(shown, record.delivered)}, after {took(record.delivered - record.accepted)}"
-        yield _step("done", "Delivered", f"{told} and {deliveries}")
+        kept = "; its answer is for its caller alone"
+        yield _step("done", end, told + (kept if end == "Finished" else f" and {deliveries}{to}"))
     elif record.state is State.FAILED:
         yield _step("failed", "Failed", f"after {calls}", record.error)
+    elif record.state is State.CANCELLED:
+        yield _step("cancelled", "Cancelled", f"after {calls}")
     else:
         yield _step("now", doing, f"for {age(shown.now - begun)}; {calls} so far", record.error)
-        yield _step("ahead", "Delivered", "not yet")
+        yield _step("ahead", end, "not yet")
 
 
 _PROGRESS = {
     "done": State.DELIVERED,
     "failed": State.FAILED,
+    "cancelled": State.CANCELLED,
     "now": State.ANSWERED,
     "ahead": State.ACCEPTED,
 }

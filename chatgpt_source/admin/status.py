@@ -13,10 +13,11 @@ from chatgpt_source.clock import date_of, wall
 from chatgpt_source.intake.health import UNKNOWN, WELL, Health
 from chatgpt_source.journal import Tally, rfc3339
 from chatgpt_source.pipeline.breaker import Breaker
-from chatgpt_source.prompt import State
+from chatgpt_source.prompt import DEAD_LETTER, MODEL, State
 from chatgpt_source.quota import clock_time
 
-_HELD_BACK = {"model": "prompts", "target": "events", "dead_letter": "dead letters"}
+_HELD_BACK = {MODEL: "prompts", DEAD_LETTER.label: "dead letters"}
+"""What waits for a peer; for a target, events do."""
 
 
 @frozen
@@ -30,13 +31,9 @@ class Status:
     health: Health
 
     @property
-    def breakers(self) -> dict[str, Breaker]:
-        """The circuit breaker of each peer."""
-        pipeline = self.health.pipeline
-        breakers = {"model": pipeline.model, "target": pipeline.target}
-        if self.health.config.dead_letter is not None:
-            breakers["dead_letter"] = pipeline.dead_letter
-        return breakers
+    def breakers(self) -> Mapping[str, Breaker]:
+        """The circuit breaker of each peer, by its label."""
+        return self.health.pipeline.breakers
 
     async def to_dict(self) -> dict[str, Any]:
         """The status; if the journal can't be read, with its last counts and their time."""
@@ -74,6 +71,7 @@ class Status:
         unwell = {name: told for name, told in checks.items() if told not in WELL}
         troubles = [f"the journal {unwell['journal']}"] if "journal" in unwell else []
         troubles += [self._trouble(*each) for each in self.breakers.items()]
+        troubles += self.health.pipeline.missing.values()
         troubles += [unwell.get(name, "") for name in ("failures", "quota", "backlog")]
         return [sentence(trouble) for trouble in troubles if trouble]
 
@@ -95,7 +93,7 @@ class Status:
         due = f"at {clock_says(breaker.opens_at)}" if breaker.opens_at > now else "due"
         long = breaker.since is not None and now - breaker.since > config.give_up_after
         wait = "wait, by now for longer than `give_up_after`" if long else "wait"
-        return f"{told}. All {_HELD_BACK[peer]} {wait}; the next try is {due}"
+        return f"{told}. All {_HELD_BACK.get(peer, 'events')} {wait}; the next try is {due}"
 
 
 def untried(checks: Mapping[str, str]) -> str | None:

@@ -131,7 +131,7 @@ class Shown:
 
     @property
     def waiting(self) -> int:
-        """Prompts that are neither delivered nor failed."""
+        """Prompts that are to be asked or delivered."""
         return backlog_of(self.prompts)
 
 

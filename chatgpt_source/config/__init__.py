@@ -3,7 +3,7 @@
 The line about a mistake never holds the value: an error in the YAML can put the token anywhere.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,18 @@ from chatgpt_source.config.credentials import Credentials
 from chatgpt_source.config.document import read_document
 from chatgpt_source.config.mistakes import ConfigError, objection
 from chatgpt_source.config.readers import Reader, Wrong
-from chatgpt_source.config.settings import INCLUDABLE, Config
+from chatgpt_source.config.settings import CALLERS_MEMBERS, INCLUDABLE, Config
+from chatgpt_source.config.targets import TargetSettings
 from chatgpt_source.http.client.proxy import Proxies, ProxyMistake
 
 __all__ = [
+    "CALLERS_MEMBERS",
     "DEFAULT_FILE",
     "INCLUDABLE",
     "Config",
     "ConfigError",
     "Credentials",
+    "TargetSettings",
     "files_for_callers",
     "load",
     "require_files",
@@ -29,7 +32,8 @@ __all__ = [
 
 DEFAULT_FILE = Path("/vanus-connect/config/config.yml")
 FILES_PER_CALL = 2
-"""Open files one unit of `concurrency` may need: a call to the model and one to the target."""
+"""Open files one unit of `concurrency` may need: a call to the model and one to the target; one
+more for each named target."""
 FILES_KEPT_FREE = 200
 """Open files kept for callers, the journal and the process itself."""
 FILES_OF_OUR_OWN = 100
@@ -84,13 +88,7 @@ def load(environ: Mapping[str, str], default_file: Path = DEFAULT_FILE) -> Confi
         settings["proxies"] = Proxies.from_environ(environ)
     except ProxyMistake as mistake:
         mistakes += mistake.lines
-    if "port" in settings and "listen" in settings:
-        mistakes.append("`listen` must not be set beside `port`: keep one of them")
-    if settings.get("max_tokens") and "max_tokens" in settings.get("body", ()):
-        mistakes.append(
-            "`body` must be without `max_tokens` where the setting `max_tokens` is used, which is"
-            " sent as `max_completion_tokens`: keep the one that your server knows"
-        )
+    mistakes += _clashes(settings, document)
     if mistakes:
         raise ConfigError(*mistakes)
     warnings = tuple(
@@ -101,13 +99,29 @@ def load(environ: Mapping[str, str], default_file: Path = DEFAULT_FILE) -> Confi
     return Config(**settings, origin=origin, warnings=warnings)
 
 
+def _clashes(settings: Mapping[str, Any], document: Mapping[str, Any]) -> Iterator[str]:
+    """The mistakes of settings that exclude or need each other."""
+    if "port" in settings and "listen" in settings:
+        yield "`listen` must not be set beside `port`: keep one of them"
+    if settings.get("max_tokens") and "max_tokens" in settings.get("body", ()):
+        yield (
+            "`body` must be without `max_tokens` where the setting `max_tokens` is used, which is"
+            " sent as `max_completion_tokens`: keep the one that your server knows"
+        )
+    if settings.get("reply") and not document.get("keep_answers"):
+        yield (
+            "`reply` must be 0 where `keep_answers` is 0: set `keep_answers` to the seconds in"
+            " which a broker may ask for a reply again"
+        )
+
+
 def require_files(config: Config, limit: int) -> None:
     """Check that `limit` open files are enough for `concurrency`.
 
     Raises:
         ConfigError: If they are not.
     """
-    most = (limit - FILES_KEPT_FREE) // FILES_PER_CALL
+    most = (limit - FILES_KEPT_FREE) // _files_per_call(config)
     if config.concurrency > most:
         advice = "lower it, or raise that limit" if most > 0 else "raise that limit"
         raise ConfigError(
@@ -118,7 +132,11 @@ def require_files(config: Config, limit: int) -> None:
 
 def files_for_callers(config: Config, limit: int) -> int:
     """How many connections of callers are possible with `limit` open files."""
-    return max(1, limit - FILES_OF_OUR_OWN - FILES_PER_CALL * config.concurrency)
+    return max(1, limit - FILES_OF_OUR_OWN - _files_per_call(config) * config.concurrency)
+
+
+def _files_per_call(config: Config) -> int:
+    return FILES_PER_CALL + len(config.targets)
 
 
 def _value(

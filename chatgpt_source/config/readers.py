@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 import hyperlink
 
-from chatgpt_source.cloudevent import is_extension, is_string
+from chatgpt_source.cloudevent import is_attribute, is_extension, is_string
 from chatgpt_source.files import read_file
 from chatgpt_source.http.pem import read_certificates
 from chatgpt_source.log import LEVELS
@@ -174,6 +174,42 @@ def _origin(value: Any) -> str:
         host = f"[{IPv6Address(host[1:-1])}]"
     usual = {"http": "80", "https": "443"}[scheme]
     return f"{scheme}://{host}" + (f":{port}" if port and port != usual else "")
+
+
+def hosts(value: Any, _: Environ) -> tuple[str, ...]:
+    """A list of host names, or `*` for every one (HTTP 1.1 Web Hooks, 4.1.1)."""
+    names = [value] if value == "*" else value
+    if isinstance(names, list) and all(map(_is_host, names)):
+        return tuple(name.lower() for name in names)
+    raise Wrong("a list of host names, each like eventgrid.azure.net, or `*` for every host")
+
+
+def _is_host(value: Any) -> bool:
+    label = "[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+    return isinstance(value, str) and (
+        value == "*" or bool(re.fullmatch(rf"(?=.{{1,253}}\Z){label}(\.{label})*", value))
+    )
+
+
+def pointer(value: Any, environ: Environ) -> str:
+    """A JSON Pointer (RFC 6901) to a part of a document."""
+    given = value if isinstance(value, str) else ""
+    if not re.fullmatch("(/([^~/]|~[01])*)+", given):
+        raise Wrong("a JSON Pointer (RFC 6901), like /issue/title")
+    return text(given, environ)
+
+
+def copies(value: Any, _: Environ) -> dict[str, str]:
+    """A mapping of new extensions to the attributes of another event that they are copied from."""
+    if isinstance(value, dict) and all(
+        isinstance(name, str) and is_extension(name) and isinstance(of, str) and is_attribute(of)
+        for name, of in value.items()
+    ):
+        return dict(value)
+    raise Wrong(
+        "a mapping of new extensions to attributes of the event that is answered, like"
+        " {replyid: correlationid}; names are at most 64 lower-case letters and digits"
+    )
 
 
 def one_of(*words: str) -> Reader:

@@ -10,11 +10,21 @@ from chatgpt_source.config import readers, secrets
 from chatgpt_source.config.credentials import Credentials, credentials
 from chatgpt_source.config.readers import Reader
 from chatgpt_source.config.secret import Secret
+from chatgpt_source.config.targets import TargetSettings, targets
 from chatgpt_source.http.client.proxy import Proxies
 from chatgpt_source.log import FORMATS
 
 INCLUDABLE = ("prompt", "usage", "model", "finish_reason", "request_id")
 """The names that `include` may list."""
+CALLERS_MEMBERS = (
+    "model",
+    "max_tokens",
+    "temperature",
+    "reasoning_effort",
+    "response_format",
+    "system",
+)
+"""The names that `callers_may_set` may list."""
 _OWN_MEMBERS = {
     "model": "model",
     "max_completion_tokens": "max_tokens",
@@ -41,6 +51,8 @@ _CALLS_OWN = (
     "tracestate",
 )
 """Headers of a request that the call itself sets."""
+_DELIVERYS_OWN = (*_CALLS_OWN, "ce-*", "webhook-*")
+"""The same, of a delivery."""
 
 
 def _key(
@@ -115,12 +127,22 @@ class Config:
     content_mode: str = _key(readers.one_of("structured", "binary"), "structured")
     ca_file: tuple[bytes, ...] = _key(readers.authorities_file, ())
     target_headers: Mapping[str, Secret] = _key(
-        secrets.headers(*_CALLS_OWN, "ce-*", "webhook-*"), attrs.Factory(dict)
+        secrets.headers(*_DELIVERYS_OWN), attrs.Factory(dict)
     )
     signing_secret: tuple[Secret, ...] = _key(secrets.webhook_secrets, ())
+    targets: Mapping[str, TargetSettings] = _key(targets(*_DELIVERYS_OWN), attrs.Factory(dict))
     send_event_attempts: int = _key(readers.whole(0, 10**9), 0)
     dead_letter: str | None = _key(readers.url, None)
     give_up_after: float = _key(readers.seconds(above_zero=False), 86400.0)
+    deadline: float | None = _key(readers.seconds(above_zero=True), None)
+    prompt_pointer: str | None = _key(readers.pointer, None)
+    copy_extensions: Mapping[str, str] = _key(readers.copies, attrs.Factory(dict))
+    callers_may_set: tuple[str, ...] = _key(readers.some_of(*CALLERS_MEMBERS), ())
+    webhook_origins: tuple[str, ...] = _key(readers.hosts, ())
+    keep_answers: float = _key(readers.seconds(above_zero=False), 0.0)
+    max_wait: float = _key(readers.seconds(above_zero=False), 60.0)
+    reply: float = _key(readers.seconds(above_zero=False), 0.0)
+    max_batch: int = _key(readers.whole(1, 1000), 100)
     max_body_size: int = _key(readers.whole(1, 2**28), 1048576)
     max_backlog: int = _key(readers.whole(1, 10**9), 100000)
     keep: float = _key(readers.seconds(above_zero=False), 604800.0)

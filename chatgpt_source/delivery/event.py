@@ -30,18 +30,24 @@ def encode(
         prompt: The prompt; the event's `time` is its acceptance.
         answer: The answer.
         include: Names of `INCLUDABLE` to add to `data`; null if the provider did not send them.
-        extensions: Further attributes.
+        extensions: Further attributes, which replace those of the prompt.
     """
     data: dict[str, Any] = {"content": answer.content}
     for name in include:
-        data[name] = prompt.text if name == "prompt" else getattr(answer, name)
+        data[name] = prompt.content if name == "prompt" else getattr(answer, name)
+    if prompt.details.metadata is not None:
+        data["metadata"] = prompt.details.metadata
     attributes = _attributes(prompt, prompt.id, prompt.type, prompt.accepted)
     return JSONFormat().write(CloudEvent({**attributes, **(extensions or {})}, data))
 
 
 def binary(event: bytes) -> tuple[dict[str, str], bytes]:
     """An encoded event in binary mode: its headers and its body (HTTP binding, section 3.1)."""
-    message = to_binary(JSONFormat().read(CloudEvent, event), JSONFormat())
+    read = JSONFormat().read(CloudEvent, event)
+    message = to_binary(read, JSONFormat())
+    for name, value in read.get_attributes().items():
+        if isinstance(value, bool):  # which the library writes as Python does
+            message.headers[f"ce-{name}"] = str(value).lower()
     return message.headers, message.body
 
 
@@ -85,4 +91,5 @@ def _attributes(prompt: Prompt, id_: str, type_: str, time: float) -> dict[str, 
         "datacontenttype": "application/json",
         "time": datetime.fromtimestamp(time, timezone.utc),
         **(prompt.trace.members() if prompt.trace else {}),
+        **prompt.details.attributes,
     }

@@ -13,13 +13,13 @@ from twisted.python import usage
 from twisted.python.components import Componentized
 
 from chatgpt_source.clock import steady
-from chatgpt_source.display.events import quoted, read_events
 from chatgpt_source.display.printer import Printer, Unread
 from chatgpt_source.display.rendering import render_events
 from chatgpt_source.http.listen import listen, port_string
 from chatgpt_source.http.listen.probe import probe_port
 from chatgpt_source.http.listen.string import PortUnavailable
 from chatgpt_source.http.server import BoundedRequest, BoundedSite, Problem
+from chatgpt_source.http.server.events import quoted, read_events
 from chatgpt_source.log import get_logger, is_stdout_the_log, set_format, stdout
 from chatgpt_source.log.lines import flush
 

@@ -59,6 +59,7 @@ class AccessLog:
 
 
 def _pattern(route: str) -> str:
-    if re.fullmatch(r"/prompts/[^/]+", route):
-        return "/prompts/<id>"
-    return "/" if route == "/" else "another"
+    known = re.fullmatch(r"(/prompts/)[^/]+(/event)?", route)
+    if known is not None:
+        return f"{known[1]}<id>{known[2] or ''}"
+    return route if route in {"/", "/prompts"} else "another"

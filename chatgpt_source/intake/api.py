@@ -1,48 +1,45 @@
-"""The HTTP API of the prompt port: `POST /`, `GET /prompts/<id>`, and the health endpoints.
+"""The HTTP API of the prompt port: its routes, and how each is answered.
 
 Refusals are `application/problem+json` (RFC 9457) and change nothing.
 """
 
-from math import ceil
-
 from attrs import field, frozen
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
 
 from chatgpt_source.clock import wall
 from chatgpt_source.config import Config
-from chatgpt_source.errors import (
-    JournalUnavailable,
-    KeyReused,
-    NotAccepted,
-    QuotaUsedUp,
-)
+from chatgpt_source.errors import JournalUnavailable, NotCancelled
 from chatgpt_source.http.server import BoundedRequest, Problem, to_json
 from chatgpt_source.http.server.routes import READ, WRITE, Routes
+from chatgpt_source.intake.accepting import (
+    NEEDED_LONGER,
+    RETRY_AFTER,
+    Accepted,
+    Accepting,
+    Read,
+    unavailable,
+)
+from chatgpt_source.intake.answers import answer_accepted, answer_later, answer_with_event
+from chatgpt_source.intake.handshake import permission
 from chatgpt_source.intake.health import OK, Health
-from chatgpt_source.intake.reading import read_key, read_prompt, read_request_trace
-from chatgpt_source.journal import Admitted, Journal, Record, Terms
+from chatgpt_source.intake.openapi import DOCUMENT, MEDIA_TYPE
+from chatgpt_source.intake.preferences import form_of, want_of
+from chatgpt_source.intake.reading import read_json, read_root
+from chatgpt_source.intake.waiting import MOST_WAITERS, Waiter, Waiters
+from chatgpt_source.journal import Journal, Kept, Record
+from chatgpt_source.log import get_logger, log_unexpected
 from chatgpt_source.pipeline import Pipeline
-from chatgpt_source.quota import Calendar, Day
+from chatgpt_source.prompt import State
+from chatgpt_source.quota import Calendar
 from chatgpt_source.telemetry.observer import NO_OBSERVER, Observer, RefusalReason
 from chatgpt_source.telemetry.spans import NO_SPANS, Spans
 
-QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
-"""The problem type that draft-ietf-httpapi-ratelimit-headers registers."""
+log = get_logger(__name__)
 
-_PROMPTS = ("/", "/api/prompts")
+_PROMPTS = ("/", "/prompts", "/api/prompts")
 """The paths that accept prompts, on the prompt port and the admin site."""
-
-
-def retry_after_header(refusal: NotAccepted) -> dict[str, str]:
-    """The Retry-After header field (RFC 9110, section 10.2.3)."""
-    return {"Retry-After": str(max(1, ceil(refusal.retry_after)))}
-
-
-def unavailable(refusal: JournalUnavailable) -> Problem:
-    """The problem for a journal that can't be used at the moment."""
-    detail = f"the journal can't be used: {refusal.reason}; try later"
-    return Problem(503, detail, retry_after_header(refusal), word=refusal.word)
 
 
 @frozen
@@ -55,73 +52,104 @@ class Intake:
     journal: Journal
     pipeline: Pipeline
     health: Health
+    waiters: Waiters
     observer: Observer = NO_OBSERVER
     spans: Spans = NO_SPANS
+    _accepting: Accepting = field(init=False)
     _routes: Routes = field(init=False)
+
+    @_accepting.default
+    def _make_accepting(self) -> Accepting:
+        return Accepting(
+            self.clock,
+            self.config,
+            self.calendar,
+            self.journal,
+            self.pipeline,
+            self.waiters,
+            self.observer,
+            self.spans,
+        )
 
     @_routes.default
     def _make_routes(self) -> Routes:
         return Routes(
             ("/", WRITE, self.prompt),
+            ("/prompts", WRITE, self.json_prompt),
             ("/prompts/[^/]+", READ, self.status),
+            ("/prompts/[^/]+", ("DELETE",), self.cancel),
+            ("/prompts/[^/]+/event", READ, self.event),
             ("/healthz", READ, self.alive),
             ("/readyz", READ, self.ready),
-            unknown="prompts go to /, their state is at /prompts/<id>",
+            ("/openapi.json", READ, self.describe),
+            unknown="prompts go to / or /prompts, their state is at /prompts/<id>",
         )
+
+    def bound_waiters(self, connections: int) -> None:
+        """Leave at least half of the callers' connections to those who do not wait."""
+        self.waiters.at_most = min(MOST_WAITERS, connections // 2)
+
+    def stop_waiting(self) -> Deferred[None]:
+        """Answer all who wait, and let nobody wait any more: the daemon is stopping."""
+        return self.waiters.stop()
 
     async def prompt(self, request: BoundedRequest) -> None:
         """Answer `POST /`; the 202 is sent once the prompt is on disk."""
-        admitted, budget = await self.accept(request)
-        request.answer(
-            202,
-            to_json({"id": admitted.id, "status": "accepted"}),
-            {"Location": f"/prompts/{admitted.id}", **budget},
-        )
+        await self._accept(request, read_root)
 
-    async def accept(self, request: BoundedRequest) -> tuple[Admitted, dict[str, str]]:
-        """Accept a request's body as a prompt, and tell the observers.
+    async def json_prompt(self, request: BoundedRequest) -> None:
+        """Answer `POST /prompts`."""
+        await self._accept(request, read_json)
 
-        Returns:
-            The journal's result, and the day's budget as header fields.
+    async def accept(self, request: BoundedRequest) -> Accepted:
+        """Accept what a request brings, whose caller does not wait for the answer.
 
         Raises:
             Problem: If it is refused.
         """
-        with self.spans.accept(read_request_trace(request)) as span:
-            now = wall(self.clock)
-            prompt, size = read_prompt(request, now, span.trace)
-            key = read_key(request)
-            day = self.calendar.day(now)
-            terms = Terms(
-                day, self.config.everyday_limit, self.config.max_backlog, self.pipeline.draining
-            )
-            slot = self.pipeline.reserve()
-            admitted = None
+        return await self._accepting.accept(request)
+
+    async def _accept(self, request: BoundedRequest, read: Read) -> None:
+        accepted = await self._accepting.accept(request, read, may_wait=True)
+        want, waiter = accepted.want, accepted.waiter
+        if want is not None and waiter is not None:
             try:
-                accepting = self.journal.accept(prompt, terms, key, claim=slot is not None)
-                request.notifyFinish().addErrback(lambda _: accepting.cancel())
-                admitted = await accepting
-            except CancelledError:  # the caller has hung up
-                detail = "the caller hung up before the prompt was accepted"
-                raise Problem(503, detail, word="hung_up") from None
-            except NotAccepted as refusal:
-                raise self._problem(refusal, day) from None
-            except KeyReused:
-                raise Problem(
-                    422,
-                    "this Idempotency-Key came before with another prompt, vanus-source or"
-                    " vanus-type: use a new key for a new prompt",
-                ) from None
-            finally:
-                self.pipeline.accepted(slot, admitted)
-            request.about = admitted.id
-            if admitted.repeated:
-                self.observer.repeated()
-            else:
-                request.told = True
-                seconds = self.clock.seconds() - request.began
-                self.observer.accepted(prompt_id=prompt.id, size=size, seconds=seconds)
-            return admitted, self._rate_limit(day, admitted.left)
+                kept = await self._awaited(request, waiter, known=accepted.repeated)
+            except JournalUnavailable:
+                kept = None
+            headers = accepted.headers()
+            if kept is not None and kept.record.state is not State.ACCEPTED:
+                answer_with_event(request, kept, want.form, want.applied, headers)
+                return
+            if want.reply:
+                detail = "the answer takes longer: send the event again, it is not asked twice"
+                raise Problem(503, detail, headers | RETRY_AFTER, word="unanswered")
+        answer_accepted(request, accepted)
+
+    async def _awaited(
+        self, request: BoundedRequest, waiter: Waiter, *, known: bool
+    ) -> Kept | None:
+        """A prompt that is asked no more, and its event; None if the waiter gave up before.
+
+        Args:
+            request: The caller's request; its body is not held any more.
+            waiter: The caller, who leaves.
+            known: Whether the prompt may have ended before.
+        """
+        request.release()
+        request.when_gone(waiter.give_up)  # instead of what would hold the texts
+        kept = None
+        try:
+            if known:
+                until = waiter.until + NEEDED_LONGER
+                kept = await self.journal.kept(waiter.prompt_id, until)
+                if kept is None or kept.record.state is not State.ACCEPTED:
+                    return kept
+            return await self.journal.kept(waiter.prompt_id) if await waiter.done else None
+        finally:
+            last = self.waiters.leave(waiter)
+            if last and (kept is not None or not known):
+                self.journal.unneeded(waiter.prompt_id).addErrback(_not_told)
 
     def refused(self, request: BoundedRequest, problem: Problem) -> None:
         """Tell the observers of a refused prompt; other refused requests are not counted."""
@@ -138,16 +166,47 @@ class Intake:
         """
         record = await self.journal.record(prompt_id)
         if record is None:
-            raise Problem(
-                404, "no prompt has this id: it was never accepted, or its record has expired"
-            )
+            raise _unknown()
         return record
 
     async def status(self, request: BoundedRequest) -> None:
         """Answer `GET /prompts/<id>`."""
-        record = await self.record(request.route().rpartition("/")[2])
+        record = await self.record(_id(request))
         request.about = record.id
         request.answer(200, to_json(record.to_dict()))
+
+    async def event(self, request: BoundedRequest) -> None:
+        """Answer `GET /prompts/<id>/event`."""
+        prompt_id, form = _id(request), form_of(request)
+        want = want_of(request, self.config.max_wait)
+        waiter = self.waiters.join(prompt_id, want.seconds) if want is not None else None
+        kept = None
+        if waiter is not None:
+            kept = await self._awaited(request, waiter, known=True)
+        if kept is None:
+            kept = await self.journal.kept(prompt_id)
+        if kept is None:
+            raise _unknown()
+        request.about = prompt_id
+        if kept.record.state is State.ACCEPTED:
+            answer_later(request, kept.record, wall(self.clock))
+        else:
+            applied = want.applied if want is not None and waiter is not None else None
+            answer_with_event(request, kept, form, applied)
+
+    async def cancel(self, request: BoundedRequest) -> None:
+        """Answer `DELETE /prompts/<id>`."""
+        record = await self.record(_id(request))
+        request.about = record.id
+        try:
+            before = await self.journal.cancel(record.id)
+        except NotCancelled as refusal:
+            raise Problem(409, f"the prompt can't be cancelled: {refusal}") from None
+        if before is None:
+            raise _unknown()
+        if before is State.ACCEPTED:
+            self.observer.cancelled(prompt_id=record.id)
+        request.answer(204, b"")
 
     async def alive(self, request: BoundedRequest) -> None:
         """Answer `GET /healthz`."""
@@ -158,25 +217,9 @@ class Intake:
         status, body = await self.health.ready()
         request.answer(status, to_json(body))
 
-    def _problem(self, refusal: NotAccepted, day: Day) -> Problem:
-        if isinstance(refusal, QuotaUsedUp):
-            headers = {"Retry-After": str(max(1, self._seconds_left(day)))}
-            detail = f"{refusal.reason}: send it again after midnight ({self.config.timezone.key})"
-            return Problem(429, detail, headers | self._rate_limit(day, 0), QUOTA_EXCEEDED)
-        if isinstance(refusal, JournalUnavailable):
-            return unavailable(refusal)
-        detail = f"{refusal.reason}: send it again later"
-        return Problem(503, detail, retry_after_header(refusal), word=refusal.word)
-
-    def _rate_limit(self, day: Day, left: int) -> dict[str, str]:
-        """The RateLimit header fields (draft-ietf-httpapi-ratelimit-headers-10)."""
-        return {
-            "RateLimit-Policy": f'"daily";q={self.config.everyday_limit};w=86400',
-            "RateLimit": f'"daily";r={left};t={self._seconds_left(day)}',
-        }
-
-    def _seconds_left(self, day: Day) -> int:
-        return max(0, ceil(day.end - wall(self.clock)))
+    async def describe(self, request: BoundedRequest) -> None:
+        """Answer `GET /openapi.json`."""
+        request.answer(200, DOCUMENT, media_type=MEDIA_TYPE)
 
     async def answer(self, request: BoundedRequest) -> None:
         """Answer a request of any kind.
@@ -184,7 +227,25 @@ class Intake:
         Raises:
             Problem: If it is refused.
         """
+        granted = permission(request, self.config.webhook_origins)
+        if granted is not None:
+            request.answer(200, b"", granted)
+            return
         try:
             await self._routes.handler(request)(request)
         except JournalUnavailable as refusal:
             raise unavailable(refusal) from None
+
+
+def _id(request: BoundedRequest) -> str:
+    return request.route().split("/")[2]
+
+
+def _unknown() -> Problem:
+    return Problem(404, "no prompt has this id: it was never accepted, or its record has expired")
+
+
+def _not_told(failure: Failure) -> None:
+    """The need for an answer ends by itself, later, if the journal could not be told."""
+    if not failure.check(JournalUnavailable):
+        log_unexpected(log, "ending the wait for an answer", failure)

@@ -11,6 +11,7 @@ from chatgpt_source.intake.recent import Recent
 from chatgpt_source.journal import Journal
 from chatgpt_source.journal.counts import Counts
 from chatgpt_source.pipeline import Pipeline
+from chatgpt_source.prompt import DEAD_LETTER, receiver_at
 from chatgpt_source.quota import Calendar
 
 PROBES = ("/healthz", "/readyz")
@@ -57,7 +58,12 @@ class Health:
         checks = {
             "journal": journal,
             "openai": _check(self.pipeline.model.trouble, self.pipeline.model.tried),
-            "target": _check(self.pipeline.target.trouble, self.pipeline.target.tried),
+            **{
+                receiver_at(name).label: _check(breaker.trouble, breaker.tried)
+                for name, breaker in self.pipeline.receivers.items()
+                if name != DEAD_LETTER.destination
+            },
+            **{receiver_at(name).label: told for name, told in self.pipeline.missing.items()},
             "quota": quota,
             "backlog": backlog,
             "failures": _check(self.recent.trouble(self.config.timezone), self.recent.tried),

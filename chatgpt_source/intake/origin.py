@@ -14,6 +14,7 @@ from attrs import frozen
 from chatgpt_source.http.listen.address import is_loopback
 from chatgpt_source.http.server import BoundedRequest, Problem
 from chatgpt_source.intake.auth import Guard
+from chatgpt_source.intake.handshake import is_handshake
 
 WORD = "cross_site"
 """The reason of such a refusal, for the log and the metrics."""
@@ -41,9 +42,11 @@ class AccessPolicy:
 
     def refusal(self, request: BoundedRequest) -> Problem | None:
         """Why a request is refused; None if it is not."""
+        if is_handshake(request):
+            return None
         unknown = self.guard.refusal(request) if self.guard is not None else None
         shown = self.guard is not None and unknown is None
-        spends = request.method == b"POST" and request.route() == "/"
+        spends = request.method == b"POST" and request.route() in {"/", "/prompts"}
         if not spends or shown or not _is_of_a_page(request):
             return unknown
         if (only(request, "origin") or "").lower() in self.allowed:

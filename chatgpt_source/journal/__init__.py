@@ -16,10 +16,13 @@ from attrs import field, frozen
 from twisted.internet.defer import Deferred
 
 from chatgpt_source.journal.states import backlog_of
-from chatgpt_source.prompt import Answer, Ask, Delivery, Prompt, State
+from chatgpt_source.prompt import TARGET, Answer, Ask, Delivery, Prompt, State
 from chatgpt_source.quota import Day
 
 Work = TypeVar("Work", Ask, Delivery)
+
+TIME_IS_UP = "its time is up"
+"""The beginning of the reason why a prompt failed at its deadline, or expired."""
 
 
 @frozen
@@ -37,6 +40,34 @@ class Terms:
     limit: int
     max_backlog: int
     draining: bool = False
+
+
+@frozen
+class Key:
+    """What a repeated prompt is recognised by.
+
+    Attributes:
+        words: Equal words are the same key. They are stored as a keyed digest.
+        any_content: Whether a repeat may have another content.
+    """
+
+    words: tuple[str, ...] = field(repr=False)
+    any_content: bool = False
+
+
+@frozen
+class Submission:
+    """A prompt that is to be accepted.
+
+    Attributes:
+        prompt: The prompt.
+        key: Its idempotency key, if any.
+        needed_until: Until when somebody waits for its answer, by the steady clock, if so.
+    """
+
+    prompt: Prompt
+    key: Key | None = None
+    needed_until: float | None = None
 
 
 @frozen
@@ -66,15 +97,30 @@ class Claims(Generic[Work]):
 
 @frozen
 class Answered:
-    """A claim ends: the model answered. Delivery of the event to the target is due."""
+    """A claim ends: the model answered.
+
+    Delivery of the event to the prompt's target is due; without a target, the prompt ends.
+
+    Attributes:
+        answer: The answer.
+        event: Its event.
+        keep: Seconds for which the event is kept if the prompt ends with this.
+    """
 
     answer: Answer
     event: bytes = field(repr=False)
+    keep: float = 0
 
 
 @frozen
 class Delivered:
-    """A claim ends: the destination accepted the event."""
+    """A claim ends: the destination accepted the event.
+
+    Attributes:
+        keep: Seconds for which the event is kept.
+    """
+
+    keep: float = 0
 
 
 @frozen
@@ -86,12 +132,14 @@ class Postponed:
         error: Why this one failed.
         possibly_billed: Whether this one may have been billed.
         held: When it met a hold, if it did.
+        request_id: The provider's id of the call, if known.
     """
 
     until: float
     error: str
     possibly_billed: bool = False
     held: float | None = None
+    request_id: str | None = None
 
 
 @frozen
@@ -103,11 +151,13 @@ class Failed:
         give_back: Give the prompt's unit back to its day, unless an earlier call may have been
             billed: it was postponed as possibly billed, or its owner ended before it.
         dead_letter: An event whose delivery to `dead_letter` is due.
+        request_id: The provider's id of the call, if known.
     """
 
     error: str
     give_back: bool = False
     dead_letter: bytes | None = field(default=None, repr=False)
+    request_id: str | None = None
 
 
 @frozen
@@ -150,11 +200,13 @@ class Recovered:
 
     Attributes:
         peers: The state of each peer whose settings have not changed.
-        failing: The states in which a prompt waits after a failed attempt.
+        failing: The peers for which work waits after a failed attempt.
+        destinations: The destinations for which events wait.
     """
 
     peers: Mapping[str, PeerState]
-    failing: Collection[State]
+    failing: Collection[str]
+    destinations: Collection[str] = ()
 
 
 @frozen
@@ -162,6 +214,10 @@ class Record:
     """A prompt's record, without its text and its answer.
 
     Attributes:
+        ended: When it reached a final state.
+        next_attempt: When its next call is due; None if none is, or one is under way.
+        request_id: The provider's id of its last call, if known.
+        target: The destination of its event.
         position: Its place in the order of acceptance, for `records` and `latest`.
     """
 
@@ -169,11 +225,24 @@ class Record:
     state: State
     accepted: float
     answered: float | None
-    delivered: float | None
+    ended: float | None
     asks: int
     deliveries: int
     error: str | None
+    next_attempt: float | None = None
+    request_id: str | None = None
+    target: str = TARGET.setting
     position: int = 0
+
+    @property
+    def delivered(self) -> float | None:
+        """When it was delivered."""
+        return self.ended if self.state is State.DELIVERED else None
+
+    @property
+    def failed(self) -> float | None:
+        """When it failed."""
+        return self.ended if self.state is State.FAILED else None
 
     def to_dict(self) -> dict[str, Any]:
         """The record for JSON; times in RFC 3339, in UTC."""
@@ -183,10 +252,29 @@ class Record:
             "accepted": rfc3339(self.accepted),
             "answered": rfc3339(self.answered),
             "delivered": rfc3339(self.delivered),
+            "failed": rfc3339(self.failed),
             "asks": self.asks,
             "deliveries": self.deliveries,
             "error": self.error,
+            "next_attempt": rfc3339(self.next_attempt),
+            "request_id": self.request_id,
+            "target": self.target,
         }
+
+
+@frozen
+class Kept:
+    """A prompt's record, and its event while that is kept.
+
+    Attributes:
+        record: The record.
+        event: The event's bytes, in structured mode; None if there is none, or it is gone.
+        timed_out: Whether it failed because its time was up.
+    """
+
+    record: Record
+    event: bytes | None = field(repr=False)
+    timed_out: bool = False
 
 
 @frozen
@@ -213,7 +301,8 @@ class Tally:
     Attributes:
         prompts: How many prompts are in each state.
         used: How many units of a day are used.
-        oldest: When the oldest prompt of the backlog was accepted; None if there is no backlog.
+        oldest: When the oldest prompt of the backlog was accepted, of those that may be asked
+            already; None if there is none.
     """
 
     prompts: Mapping[State, int]
@@ -244,7 +333,7 @@ class Journal(Protocol):
         """Why the last write failed, for people; None if it succeeded."""
 
     def recover(
-        self, everyday_limit: int, timezone: str, peers: Mapping[str, str]
+        self, everyday_limit: int, timezone: str, peers: Mapping[str, str], keep: float
     ) -> Deferred[Recovered]:
         """Begin a run as a new owner; called once, before anything else.
 
@@ -252,33 +341,35 @@ class Journal(Protocol):
 
         Claims of earlier owners end: their work is due again, in its old order, and their asks
         count as possibly billed. Instants in the future are corrected, so that nothing is due later
-        than a peer may ask for.
+        than a peer may ask for, and no event is kept longer than it may be.
 
         Args:
             everyday_limit: The units of a day, for a redrive by another process.
             timezone: The days' time zone.
             peers: The settings that decide how each peer answers, as one text a peer. It may have
                 secrets, so only a digest is stored, keyed with the journal's secret.
+            keep: Seconds for which a delivered event is kept.
 
         Raises:
             JournalError: If the journal can't be written.
         """
 
     def accept(
-        self, prompt: Prompt, terms: Terms, key: str | None = None, *, claim: bool = False
-    ) -> Deferred[Admitted]:
-        """Store a prompt and take one unit of its day, both or neither.
+        self, submissions: Sequence[Submission], terms: Terms, *, claim: bool = False
+    ) -> Deferred[Sequence[Admitted]]:
+        """Store prompts and take a unit of the day for each, all or nothing.
+
+        A prompt whose key is known is not stored again, and takes no unit.
 
         Args:
-            prompt: The prompt.
+            submissions: The prompts, with their keys, which are checked before the limits.
             terms: The limits.
-            key: Its idempotency key, if any; checked before the limits.
-            claim: Also claim it for a call, unless another prompt is due.
+            claim: Also claim them for a call, unless another prompt is due.
 
         Raises:
-            KeyReused: If the key came before with another text, source or type.
+            KeyReused: If a key came before with another content.
             Draining: If no prompt is admitted any more.
-            QuotaUsedUp: If the day has no unit left.
+            QuotaUsedUp: If the day has too few units left.
             BacklogFull: If too many prompts wait already.
         """
 
@@ -286,6 +377,12 @@ class Journal(Protocol):
         """Claim up to `most` accepted prompts that are due, longest due first, and count an ask.
 
         If the texts are long, it claims fewer, but at least one. So does `claim_deliveries`.
+        """
+
+    def claim_expired(self, now: float, most: int) -> Deferred[Claims[Ask]]:
+        """Claim up to `most` accepted prompts whose time is up; no ask is counted.
+
+        Its `next_due` is when the next one's time will be up.
         """
 
     def claim_deliveries(
@@ -317,12 +414,34 @@ class Journal(Protocol):
     ) -> Deferred[Ended]:
         """End the claim of a delivery; with an old fencing token, change nothing.
 
-        At the target, `Delivered` ends the prompt and deletes its texts, `Failed` ends it and keeps
-        them. The end of a dead letter does not change its prompt.
+        At the target, `Delivered` ends the prompt, `Failed` ends it and keeps its texts. The end of
+        a dead letter does not change its prompt. The texts of a delivered prompt are deleted once
+        they are not needed and not kept any more.
         """
 
     def remember(self, peer: str, state: PeerState) -> Deferred[None]:
         """Store the state of a peer; `recover` must have got the peer's settings."""
+
+    def cancel(self, prompt_id: str) -> Deferred[State | None]:
+        """Cancel an accepted prompt, delete its text, and give back its unit unless billed.
+
+        Returns:
+            Its state before, ACCEPTED or CANCELLED; None if there is no such prompt.
+
+        Raises:
+            NotCancelled: If a call for it is under way, or it was answered or has failed.
+        """
+
+    def kept(self, prompt_id: str, needed_until: float | None = None) -> Deferred[Kept | None]:
+        """A prompt's record and its event; None if there is no such prompt.
+
+        Args:
+            prompt_id: The prompt's id.
+            needed_until: Also keep its texts until then, if it has any.
+        """
+
+    def unneeded(self, prompt_id: str) -> Deferred[None]:
+        """Nobody waits for a prompt's answer any more: it is kept no longer than otherwise."""
 
     def redrive(self, prompt_id: str) -> Deferred[State]:
         """Redrive a failed prompt; it is due at once, whatever its daemon's clock says.

@@ -154,7 +154,7 @@ class Operator:
             self._tell(prompt_id, "not in this journal", done=False)
             return 1
         values = record.to_dict()
-        lines = (f"{name + ':':<12}{'-' if v is None else v}" for name, v in values.items())
+        lines = (f"{name + ':':<14}{'-' if v is None else v}" for name, v in values.items())
         self._write(values, "\n".join(lines))
         return 0
 

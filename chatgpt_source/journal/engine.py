@@ -6,7 +6,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from chatgpt_source.journal import Journal
-from chatgpt_source.journal.group import COMMIT_DELAY
 from chatgpt_source.journal.sqlite import (
     OpenJournal,
     SqliteJournal,
@@ -39,4 +38,4 @@ def journal_in(
         clock: The time.
         in_thread: Runs a function in the journal's own thread.
     """
-    return SqliteJournal(opened, clock, in_thread, COMMIT_DELAY)
+    return SqliteJournal(opened, clock, in_thread)

@@ -1,8 +1,7 @@
 """Group commit: operations run in one thread; arrivals during a commit form the next group.
 
-A single operation commits at once. Under load, one fsync commits all that arrived during the one
-before and a short delay after it (as by PostgreSQL's `commit_delay`): fewer, larger groups leave
-more of the CPU to the reactor.
+There is no timer and no batch size. A single operation commits at once; under load, one fsync
+commits all that arrived during the one before.
 
 `twisted.enterprise.adbapi` does not fit: it runs one transaction for each interaction, and it
 reconnects by itself, which loses the connection's pragmas and locks.
@@ -25,10 +24,6 @@ Result = TypeVar("Result")
 
 MOST_TOGETHER = 256
 """Operations in a group at the most."""
-COMMIT_DELAY = 0.004
-"""Seconds from the end of a group of several operations to the start of the next one."""
-ENOUGH = 32
-"""Operations that wait for no commit delay."""
 CALLBACK_TIME = 0.005
 """Seconds of one turn of the reactor that callbacks may take; the rest run in the next turn."""
 MOST_WAITING = 10_000
@@ -87,8 +82,6 @@ class GroupCommit(Generic[Connection]):
         transact: Called there with a group; commits it or rolls it back, and sets the result or the
             error of each operation.
         clock: The time.
-        commit_delay: Seconds from the end of a group of several operations to the start of the next
-            one.
     """
 
     def __init__(
@@ -96,19 +89,15 @@ class GroupCommit(Generic[Connection]):
         in_thread: Callable[[Callable[[], None]], Deferred[None]],
         transact: Callable[[Sequence[Operation[Connection]]], None],
         clock: IReactorTime,
-        commit_delay: float = 0,
     ) -> None:
         self._in_thread = in_thread
         self._transact = transact
         self._clock = clock
-        self._commit_delay = commit_delay
         self._waiting: dict[Operation[Connection], None] = {}
         self._under_way: Sequence[Operation[Connection]] = ()
         self._busy_since: float | None = None
         self._done: deque[tuple[Operation[Connection], object]] = deque()
         self._firing = False
-        self._next_start: IDelayedCall | None = None
-        self._may_start = 0.0
         self._idle: list[Deferred[None]] = []
         self._next_look: IDelayedCall | None = None
 
@@ -148,7 +137,7 @@ class GroupCommit(Generic[Connection]):
             operation = Operation(run, writes, until, waiter)
         self._waiting[operation] = None
         if self._busy_since is None:
-            self._start_soon()
+            self._start()
         return operation.waiter
 
     def silence(self) -> JournalUnavailable:
@@ -175,21 +164,7 @@ class GroupCommit(Generic[Connection]):
             del self._waiting[operation]
             operation.waiter.errback(CancelledError())
 
-    def _start_soon(self) -> None:
-        """Start the next group, once enough operations wait or the commit delay has passed."""
-        delay = self._may_start - self._clock.seconds()
-        if delay <= 0 or len(self._waiting) >= ENOUGH:
-            self._start()
-        elif self._next_start is None:
-            self._next_start = self._clock.callLater(delay, self._start)
-
     def _start(self) -> None:
-        if self._next_start is not None and self._next_start.active():
-            self._next_start.cancel()
-        self._next_start = None
-        if not self._waiting:  # all were withdrawn
-            self._tell_if_idle()
-            return
         self._busy_since = self._clock.seconds()
         group = list(islice(self._waiting, MOST_TOGETHER))
         for operation in group:
@@ -203,15 +178,13 @@ class GroupCommit(Generic[Connection]):
     def _finish(self, result: object, group: Sequence[Operation[Connection]]) -> None:
         self._busy_since = None
         self._under_way = ()
-        if len(group) > 1:
-            self._may_start = self._clock.seconds() + self._commit_delay
         if self._waiting:
-            self._start_soon()  # before the callbacks, to keep the disk busy
+            self._start()  # before the callbacks, to keep the disk busy
         self._tell(group, result)
 
     @property
     def _is_idle(self) -> bool:
-        return not (self._busy_since is not None or self._waiting or self._done or self._firing)
+        return self._busy_since is None and not self._done and not self._firing
 
     def _tell(self, operations: Iterable[Operation[Connection]], result: object) -> None:
         self._done.extend((operation, result) for operation in operations)
@@ -230,9 +203,6 @@ class GroupCommit(Generic[Connection]):
                 self._clock.callLater(0, self._fire_waiters)
                 return
         self._firing = False
-        self._tell_if_idle()
-
-    def _tell_if_idle(self) -> None:
         if self._is_idle:
             idle, self._idle = self._idle, []
             for waiter in idle:

@@ -1,11 +1,13 @@
 """The table of a prompt's states and of the events that change them.
 
     accepted -- answered --> answered -- delivered --> delivered
-        |                        |
-        +------ failed ------+---+
-                             v
-                           failed -- asked again --> accepted
-                                  -- delivered again --> answered
+        |  |                     |
+        |  +--- failed -------+--+
+        |                     v
+        |                   failed -- asked again --> accepted
+        |                          -- delivered again --> answered
+        +------ finished --> delivered (its answer is kept, and goes to no target)
+        +------ cancelled --> cancelled
 
 A failed call that is repeated changes no state. An event without a row in its state is an error.
 """
@@ -22,14 +24,22 @@ class Event(Enum):
     ANSWERED = "answered"
     DELIVERED = "delivered"
     FAILED = "failed"
+    FINISHED = "finished"
+    CANCELLED = "cancelled"
     ASKED_AGAIN = "asked again"
     DELIVERED_AGAIN = "delivered again"
 
 
 TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
-    State.ACCEPTED: {Event.ANSWERED: State.ANSWERED, Event.FAILED: State.FAILED},
+    State.ACCEPTED: {
+        Event.ANSWERED: State.ANSWERED,
+        Event.FAILED: State.FAILED,
+        Event.FINISHED: State.DELIVERED,
+        Event.CANCELLED: State.CANCELLED,
+    },
     State.ANSWERED: {Event.DELIVERED: State.DELIVERED, Event.FAILED: State.FAILED},
     State.DELIVERED: {},
+    State.CANCELLED: {},
     State.FAILED: {Event.ASKED_AGAIN: State.ACCEPTED, Event.DELIVERED_AGAIN: State.ANSWERED},
 }
 """State, event, next state."""

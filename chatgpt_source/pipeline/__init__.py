@@ -1,6 +1,6 @@
 """The workers that ask the model and deliver events: started together, drained in order."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from random import random as system_random
 
@@ -15,8 +15,11 @@ from chatgpt_source.journal import Admitted, Journal, PeerState, Recovered
 from chatgpt_source.log import get_logger, log_unexpected
 from chatgpt_source.pipeline.asking import Asking, Model
 from chatgpt_source.pipeline.breaker import Breaker, Call
+from chatgpt_source.pipeline.calls import miss
 from chatgpt_source.pipeline.delivering import Delivering
-from chatgpt_source.prompt import DEAD_LETTER, MODEL, TARGET, Delivery, State
+from chatgpt_source.pipeline.expiring import Expiring
+from chatgpt_source.pipeline.worker import Worker
+from chatgpt_source.prompt import DEAD_LETTER, MODEL, TARGET, Delivery, receiver_at
 from chatgpt_source.telemetry.observer import NO_OBSERVER, Observer
 from chatgpt_source.telemetry.spans import NO_SPANS, Spans
 from chatgpt_source.waiting import completes
@@ -48,8 +51,14 @@ def peers_of(config: Config) -> Mapping[str, str]:
             config.reasoning_effort,
             config.body,
         ),
-        TARGET.setting: _as_text(config.target, mode, config.target_headers, config.signing_secret),
-        DEAD_LETTER.setting: _as_text(config.dead_letter, mode),
+        TARGET.destination: _as_text(
+            config.target, mode, config.target_headers, config.signing_secret
+        ),
+        **{
+            name: _as_text(each.url, each.content_mode, each.headers, each.signing_secret)
+            for name, each in config.targets.items()
+        },
+        DEAD_LETTER.destination: _as_text(config.dead_letter, mode),
     }
 
 
@@ -77,16 +86,15 @@ class Pipeline:
         journal: Where the prompts are.
         config: How long and how often to try.
         ask: Makes one call to the model; raises CallError.
-        deliver: Makes one call to the target; raises CallError.
-        deliver_dead_letter: Makes one call to `dead_letter`; None if that is not set.
+        deliver: For each destination, makes one call to it; raises CallError.
         random: Numbers from 0 to 1, for the backoff's jitter.
         observer: Receives the outcome of each call.
         spans: Traces the calls.
 
     Attributes:
         model: The model's breaker.
-        target: The target's breaker.
-        dead_letter: The breaker of the dead letters' receiver.
+        receivers: The breakers of the destinations.
+        missing: The targets for which events wait and that are not set, each with words for people.
         draining: Whether a stop has begun.
     """
 
@@ -96,8 +104,7 @@ class Pipeline:
         journal: Journal,
         config: Config,
         ask: Model,
-        deliver: Callable[[Delivery], Awaitable[None]],
-        deliver_dead_letter: Callable[[Delivery], Awaitable[None]] | None = None,
+        deliver: Mapping[str, Callable[[Delivery], Awaitable[None]]],
         random: Callable[[], float] = system_random,
         observer: Observer = NO_OBSERVER,
         spans: Spans = NO_SPANS,
@@ -106,21 +113,35 @@ class Pipeline:
         self._journal = journal
         self._drain_timeout = config.drain_timeout
         self.draining = False
+        self.missing: dict[str, str] = {}
 
         def breaker(peer: str, name: str) -> Breaker:
             return Breaker(name, config.concurrency, random, partial(self._remember, peer))
 
         self.model = breaker(MODEL, "the model")
-        self.target = breaker(TARGET.setting, TARGET.name)
-        self.dead_letter = breaker(DEAD_LETTER.setting, DEAD_LETTER.name)
+        self.receivers = {name: breaker(name, receiver_at(name).name) for name in deliver}
         common = clock, journal, config, random, observer, spans
-        self._sends_dead_letters = deliver_dead_letter is not None
-        self._dead_letters = Delivering(
-            *common, DEAD_LETTER, deliver_dead_letter or deliver, self.dead_letter, None
+
+        def delivering(name: str, letters: Worker[Delivery] | None = None) -> Delivering:
+            return Delivering(
+                *common, receiver_at(name), deliver[name], self.receivers[name], letters
+            )
+
+        letters = DEAD_LETTER.destination
+        self._dead_letters = delivering(letters) if letters in deliver else None
+        dead_letters = None if self._dead_letters is None else self._dead_letters.worker
+        self._deliveries = [delivering(name, dead_letters) for name in deliver if name != letters]
+        self._expiring = Expiring(clock, journal, config, random, observer, dead_letters)
+        workers = {each.receiver.destination: each.worker for each in self._deliveries}
+        self._asks = Asking(
+            *common, ask, self.model, workers, dead_letters, self._expiring, self.missing
         )
-        dead_letters = self._dead_letters.worker
-        self._deliveries = Delivering(*common, TARGET, deliver, self.target, dead_letters)
-        self._asks = Asking(*common, ask, self.model, self._deliveries.worker, dead_letters)
+
+    @property
+    def breakers(self) -> Mapping[str, Breaker]:
+        """The breaker of each peer, by the peer's label."""
+        labelled = {receiver_at(name).label: each for name, each in self.receivers.items()}
+        return {MODEL: self.model, **labelled}
 
     def _remember(self, peer: str, state: PeerState) -> None:
         def failed(failure: Failure) -> None:
@@ -137,19 +158,20 @@ class Pipeline:
                 one at a time. Calls to a peer that was held or throttled wait as long as they
                 would have without the restart.
         """
-        for peer, breaker, state in (
-            (MODEL, self.model, State.ACCEPTED),
-            (TARGET.setting, self.target, State.ANSWERED),
-            (DEAD_LETTER.setting, self.dead_letter, None),
-        ):
-            if state in recovered.failing:
+        for peer, breaker in {MODEL: self.model, **self.receivers}.items():
+            if peer in recovered.failing:
                 breaker.resume_gradually()
             if peer in recovered.peers:
                 breaker.restore(recovered.peers[peer], self._clock.seconds())
-        self._asks.worker.start()
-        self._deliveries.worker.start()
-        if self._sends_dead_letters:
-            self._dead_letters.worker.start()
+        for name in sorted({*recovered.destinations} - {*self.receivers, DEAD_LETTER.destination}):
+            miss(self.missing, name)
+        for each in self._all:
+            each.worker.start()
+
+    @property
+    def _all(self) -> Sequence[Asking | Expiring | Delivering]:
+        letters = [] if self._dead_letters is None else [self._dead_letters]
+        return [self._asks, self._expiring, *self._deliveries, *letters]
 
     def reserve(self) -> Call | None:
         """Take a slot for a prompt that is to be accepted; None if there is no room."""
@@ -165,7 +187,8 @@ class Pipeline:
     def redriven(self) -> None:
         """Look for a redriven prompt now."""
         self._asks.worker.wake()
-        self._deliveries.worker.wake()
+        for each in self._deliveries:
+            each.worker.wake()
 
     async def drain(self) -> None:
         """Finish the calls under way, within `drain_timeout`; the rest stays in the journal.
@@ -173,10 +196,13 @@ class Pipeline:
         No prompt is claimed any more. Each answer that still arrives gets one delivery attempt.
         """
         self.draining = True
-        self._deliveries.untried_since = self._clock.seconds()
-        self.target.paced = False
+        for each in self._deliveries:
+            each.untried_since = self._clock.seconds()
+            each.breaker.paced = False
         self._asks.worker.stop()
-        self._dead_letters.worker.stop()
+        self._expiring.worker.stop()
+        if self._dead_letters is not None:
+            self._dead_letters.worker.stop()
         done = Deferred.fromCoroutine(self._drained())
         if not await completes(done, self._drain_timeout, self._clock):
             log.warn("stopping with calls under way: the next start takes them up")
@@ -184,12 +210,13 @@ class Pipeline:
 
     async def _drained(self) -> None:
         await self._asks.worker.idle()
-        self._deliveries.worker.finish()
-        await self._deliveries.worker.idle()
-        await self._dead_letters.worker.idle()
+        for each in self._deliveries:
+            each.worker.finish()
+        for other in self._all:
+            await other.worker.idle()
 
     def end(self) -> None:
         """Cancel the calls under way; the next start repeats them."""
-        for each in (self._asks, self._deliveries, self._dead_letters):
+        for each in self._all:
             each.worker.stop()
             each.worker.cancel()

@@ -9,12 +9,14 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
+from chatgpt_source.config import Config
+from chatgpt_source.delivery import event
 from chatgpt_source.errors import CallError, JournalUnavailable, PeerFailure, Transient
 from chatgpt_source.journal import Failed, Postponed
 from chatgpt_source.log import get_logger, log_unexpected
 from chatgpt_source.pipeline.decide import Hold, Retry
 from chatgpt_source.pipeline.worker import POLL_INTERVAL
-from chatgpt_source.prompt import Delivery, Prompt, State
+from chatgpt_source.prompt import Ask, Delivery, Prompt, State
 from chatgpt_source.telemetry.spans import Span
 
 log = get_logger(__name__)
@@ -47,12 +49,37 @@ def postponed(
     now: float,
     *,
     possibly_billed: bool = False,
+    ends: float | None = None,
 ) -> Postponed:
-    """The end of a claim that is to be repeated, once its peer's breaker opens at the earliest."""
+    """The end of a claim that is to be repeated, once its peer's breaker opens at the earliest.
+
+    It is due at `ends` at the latest.
+    """
     # After a hold, a prompt is due after those that waited before it: each probe takes another one.
     until = max(decision.at if isinstance(decision, Retry) else now, opens_at)
-    held = now if isinstance(error, PeerFailure) else None
-    return Postponed(until, error.reason, possibly_billed=possibly_billed, held=held)
+    return Postponed(
+        until if ends is None else min(until, ends),
+        error.reason,
+        possibly_billed=possibly_billed,
+        held=now if isinstance(error, PeerFailure) else None,
+        request_id=error.request_id,
+    )
+
+
+def dead_letter_of(ask: Ask, error: CallError, date: float, config: Config) -> bytes | None:
+    """The dead letter of a prompt that was not answered; None without `dead_letter`."""
+    if config.dead_letter is None:
+        return None
+    return event.encode_unanswered(ask.prompt, ask.total, error, date, config.extensions)
+
+
+def miss(missing: dict[str, str], destination: str) -> None:
+    """Note, with words for people, and warn that events wait for a target that is not set."""
+    missing[destination] = (
+        f"events wait for the target `{destination}`, which `targets` does not have any more, and"
+        " are not delivered: put it back there, and start again"
+    )
+    log.warn("{told}", told=missing[destination])
 
 
 def report(outcome: Failed | Postponed, now: float, *, held: bool) -> dict[str, Any]:

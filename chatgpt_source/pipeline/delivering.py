@@ -15,7 +15,7 @@ from chatgpt_source.pipeline.breaker import Breaker, Call
 from chatgpt_source.pipeline.calls import Random, foreseen, postponed, recorded, report, within
 from chatgpt_source.pipeline.decide import Fail, Hold, Tried, decide
 from chatgpt_source.pipeline.worker import Worker
-from chatgpt_source.prompt import Delivery, Receiver, State
+from chatgpt_source.prompt import DEAD_LETTER, Delivery, Receiver, State
 from chatgpt_source.telemetry.observer import DeliveryEnded, Observer
 from chatgpt_source.telemetry.spans import Spans
 
@@ -34,7 +34,7 @@ class Delivering:
         receiver: The destination.
         call: Makes one call to it; raises CallError.
         breaker: The receiver's.
-        dead_letters: The worker that delivers the dead letters; None for that worker itself.
+        dead_letters: The worker that delivers the dead letters, if there is one.
         untried_since: Deliver only events that are due since then at the earliest, and untried.
     """
 
@@ -58,7 +58,7 @@ class Delivering:
     async def _claim(self, now: float, most: int) -> Claims[Delivery]:
         since = self.untried_since
         claims = await self.journal.claim_deliveries(
-            self.receiver.setting, now, most, untried_since=since
+            self.receiver.destination, now, most, untried_since=since
         )
         return claims if since is None else Claims(claims.claimed, None)
 
@@ -71,8 +71,9 @@ class Delivering:
         else:
             now = self.clock.seconds()
             self.breaker.succeeded(call, now)
+            outcome = Delivered(self.config.keep_answers)
             ended = await recorded(
-                self.clock, lambda: self.journal.delivery_ended(delivery, Delivered(), now)
+                self.clock, lambda: self.journal.delivery_ended(delivery, outcome, now)
             )
             if ended.kept:
                 self._tell(delivery, call, now, state=State.DELIVERED)
@@ -106,17 +107,23 @@ class Delivering:
 
     def _is_last(self, delivery: Delivery) -> bool:
         """Whether `send_event_attempts` allows no further call; it does not limit dead letters."""
-        allowed = self.config.send_event_attempts if self.dead_letters is not None else 0
+        allowed = 0 if self._is_of_dead_letters else self.config.send_event_attempts
         return 0 < allowed <= delivery.attempt
 
+    @property
+    def _is_of_dead_letters(self) -> bool:
+        return self.receiver is DEAD_LETTER
+
     def _dead_letter(self, delivery: Delivery, error: CallError) -> bytes | None:
-        if self.dead_letters is None or self.config.dead_letter is None:
+        if self._is_of_dead_letters or self.config.dead_letter is None:
             return None
-        return event.encode_undelivered(delivery.event, self.config.target, error)
+        named = self.config.targets.get(self.receiver.destination)
+        url = self.config.target if named is None else named.url
+        return event.encode_undelivered(delivery.event, url, error)
 
     def _tell(self, delivery: Delivery, call: Call, now: float, **ended: Any) -> None:
         date = max(delivery.accepted, wall(self.clock))
-        if self.dead_letters is None:  # a dead letter's outcome does not change the prompt
+        if self._is_of_dead_letters:  # a dead letter's outcome does not change the prompt
             ended["state"] = None
         self.observer.sent(
             DeliveryEnded(

@@ -5,8 +5,9 @@ import re
 from itertools import islice
 from typing import Any
 
+from chatgpt_source import limited_json
 from chatgpt_source.errors import Permanent, PossiblyBilled
-from chatgpt_source.http.client import Reply, limited_json
+from chatgpt_source.http.client import Reply
 from chatgpt_source.prompt import Answer
 
 MOST_WORDS = 200

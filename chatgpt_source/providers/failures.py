@@ -24,6 +24,8 @@ _MODEL_HOLDS = {
     405: "check `base_url`",
 }
 """Statuses that mean wrong settings, whatever the prompt, and what an operator should check."""
+_CALLERS = {400, 403, 404}
+"""Statuses that members of the request can cause."""
 
 
 @frozen
@@ -46,7 +48,10 @@ class ErrorResponse:
 
 
 def model_error(
-    answered: ErrorResponse, ours: Mapping[str, str] = MappingProxyType({})
+    answered: ErrorResponse,
+    ours: Mapping[str, str] = MappingProxyType({}),
+    *,
+    callers: bool = False,
 ) -> CallError:
     """Classify a response that is not a 200.
 
@@ -54,8 +59,12 @@ def model_error(
         answered: The response.
         ours: The settings that set members of the request, by member: a 400 about one of these is
             not the prompt's fault.
+        callers: Whether the caller set members of the request: then a 400, 403 or 404 is the
+            prompt's fault.
     """
     kind, why = _model_class(answered, ours)
+    if callers and answered.status in _CALLERS:
+        kind, why = Permanent, ": it refuses this prompt, whose caller set members of the call"
     return kind(
         f"the model answered {answered.status}{why}",
         status=answered.status,

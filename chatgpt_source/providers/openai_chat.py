@@ -9,10 +9,11 @@ from typing import Any
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.http_headers import Headers
 
+from chatgpt_source import limited_json
 from chatgpt_source.clock import wall
 from chatgpt_source.config import Config
 from chatgpt_source.errors import CallError, PossiblyBilled, Transient
-from chatgpt_source.http.client import Client, FixedURL, NoReply, NotSent, Reply, limited_json
+from chatgpt_source.http.client import Client, FixedURL, NoReply, NotSent, Reply
 from chatgpt_source.http.client.retry_after import read_retry_after, read_should_retry
 from chatgpt_source.prompt import Answer, Prompt, Trace
 from chatgpt_source.providers.completion import read_answer, request_id
@@ -20,6 +21,9 @@ from chatgpt_source.providers.failures import ErrorResponse, model_error
 
 MOST_BYTES = 2 * 2**20
 """The most bytes of a response; the longest answers of today's models are far shorter."""
+_INSTRUCTING = {"system", "developer"}
+"""Roles of messages that instruct the model."""
+_MOST_TOKENS = "max_completion_tokens"
 MODELS_TIMEOUT = 30.0
 """Seconds that listing the models may take."""
 
@@ -69,7 +73,8 @@ class Model:
             raise PossiblyBilled(f"the model did not answer: {error}") from None
         try:
             if not 200 <= reply.status < 300:
-                raise read_error(reply, wall(self._clock), self._settings_sent)
+                callers = bool(prompt.details.call)
+                raise read_error(reply, wall(self._clock), self._settings_sent, callers=callers)
             return read_answer(reply)
         except CallError as error:
             error.request_id = request_id(reply)
@@ -113,17 +118,24 @@ def request_headers(config: Config, trace: Trace | None) -> Headers:
 
 
 def request_body(prompt: Prompt, config: Config) -> bytes:
-    """The JSON of a chat completion request."""
-    messages = [{"role": "user", "content": prompt.text}]
-    if config.system_prompt is not None:
-        messages.insert(0, {"role": "system", "content": config.system_prompt})
+    """The JSON of a chat completion request; the caller's members replace those of the settings."""
+    content, call = prompt.content, dict(prompt.details.call)
+    messages = content if prompt.details.conversation else [{"role": "user", "content": content}]
+    system = call.pop("system", None)
+    if system is None and not any(each.get("role") in _INSTRUCTING for each in messages):
+        system = config.system_prompt
+    if system is not None:
+        messages.insert(0, {"role": "system", "content": system})
+    if "max_tokens" in config.body and _MOST_TOKENS in call:  # the server knows the old name only
+        call["max_tokens"] = call.pop(_MOST_TOKENS)
     body = {"model": config.model, "messages": messages, **_parameters(config), **config.body}
-    return json.dumps(body, ensure_ascii=False).encode("utf-8")
+    # A caller's JSON may hold lone surrogates, which UTF-8 can't encode.
+    return json.dumps({**body, **call}, ensure_ascii=bool(call)).encode("utf-8")
 
 
 def _parameters(config: Config) -> dict[str, Any]:
     parameters = {
-        "max_completion_tokens": config.max_tokens,
+        _MOST_TOKENS: config.max_tokens,
         "temperature": config.temperature,
         "top_p": config.top_p,
         "reasoning_effort": config.reasoning_effort,
@@ -143,13 +155,16 @@ def settings_sent(config: Config) -> dict[str, str]:
     }
 
 
-def read_error(reply: Reply, now: float, ours: Mapping[str, str]) -> CallError:
+def read_error(
+    reply: Reply, now: float, ours: Mapping[str, str], *, callers: bool = False
+) -> CallError:
     """Classify a response that is not a 200, by its status and OpenAI's error object.
 
     Args:
         reply: The response.
         now: When it came.
         ours: The result of `settings_sent`.
+        callers: Whether the prompt's caller set members of the request.
     """
     try:
         error = _json(reply.body)["error"]
@@ -164,7 +179,7 @@ def read_error(reply: Reply, now: float, ours: Mapping[str, str]) -> CallError:
         read_retry_after(reply.header, now),
         read_should_retry(reply.header),
     )
-    return model_error(answered, ours)
+    return model_error(answered, ours, callers=callers)
 
 
 def doubts(reply: Reply, model: str) -> str | None:

@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 
 from chatgpt_source.errors import CallError, PeerFailure, PossiblyBilled, Transient
 from chatgpt_source.log import get_logger, log_unexpected
-from chatgpt_source.prompt import DEAD_LETTER, Answer, Ask, Delivery, State
+from chatgpt_source.prompt import DEAD_LETTER, Answer, Arrival, Ask, Delivery, State
 
 log = get_logger(__name__)
 
@@ -103,10 +103,12 @@ class AskEnded(Ended):
     Attributes:
         ask: The ask.
         answer: The answer, if there is one.
+        called: Whether there was a call: there is none if the prompt's time was up.
     """
 
     ask: Ask
     answer: Answer | None = None
+    called: bool = True
 
     @property
     def id(self) -> str:
@@ -163,13 +165,17 @@ class DeliveryEnded(Ended):
 class Observer:
     """Is told what happens. Each method does nothing: an observer overrides what it needs."""
 
-    def accepted(self, *, prompt_id: str, size: int, seconds: float) -> None:
+    def accepted(
+        self, *, prompt_id: str, size: int, seconds: float, arrival: Arrival, target: str
+    ) -> None:
         """A prompt was accepted: it is on disk.
 
         Args:
             prompt_id: The prompt's id.
             size: Bytes of the request's body.
             seconds: Seconds since the request began to arrive.
+            arrival: The form in which it arrived.
+            target: The destination of its event.
         """
 
     def repeated(self) -> None:
@@ -179,10 +185,13 @@ class Observer:
         """A prompt was refused."""
 
     def asked(self, ended: AskEnded) -> None:
-        """A call to the model has ended."""
+        """A call to the model has ended, or a prompt's time was up before a call."""
 
     def sent(self, ended: DeliveryEnded) -> None:
         """A call to a receiver of events has ended."""
+
+    def cancelled(self, *, prompt_id: str) -> None:
+        """A prompt was cancelled."""
 
     def redriven(self, *, prompt_id: str, state: State) -> None:
         """A failed prompt was redriven in this process; it is ACCEPTED or ANSWERED now."""
@@ -224,4 +233,5 @@ class Observers(Observer):
     refused = _tell("refused")
     asked = _tell("asked")
     sent = _tell("sent")
+    cancelled = _tell("cancelled")
     redriven = _tell("redriven")

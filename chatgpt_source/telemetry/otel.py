@@ -30,7 +30,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from chatgpt_source import __version__
 from chatgpt_source.log import get_logger
 from chatgpt_source.log.lines import Lines, lines_of
-from chatgpt_source.prompt import TARGET, Answer, Ask, Delivery, Trace
+from chatgpt_source.prompt import DEAD_LETTER, TARGET, Answer, Ask, Delivery, Trace
 from chatgpt_source.telemetry.spans import Span, Spans
 
 log = get_logger(__name__)
@@ -39,6 +39,13 @@ CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 _CAPTURING = {"true", "span_only", "span_and_event"}
 _ACCEPTED, _SERVERS_FAULT = 202, 500
 _W3C = TraceContextTextMapPropagator()
+
+
+class NamedTarget(Protocol):
+    """The settings of a named target."""
+
+    @property
+    def url(self) -> str: ...
 
 
 class Settings(Protocol):
@@ -60,6 +67,8 @@ class Settings(Protocol):
     def system_prompt(self) -> str | None: ...
     @property
     def target(self) -> str: ...
+    @property
+    def targets(self) -> Mapping[str, NamedTarget]: ...
     @property
     def dead_letter(self) -> str | None: ...
 
@@ -135,8 +144,11 @@ class OtelSpans(Spans):
                 **_server(config.base_url),
             }
         )
-        self._target = _server(config.target)
-        self._dead_letter = {} if config.dead_letter is None else _server(config.dead_letter)
+        urls = {TARGET.destination: config.target}
+        urls |= {name: each.url for name, each in config.targets.items()}
+        if config.dead_letter is not None:
+            urls[DEAD_LETTER.destination] = config.dead_letter
+        self._receivers = {name: _server(url) for name, url in urls.items()}
 
     def accept(self, trace: Trace | None) -> Span:
         """The span of a request; the prompt's further spans are its children."""
@@ -145,27 +157,36 @@ class OtelSpans(Spans):
 
     def chat(self, ask: Ask) -> Span:
         """The span of a call to the model."""
-        attributes = {**self._request, "chatgpt_source.attempt": ask.total}
+        call = ask.prompt.details.call
+        set_by_caller = {
+            "gen_ai.request.model": call.get("model"),
+            "gen_ai.request.max_tokens": call.get("max_completion_tokens"),
+            "gen_ai.request.temperature": call.get("temperature"),
+        }
+        attributes = {
+            **self._request,
+            **_without_none(set_by_caller),
+            "chatgpt_source.attempt": ask.total,
+        }
         if self._capture:
             attributes["gen_ai.input.messages"] = _message("user", ask.prompt.text)
-            if self._config.system_prompt is not None:
+            system = call.get("system", self._config.system_prompt)
+            if system is not None:
                 attributes["gen_ai.system_instructions"] = json.dumps(
-                    [{"type": "text", "content": self._config.system_prompt}]
+                    [{"type": "text", "content": system}]
                 )
-        name = f"chat {self._config.model}"
+        name = f"chat {attributes['gen_ai.request.model']}"
         span = self._start(name, ask.prompt.trace, SpanKind.CLIENT, attributes)
         return _Chat(span, capture=self._capture)
 
     def deliver(self, delivery: Delivery) -> Span:
         """The span of a call to a receiver of events."""
-        is_event = delivery.destination == TARGET.setting
-        name, server = (
-            ("deliver", self._target) if is_event else ("deliver dead letter", self._dead_letter)
-        )
+        is_letter = delivery.destination == DEAD_LETTER.destination
+        name = "deliver dead letter" if is_letter else "deliver"
         event = json.loads(delivery.event)
         attributes = {
             "http.request.method": "POST",
-            **server,
+            **self._receivers[delivery.destination],
             "cloudevents.event_id": event["id"],
             "cloudevents.event_source": event["source"],
             "cloudevents.event_spec_version": event["specversion"],

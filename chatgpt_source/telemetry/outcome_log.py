@@ -15,7 +15,7 @@ _FAILED = "set aside: id={id} request_id={request_id} {reason}"
 class OutcomeLog(Observer):
     """Writes the lines."""
 
-    def accepted(self, *, prompt_id: str, size: int, seconds: float) -> None:
+    def accepted(self, *, prompt_id: str, size: int, seconds: float, **_: object) -> None:
         """A prompt was accepted."""
         log.info(
             "accepted: id={id} bytes={bytes} status={status} seconds={seconds:.3f}",
@@ -50,6 +50,10 @@ class OutcomeLog(Observer):
             )
         else:
             _tell_failure(ended, ended.delivery.request_id)
+
+    def cancelled(self, *, prompt_id: str) -> None:
+        """A prompt was cancelled."""
+        log.info("cancelled: id={id}", id=prompt_id)
 
 
 def _tell_failure(ended: AskEnded | DeliveryEnded, request_id: str | None) -> None:

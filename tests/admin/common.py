@@ -37,8 +37,11 @@ class AdminTestCase(DoorTestCase):
             self.journal,
             self.config,
             self.model.call,
-            self.target.call,
-            self.letters.call,
+            {
+                "target": self.target.call,
+                **{name: Peer().call for name in self.config.targets},
+                "dead_letter": self.letters.call,
+            },
             lambda: 1.0,
             self.observers,
         )

@@ -19,6 +19,10 @@ class StatusTests(AdminTestCase):
         self.assertEqual(answer.status, 200)
         return answer.json
 
+    def test_events_wait_for_a_target_that_is_gone(self) -> None:
+        self.pipeline.missing["gone"] = "events wait for the target `gone`"
+        self.assertEqual(self.status()["troubles"], ["Events wait for the target `gone`"])
+
     def test_all_is_well(self) -> None:
         told = self.status()
         self.assertEqual(
@@ -64,7 +68,8 @@ class StatusTests(AdminTestCase):
         )
         self.assertEqual(told["backlog"], {"count": 1, "oldest_seconds": 5})
         self.assertEqual(
-            told["prompts"], {"accepted": 1, "answered": 0, "delivered": 0, "failed": 0}
+            told["prompts"],
+            {"accepted": 1, "answered": 0, "delivered": 0, "failed": 0, "cancelled": 0},
         )
         self.assertEqual(told["calls"]["model"]["under_way"], 1)
 

@@ -9,10 +9,18 @@ from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.admin.lag import EVERY, LagMeter
+from chatgpt_source.config import TargetSettings
 from chatgpt_source.errors import PeerFailure, Permanent, PossiblyBilled, Transient
-from chatgpt_source.telemetry.observer import AskOutcome, DeliveryOutcome, RefusalReason
+from chatgpt_source.prompt import Arrival, State
+from chatgpt_source.telemetry.observer import (
+    AskOutcome,
+    DeliveryEnded,
+    DeliveryOutcome,
+    RefusalReason,
+)
 from tests.admin.common import OPENMETRICS, PREFIX, AdminTestCase
-from tests.journal.common import ANSWER
+from tests.journal.common import ANSWER, PEERS
+from tests.telemetry.outcomes import ended
 
 HISTOGRAMS = (
     "wait_seconds",
@@ -62,6 +70,7 @@ class ScrapeTests(MetricsTestCase):
             "prompts_accepted_total",
             "prompts_repeated_total",
             "prompts_failed_total",
+            "prompts_cancelled_total",
             "backlog",
             "backlog_oldest_age_seconds",
             "quota_used",
@@ -120,6 +129,7 @@ class CountTests(MetricsTestCase):
             self.moved(),
             {
                 "prompts_accepted_total": 1,
+                'prompts_arrived_total{arrival="text",target="target"}': 1,
                 'prompts{state="accepted"}': 1,
                 "backlog": 1,
                 "quota_used": 1,
@@ -150,6 +160,7 @@ class CountTests(MetricsTestCase):
             self.moved(),
             {
                 'deliveries_total{outcome="delivered"}': 1,
+                'target_deliveries_total{outcome="delivered",target="target"}': 1,
                 "delivery_seconds_count": 1,
                 "accepted_to_delivered_seconds_count": 1,
                 'prompts{state="answered"}': -1,
@@ -234,11 +245,78 @@ class CountTests(MetricsTestCase):
             self.observers.refused(reason=reason)
             self.assertEqual(self.moved(), {f'prompts_refused_total{{reason="{reason.value}"}}': 1})
 
+    def test_cancelled(self) -> None:
+        self.observers.cancelled(prompt_id="p")
+        self.assertEqual(self.moved(), {"prompts_cancelled_total": 1})
+
+    def test_one_whose_time_was_up_was_not_called(self) -> None:
+        call = ended(State.ACCEPTED, "its time is up: it expired", called=False)
+        self.observers.asked(attrs.evolve(call, state=State.FAILED))
+        moved = self.moved()
+        self.assertEqual(moved, {"prompts_failed_total": 1, "recent_failure_ratio": 1})
+
     def test_while_draining(self) -> None:
         self.ask()
         Deferred.fromCoroutine(self.pipeline.drain())
         self.ask()
         self.assertEqual(self.moved()['prompts_refused_total{reason="draining"}'], 1)
+
+
+class NamedTargetsTests(MetricsTestCase):
+    config = attrs.evolve(
+        MetricsTestCase.config,
+        targets={"billing": TargetSettings("http://billing")},
+        keep_answers=10.0,
+    )
+
+    def recover(self, journal: Any, peers: Any = None) -> Any:
+        return super().recover(journal, peers or {**PEERS, "billing": "its address"})
+
+    def test_everything_is_there_from_the_start(self) -> None:
+        for name in (
+            *(
+                f'prompts_arrived_total{{arrival="{each.value}",target="{target}"}}'
+                for each in Arrival
+                for target in ("target", "billing", "none")
+            ),
+            *(
+                f'target_deliveries_total{{outcome="{each.value}",target="{target}"}}'
+                for each in DeliveryOutcome
+                for target in ("target", "billing")
+            ),
+            'circuit_open{peer="target.billing"}',
+        ):
+            self.assertEqual(self.before[name], 0, name)
+
+    def test_by_arrival_and_target(self) -> None:
+        self.observers.accepted(
+            prompt_id="p", size=1, seconds=0.0, arrival=Arrival.JSON, target="none"
+        )
+        moved = self.moved()
+        self.assertEqual(moved['prompts_arrived_total{arrival="json",target="none"}'], 1)
+        self.assertEqual(moved["prompts_accepted_total"], 1)
+
+    def test_by_target(self) -> None:
+        call = ended(State.DELIVERED)
+        assert isinstance(call, DeliveryEnded)
+        delivery = attrs.evolve(call.delivery, destination="billing")
+        self.observers.sent(attrs.evolve(call, delivery=delivery))
+        moved = self.moved()
+        name = 'target_deliveries_total{outcome="delivered",target="billing"}'
+        self.assertEqual((moved[name], moved['deliveries_total{outcome="delivered"}']), (1, 1))
+
+    def test_one_that_is_held(self) -> None:
+        billing = self.pipeline.receivers["billing"]
+        now = self.clock.seconds()
+        error = PeerFailure("the target `billing` answered 410: it asks us to stop", status=410)
+        billing.failed(billing.start(now), error, now, shared=False)
+        self.assertEqual(self.moved()['circuit_open{peer="target.billing"}'], 1)
+        told = self.get("/api/status").json
+        self.assertEqual(told["calls"]["target.billing"]["circuit"], "open")
+        self.assertIn("410", told["checks"]["target.billing"])
+        (trouble,) = told["troubles"]
+        self.assertIn("The target `billing` answered 410", trouble)
+        self.assertIn("All events wait", trouble)
 
 
 class LagTests(MetricsTestCase):

@@ -29,7 +29,13 @@ SHOWN = Shown(
     used=20,
     limit=100,
     midnight=NOON + 11 * 3600,
-    prompts={State.ACCEPTED: 2, State.ANSWERED: 1, State.DELIVERED: 1234, State.FAILED: 3},
+    prompts={
+        State.ACCEPTED: 2,
+        State.ANSWERED: 1,
+        State.DELIVERED: 1234,
+        State.FAILED: 3,
+        State.CANCELLED: 4,
+    },
     oldest=NOON - 125,
     troubles=[],
     minutes=[Minute(NOON - 3540 + 60 * number) for number in range(60)],
@@ -41,7 +47,7 @@ def record(name: str, state: State, **known: Any) -> Record:
     parts: dict[str, Any] = {
         "accepted": NOON - 60,
         "answered": None,
-        "delivered": None,
+        "ended": None,
         "asks": 1,
         "deliveries": 0,
         "error": None,
@@ -49,7 +55,7 @@ def record(name: str, state: State, **known: Any) -> Record:
     return Record(name, state, **{**parts, **known})
 
 
-DELIVERED = record("d" * 36, State.DELIVERED, answered=NOON - 58, delivered=NOON - 57, deliveries=1)
+DELIVERED = record("d" * 36, State.DELIVERED, answered=NOON - 58, ended=NOON - 57, deliveries=1)
 FAILED = record("f" * 36, State.FAILED, error="the model answered 400: check `model`", position=7)
 PICKED = Picked(Query(), [DELIVERED, FAILED], more=False)
 
@@ -211,6 +217,7 @@ class StatesTests(PageTestCase):
         told = self.text(fragments.states(SHOWN))
         self.assertIn("Accepted2to be asked", told)
         self.assertIn("Delivered1,234done", told)
+        self.assertIn("Cancelled4by their callers", told)
         self.assertIn("3 prompts not finished; the oldest was accepted 2 min ago.", told)
 
     def test_nothing_waits(self) -> None:
@@ -296,6 +303,24 @@ class WayTests(PageTestCase):
     def test_failed_undelivered(self) -> None:
         known = record("p", State.FAILED, answered=NOON - 58, deliveries=3, error="the target")
         self.assertIn("Failed after 3 deliveries", self.told(known))
+
+    def test_cancelled(self) -> None:
+        told = self.told(record("p" * 36, State.CANCELLED, ended=NOON - 57))
+        self.assertIn("Cancelled after 1 ask", told)
+        self.assertNotIn("Redrive", told)
+        self.assertNotIn("not yet", told)
+
+    def test_to_a_named_target(self) -> None:
+        waits = attrs.evolve(record("p", State.ANSWERED, answered=NOON - 58), target="billing")
+        self.assertIn("Delivering the event to billing for 58 s", self.told(waits))
+        done = attrs.evolve(DELIVERED, target="billing")
+        self.assertIn("after 3.0 s and 1 delivery to billing", self.told(done))
+
+    def test_without_a_target(self) -> None:
+        done = attrs.evolve(DELIVERED, target="none", deliveries=0)
+        told = self.told(done)
+        self.assertIn("Finished at 12:59:03, after 3.0 s; its answer is for its caller alone", told)
+        self.assertNotIn("Deliver", told)
 
     def test_none_and_unknown(self) -> None:
         self.assertIn("No prompt has this id", self.told(None))

@@ -6,9 +6,16 @@ from zoneinfo import ZoneInfo
 
 from attrs import asdict, astuple, define, field, frozen
 
-from chatgpt_source.errors import BacklogFull, Draining, KeyReused, NotRedriven, QuotaUsedUp
+from chatgpt_source.errors import (
+    BacklogFull,
+    Draining,
+    KeyReused,
+    NotCancelled,
+    NotRedriven,
+    QuotaUsedUp,
+)
 from chatgpt_source.journal import PeerState
-from chatgpt_source.prompt import Prompt
+from chatgpt_source.prompt import Prompt, State
 from chatgpt_source.quota import day_at
 
 LIMIT = 5
@@ -111,9 +118,9 @@ class Model:
 
     def snapshot(self) -> Any:
         """All there is to compare."""
-        counts = dict.fromkeys(("accepted", "answered", "delivered", "failed"), 0)
+        counts = dict.fromkeys(State, 0)
         for entry in self.entries.values():
-            counts[entry.state] += 1
+            counts[State(entry.state)] += 1
         peers = {name: astuple(state) for name, state in self.peers.items()}
         return [asdict(entry) for entry in self.entries.values()], self.days, counts, peers
 
@@ -278,6 +285,20 @@ class Model:
         entry.ended = entry.letter = None
         entry.tries = entry.possibly_billed = 0
         return entry.state
+
+    def cancel(self, id_: str, now: float) -> Any:
+        entry = self.entries.get(id_)
+        if entry is None:
+            return None
+        if entry.state == "cancelled":
+            return State.CANCELLED
+        if entry.state != "accepted" or entry.owner:
+            return Refused(NotCancelled)
+        if not entry.billed:
+            self.days[entry.day] -= 1
+        entry.state, entry.due, entry.ended, entry.held = "cancelled", None, now, None
+        entry.text = entry.event = entry.letter = None
+        return State.ACCEPTED
 
     def purge(self, id_: str) -> bool:
         entry = self.entries.get(id_)

@@ -9,7 +9,7 @@ from typing import Any
 from attrs import frozen
 
 from chatgpt_source.journal.sqlite.texts import Part
-from tests.chaos.world import CONCURRENCY, World, mark_in
+from tests.chaos.world import CONCURRENCY, Sent, World, mark_in
 
 UNIT_IS_SPENT = (
     "the model's answer can't be read",
@@ -81,6 +81,7 @@ def all_of(world: World, records: dict[str, Any], files: Files) -> list[str]:
         *_asked_no_more_once_answered(world),
         *_counted(world, files),
         *_admitted_once(world, files),
+        *_answered_rightly(world, files),
         *_delivered_once(world),
         *_nothing_unexpected(world),
         *_forgotten(world, files),
@@ -91,7 +92,7 @@ def _kept(world: World, records: dict[str, Any], files: Files) -> Iterator[str]:
     arrived = {event["id"] for event in world.target.events}
     for id_, record in records.items():
         state = record and record["state"]
-        if state not in {"delivered", "failed"}:
+        if state not in {"delivered", "failed", "cancelled"}:
             yield f"{id_} got a 202 and is {state}"
         elif id_ not in files.rows or files.rows[id_].state != state:
             yield f"{id_} is {state}, but not in the journal"
@@ -102,6 +103,8 @@ def _kept(world: World, records: dict[str, Any], files: Files) -> Iterator[str]:
             yield f"{row.id} is failed without a reason"
         if row.state == "failed" and row.text is None:
             yield f"{row.id} is failed without its text"
+        if row.state == "cancelled" and (row.id in arrived or row.text is not None):
+            yield f"{row.id} is cancelled, and its text is somewhere"
     for id_ in arrived - set(files.rows):
         yield f"{id_} arrived, but is not in the journal"
 
@@ -141,6 +144,8 @@ def _counted(world: World, files: Files) -> Iterator[str]:
 
 
 def _spent(row: Row) -> bool:
+    if row.state == "cancelled":
+        return bool(row.billed)
     if row.state != "failed" or row.answered is not None or row.billed:
         return True
     return (row.error or "").startswith(UNIT_IS_SPENT)
@@ -153,7 +158,8 @@ def _admitted_once(world: World, files: Files) -> Iterator[str]:
     for row in files.rows.values():
         if row.text is not None:
             ids[mark_in(row.text)].add(row.id)
-    for prompt in world.sent:
+    # Of a cancelled one, nothing is left but its record.
+    for prompt in (each for each in world.sent if _states(each, files) != {"cancelled"}):
         found, told = ids.pop(prompt.mark, set()), set(prompt.ids)
         if len(found | told) > 1:
             yield f"{prompt} has the ids {found | told}"
@@ -166,6 +172,20 @@ def _admitted_once(world: World, files: Files) -> Iterator[str]:
         if prompt.broken or not {*prompt.refusals} <= {429, 503}:
             yield f"{prompt} was refused"
     yield from (f"nobody sent {mark}" for mark in ids)
+
+
+def _states(prompt: Sent, files: Files) -> set[str]:
+    return {files.rows[id_].state for id_ in prompt.ids if id_ in files.rows}
+
+
+def _answered_rightly(world: World, files: Files) -> Iterator[str]:
+    for prompt in world.sent:
+        states = _states(prompt, files)
+        if 204 in prompt.cancelled and states != {"cancelled"}:
+            yield f"{prompt} was cancelled, and is {states}"
+        if not {*prompt.cancelled} <= {204, 409, 503}:
+            yield f"{prompt} was not cancelled"
+        yield from (f"{prompt}: {wrong}" for wrong in prompt.wrong)
 
 
 def _delivered_once(world: World) -> Iterator[str]:

@@ -28,7 +28,16 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.errors import JournalUnavailable
-from chatgpt_source.journal import Answered, Delivered, Failed, PeerState, Postponed, Terms
+from chatgpt_source.journal import (
+    Answered,
+    Delivered,
+    Failed,
+    Key,
+    PeerState,
+    Postponed,
+    Submission,
+    Terms,
+)
 from chatgpt_source.journal.sqlite import OpenJournal, SqliteJournal, open_journal
 from chatgpt_source.journal.sqlite.texts import Part
 from chatgpt_source.prompt import Ask, Prompt
@@ -194,7 +203,7 @@ class JournalMachine(RuleBasedStateMachine):
         self.thread = Thread()
         self.journal = SqliteJournal(self.opened, self.clock, self.thread)
         found: list[Any] = []
-        self.journal.recover(LIMIT, "UTC", PEERS).addCallback(found.append)
+        self.journal.recover(LIMIT, "UTC", PEERS, 0).addCallback(found.append)
         assert [recovered.peers for recovered in found] == [self.before.recover(self.now)]
 
     @property
@@ -220,9 +229,10 @@ class JournalMachine(RuleBasedStateMachine):
         if key is not None:
             prompt = Prompt(prompt.id, text, "s", "t", self.now)  # so that it may come again
         terms = Terms(day_at(self.now, UTC), LIMIT, MAX_BACKLOG, draining)
+        submission = Submission(prompt, None if key is None else Key((key,)))
         self.ride(
-            lambda journal: journal.accept(prompt, terms, key).addCallback(
-                lambda admitted: (admitted.id, admitted.left, admitted.repeated)
+            lambda journal: journal.accept([submission], terms).addCallback(
+                lambda admitted: next((each.id, each.left, each.repeated) for each in admitted)
             ),
             self.after.accept(prompt, key, draining=draining),
         )
@@ -349,6 +359,12 @@ class JournalMachine(RuleBasedStateMachine):
     def purge(self, data: Any) -> None:
         id_ = data.draw(self.mostly_failed())
         self.ride(lambda journal: journal.purge(id_), self.after.purge(id_))
+
+    @precondition(lambda self: self.after.entries)
+    @rule(data=st.data())
+    def cancel(self, data: Any) -> None:
+        id_ = data.draw(st.sampled_from(list(self.after.entries)))
+        self.ride(lambda journal: journal.cancel(id_), self.after.cancel(id_, self.now))
 
     def has_failed(self) -> bool:
         return any(entry.state == "failed" for entry in self.after.entries.values())

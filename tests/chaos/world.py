@@ -1,12 +1,13 @@
 """A daemon, its peers and its callers, and what befalls them; `proofs` says what must hold then."""
 
+import json
 import random
 import re
 import signal
 import sqlite3
 import sys
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.chaos.disk import LimitedFiles, SmallDisk
 from tests.chaos.schedule import LONG, Step, schedule, small_disk
-from tests.e2e.processes import Daemon, Wire, free_port, together, until
+from tests.e2e.processes import Answer, Daemon, Wire, call, free_port, together, until
 from tests.fakes.openai import FakeOpenAI, api_error, completion, prompt_of
 from tests.fakes.server import Fault, Received, Reply
 from tests.fakes.target import FakeTarget
@@ -49,6 +50,8 @@ class Sent:
         unanswered: How often nobody said what became of it.
         cut_off: Whether its body never was sent to the end.
         broken: Refusals that came after a 202.
+        cancelled: What its DELETEs got.
+        wrong: What was wrong with its responses, in words.
     """
 
     mark: str
@@ -59,6 +62,8 @@ class Sent:
     unanswered: int = 0
     cut_off: bool = False
     broken: list[int] = field(factory=list)
+    cancelled: list[int] = field(factory=list)
+    wrong: list[str] = field(factory=list)
 
 
 @define
@@ -344,10 +349,19 @@ class World:
         keyed: list[Sent] = []
         while not self.over:
             kind = chance.choices(
-                ["plain", "keyed", "again", "hang up", *FATES], [60, 15, 10, 6, 2, 2, 2, 3]
+                ["plain", "keyed", "again", "hang up", "event", "wait", "cancel", *FATES],
+                [40, 10, 10, 6, 10, 15, 8, 2, 2, 2, 3],
             )[0]
             if kind == "hang up":
                 await self._hang_up(chance)
+            elif kind == "event":
+                prompt = self._prompt(chance, "plain")
+                prompt.key = prompt.mark
+                await together(*(self._send_event(prompt) for _ in range(chance.randint(1, 3))))
+            elif kind == "wait":
+                await self._post(self._prompt(chance, "plain"), {"Prefer": "wait=2"})
+            elif kind == "cancel":
+                await self._cancel(chance)
             elif kind == "again" and keyed:
                 await self._post(chance.choice(keyed))
             elif kind == "keyed":
@@ -366,26 +380,65 @@ class World:
         self.sent.append(prompt)
         return prompt
 
-    async def _post(self, prompt: Sent) -> None:
+    async def _post(self, prompt: Sent, headers: Mapping[str, str] | None = None) -> None:
+        key = {"Idempotency-Key": prompt.key} if prompt.key else {}
+        await self._send(prompt, prompt.text, {**key, **(headers or {})})
+
+    async def _send_event(self, prompt: Sent) -> None:
+        event = {
+            "specversion": "1.0",
+            "id": prompt.mark,
+            "source": "/chaos",
+            "type": "asked",
+            "data": {"prompt": prompt.text},
+        }
+        await self._send(
+            prompt, json.dumps(event), {"Content-Type": "application/cloudevents+json"}
+        )
+
+    async def _cancel(self, chance: random.Random) -> None:
+        prompt = self._prompt(chance, "plain")
+        await self._post(prompt, {"vanus-deadline": "1h"})
+        if not prompt.ids:
+            return
+        await deferLater(reactor, chance.uniform(0, 0.05))
+        with suppress(ConnectError):
+            answer = await self._call("DELETE", f"/prompts/{prompt.ids[0]}")
+            if answer is not None:
+                prompt.cancelled.append(answer.status)
+
+    async def _send(self, prompt: Sent, text: str, headers: Mapping[str, str]) -> None:
         known = bool(prompt.ids)
         try:
-            answer = await self.daemon.post(
-                prompt.text, {"Idempotency-Key": prompt.key} if prompt.key else None
-            )
-        except CancelledError:
-            raise
+            answer = await self._call("POST", "/", text.encode(), headers)
         except ConnectError:  # nobody listens, so nothing was sent
             await deferLater(reactor, 0.1)
             return
-        except Exception:  # noqa: BLE001 - it dies in many ways
+        if answer is None:
             prompt.unanswered += 1
-            return
-        if answer.status == 202:
+        elif answer.status == 202:
+            prompt.ids.append(answer.header("location").rpartition("/")[2])
+        elif answer.status == 200:
             prompt.ids.append(answer.json()["id"])
-            return
-        prompt.refusals.append(answer.status)
-        if known and answer.status != 503:
-            prompt.broken.append(answer.status)
+            if prompt.mark not in answer.json()["data"]["content"]:
+                prompt.wrong.append("it got another's answer")
+        elif "Prefer" not in headers or answer.status not in {410, 502, 504}:
+            prompt.refusals.append(answer.status)
+            if known and answer.status != 503:
+                prompt.broken.append(answer.status)
+        else:
+            prompt.unanswered += 1  # it was accepted, and failed: the answer names no id
+
+    async def _call(
+        self, method: str, path: str, body: bytes = b"", headers: Any = None
+    ) -> Answer | None:
+        """A response; None if nobody said what became of the request."""
+        try:
+            return await call(method, f"http://127.0.0.1:{self.daemon.port}{path}", body, headers)
+        except (CancelledError, ConnectError):
+            raise
+        except Exception:  # noqa: BLE001 - it dies in many ways
+            return None
 
     async def _hang_up(self, chance: random.Random) -> None:
         prompt = self._prompt(chance, "plain")

@@ -19,6 +19,7 @@ from chatgpt_source.config import (
     Config,
     ConfigError,
     Credentials,
+    TargetSettings,
     files_for_callers,
     load,
     require_files,
@@ -61,9 +62,19 @@ DEFAULTS = {
     "ca_file": (),
     "target_headers": {},
     "signing_secret": (),
+    "targets": {},
     "send_event_attempts": 0,
     "dead_letter": None,
     "give_up_after": 86400.0,
+    "deadline": None,
+    "prompt_pointer": None,
+    "copy_extensions": {},
+    "callers_may_set": (),
+    "webhook_origins": (),
+    "keep_answers": 0.0,
+    "max_wait": 60.0,
+    "reply": 0.0,
+    "max_batch": 100,
     "max_body_size": 1048576,
     "max_backlog": 100000,
     "keep": 604800.0,
@@ -293,6 +304,61 @@ NO_AUTH = (
     "{digest: {a: b}}",
     "{bearer: [a], more: b}",
 )
+NO_TARGETS = (
+    "42",
+    "text",
+    "[a]",
+    "{1: {url: http://h}}",
+    "{'': {url: http://h}}",
+    "{Billing: {url: http://h}}",
+    "{-a: {url: http://h}}",
+    "{a-: {url: http://h}}",
+    "{a_b: {url: http://h}}",
+    f"{{{'a' * 64}: {{url: http://h}}}}",
+    *(
+        f"{{{name}: {{url: http://h}}}}"
+        for name in ("none", "target", "default", "model", "dead-letter", "dead_letter")
+    ),
+    "{a: http://h}",
+    "{a: {}}",
+    "{a: {url: null}}",
+    "{a: {url: h}}",
+    "{a: {url: http://h, more: 1}}",
+    "{a: {url: http://h, 1: 1}}",
+    "{a: {url: http://h, headers: {ce-id: x}}}",
+    "{a: {url: http://h, headers: {A: {env: UNHEARD_OF}}}}",
+    "{a: {url: http://h, signing_secret: x}}",
+    "{a: {url: http://h, content_mode: batch}}",
+)
+NO_POINTER = (*NO_TEXT, "''", "a", "a/b", "/~", "/~2", "'#/a'", '"/\\0"', '"/\\ud800"')
+NO_COPIES = (
+    "42",
+    "text",
+    "[a]",
+    "{1: a}",
+    "{a: 1}",
+    "{a: data}",
+    "{a: B}",
+    "{A: b}",
+    "{subject: b}",
+    "{a_b: c}",
+    "{a: ''}",
+    f"{{{'a' * 65}: b}}",
+)
+NO_HOSTS = (
+    "42",
+    "h.example",
+    "{a: b}",
+    "[42]",
+    "['']",
+    "['*.example']",
+    "['http://h.example']",
+    "['h.example:443']",
+    "['-h']",
+    "['a..b']",
+    "[bücher.example]",
+    f"[{'a.' * 200}b]",
+)
 
 BAD: dict[str, tuple[str, tuple[str, ...]]] = {
     "target": (URL, NO_URL),
@@ -328,9 +394,19 @@ BAD: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "target_headers": (HEADERS, (*NO_HEADERS, "{ce-id: x}", "{Webhook-Signature: x}")),
     "signing_secret": (WEBHOOK, NO_WEBHOOK),
+    "targets": ("a mapping of names to targets", NO_TARGETS),
     "send_event_attempts": (COUNT, NO_COUNT),
     "dead_letter": (URL, NO_URL),
     "give_up_after": (SECONDS, NO_SECONDS),
+    "deadline": (ABOVE_0, (*NO_SECONDS, "0")),
+    "prompt_pointer": ("a JSON Pointer|a string of whole", NO_POINTER),
+    "copy_extensions": ("a mapping of new extensions", NO_COPIES),
+    "callers_may_set": ("a list of some of", ("42", "model", "[top_p]", "[model, model]", "[1]")),
+    "webhook_origins": ("a list of host names", NO_HOSTS),
+    "keep_answers": (SECONDS, NO_SECONDS),
+    "max_wait": (SECONDS, NO_SECONDS),
+    "reply": (SECONDS, NO_SECONDS),
+    "max_batch": (POSITIVE, (*NO_COUNT, "0", "1001")),
     "max_body_size": (POSITIVE, (*NO_COUNT, "0")),
     "max_backlog": (POSITIVE, (*NO_COUNT, "0")),
     "keep": (SECONDS, NO_SECONDS),
@@ -421,9 +497,27 @@ class KeyTests(ConfigCase):
             "ca_file": str(authority),
             "target_headers": {"Authorization": {"file": str(secret)}},
             "signing_secret": ["whsec_c2VjcmV0", {"env": "OLD_SECRET"}],
+            "targets": {
+                "billing-2": {
+                    "url": "http://b/",
+                    "headers": {"Authorization": {"file": str(secret)}},
+                    "signing_secret": {"env": "OLD_SECRET"},
+                    "content_mode": "binary",
+                },
+                "a": {"url": "http://a/", "headers": None},
+            },
             "send_event_attempts": 7,
             "dead_letter": "http://127.0.0.1:9/letters",
             "give_up_after": 0,
+            "deadline": 0.5,
+            "prompt_pointer": "/a~1b/0/~0",
+            "copy_extensions": {"replyid": "correlationid", "cause": "type"},
+            "callers_may_set": ["model", "system"],
+            "webhook_origins": ["EventGrid.azure.net", "*"],
+            "keep_answers": 7,
+            "max_wait": 0,
+            "reply": 5,
+            "max_batch": 1000,
             "max_body_size": 1,
             "max_backlog": 2,
             "keep": 0,
@@ -448,11 +542,22 @@ class KeyTests(ConfigCase):
             "ca_file": (CERTIFICATE,),
             "target_headers": {"Authorization": Secret("Bearer b", secret)},
             "signing_secret": (Secret("whsec_c2VjcmV0"), Secret("whsec_b2xk")),
+            "targets": {
+                "billing-2": TargetSettings(
+                    "http://b/",
+                    {"Authorization": Secret("Bearer b", secret)},
+                    (Secret("whsec_b2xk"),),
+                    "binary",
+                ),
+                "a": TargetSettings("http://a/"),
+            },
+            "callers_may_set": ("model", "system"),
+            "webhook_origins": ("eventgrid.azure.net", "*"),
             "log_level": "warn",
         }
         del expected["log_config"]
         self.assertEqual(config, {**expected, "origin": str(self.file)})
-        for name in ("give_up_after", "keep", "drain_timeout"):
+        for name in ("give_up_after", "keep", "drain_timeout", "keep_answers", "max_wait", "reply"):
             self.assertIs(type(config[name]), float)
 
     def test_port_or_listen(self) -> None:
@@ -592,6 +697,40 @@ class ApiSettingsTests(ConfigCase):
         self.assertEqual(self.load({**GOOD, "body": {"max_tokens": 5}}).body, {"max_tokens": 5})
         line = self.mistake({**GOOD, "max_tokens": 5, "body": {"max_tokens": 5}})
         self.assertIn("keep the one that your server knows", line)
+
+    def test_a_mistake_in_targets_names_the_place(self) -> None:
+        for target, place in (
+            ({"url": "h"}, "under `billing`, `url` must be an http:// or https:// URL"),
+            ({"headers": {}}, "under `billing`, `url` is missing"),
+            ({"url": "http://h", "headers": {"A": 1}}, "`headers` must be .*; A must be"),
+            ("MARKED", "under `billing`, there must be `url`, and perhaps `headers`"),
+            ({"MARKED": "http://h"}, "under `billing`, there must be `url`"),
+        ):
+            line = self.mistake({**GOOD, "targets": {"billing": target}})
+            self.assertRegex(line, place)
+            self.assertNotIn("MARKED", line)
+        wrong = {"url": "h", "content_mode": "x"}
+        line = self.mistake({**GOOD, "targets": {"a": wrong, "b": {}}})
+        self.assertRegex(line, "`a`, `content_mode` must .*, and `url` must .*; under `b`, `url`")
+        line = self.mistake({**GOOD, "targets": {"a": {"url": "http://h"}, "sk-marked0": {}}})
+        self.assertIn("under target no. 2, `url`", line)
+        line = self.mistake({**GOOD, "targets": {"MARKED": {"url": "http://h"}}})
+        self.assertIn("the name of target no. 1 must be", line)
+        self.assertNotIn("MARKED", line)
+
+    def test_a_targets_secrets_are_in_no_repr(self) -> None:
+        target = {"url": "http://h", "headers": {"A": "MARKED"}, "signing_secret": "whsec_MARK"}
+        self.assertNotIn("MARK", repr(self.load({**GOOD, "targets": {"a": target}})))
+
+    def test_a_reply_needs_kept_answers(self) -> None:
+        for kept in ({}, {"keep_answers": 0}, {"keep_answers": None}):
+            line = self.mistake({**GOOD, "reply": 1, **kept})
+            self.assertTrue(line.startswith("`reply` must be 0 where `keep_answers` is 0"), line)
+        self.assertEqual(self.load({**GOOD, "reply": 0}).reply, 0)
+        self.assertTrue(self.mistake({**GOOD, "reply": 1, "keep_answers": "x"}).startswith("`keep"))
+
+    def test_every_webhook_origin(self) -> None:
+        self.assertEqual(self.load({**GOOD, "webhook_origins": "*"}).webhook_origins, ("*",))
 
     def test_headers_mistake_shows_no_value(self) -> None:
         line = self.mistake({**GOOD, "headers": {"X-Key": "MARK\nED"}})
@@ -928,6 +1067,14 @@ class RequireFilesTests(ConfigCase):
         self.assertIn(str(limit), line)
         self.assertIsNotNone(self.check(64, limit - 1))
 
+    def test_each_named_target_needs_its_own(self) -> None:
+        targets = {name: {"url": f"http://{name}"} for name in "abc"}
+        config = self.load({**GOOD, "concurrency": 10, "targets": targets})
+        limit = FILES_KEPT_FREE + 10 * (FILES_PER_CALL + 3)
+        require_files(config, limit)
+        self.assertRaises(ConfigError, require_files, config, limit - 1)
+        self.assertEqual(files_for_callers(config, limit), FILES_KEPT_FREE - FILES_OF_OUR_OWN)
+
     def test_callers_have_what_is_left(self) -> None:
         for concurrency in (1, 64, 400):
             config = self.load({**GOOD, "concurrency": concurrency})
@@ -1140,12 +1287,16 @@ class SecretTests(ConfigCase):
         for key in alone:
             found = [line for line in mistakes if line.startswith(f"`{key}`")]
             self.assertEqual(len(found), 1, key)
-        both = {"port", "listen"} <= document.keys() and len(mistakes) > len(alone)
+        pairs = {"port", "listen"} <= document.keys() or {
+            "reply",
+            "keep_answers",
+        } <= document.keys()
+        both = pairs and len(mistakes) > len(alone)
         self.assertEqual(bool(mistakes), bool(alone) or both)
 
     def wrong(self, document: dict[str, Any]) -> tuple[str, ...]:
         try:
-            self.load({**GOOD, **document})
+            self.load({**GOOD, "keep_answers": 1, **document})
         except ConfigError as error:
             return error.mistakes
         return ()

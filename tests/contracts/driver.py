@@ -2,7 +2,16 @@
 
 from typing import Any
 
-from chatgpt_source.journal import Answered, Delivered, Failed, Journal, Postponed, Terms
+from chatgpt_source.journal import (
+    Answered,
+    Delivered,
+    Failed,
+    Journal,
+    Key,
+    Postponed,
+    Submission,
+    Terms,
+)
 from chatgpt_source.prompt import DEAD_LETTER, TARGET, Answer, Ask, Delivery, Prompt
 from chatgpt_source.quota import Day
 from tests.clocks import Clocks
@@ -28,6 +37,7 @@ class JournalDriver:
     journal: Journal
     clock: Clocks
     everyday_limit = 100
+    keep = 60.0
 
     def setUp(self) -> None:
         self.clock = Clocks()
@@ -36,7 +46,7 @@ class JournalDriver:
 
     def recover(self, journal: Journal, peers: Any = None) -> Any:
         peers = PEERS if peers is None else peers
-        return self.successResultOf(journal.recover(self.everyday_limit, "UTC", peers))
+        return self.successResultOf(journal.recover(self.everyday_limit, "UTC", peers, self.keep))
 
     # In.
 
@@ -48,11 +58,22 @@ class JournalDriver:
         *,
         day: Day = DAY,
         draining: bool = False,
-        key: str | None = None,
+        key: str | Key | None = None,
         claim: bool = False,
+        needed_until: float | None = None,
     ) -> Any:
-        terms = Terms(day, limit, max_backlog, draining)
-        return self.journal.accept(each, terms, key, claim=claim)
+        key = Key((key,)) if isinstance(key, str) else key
+        return self.admit_all(
+            Submission(each, key, needed_until),
+            terms=Terms(day, limit, max_backlog, draining),
+            claim=claim,
+        ).addCallback(lambda admitted: admitted[0])
+
+    def admit_all(
+        self, *submissions: Submission, terms: Terms | None = None, claim: bool = False
+    ) -> Any:
+        terms = terms or Terms(DAY, self.everyday_limit, 1000)
+        return self.journal.accept(submissions, terms, claim=claim)
 
     def accept(self, *prompts: Prompt, limit: int = 100, max_backlog: int = 1000) -> int:
         left = -1

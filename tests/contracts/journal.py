@@ -12,7 +12,7 @@ from chatgpt_source.errors import (
     QuotaUsedUp,
 )
 from chatgpt_source.journal import Answered, Delivered, Failed, Journal, PeerState, Postponed
-from chatgpt_source.prompt import State, Trace
+from chatgpt_source.prompt import MODEL, State, Trace
 from chatgpt_source.quota import Day
 from tests.contracts.driver import (
     ANSWER,
@@ -695,6 +695,7 @@ class ReadContract(Contract):
         self.end_some()
         tally = self.successResultOf(self.journal.tally(DAY.date))
         expected = {State.ACCEPTED: 2, State.ANSWERED: 1, State.DELIVERED: 1, State.FAILED: 1}
+        expected[State.CANCELLED] = 0
         self.assertEqual((tally.prompts, tally.used, tally.backlog), (expected, 5, 3))
 
     def test_of_an_unknown_day_and_prompt(self) -> None:
@@ -725,7 +726,8 @@ class ReadContract(Contract):
         self.assertEqual(self.latest(None), ["p5", "p4"])
         self.assertEqual(self.latest(None, "p4"), ["p3", "p2"])
         self.assertEqual(self.latest(None, "p1"), [])
-        for state, expected in zip(State, (["p5", "p1"], ["p2"], ["p3"], ["p4"]), strict=True):
+        pages = (["p5", "p1"], ["p2"], ["p3"], ["p4"], [])
+        for state, expected in zip(State, pages, strict=True):
             self.assertEqual(self.latest(state), expected)
         self.assertEqual(self.latest(State.ACCEPTED, "p5"), ["p1"])
         self.assertEqual(self.latest(State.ANSWERED, "p2"), [])
@@ -869,17 +871,17 @@ class RecoverContract(Contract):
         self.asks()
         self.assertEqual(list(self.restart().failing), [])  # a crash is no failure of the model's
         self.postpone("p1", NOON + 9, "the model answered 429")
-        self.assertEqual(list(self.restart().failing), [State.ACCEPTED])
+        self.assertEqual(list(self.restart().failing), [MODEL])
         self.asks(now=NOON + 9)
         self.answer()
         self.assertEqual(list(self.restart().failing), [])
         self.postpone("p1", NOON + 9, "the target answered 410")
-        self.assertEqual(list(self.restart().failing), [State.ANSWERED])
+        self.assertEqual(list(self.restart().failing), [TO])
         self.deliveries(now=NOON + 9)
         self.fail_it(dead_letter=b"l")
         self.dead_letters()
         self.postpone("p1", NOON, "the dead letter's receiver answered 500")
-        self.assertEqual(list(self.restart().failing), [])
+        self.assertEqual(list(self.restart().failing), [DEAD_LETTERS])
 
     HELD = PeerState("the model answered 401", NOON - 5, 2, NOON + 60, NOON + 600, failing=True)
 

@@ -20,7 +20,7 @@ from chatgpt_source.delivery.event import (
     encode_undelivered,
 )
 from chatgpt_source.errors import Permanent
-from chatgpt_source.prompt import DEFAULT_SOURCE, DEFAULT_TYPE, Answer, Prompt, Trace
+from chatgpt_source.prompt import DEFAULT_SOURCE, DEFAULT_TYPE, Answer, Details, Prompt, Trace
 
 ID = "7f6b3a52-7a3f-4c56-9f5d-0a7f0e8f6c11"
 ACCEPTED = 1679994910.70413
@@ -76,6 +76,41 @@ class EncodeTests(SynchronousTestCase):
     def test_extensions(self) -> None:
         encoded = encode(prompt(), Answer("x"), (), {"cluster": "a"})
         self.assertEqual(json.loads(encoded)["cluster"], "a")
+
+    def test_what_a_cause_adds(self) -> None:
+        cause = {"subject": "s", "causationid": "c", "count": 3, "flag": True}
+        caused = attrs.evolve(prompt(), details=Details(attributes=cause))
+        for encoded in (
+            encode(caused, Answer("x")),
+            encode_unanswered(caused, 1, Permanent("no"), ACCEPTED),
+        ):
+            event = json.loads(encoded)
+            self.assertEqual({name: event[name] for name in cause}, cause)
+            headers, _ = binary(encoded)
+            told = {name: headers[f"ce-{name}"] for name in cause}
+            self.assertEqual(
+                told, {"subject": "s", "causationid": "c", "count": "3", "flag": "true"}
+            )
+
+    def test_the_operators_extensions_win(self) -> None:
+        caused = attrs.evolve(prompt(), details=Details(attributes={"cluster": "theirs"}))
+        ours = {"cluster": "ours"}
+        self.assertEqual(json.loads(encode(caused, Answer("x"), (), ours))["cluster"], "ours")
+        letter = encode_unanswered(caused, 1, Permanent("no"), ACCEPTED, ours)
+        self.assertEqual(json.loads(letter)["cluster"], "ours")
+
+    def test_metadata_comes_back(self) -> None:
+        for metadata in ({}, {"order": {"no": 7}, "odd": "\ud800"}):
+            given_ = attrs.evolve(prompt(), details=Details(metadata=metadata))
+            data = json.loads(encode(given_, Answer("x"), ["model"]))["data"]
+            self.assertEqual(data, {"content": "x", "model": None, "metadata": metadata})
+
+    def test_a_conversation_is_included_as_a_list(self) -> None:
+        messages = [{"role": "user", "content": "Why?"}]
+        details = Details(conversation=True)
+        asked = Prompt(ID, json.dumps(messages), "s", "t", ACCEPTED, details=details)
+        data = json.loads(encode(asked, Answer("x"), ["prompt"]))["data"]
+        self.assertEqual(data["prompt"], messages)
 
     def test_trace(self) -> None:
         traced = attrs.evolve(prompt(), trace=Trace("00-a-b-01", "x=1"))

@@ -60,9 +60,10 @@ class DemoTests(SynchronousTestCase):
                 raise AssertionError(f"no {text!r} in: {self.screen()}")
             time.sleep(0.05)
 
-    def event(self) -> Any:
+    def events(self) -> list[Any]:
         screen = self.screen()
-        return json.JSONDecoder().raw_decode(screen, screen.index('{\n  "specversion"'))[0]
+        starts = [found.start() for found in re.finditer(r'(?m)^\{\n  "specversion"', screen)]
+        return [json.JSONDecoder().raw_decode(screen, start)[0] for start in starts]
 
     def end(self, process: "subprocess.Popen[bytes]", signal_: signal.Signals) -> None:
         process.send_signal(signal_)
@@ -75,12 +76,16 @@ class DemoTests(SynchronousTestCase):
         require_model()
         process = self.start()
         self.wait_for("Ctrl-C", process)
-        event = self.event()
-        self.assertEqual(event["specversion"], "1.0")
-        self.assertEqual(event["source"], "vanus-chatGPT-source")
-        self.assertEqual(event["type"], "vanus-chatGPT-type")
-        self.assertTrue(event["data"]["content"].strip())
+        event, answer = self.events()
+        for each in (event, answer):
+            self.assertEqual(each["specversion"], "1.0")
+            self.assertEqual(each["source"], "vanus-chatGPT-source")
+            self.assertEqual(each["type"], "vanus-chatGPT-type")
+            self.assertTrue(each["data"]["content"].strip())
+        self.assertNotIn("causationid", event)
+        self.assertEqual(answer["causationid"], "1")
         self.assertIn(f'202 {{"id": "{event["id"]}", "status": "accepted"}}', self.screen())
+        self.assertIn('"id": "1", "source": "/demo"', self.screen())
         self.end(process, signal.SIGINT)
 
     def test_interrupted_while_asking(self) -> None:

@@ -71,3 +71,39 @@ class ForwardedTests(DaemonCase):
         said, _, status = await calling.addTimeout(30, reactor)
         self.assertEqual(status, 0)
         await daemon.reaches(json.loads(said)["id"], "delivered")
+
+
+class CurlTests(DaemonCase):
+    """What the README sends, in each form, and the answer that it shows."""
+
+    async def test_every_request_is_accepted(self):
+        curl = shutil.which("curl")
+        if curl is None:
+            raise SkipTest("curl is not installed")
+        billing = {"billing": {"url": self.target.origin}}
+        daemon = self.daemon(targets=billing, keep_answers=60)
+        await daemon.start()
+        commands = [
+            line
+            for text in re.findall(r"(?ms)^```shell\n(curl .*?)^```$", README)
+            for line in re.split(r"\n(?=curl )", text.replace("\\\n", ""))
+            if "localhost:8082" in line and "<id>" not in line
+        ]
+        self.assertGreater(len(commands), 9)
+        for command in commands:
+            local = shlex.split(command.replace(":8082", f":{daemon.port}"))[1:]
+            said = await getProcessOutputAndValue(curl, ["--silent", "--fail", *local])
+            self.assertEqual(said[1:], (b"", 0), command)
+
+        def answers() -> list[dict[str, object]]:
+            return [each for each in self.target.events if each.get("causationid") == "1"]
+
+        (answer,) = await until(answers, "the answer to the first event")
+        shown = [json.loads(text) for text in re.findall(r"(?s)```json\n(.*?)```", README)]
+        (example,) = [each for each in shown if "causationid" in each]
+        own = {"id", "time", "data"}
+        self.assertEqual(list(answer), list(example))
+        self.assertEqual(
+            {name: answer[name] for name in answer if name not in own},
+            {name: example[name] for name in example if name not in own},
+        )

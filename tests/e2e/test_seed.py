@@ -24,7 +24,10 @@ README_CURLS = (
         " --data-raw 'what is vanus'"
     ),
 )
-RECORD = ["id", "state", "accepted", "answered", "delivered", "asks", "deliveries", "error"]
+RECORD = [
+    *("id", "state", "accepted", "answered", "delivered", "failed", "asks", "deliveries", "error"),
+    *("next_attempt", "request_id", "target"),
+]
 MEMBERS = {"specversion", "id", "source", "type", "datacontenttype", "time", "data"}
 
 
@@ -154,7 +157,7 @@ class DoorTests(DaemonCase):
             ("POST", "/", "text", {"Content-Type": "text/plain; charset=punycode"}, 415),
             ("POST", "/", "x" * 1001, {}, 413),
             ("POST", "/other", "text", {}, 404),
-            ("POST", "/prompts", "text", {}, 404),
+            ("POST", "/prompts", "text", {}, 415),
             ("GET", "/prompts/", "", {}, 404),
             ("GET", "/prompts/a/b", "", {}, 404),
             ("GET", "/prompts/8b5ad4a5-2e3a-4a9e-9c39-52db1d2fdc9b", "", {}, 404),
@@ -168,7 +171,9 @@ class DoorTests(DaemonCase):
             ("DELETE", "/", "POST"),
             ("POST", "/healthz", "GET, HEAD"),
             ("PUT", "/readyz", "GET, HEAD"),
-            ("DELETE", "/prompts/x", "GET, HEAD"),
+            ("PUT", "/prompts/x", "GET, HEAD, DELETE"),
+            ("PUT", "/prompts/x/event", "GET, HEAD"),
+            ("GET", "/prompts", "POST"),
         ):
             url = f"http://127.0.0.1:{self.daemon_.port}{path}"
             answer = await call(method, url, "text", {})

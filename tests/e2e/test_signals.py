@@ -109,6 +109,8 @@ class SignalTests(DaemonCase):
             stderr=theirs,
             start_new_session=True,
             env={"PATH": os.environ["PATH"], **daemon.environ},
+            # As a terminal's program has it, also where the tests run under nohup.
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # noqa: PLW1509 - no threads yet
         )
         os.close(theirs)
         self.addCleanup(process.wait, 10)

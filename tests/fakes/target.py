@@ -53,7 +53,11 @@ def _wrong_with(request: Received) -> str | None:
         return "an event comes by POST"
     if not _MEDIA_TYPE.fullmatch(request.header("content-type") or ""):
         return "the media type must be application/cloudevents+json"
-    event = request.document
+    return wrong_with_event(request.document)
+
+
+def wrong_with_event(event: Any) -> str | None:
+    """Why a JSON value is no event (CloudEvents JSON format); None if it is one."""
     if not isinstance(event, dict):
         return "an event is a JSON object"
     return next((rule for rule, holds in _RULES.items() if not holds(event)), None)

@@ -66,6 +66,9 @@ class AccessTests(DoorTestCase):
             (("MARKED", "/"), "another", "/", 405, "method"),
             (("OPTIONS", "*"), "OPTIONS", "another", 404, "unknown"),
             (("POST", "/prompts/MARKED"), "POST", "/prompts/<id>", 405, "method"),
+            (("PUT", "/prompts/MARKED/event"), "PUT", "/prompts/<id>/event", 405, "method"),
+            (("PUT", "/prompts"), "PUT", "/prompts", 405, "method"),
+            (("GET", "/prompts/MARKED/MARKED"), "GET", "another", 404, "unknown"),
             (("POST", "http://MARKED/", b""), "POST", "/", 400, "invalid"),
         ):
             lines = self.told(*request, user_agent="MARKED", referer="MARKED")
@@ -116,7 +119,7 @@ class AccessTests(DoorTestCase):
         self.assert_line([line], "POST", "/", 500, " why=defect")
 
     def test_a_caller_who_hangs_up(self) -> None:
-        written: Deferred[Admitted] = Withdrawable(lambda: None)  # it has begun
+        written: Deferred[list[Admitted]] = Withdrawable(lambda: None)  # it has begun
         self.patch(self.journal, "accept", lambda *_, **__: written)
         self.channel.dataReceived(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx")
         self.channel.connectionLost(Failure(ConnectionResetError()))
@@ -146,12 +149,12 @@ class AccessTests(DoorTestCase):
             self.connect()
 
     def test_the_time_it_took(self) -> None:
-        written: Deferred[Admitted] = Withdrawable(lambda: None)  # it has begun
+        written: Deferred[list[Admitted]] = Withdrawable(lambda: None)  # it has begun
         self.patch(self.journal, "accept", lambda *_, **__: written)
         self.channel.dataReceived(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx")
         self.clock.advance(1.5)
         with capturedLogs() as logged:
-            written.callback(Admitted("p1", 1))
+            written.callback([Admitted("p1", 1)])
         (line,) = map(formatEvent, logged)
         self.assertTrue(line.endswith("seconds=1.500"), line)
 

@@ -1,6 +1,8 @@
 """The door in, row by row."""
 
+import json
 import re
+import time
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -8,7 +10,7 @@ import attrs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.logger import capturedLogs
+from twisted.logger import capturedLogs, formatEvent
 from twisted.python.failure import Failure
 
 from chatgpt_source.errors import JournalUnavailable
@@ -17,7 +19,8 @@ from chatgpt_source.intake.reading import read_text
 from chatgpt_source.journal import Admitted
 from chatgpt_source.journal.group import Withdrawable
 from chatgpt_source.prompt import Trace
-from tests.door import CONFIG, DoorTestCase
+from tests.door import CONFIG, DoorTestCase, ParsedResponse
+from tests.intake.memory_door import MemoryDoorTestCase
 from tests.journal.common import NOON, JournalTestCase
 
 ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
@@ -49,26 +52,26 @@ class AcceptTests(DoorTestCase):
         self.assertEqual(traces, [Trace(parent, "a=1"), None])
 
     def test_not_before_it_is_on_disk(self) -> None:
-        written: Deferred[Admitted] = Deferred()
+        written: Deferred[list[Admitted]] = Deferred()
         self.patch(self.journal, "accept", lambda *_, **__: written)
         self.channel.dataReceived(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx")
         self.assertEqual(self.transport.value(), b"")
-        written.callback(Admitted("p1", 1))
+        written.callback([Admitted("p1", 1)])
         self.assertIn(b"202", self.transport.value())
 
     def test_a_caller_who_hangs_up_before_the_202(self) -> None:
-        written: Deferred[Admitted] = Withdrawable(lambda: None)  # it has begun
+        written: Deferred[list[Admitted]] = Withdrawable(lambda: None)  # it has begun
         self.patch(self.journal, "accept", lambda *_, **__: written)
         self.channel.dataReceived(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx")
         self.channel.connectionLost(Failure(ConnectionResetError()))
         with capturedLogs() as logged:
-            written.callback(Admitted("p1", 1))
+            written.callback([Admitted("p1", 1)])
         self.assertEqual(len(logged), 1)
         self.connect()
 
     def test_what_has_not_begun_goes_with_its_caller(self) -> None:
         withdrawn: list[str] = []
-        written: Deferred[Admitted] = Withdrawable(lambda: withdrawn.append("it"))
+        written: Deferred[list[Admitted]] = Withdrawable(lambda: withdrawn.append("it"))
         self.patch(self.journal, "accept", lambda *_, **__: written)
         body = b"x" * 9000
         self.site.__init__(self.clock, self.intake.answer, 10**4)  # type: ignore[misc]
@@ -142,6 +145,14 @@ class RefuseTests(DoorTestCase):
         self.assertEqual(self.post(b"x" * 1000).status, 202)
         self.assertIn("1000", self.assert_problem(self.post(b"x" * 1001), 413))
 
+    def test_a_batch_that_the_day_has_too_little_left_for(self) -> None:
+        event = {"specversion": "1.0", "source": "/s", "type": "t", "data": "x"}
+        batch = json.dumps([{**event, "id": str(number)} for number in range(4)]).encode()
+        answer = self.post(batch, Content_Type="application/cloudevents-batch+json")
+        told = self.assert_problem(answer, 429)
+        self.assertIn("has 3 of its 3 prompts left, and these are 4: send no more than that", told)
+        self.assertEqual(answer.headers["ratelimit"], '"daily";r=3;t=43200')
+
     def test_the_day_is_used_up(self) -> None:
         for left in (2, 1, 0):
             self.assertIn(f"r={left}", self.post().headers["ratelimit"])
@@ -180,14 +191,21 @@ class RefuseTests(DoorTestCase):
             answer = self.request(method, "/", b"x")
             self.assert_problem(answer, 405)
             self.assertEqual(answer.headers["allow"], "POST")
-        for path in ("/healthz", "/readyz", "/prompts/x"):
+        for path in ("/healthz", "/readyz", "/prompts/x/event"):
             answer = self.request("POST", path, b"x")
             self.assert_problem(answer, 405)
             self.assertEqual(answer.headers["allow"], "GET, HEAD")
+        for method, path, allowed in (
+            ("POST", "/prompts/x", "GET, HEAD, DELETE"),
+            ("GET", "/prompts", "POST"),
+        ):
+            answer = self.request(method, path)
+            self.assert_problem(answer, 405)
+            self.assertEqual(answer.headers["allow"], allowed)
         self.assertEqual(self.request("HEAD", "/").status, 405)
 
     def test_another_path(self) -> None:
-        for path in ("/x", "/prompts", "/prompts/", "/prompts/a/b", "//", "/%2e"):
+        for path in ("/x", "/prompts/", "/prompts/a/b", "/prompts/a/event/b", "//", "/%2e"):
             self.assert_problem(self.request("POST", path, b"x"), 404)
             self.assert_problem(self.request("GET", path), 404)
 
@@ -272,9 +290,13 @@ class StatusTests(DoorTestCase):
             "accepted": "2027-01-15T12:00:00Z",
             "answered": None,
             "delivered": None,
+            "failed": None,
             "asks": 0,
             "deliveries": 0,
             "error": None,
+            "next_attempt": "2027-01-15T12:00:00Z",
+            "request_id": None,
+            "target": "target",
         }
         self.assertEqual(self.status(prompt_id), expected)
         self.asks()
@@ -286,6 +308,8 @@ class StatusTests(DoorTestCase):
             "answered": "2027-01-15T12:00:01.500000Z",
             "asks": 1,
             "deliveries": 1,
+            "next_attempt": None,
+            "request_id": "req-1",
         }
         self.assertEqual(self.status(prompt_id), expected)
         self.deliver(prompt_id)
@@ -298,12 +322,43 @@ class StatusTests(DoorTestCase):
         status = self.status(prompt_id)
         self.assertEqual((status["state"], status["error"]), ("failed", "why"))
 
+    def test_cancelled(self) -> None:
+        prompt_id = self.post().json["id"]
+        self.assertEqual(self.request("DELETE", f"/prompts/{prompt_id}").status, 204)
+        self.assertEqual(self.status(prompt_id)["state"], "cancelled")
+        self.assertEqual(self.used(), 0)
+
     def test_head(self) -> None:
         prompt_id = self.post().json["id"]
         self.assertEqual(self.request("HEAD", f"/prompts/{prompt_id}").body, b"")
 
     def test_unknown(self) -> None:
         self.assert_problem(self.request("GET", "/prompts/nobody"), 404)
+
+
+class CancelTests(MemoryDoorTestCase):
+    def cancel(self, prompt_id: str = "") -> ParsedResponse:
+        return self.request("DELETE", f"/prompts/{prompt_id or self.prompt_id}")
+
+    def test_cancelled_and_told_once(self) -> None:
+        self.post()
+        with capturedLogs() as logged:
+            answers = [self.cancel(), self.cancel()]
+        for answer in answers:
+            self.assertEqual((answer.status, answer.body), (204, b""))
+            self.assertFalse({"content-type", "content-length"} & set(answer.headers))
+        told = [what for what in self.recorder.told if what[0] == "cancelled"]
+        self.assertEqual(told, [("cancelled", {"prompt_id": self.prompt_id})])
+        lines = [formatEvent(event) for event in logged]
+        self.assertEqual(lines[0], f"cancelled: id={self.prompt_id}")
+
+    def test_too_late(self) -> None:
+        self.post()
+        self.answered()
+        self.assertIn("it was answered", self.assert_problem(self.cancel(), 409))
+
+    def test_unknown(self) -> None:
+        self.assert_problem(self.cancel("p"), 404)
 
 
 class ReadTextTests(JournalTestCase):
@@ -316,3 +371,9 @@ class ReadTextTests(JournalTestCase):
             self.assertIn(problem.status, {400, 415})
         else:
             self.assertTrue(text.strip())
+
+    def test_a_long_content_type_takes_no_time(self) -> None:
+        began = time.process_time()
+        for more in (b" " * 16000, b"a" * 16000, b"a" + b" " * 16000 + b"x", b'"\\"' * 5000):
+            self.assertEqual(read_text(b"text", b"text/plain;" + more), "text")
+        self.assertLess(time.process_time() - began, 0.2)

@@ -6,6 +6,7 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from chatgpt_source.errors import PeerFailure, Transient
+from chatgpt_source.pipeline.breaker import Breaker
 from chatgpt_source.prompt import State
 from tests.door import CONFIG, DoorTestCase
 from tests.journal.common import NOON
@@ -30,8 +31,29 @@ class HealthTests(DoorTestCase):
         checks = {**self.OK, **self.UNTRIED}
         self.assertEqual(self.ready(200), {"status": "ready", "checks": checks})
 
+    def test_named_targets(self) -> None:
+        for name in ("target", "billing", "dead_letter"):
+            self.pipeline.receivers[name] = Breaker(name, 1, lambda: 1.0)  # type: ignore[index]
+        billing = self.pipeline.receivers["billing"]
+        again = Transient("the target `billing` answered 500", status=500)
+        billing.failed(billing.start(NOON), again, NOON, shared=False)
+        body = self.ready(200)
+        self.assertEqual(body["status"], "degraded")
+        self.assertEqual(body["checks"]["target"], "unknown")
+        self.assertEqual(body["checks"]["target.billing"], "the target `billing` answered 500")
+        self.assertNotIn("dead_letter", body["checks"])
+
+    def test_degraded_by_events_for_a_target_that_is_gone(self) -> None:
+        self.pipeline.missing["gone"] = "events wait for the target `gone`"
+        body = self.ready(200)
+        self.assertEqual(body["status"], "degraded")
+        self.assertEqual(body["checks"]["target.gone"], "events wait for the target `gone`")
+
     def test_what_was_tried(self) -> None:
-        for name, breaker in (("openai", self.pipeline.model), ("target", self.pipeline.target)):
+        for name, breaker in (
+            ("openai", self.pipeline.model),
+            ("target", self.pipeline.receivers["target"]),
+        ):
             breaker.succeeded(breaker.start(NOON), NOON)
             self.assertEqual(self.ready(200)["checks"][name], "ok")
         self.end(State.DELIVERED)
@@ -59,7 +81,7 @@ class HealthTests(DoorTestCase):
         self.assertIn("3 prompts", body["checks"]["quota"])
 
     def test_degraded_by_a_peer(self) -> None:
-        model, target = self.pipeline.model, self.pipeline.target
+        model, target = self.pipeline.model, self.pipeline.receivers["target"]
         hold = PeerFailure("the model answered 401: check `token`", status=401)
         call = model.start(NOON)
         model.failed(call, hold, NOON, shared=True)

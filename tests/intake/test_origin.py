@@ -90,6 +90,11 @@ class DoorTests(DoorTestCase):
             self.assert_refused(**headers)
         self.assertEqual(self.used(), 0)
 
+    def test_every_path_that_accepts_prompts(self) -> None:
+        for path in ("/", "/prompts"):
+            answer = self.request("POST", path, b"x", Origin="http://evil.example")
+            self.assert_problem(answer, 403)
+
     def test_our_own_page_and_no_page(self) -> None:
         for headers in (
             {},

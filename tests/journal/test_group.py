@@ -9,26 +9,17 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.errors import JournalUnavailable
 from chatgpt_source.journal import group
-from chatgpt_source.journal.group import (
-    ENOUGH,
-    LOOK,
-    MOST_TOGETHER,
-    STALLED,
-    GroupCommit,
-    Operation,
-)
+from chatgpt_source.journal.group import LOOK, MOST_TOGETHER, STALLED, GroupCommit, Operation
 from tests.journal.common import Threads
 
 
-class GroupCase(SynchronousTestCase):
-    commit_delay = 0.0
-
+class GroupCommitTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.threads = Threads()
         self.groups: list[list[Any]] = []
         self.clock = Clock()
         self.group: GroupCommit[list[str]] = GroupCommit(
-            self.threads.defer, self.transact, cast(Any, self.clock), self.commit_delay
+            self.threads.defer, self.transact, cast(Any, self.clock)
         )
 
     def transact(self, group: Sequence[Operation[list[str]]]) -> None:
@@ -42,18 +33,9 @@ class GroupCase(SynchronousTestCase):
     ) -> "Deferred[Any]":
         return self.group.submit(lambda done: done.append(name), writes=writes, patience=patience)
 
-    def three_in_two_groups(self) -> None:
-        for name in "abc":
-            self.submit(name)
-        self.threads.work()
-        self.threads.work()
-        self.assertEqual(self.groups, [["a"], ["b", "c"]])
-
     def wait(self, seconds: float) -> None:
         self.clock.pump([LOOK] * round(seconds / LOOK))
 
-
-class GroupCommitTests(GroupCase):
     def test_groups(self) -> None:
         waiters = [self.submit(name) for name in "abc"]
         idle = self.group.when_idle()
@@ -198,47 +180,3 @@ class GroupCommitTests(GroupCase):
         self.group.stop()
         self.group.stop()
         self.assertEqual(self.clock.getDelayedCalls(), [])
-
-
-class CommitDelayTests(GroupCase):
-    commit_delay = 0.25
-
-    def test_a_group_after_one_of_several_waits(self) -> None:
-        self.three_in_two_groups()
-        late = self.submit("d")
-        self.assertEqual(self.threads.waiting, [])
-        idle = self.group.when_idle()
-        self.clock.advance(0.125)
-        self.submit("e")
-        self.clock.advance(0.125)
-        self.threads.work()
-        self.assertEqual(self.groups[2:], [["d", "e"]])
-        self.successResultOf(late)
-        self.successResultOf(idle)
-
-    def test_enough_operations_do_not_wait(self) -> None:
-        self.three_in_two_groups()
-        for number in range(ENOUGH - 1):
-            self.submit(f"{number}")
-        self.assertEqual(self.threads.waiting, [])
-        self.submit("enough")
-        self.threads.work()
-        self.assertEqual(len(self.groups[2]), ENOUGH)
-        self.clock.advance(self.commit_delay)
-        self.assertEqual(len(self.groups), 3)
-
-    def test_one_that_comes_later_does_not_wait(self) -> None:
-        self.three_in_two_groups()
-        self.clock.advance(0.25)
-        self.submit("d")
-        self.threads.work()
-        self.assertEqual(self.groups[2:], [["d"]])
-
-    def test_all_that_wait_may_be_withdrawn(self) -> None:
-        self.three_in_two_groups()
-        late = self.submit("d", 10)
-        late.cancel()
-        self.failureResultOf(late, CancelledError)
-        self.clock.advance(0.25)
-        self.successResultOf(self.group.when_idle())
-        self.assertEqual(self.threads.waiting, [])

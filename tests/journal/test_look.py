@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import attrs
 from twisted.trial.unittest import SkipTest
 
 from chatgpt_source.errors import JournalError
@@ -40,6 +41,7 @@ class LookTests(JournalTestCase):
 
     def assert_seen(self, seen: Seen, *, in_use: bool) -> None:
         counts = {State.ACCEPTED: 3, State.ANSWERED: 1, State.DELIVERED: 1, State.FAILED: 1}
+        counts[State.CANCELLED] = 0
         self.assertEqual(
             seen, Seen(self.path, in_use, VERSION, VERSION, counts, 2, 1, 5), (seen, counts)
         )
@@ -74,6 +76,10 @@ class LookTests(JournalTestCase):
 
     def test_what_was_claimed_when_it_crashed_is_taken_up_at_once(self) -> None:
         self.asks(1)
+        self.assertEqual(self.look().to_ask, 2)
+
+    def test_what_is_not_to_be_asked_yet_is_not_counted(self) -> None:
+        self.accept(attrs.evolve(prompt("p7"), not_before=NOON + 86400))
         self.assertEqual(self.look().to_ask, 2)
 
     def test_the_lock_is_let_go(self) -> None:

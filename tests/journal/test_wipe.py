@@ -3,6 +3,9 @@
 import random
 import sqlite3
 
+import attrs
+
+from chatgpt_source.journal import Delivered
 from chatgpt_source.journal.sqlite import (
     WIPE_AFTER,
     WIPE_RETRY,
@@ -10,9 +13,9 @@ from chatgpt_source.journal.sqlite import (
     open_beside,
 )
 from chatgpt_source.journal.sqlite.texts import SHORT
-from chatgpt_source.journal.sqlite.upkeep import PRUNE_BYTES, prune
+from chatgpt_source.journal.sqlite.upkeep import PRUNE_BYTES, let_lapse, prune
 from chatgpt_source.journal.sqlite.wipe import MOST_BYTES_REWRITTEN, MOST_ROWS_REWRITTEN, wipe
-from chatgpt_source.prompt import Answer
+from chatgpt_source.prompt import NOWHERE, Details
 from tests.journal.common import NOON, JournalTestCase, at_once, prompt
 
 
@@ -140,16 +143,13 @@ class ForgottenTests(JournalTestCase):
         self.asks()
         self.fail_it(give_back=True, dead_letter=text.encode())
 
-    def test_what_the_provider_says_of_the_call(self) -> None:
+    def test_what_a_prompt_has_besides(self) -> None:
         for size in self.sizes():
             with self.subTest(size=size):
-                said = self.MARK * size
-                answer = Answer("x", said, said, said, {said: said})
-                self.accept(prompt())
-                self.asks()
-                self.answer(answer=answer, event=b"e")
+                details = Details(metadata={"note": self.MARK * size})
+                self.accept(attrs.evolve(prompt(), details=details))
                 self.crash()
-                self.assertEqual(self.deliveries().claimed[0].request_id, said)
+                self.assertEqual(self.asks().claimed[0].prompt.details, details)
                 self.deliver("p1")
                 self.assert_forgotten()
 
@@ -163,6 +163,15 @@ class ForgottenTests(JournalTestCase):
                 self.answer(event=event)
                 self.assertEqual(self.deliveries().claimed[0].event, event)
                 self.deliver("p1")
+                self.assert_forgotten()
+
+    def test_finished_and_not_kept(self) -> None:
+        for size in self.sizes():
+            with self.subTest(size=size):
+                self.clock.advance(WIPE_AFTER)
+                self.accept(attrs.evolve(prompt(text=self.MARK * size), target=NOWHERE))
+                self.answer(event=self.MARK.encode() * size)
+                self.clock.advance(WIPE_AFTER)
                 self.assert_forgotten()
 
     def test_purged(self) -> None:
@@ -234,6 +243,17 @@ class BriefTests(JournalTestCase):
             self.fail_it(f"{n}", give_back=True)
         db = self.opened.connection
         steps = [prune(db, NOON + 1) for _ in range(5)]
+        self.assertEqual(steps, [5, 5, 2, 0, 0])
+        self.assertEqual(db.execute("SELECT count(*) FROM long_texts").fetchone(), (0,))
+
+    def test_nor_once_they_are_kept_no_more(self) -> None:
+        count = 3 * PRUNE_BYTES // 10**6
+        for n in range(count):
+            self.accept(prompt(f"{n}", "x" * 10**6))
+            self.answer(f"{n}", claim=True)
+            self.end_of(f"{n}", Delivered(keep=30))
+        db = self.opened.connection
+        steps = [let_lapse(db, NOON + 30) for _ in range(5)]
         self.assertEqual(steps, [5, 5, 2, 0, 0])
         self.assertEqual(db.execute("SELECT count(*) FROM long_texts").fetchone(), (0,))
 

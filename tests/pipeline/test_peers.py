@@ -5,7 +5,7 @@ from typing import Any
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatgpt_source.config import Config
+from chatgpt_source.config import Config, TargetSettings
 from chatgpt_source.config.secret import Secret
 from chatgpt_source.pipeline import peers_of
 from chatgpt_source.prompt import DEAD_LETTER, MODEL, TARGET
@@ -19,8 +19,8 @@ CONFIG = Config(
 
 
 class PeersTests(SynchronousTestCase):
-    def changed_by(self, **settings: Any) -> set[str]:
-        before, after = peers_of(CONFIG), peers_of(attrs.evolve(CONFIG, **settings))
+    def changed_by(self, config: Config = CONFIG, /, **settings: Any) -> set[str]:
+        before, after = peers_of(config), peers_of(attrs.evolve(config, **settings))
         return {peer for peer in before if before[peer] != after[peer]}
 
     def test_all_that_a_call_to_the_model_holds(self) -> None:
@@ -53,6 +53,19 @@ class PeersTests(SynchronousTestCase):
 
     def test_of_the_dead_letters(self) -> None:
         self.assertEqual(self.changed_by(dead_letter="http://another"), {DEAD_LETTER.setting})
+
+    def test_of_a_named_target(self) -> None:
+        billing = TargetSettings("http://billing")
+        known = attrs.evolve(CONFIG, targets={"billing": billing})
+        for name, value in {
+            "url": "http://another",
+            "headers": {"x-theirs": Secret("v")},
+            "signing_secret": (Secret("whsec_another"),),
+            "content_mode": "binary",
+        }.items():
+            with self.subTest(name=name):
+                changed = attrs.evolve(billing, **{name: value})
+                self.assertEqual(self.changed_by(known, targets={"billing": changed}), {"billing"})
 
     def test_the_form_of_events(self) -> None:
         both = {TARGET.setting, DEAD_LETTER.setting}

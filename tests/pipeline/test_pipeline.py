@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import attrs
@@ -17,11 +18,11 @@ from chatgpt_source.errors import (
     PossiblyBilled,
     Transient,
 )
-from chatgpt_source.journal import Admitted
-from chatgpt_source.pipeline import Pipeline
+from chatgpt_source.journal import Admitted, Recovered
+from chatgpt_source.pipeline import NOTHING_RECOVERED, Pipeline
 from chatgpt_source.pipeline.breaker import STREAK
 from chatgpt_source.pipeline.worker import POLL_INTERVAL
-from chatgpt_source.prompt import State
+from chatgpt_source.prompt import Delivery, State
 from chatgpt_source.telemetry.observer import NO_OBSERVER, Observer
 from tests.journal.common import ANSWER, JournalTestCase, prompt
 
@@ -65,28 +66,38 @@ class PipelineTestCase(JournalTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.model, self.target, self.dead_letters = Peer(), Peer(), Peer()
+        self.peers = {
+            "target": self.target,
+            **{name: Peer() for name in self.config.targets},
+            "dead_letter": self.dead_letters,
+        }
         self.begin()
 
-    def begin(self, **changes: Any) -> None:
+    def begin(self, recovered: Recovered = NOTHING_RECOVERED, **changes: Any) -> None:
         self.pipeline = Pipeline(
             self.clock,
             self.journal,
             attrs.evolve(self.config, **changes),
             self.model.call,
-            lambda delivery: self.target.call(delivery.event),
-            (lambda dead_letter: self.dead_letters.call(dead_letter.event))
-            if self.config.dead_letter
-            else None,
+            {
+                name: partial(self.deliver, peer)
+                for name, peer in self.peers.items()
+                if name != "dead_letter" or self.config.dead_letter
+            },
             lambda: 1.0,
             self.observer,
         )
-        self.pipeline.start()
+        self.pipeline.start(recovered)
         self.addCleanup(self.pipeline.end)
 
-    def post(self, *names: str) -> None:
+    @staticmethod
+    async def deliver(peer: Peer, delivery: Delivery) -> None:
+        await peer.call(delivery.event)
+
+    def post(self, *names: str, **parts: Any) -> None:
         for name in names:
             slot = self.pipeline.reserve()
-            each = prompt(name, accepted=self.clock.seconds())
+            each = attrs.evolve(prompt(name, accepted=self.clock.seconds()), **parts)
             admitted = self.successResultOf(self.admit(each, claim=slot is not None))
             self.pipeline.accepted(slot, admitted)
 
@@ -560,7 +571,7 @@ class NotDeliveredTests(PipelineTestCase):
         for each in list(self.target.under_way):
             self.target.answer(refused if b'"bad"' in each else None)
         self.assertEqual(self.states("bad", "p2", "p3"), ["failed", "delivered", "delivered"])
-        self.assertFalse(self.pipeline.target.held)
+        self.assertFalse(self.pipeline.receivers["target"].held)
 
     def test_hold_stops_deliveries_alone(self) -> None:
         self.target.answer(PeerFailure("the target answered 410", status=410))

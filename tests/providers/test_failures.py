@@ -55,6 +55,16 @@ class ModelErrorTests(SynchronousTestCase):
             self.assertEqual(str(error), error.reason)
             self.assertEqual(error.throttled, status == 429)
 
+    def test_a_caller_s_members_are_the_prompts_fault(self) -> None:
+        for status in range(300, 600):
+            answered = ErrorResponse(status, param="model", should_retry=status == 400)
+            error = model_error(answered, OURS, callers=True)
+            if status in {400, 403, 404}:
+                self.assertIs(type(error), Permanent, status)
+                self.assertIn("caller", error.reason)
+            else:
+                self.assertEqual(error.reason, model_error(answered, OURS).reason)
+
     def test_beyond_the_registered(self) -> None:
         for status in (600, 999):
             self.assertIs(type(error_of(status)), Transient)

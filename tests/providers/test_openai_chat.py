@@ -18,8 +18,8 @@ from chatgpt_source.config.secret import Secret
 from chatgpt_source.config.secrets import API_KEY
 from chatgpt_source.errors import CallError, PeerFailure, Permanent, PossiblyBilled, Transient
 from chatgpt_source.http.client import Client, NoReply, NotSent, Reply
-from chatgpt_source.http.client.limited_json import MOST_MARKS
-from chatgpt_source.prompt import Answer, Prompt, Trace
+from chatgpt_source.limited_json import MOST_MARKS
+from chatgpt_source.prompt import Answer, Details, Prompt, Trace
 from chatgpt_source.providers.completion import MOST_COUNTS, MOST_WORDS, read_answer
 from chatgpt_source.providers.openai_chat import (
     MOST_BYTES,
@@ -108,6 +108,60 @@ class RequestTests(OpenAICase):
             {**sent, "max_tokens": 5, "logit_bias": {"1": 2}}.items(), body.items()
         )
         self.assertNotIn("max_completion_tokens", body)
+
+    def of(self, details: Details, text: str = "Why?", **settings_: Any) -> dict[str, Any]:
+        asked = Prompt("id", text, "source", "type", 1.0, details=details)
+        body: dict[str, Any] = json.loads(request_body(asked, attrs.evolve(CONFIG, **settings_)))
+        return body
+
+    def test_a_conversation_is_sent_as_it_is(self) -> None:
+        messages = [
+            {"role": "user", "content": [{"type": "text", "text": "Why?"}]},
+            {"role": "assistant", "content": "Because.", "name": "x"},
+        ]
+        for first in ({"role": "system", "content": "a"}, {"role": "developer", "content": "b"}):
+            for own in ([*messages], [first, *messages]):
+                body = self.of(
+                    Details(conversation=True), json.dumps(own), system_prompt="Be brief."
+                )
+                ours = [] if first in own else [{"role": "system", "content": "Be brief."}]
+                self.assertEqual(body["messages"], [*ours, *own])
+        body = self.of(Details(conversation=True), json.dumps(messages))
+        self.assertEqual(body["messages"], messages)
+
+    def test_what_the_caller_set_wins(self) -> None:
+        call = {
+            "model": "theirs",
+            "max_completion_tokens": 9,
+            "temperature": 1.5,
+            "reasoning_effort": "high",
+            "response_format": {"type": "json_object"},
+        }
+        for settings_ in (
+            {},
+            {"max_tokens": 5, "temperature": 0.1, "reasoning_effort": "low"},
+            {"body": {"response_format": None, "seed": 1}},
+        ):
+            body = self.of(Details(call=call), **settings_)
+            self.assertLessEqual(call.items(), body.items())
+
+    def test_max_tokens_goes_by_the_name_that_the_server_knows(self) -> None:
+        body = self.of(Details(call={"max_completion_tokens": 9}), body={"max_tokens": 5})
+        self.assertEqual(body["max_tokens"], 9)
+        self.assertNotIn("max_completion_tokens", body)
+
+    def test_the_caller_s_system_prompt_goes_first(self) -> None:
+        body = self.of(Details(call={"system": "Rhyme."}), system_prompt="Be brief.")
+        self.assertEqual(
+            body["messages"],
+            [{"role": "system", "content": "Rhyme."}, {"role": "user", "content": "Why?"}],
+        )
+        self.assertNotIn("system", body)
+
+    def test_lone_surrogates_of_a_caller(self) -> None:
+        format_ = {"type": "json_schema", "json_schema": {"name": "\ud800"}}
+        body = self.of(Details(call={"response_format": format_}))
+        self.assertEqual(body["response_format"], format_)
 
     def headers(self, trace: Trace | None = None, **settings_: Any) -> dict[bytes, list[bytes]]:
         headers = request_headers(attrs.evolve(CONFIG, **settings_), trace)
@@ -606,6 +660,16 @@ class ModelTests(OpenAICase):
         )
         self.assertEqual(body, request_body(PROMPT, CONFIG))
         self.assertEqual((timeout, most), (120.0, MOST_BYTES))
+
+    def test_a_call_that_the_caller_changed_is_the_prompts_own_fault(self) -> None:
+        for details, kind in (
+            (Details(call={"model": "gone"}), Permanent),
+            (Details(conversation=True), PeerFailure),
+        ):
+            peer = FakePeer(reply(b"", 404))
+            model = Model(peer, Clock(), CONFIG)  # type: ignore[arg-type]
+            asked = Prompt("id", "[]", "source", "type", 1.0, details=details)
+            self.failureResultOf(Deferred.fromCoroutine(model.ask(asked)), kind)
 
     def test_timeout_is_the_configured_one(self) -> None:
         self.ask(reply(completion()), openai_timeout=3.5)

@@ -15,7 +15,7 @@ from chatgpt_source.errors import (
     Transient,
 )
 from chatgpt_source.http.server import Problem
-from chatgpt_source.prompt import State
+from chatgpt_source.prompt import Arrival, State
 from chatgpt_source.telemetry.observer import (
     AskOutcome,
     DeliveryOutcome,
@@ -109,7 +109,16 @@ class DoorTests(DoorTestCase):
         first = self.post(Idempotency_Key="k").json["id"]
         self.post(Idempotency_Key="k")
         expected = [
-            ("accepted", {"prompt_id": first, "size": 13, "seconds": 0.0}),
+            (
+                "accepted",
+                {
+                    "prompt_id": first,
+                    "size": 13,
+                    "seconds": 0.0,
+                    "arrival": Arrival.TEXT,
+                    "target": "target",
+                },
+            ),
             ("repeated", {}),
         ]
         self.assertEqual(self.recorder.told, expected)

@@ -13,12 +13,12 @@ from opentelemetry.trace import SpanKind, StatusCode
 from twisted.internet.defer import CancelledError
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatgpt_source.config import Config
+from chatgpt_source.config import Config, TargetSettings
 from chatgpt_source.config.secret import Secret
 from chatgpt_source.delivery import event
 from chatgpt_source.errors import PeerFailure, Transient
 from chatgpt_source.http.server import Problem
-from chatgpt_source.prompt import Answer, Ask, Delivery, Prompt, Trace
+from chatgpt_source.prompt import Answer, Ask, Delivery, Details, Prompt, Trace
 from chatgpt_source.telemetry.otel import OtelSpans
 from chatgpt_source.telemetry.spans import NO_SPANS, are_wanted
 
@@ -146,6 +146,21 @@ class ChatTests(SpansCase):
         self.assertEqual(output["finish_reason"], "stop")
         self.assertIn("Be brief.", str(attributes["gen_ai.system_instructions"]))
 
+    def test_what_the_caller_set(self) -> None:
+        self.begin(capture=True, system_prompt="Be brief.")
+        call = {"model": "theirs", "max_completion_tokens": 7, "system": "Rhyme."}
+        asked = attrs.evolve(PROMPT, details=Details(call=call))
+        with self.spans.chat(Ask(asked, 1, 1, 1.0)):
+            pass
+        span = self.exported()
+        attributes = dict(span.attributes or {})
+        self.assertEqual(span.name, "chat theirs")
+        self.assertEqual(attributes["gen_ai.request.model"], "theirs")
+        self.assertEqual(attributes["gen_ai.request.max_tokens"], 7)
+        self.assertEqual(attributes["gen_ai.request.temperature"], 0.5)
+        self.assertIn("Rhyme.", str(attributes["gen_ai.system_instructions"]))
+        self.assertNotIn("Be brief.", span.to_json())
+
     def test_failures(self) -> None:
         for error, kind, status in (
             (Transient("the model answered 503", status=503), "503", 503),
@@ -185,6 +200,24 @@ class DeliverTests(SpansCase):
             },
         )
         self.assertNotIn("MARKED", span.to_json())
+
+    def test_each_receiver(self) -> None:
+        self.begin(
+            targets={"billing": TargetSettings("https://billing.example/?key=MARKED")},
+            dead_letter="http://letters.example",
+        )
+        encoded = event.encode(PROMPT, ANSWER)
+        for destination, name, address in (
+            ("billing", "deliver", "billing.example"),
+            ("dead_letter", "deliver dead letter", "letters.example"),
+        ):
+            delivery = Delivery("p1", encoded, 1.0, 1, 1.0, destination=destination)
+            with self.spans.deliver(delivery):
+                pass
+            span = self.exported()
+            attributes = dict(span.attributes or {})
+            self.assertEqual((span.name, attributes["server.address"]), (name, address))
+            self.assertNotIn("MARKED", span.to_json())
 
 
 class WantedTests(SynchronousTestCase):

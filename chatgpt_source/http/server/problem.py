@@ -10,7 +10,10 @@ WORDS = {
     401: "unauthorized",
     404: "unknown",
     405: "method",
+    406: "invalid",
     408: "slow",
+    409: "conflict",
+    410: "gone",
     413: "too_large",
     415: "charset",
     417: "expectation",
@@ -18,7 +21,9 @@ WORDS = {
     429: "quota",
     431: "too_large",
     500: "defect",
+    502: "failed",
     503: "busy",
+    504: "expired",
 }
 """The default word for a refusal, by its status."""
 

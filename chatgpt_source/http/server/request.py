@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Collection, Coroutine, Mapping
+from http import HTTPStatus
 from io import BytesIO
 from typing import Any
 
@@ -105,6 +106,7 @@ class BoundedRequest(Request):
         self._size = 0
         self._counted = 0
         self._gone = False
+        self._when_gone: Callable[[], object] | None = None
         self._fields: Fields = {}
 
     def body(self) -> bytes:
@@ -169,8 +171,16 @@ class BoundedRequest(Request):
         """Note that the caller hung up; a handler that took the request still holds its body."""
         self._gone = True
         if not self.taken:
-            self._release()
+            self.release()
+        if self._when_gone is not None:
+            self._when_gone()
         super().connectionLost(reason)
+
+    def when_gone(self, call: Callable[[], object]) -> None:
+        """Call this, and nothing else any more, when the caller hangs up; at once if it has."""
+        self._when_gone = call
+        if self._gone:
+            call()
 
     def setHeader(self, name: str, value: str) -> None:
         """Set a header field of the response, unless it has one of its own by this name."""
@@ -183,14 +193,16 @@ class BoundedRequest(Request):
         headers: Mapping[str, str | tuple[str, ...]] | None = None,
         media_type: str = "application/json",
     ) -> None:
-        """Send a response, unless the caller has hung up."""
-        self._release()
+        """Send a response, unless the caller has hung up; one without a body has no media type."""
+        self.release()
         if self._gone:
             self.why = "hung_up"
             self.tell(status, 0)
             return
         self.tell(status, len(body))
-        own = {"Content-Type": media_type, "Content-Length": str(len(body))}
+        own = {"Content-Type": media_type} if body else {}
+        if status != HTTPStatus.NO_CONTENT:  # RFC 9110, section 8.6
+            own["Content-Length"] = str(len(body))
         head = encode_head(self.clientproto, status, {**self._fields, **own, **(headers or {})})
         self.startedWriting = 1  # else Twisted would write a head of its own, more slowly
         self.write(head if self.method == b"HEAD" else head + body)
@@ -209,7 +221,7 @@ class BoundedRequest(Request):
             headers: Its headers.
             producer: Is paused while the caller does not read.
         """
-        self._release()
+        self.release()
         for name, value in {**own_fields(), **self._fields, **headers}.items():
             super().setHeader(name, value)
         self.registerProducer(producer, True)  # noqa: FBT003 - Twisted's own
@@ -227,12 +239,12 @@ class BoundedRequest(Request):
     def _drop(self, refusal: Problem) -> None:
         self.refusal = refusal
         self.content.truncate(0)
-        self._release()
+        self.release()
         self.channel.let_end_within(DROPPED_FOR)
 
     def _refuse_and_close(self, refusal: Problem) -> None:
         """Answer before the body's end."""
-        self._release()
+        self.release()
         self._gone = True
         self._site.refused(self, refusal)
         self.channel.refuse(refusal)
@@ -252,7 +264,8 @@ class BoundedRequest(Request):
         self._site.held += more
         return True
 
-    def _release(self) -> None:
+    def release(self) -> None:
+        """Stop counting the body, which the handler holds no more."""
         self._site.held -= self._counted
         self._counted = 0
 

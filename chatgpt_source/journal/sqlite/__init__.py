@@ -25,10 +25,12 @@ from chatgpt_source.journal import (
     End,
     Ended,
     Failed,
+    Kept,
     PeerState,
     Postponed,
     Record,
     Recovered,
+    Submission,
     Tally,
     Terms,
 )
@@ -41,10 +43,10 @@ from chatgpt_source.journal.sqlite.file import (
     open_beside,
     open_journal,
 )
-from chatgpt_source.journal.sqlite.rows import Owner
+from chatgpt_source.journal.sqlite.rows import Now, Owner
 from chatgpt_source.journal.sqlite.transact import PATIENCE, Transactor
 from chatgpt_source.log import get_logger, log_unexpected
-from chatgpt_source.prompt import Ask, Delivery, Prompt, State
+from chatgpt_source.prompt import NOWHERE, Ask, Delivery, State
 
 __all__ = ["OpenJournal", "SqliteJournal", "check_journal", "open_beside", "open_journal"]
 
@@ -76,16 +78,9 @@ class SqliteJournal:
         opened: The file, open; closed by `close`.
         clock: The time, and the date.
         in_thread: Runs a function in the journal's own thread.
-        commit_delay: See `GroupCommit`.
     """
 
-    def __init__(
-        self,
-        opened: OpenJournal,
-        clock: IReactorTime,
-        in_thread: InThread,
-        commit_delay: float = 0,
-    ) -> None:
+    def __init__(self, opened: OpenJournal, clock: IReactorTime, in_thread: InThread) -> None:
         self._opened = opened
         self._clock = clock
         self._in_thread = in_thread
@@ -93,7 +88,7 @@ class SqliteJournal:
         patience = PATIENCE if self._is_daemons else PATIENCE_BESIDE
         self._transactor = Transactor(opened, patience)
         self._group: GroupCommit[sqlite3.Connection] = GroupCommit(
-            in_thread, self._transactor.run, clock, commit_delay
+            in_thread, self._transactor.run, clock
         )
         self._watch = LoopingCall(self._look)
         self._watch.clock = clock
@@ -126,22 +121,27 @@ class SqliteJournal:
         return self._run
 
     def recover(
-        self, everyday_limit: int, timezone: str, peers: Mapping[str, str]
+        self, everyday_limit: int, timezone: str, peers: Mapping[str, str], keep: float
     ) -> Deferred[Recovered]:
         """See `Journal.recover`; fires at once."""
-        return execute(self._recover, everyday_limit, timezone, peers)
+        return execute(self._recover, everyday_limit, timezone, peers, keep)
 
-    def _recover(self, everyday_limit: int, timezone: str, peers: Mapping[str, str]) -> Recovered:
+    def _recover(
+        self, everyday_limit: int, timezone: str, peers: Mapping[str, str], keep: float
+    ) -> Recovered:
         db = self._opened.connection
         now = self._clock.seconds()
         try:
             self._transactor.begin()
             self._run = recovery.new_owner(db, wall(self._clock))
-            recovery.take_over(db, now)
+            recovery.take_over(db, now, keep)
             upkeep.keep_terms(db, everyday_limit, timezone)
             self._fingerprints = recovery.fingerprints(db, peers)
+            destinations = recovery.destinations(db)
             recovered = Recovered(
-                recovery.recall(db, self._fingerprints, now), recovery.failing(db)
+                recovery.recall(db, self._fingerprints, now),
+                recovery.failing(db, destinations),
+                destinations,
             )
             db.execute("COMMIT")
         except sqlite3.Error as error:
@@ -153,17 +153,21 @@ class SqliteJournal:
     # The methods of `Journal`, which documents them.
 
     def accept(
-        self, prompt: Prompt, terms: Terms, key: str | None = None, *, claim: bool = False
-    ) -> Deferred[Admitted]:
+        self, submissions: Sequence[Submission], terms: Terms, *, claim: bool = False
+    ) -> Deferred[Sequence[Admitted]]:
         now = self._clock.seconds()
         owner = self._owner if claim else None
         return self._write(
-            lambda db: asks.accept(db, prompt, terms, key, owner, now), WRITE_PATIENCE
+            lambda db: asks.accept(db, submissions, terms, owner, now), WRITE_PATIENCE
         )
 
     def claim_asks(self, now: float, most: int) -> Deferred[Claims[Ask]]:
         owner = self._owner
         return self._write(lambda db: asks.claim_asks(db, owner, now, most))
+
+    def claim_expired(self, now: float, most: int) -> Deferred[Claims[Ask]]:
+        owner = self._owner
+        return self._write(lambda db: asks.claim_expired(db, owner, now, most))
 
     def claim_deliveries(
         self, destination: str, now: float, most: int, *, untried_since: float | None = None
@@ -177,6 +181,8 @@ class SqliteJournal:
         self, ask: Ask, outcome: Answered | Postponed | Failed, now: float, *, claim: bool = False
     ) -> Deferred[Ended]:
         owner, date = self._owner, wall(self._clock)
+        if ask.prompt.target == NOWHERE:
+            self._wipe_later()
         return self._write(lambda db: asks.ended(db, owner, ask, outcome, now, date, claim=claim))
 
     def delivery_ended(
@@ -192,25 +198,43 @@ class SqliteJournal:
         return self._write(lambda db: recovery.remember(db, peer, fingerprint, state))
 
     def record(self, prompt_id: str) -> Deferred[Record | None]:
-        return self._read(lambda db: records.record(db, prompt_id))
+        now = self._now()
+        return self._read(lambda db: records.record(db, prompt_id, now))
 
     def records(self, state: State | None, after: int, most: int) -> Deferred[Sequence[Record]]:
-        return self._read(lambda db: records.records(db, state, after, most))
+        now = self._now()
+        return self._read(lambda db: records.records(db, state, after, most, now))
 
     def latest(
         self, state: State | None, before: int | None, most: int
     ) -> Deferred[Sequence[Record]]:
-        return self._read(lambda db: records.latest(db, state, before, most))
+        now = self._now()
+        return self._read(lambda db: records.latest(db, state, before, most, now))
+
+    def kept(self, prompt_id: str, needed_until: float | None = None) -> Deferred[Kept | None]:
+        now = self._now()
+        submit = self._read if needed_until is None else self._write
+        return submit(lambda db: records.kept(db, prompt_id, now, needed_until), WRITE_PATIENCE)
+
+    def unneeded(self, prompt_id: str) -> Deferred[None]:
+        self._wipe_later()
+        return self._write(lambda db: upkeep.unneeded(db, prompt_id))
 
     def ends(self, since: float, most: int) -> Deferred[Sequence[End]]:
         return self._read(lambda db: records.ends(db, since, most))
 
     def tally(self, day: str) -> Deferred[Tally]:
-        return self._read(lambda db: records.tally(db, day))
+        now = self._clock.seconds()
+        return self._read(lambda db: records.tally(db, day, now))
 
     def redrive(self, prompt_id: str) -> Deferred[State]:
         date = wall(self._clock)
         return self._write(lambda db: operator.redrive(db, prompt_id, date), WRITE_PATIENCE)
+
+    def cancel(self, prompt_id: str) -> Deferred[State | None]:
+        self._wipe_later()
+        date = wall(self._clock)
+        return self._write(lambda db: operator.cancel(db, prompt_id, date), WRITE_PATIENCE)
 
     def purge(self, prompt_id: str) -> Deferred[bool]:
         self._wipe_later()
@@ -257,6 +281,7 @@ class SqliteJournal:
         self._data_version = version
         if self._fault is not None:
             await self.probe()
+        await self._let_lapse()
         if self._wipe_at is not None and self._wipe_at <= self._clock.seconds():
             self._wipe_at = None
             done = False
@@ -265,6 +290,17 @@ class SqliteJournal:
             finally:
                 if not done:
                     self._wipe_later(WIPE_RETRY)
+
+    async def _let_lapse(self) -> None:
+        """Delete the texts that are not needed and not kept any more."""
+        now = self._clock.seconds()
+        if await self._read(lambda db: upkeep.has_lapsed(db, now)):
+            self._wipe_later()
+            while await self._write(lambda db: upkeep.let_lapse(db, now)):
+                pass
+
+    def _now(self) -> Now:
+        return Now(self._clock.seconds(), wall(self._clock))
 
     def _wipe_later(self, delay: float = WIPE_AFTER) -> None:
         if self._wipe_at is None:

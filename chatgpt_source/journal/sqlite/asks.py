@@ -1,17 +1,25 @@
 """Admit prompts, claim them for an ask, and end the claims. Each function runs in a transaction."""
 
-import json
 import sqlite3
+from collections.abc import Sequence
 
 from chatgpt_source.errors import BacklogFull, Draining, QuotaUsedUp
-from chatgpt_source.journal import Admitted, Answered, Claims, Ended, Failed, Postponed, Terms
+from chatgpt_source.journal import (
+    Admitted,
+    Answered,
+    Claims,
+    Ended,
+    Failed,
+    Postponed,
+    Submission,
+    Terms,
+)
 from chatgpt_source.journal.group import RETRY_AFTER
 from chatgpt_source.journal.sqlite import keys, outbox, records, texts
 from chatgpt_source.journal.sqlite.rows import Owner, of_limited_size
 from chatgpt_source.journal.sqlite.texts import Part, trace_of
 from chatgpt_source.journal.states import Event, after
-from chatgpt_source.prompt import TARGET, Ask, Delivery, Prompt, State
-from chatgpt_source.quota import Day
+from chatgpt_source.prompt import NOWHERE, Ask, Delivery, Details, Prompt, State
 
 _CLAIMED = "id = ? AND owner = ? AND token = ?"
 _TO_CLAIM = "prompts WHERE state = 'accepted' AND owner IS NULL"
@@ -20,93 +28,165 @@ _ADMISSION = (
     f" NOT EXISTS (SELECT 1 FROM {_TO_CLAIM} AND due <= ?)"
 )
 """The units used of a day, the backlog, and whether no other prompt is due."""
+_ASK = (
+    f"SELECT seq, id, {Part.PROMPT.whole} AS text, source, type, accepted, traceparent, tracestate,"
+    f" target, {Part.DETAILS.whole} AS details, not_before, deadline, ends,"
+    " tries, asks, since, possibly_billed, held"
+    " FROM prompts JOIN texts USING (seq) WHERE state = 'accepted' AND owner IS NULL"
+)
 
 
 def accept(
     db: sqlite3.Connection,
-    prompt: Prompt,
+    submissions: Sequence[Submission],
     terms: Terms,
-    key: str | None,
     owner: Owner | None,
     now: float,
-) -> Admitted:
-    """Admit a prompt, and claim it for its owner, if any; see `Journal.accept`.
+) -> list[Admitted]:
+    """Admit prompts, and claim them for their owner, if any; see `Journal.accept`.
 
-    It is due from `now` on.
+    They are due from `now` on, or from their own time.
     """
     used, backlog, is_first = db.execute(_ADMISSION, (terms.day.date, now)).fetchone()
-    if key is not None and (known := keys.known(db, prompt, key)) is not None:
-        return Admitted(known, max(0, terms.limit - used), repeated=True)
+    known = [_known(db, each) for each in submissions]
+    new: dict[object, Submission] = {}
+    for each, earlier in zip(submissions, known, strict=True):
+        if earlier is None:
+            new.setdefault(each.key or each.prompt.id, each)
+    if new:
+        _check(terms, used, backlog, len(new))
+        take_units(db, terms, used, len(new), submissions[0].prompt.accepted)
+    left = max(0, terms.limit - used - len(new))
+    asks = {
+        each.prompt.id: _add(db, each, terms, owner if is_first else None, now)
+        for each in new.values()
+    }
+    admitted = []
+    for each, earlier in zip(submissions, known, strict=True):
+        first = each if earlier is not None else new[each.key or each.prompt.id]
+        is_new = earlier is None and first is each
+        ask = asks[each.prompt.id] if is_new else None
+        admitted.append(Admitted(earlier or first.prompt.id, left, not is_new, ask))
+    return admitted
+
+
+def _known(db: sqlite3.Connection, submission: Submission) -> str | None:
+    key = submission.key
+    return None if key is None else keys.known(db, submission.prompt, key)
+
+
+def _check(terms: Terms, used: int, backlog: int, count: int) -> None:
     if terms.draining:
         raise Draining("the daemon is stopping", retry_after=RETRY_AFTER)
-    if backlog >= terms.max_backlog and used < terms.limit:  # else the day's limit is the reason
-        raise BacklogFull(f"{terms.max_backlog} prompts wait already", retry_after=RETRY_AFTER)
-    take_unit(db, terms.day, used, terms.limit, prompt.accepted)
+    fits = used + count <= terms.limit  # else the day's limit is the reason
+    if fits and backlog + count > terms.max_backlog:
+        reason = f"{terms.max_backlog} prompts wait already"
+        if count > 1:
+            reason = f"{backlog} prompts wait, {terms.max_backlog} may, and these are {count}"
+        raise BacklogFull(reason, retry_after=RETRY_AFTER)
+
+
+def _add(
+    db: sqlite3.Connection, new: Submission, terms: Terms, owner: Owner | None, now: float
+) -> Ask | None:
+    prompt = new.prompt
+    due = now if prompt.not_before is None else max(now, prompt.not_before)
     ask = None
-    if owner is not None and is_first:
-        ask = Ask(prompt, attempt=1, total=1, since=now, token=next(owner.tokens))
+    if owner is not None and due <= now:
+        calls = _calls(prompt.ends, now)
+        ask = Ask(prompt, attempt=calls, total=calls, since=now, token=next(owner.tokens))
     seq = db.execute(
-        "INSERT INTO prompts (id, state, due, day, accepted, since, tries, asks, owner, token)"
-        " VALUES (?, 'accepted', ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO prompts (id, state, due, day, accepted, since, tries, asks, owner, token,"
+        " target, not_before, deadline, ends, needed_until)"
+        " VALUES (?, 'accepted', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
-            *(prompt.id, now, terms.day.date, prompt.accepted, now),
-            *((1, 1, owner.id, ask.token) if owner and ask else (0, 0, None, 0)),
+            *(prompt.id, due, terms.day.date, prompt.accepted, due),
+            *((ask.attempt, ask.total, owner.id, ask.token) if owner and ask else (0, 0, None, 0)),
+            *(prompt.target, prompt.not_before, prompt.deadline, prompt.ends, new.needed_until),
         ),
     ).lastrowid
     assert seq is not None  # noqa: S101 - a row was inserted
     texts.add(db, seq, prompt)
-    if key is not None:
-        keys.add(db, seq, prompt, key)
-    return Admitted(prompt.id, terms.limit - used - 1, ask=ask)
+    if new.key is not None:
+        keys.add(db, seq, prompt, new.key)
+    return ask
 
 
-def take_unit(db: sqlite3.Connection, day: Day, used: int, limit: int, now: float) -> None:
-    """Take a unit of a day that has `used` of `limit` units taken.
+def take_units(db: sqlite3.Connection, terms: Terms, used: int, count: int, now: float) -> None:
+    """Take units of a day that has `used` of its units taken.
 
     Raises:
-        QuotaUsedUp: If none is left.
+        QuotaUsedUp: If it has not so many left.
     """
-    if used >= limit:
-        raise QuotaUsedUp(
-            f"the day's limit of {limit} prompts is used up", retry_after=day.end - now
-        )
+    if used + count > terms.limit:
+        reason = f"the day's limit of {terms.limit} prompts is used up"
+        left = max(0, terms.limit - used)
+        if left > 0:
+            reason = f"the day has {left} of its {terms.limit} prompts left, and these are {count}"
+        raise QuotaUsedUp(reason, retry_after=terms.day.end - now, left=left)
     db.execute(
-        "INSERT INTO days VALUES (?, 1) ON CONFLICT (day) DO UPDATE SET used = used + 1",
-        (day.date,),
+        "INSERT INTO days VALUES (?1, ?2) ON CONFLICT (day) DO UPDATE SET used = used + ?2",
+        (terms.day.date, count),
     )
 
 
 def claim_asks(db: sqlite3.Connection, owner: Owner, now: float, most: int) -> Claims[Ask]:
     """Claim accepted prompts; see `Journal.claim_asks`."""
-    found = db.execute(
-        f"SELECT seq, id, {Part.PROMPT.whole} AS text, source, type, accepted, traceparent,"
-        " tracestate, tries, asks, since, possibly_billed, held"
-        " FROM prompts JOIN texts USING (seq)"
-        " WHERE state = 'accepted' AND owner IS NULL AND due <= ? ORDER BY due, seq LIMIT ?",
-        (now, most),
-    )
-    rows = of_limited_size(found, lambda row: len(row["text"]))
-    asks = [
-        Ask(
-            Prompt(
-                row["id"], row["text"], row["source"], row["type"], row["accepted"], trace_of(row)
-            ),
-            attempt=row["tries"] + 1,
-            total=row["asks"] + 1,
-            since=min(row["since"], now),
-            possibly_billed=row["possibly_billed"],
-            held=row["held"],
-            token=next(owner.tokens),
-        )
-        for row in rows
-    ]
+    rows = _found(db, f"{_ASK} AND due <= ? ORDER BY due, seq LIMIT ?", now, most)
+    asks = [_ask(row, owner, now, _calls(row["ends"], now)) for row in rows]
     db.executemany(
-        "UPDATE prompts SET owner = ?, token = ?, tries = tries + 1, asks = asks + 1, since = ?"
-        " WHERE seq = ?",
-        [(owner.id, ask.token, ask.since, row["seq"]) for ask, row in zip(asks, rows, strict=True)],
+        "UPDATE prompts SET owner = ?, token = ?, tries = ?, asks = ?, since = ? WHERE seq = ?",
+        [
+            (owner.id, ask.token, ask.attempt, ask.total, ask.since, row["seq"])
+            for ask, row in zip(asks, rows, strict=True)
+        ],
     )
     (due,) = db.execute(f"SELECT min(due) FROM {_TO_CLAIM}").fetchone()
     return Claims(asks, due)
+
+
+def claim_expired(db: sqlite3.Connection, owner: Owner, now: float, most: int) -> Claims[Ask]:
+    """Claim accepted prompts whose time is up; see `Journal.claim_expired`."""
+    rows = _found(db, f"{_ASK} AND ends <= ? ORDER BY ends LIMIT ?", now, most)
+    asks = [_ask(row, owner, now, 0) for row in rows]
+    db.executemany(
+        "UPDATE prompts SET owner = ?, token = ? WHERE seq = ?",
+        [(owner.id, ask.token, row["seq"]) for ask, row in zip(asks, rows, strict=True)],
+    )
+    (ends,) = db.execute(f"SELECT min(ends) FROM {_TO_CLAIM} AND ends IS NOT NULL").fetchone()
+    return Claims(asks, ends)
+
+
+def _calls(ends: float | None, now: float) -> int:
+    """How many calls a claim is for: none if the prompt's time is up."""
+    return int(ends is None or ends > now)
+
+
+def _found(db: sqlite3.Connection, query: str, now: float, most: int) -> list[sqlite3.Row]:
+    return of_limited_size(
+        db.execute(query, (now, most)), lambda row: len(row["text"]) + len(row["details"] or "")
+    )
+
+
+def _ask(row: sqlite3.Row, owner: Owner, now: float, calls: int) -> Ask:
+    """The claim of a row, for a number of calls: 1, or 0 if its time is up."""
+    prompt = Prompt(
+        *(row["id"], row["text"], row["source"], row["type"], row["accepted"], trace_of(row)),
+        target=row["target"],
+        details=Details.from_json(row["details"]),
+        not_before=row["not_before"],
+        deadline=row["deadline"],
+        expiry=row["ends"],
+    )
+    return Ask(
+        prompt,
+        attempt=row["tries"] + calls,
+        total=row["asks"] + calls,
+        since=min(row["since"], now),
+        possibly_billed=row["possibly_billed"],
+        held=row["held"],
+        token=next(owner.tokens),
+    )
 
 
 def ended(
@@ -129,16 +209,24 @@ def ended(
         return Ended(kept=False)
     ((seq, day, billed),) = ended
     if isinstance(outcome, Answered):
-        _set_answer(db, seq, outcome)
-        if claim:
+        texts.set_event(db, seq, outcome.event)
+        if ask.prompt.target == NOWHERE:
+            _finish(db, seq, now + outcome.keep if outcome.keep else None, date)
+        elif claim:
             return Ended(kept=True, delivery=_claim_delivery(db, seq, owner, ask, outcome, now))
-        outbox.add(db, seq, TARGET, now)
+        else:
+            outbox.add(db, seq, ask.prompt.target, now)
     elif isinstance(outcome, Failed):
         if outcome.dead_letter is not None:
             outbox.add_dead_letter(db, seq, outcome.dead_letter, now)
         if outcome.give_back and not billed:
-            db.execute("UPDATE days SET used = used - 1 WHERE used > 0 AND day = ?", (day,))
+            give_back_unit(db, day)
     return Ended(kept=True)
+
+
+def give_back_unit(db: sqlite3.Connection, day: str) -> None:
+    """Give a unit back to its day."""
+    db.execute("UPDATE days SET used = used - 1 WHERE used > 0 AND day = ?", (day,))
 
 
 def _change(outcome: Answered | Postponed | Failed, date: float) -> tuple[str, tuple[object, ...]]:
@@ -147,26 +235,26 @@ def _change(outcome: Answered | Postponed | Failed, date: float) -> tuple[str, t
         billed = outcome.possibly_billed
         delayed = (
             "due = ?, error = ?, possibly_billed = possibly_billed + ?, billed = billed OR ?,"
-            " held = coalesce(held, ?)"
+            " held = coalesce(held, ?), request_id = coalesce(?, request_id)"
         )
-        return delayed, (outcome.until, outcome.error, billed, billed, outcome.held)
-    moved = "state = ?, due = NULL, held = NULL"
+        return delayed, (
+            *(outcome.until, outcome.error, billed, billed),
+            *(outcome.held, outcome.request_id),
+        )
+    moved = "state = ?, due = NULL, held = NULL, request_id = coalesce(?, request_id)"
     if isinstance(outcome, Answered):
-        state = after(State.ACCEPTED, Event.ANSWERED)
-        return f"{moved}, answered = ?, error = NULL", (state.value, date)
-    state = after(State.ACCEPTED, Event.FAILED)
-    return f"{moved}, ended = ?, error = ?", (state.value, date, outcome.error)
+        state = after(State.ACCEPTED, Event.ANSWERED).value
+        return f"{moved}, answered = ?, error = NULL", (state, outcome.answer.request_id, date)
+    state = after(State.ACCEPTED, Event.FAILED).value
+    return f"{moved}, ended = ?, error = ?", (state, outcome.request_id, date, outcome.error)
 
 
-def _set_answer(db: sqlite3.Connection, seq: int, outcome: Answered) -> None:
-    answer = outcome.answer
-    report = {
-        "model": answer.model,
-        "finish_reason": answer.finish_reason,
-        "request_id": answer.request_id,
-        "usage": answer.usage,
-    }
-    texts.set_answer(db, seq, outcome.event, json.dumps(report))
+def _finish(db: sqlite3.Connection, seq: int, kept_until: float | None, date: float) -> None:
+    """End a prompt that was answered and goes to no target."""
+    db.execute(
+        "UPDATE prompts SET state = ?, ended = ?, kept_until = ? WHERE seq = ?",
+        (after(State.ACCEPTED, Event.FINISHED).value, date, kept_until, seq),
+    )
 
 
 def _claim_delivery(
@@ -181,7 +269,8 @@ def _claim_delivery(
         accepted=ask.prompt.accepted,
         trace=ask.prompt.trace,
         request_id=outcome.answer.request_id,
+        destination=ask.prompt.target,
         token=next(owner.tokens),
     )
-    outbox.add(db, seq, TARGET, now, claim=(owner.id, delivery.token))
+    outbox.add(db, seq, delivery.destination, now, claim=(owner.id, delivery.token))
     return delivery

@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from chatgpt_source.errors import JournalError
-from chatgpt_source.journal.sqlite.schema import require_ours
+from chatgpt_source.journal.sqlite.schema import read_as_it_is, require_ours
 
 PATIENCE = 5000
 """Milliseconds to wait while the daemon truncates its log."""
@@ -70,6 +70,7 @@ def back_up(
 def _vacuum_into(db: sqlite3.Connection, name: str, is_stopped: Callable[[], bool]) -> None:
     (patience,) = db.execute("PRAGMA busy_timeout").fetchone()
     db.execute(f"PRAGMA busy_timeout = {PATIENCE}")
+    read_as_it_is(db)
     db.set_progress_handler(is_stopped, OFTEN)
     try:
         db.execute("VACUUM INTO ?", (name,))

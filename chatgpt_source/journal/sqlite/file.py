@@ -13,12 +13,11 @@ from chatgpt_source.errors import JournalError, JournalInUse
 from chatgpt_source.journal.sqlite.lock import Lock, is_locked, lock_journal, require_file
 from chatgpt_source.journal.sqlite.schema import (
     APPLICATION_ID,
-    BESIDE_AN_OLD_ONE,
     VERSION,
     is_empty,
+    read_as_ours,
     require_ours,
     run_script,
-    version_of,
 )
 from chatgpt_source.journal.sqlite.upgrade import upgraded
 from chatgpt_source.journal.sqlite.upkeep import probe
@@ -170,8 +169,8 @@ def _connect(path: Path, *, make: bool = True) -> sqlite3.Connection:
                 if is_empty(connection):
                     _make(connection)
                 probe(connection)  # fails if the file can't be written
-        elif version_of(connection) < VERSION:
-            connection.execute(BESIDE_AN_OLD_ONE)
+        else:
+            read_as_ours(connection)
         connection.execute(
             "PRAGMA foreign_keys = ON"
         )  # after the upgrade, which may replace a table

@@ -5,30 +5,31 @@ import hmac
 import sqlite3
 
 from chatgpt_source.errors import KeyReused
-from chatgpt_source.prompt import Prompt
+from chatgpt_source.journal import Key
+from chatgpt_source.prompt import TARGET, Prompt
 
 
-def add(db: sqlite3.Connection, seq: int, prompt: Prompt, key: str) -> None:
+def add(db: sqlite3.Connection, seq: int, prompt: Prompt, key: Key) -> None:
     """Store the key of a prompt."""
     db.execute(
-        "INSERT INTO keys VALUES (?, ?, ?)", (digest(db, key), _fingerprint(db, prompt), seq)
+        "INSERT INTO keys VALUES (?, ?, ?)", (digest(db, *key.words), _fingerprint(db, prompt), seq)
     )
 
 
-def known(db: sqlite3.Connection, prompt: Prompt, key: str) -> str | None:
+def known(db: sqlite3.Connection, prompt: Prompt, key: Key) -> str | None:
     """The id of the prompt that came with a key; None if none did.
 
     Raises:
-        KeyReused: If it came with another text, source or type.
+        KeyReused: If it came with another content, and must not.
     """
     row = db.execute(
         "SELECT id, fingerprint FROM keys JOIN prompts USING (seq) WHERE digest = ?",
-        (digest(db, key),),
+        (digest(db, *key.words),),
     ).fetchone()
     if row is None:
         return None
     prompt_id, fingerprint = row
-    if not hmac.compare_digest(fingerprint, _fingerprint(db, prompt)):
+    if not key.any_content and not hmac.compare_digest(fingerprint, _fingerprint(db, prompt)):
         raise KeyReused
     return str(prompt_id)
 
@@ -44,4 +45,9 @@ def digest(db: sqlite3.Connection, *words: str) -> bytes:
 
 
 def _fingerprint(db: sqlite3.Connection, prompt: Prompt) -> bytes:
-    return digest(db, prompt.text, prompt.source, prompt.type)
+    # Without its times: "in an hour" is another instant in each repeat.
+    details = prompt.details.to_json()
+    more = [] if details is None else [details]
+    if prompt.target != TARGET.setting:
+        more.append(prompt.target)
+    return digest(db, prompt.text, prompt.source, prompt.type, *more)

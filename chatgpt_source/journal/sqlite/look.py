@@ -13,7 +13,13 @@ from chatgpt_source.errors import JournalError
 from chatgpt_source.journal.sqlite import records
 from chatgpt_source.journal.sqlite.file import in_words, without_links
 from chatgpt_source.journal.sqlite.lock import is_locked, require_file
-from chatgpt_source.journal.sqlite.schema import APPLICATION_ID, VERSION, require_ours, version_of
+from chatgpt_source.journal.sqlite.schema import (
+    APPLICATION_ID,
+    VERSION,
+    read_as_ours,
+    require_ours,
+    version_of,
+)
 from chatgpt_source.prompt import State
 
 
@@ -87,6 +93,7 @@ def _seen(db: sqlite3.Connection, path: Path, day: str, now: float, *, in_use: b
     require_ours(db, path, make=True)
     if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
         return Seen(path, in_use)  # an empty file
+    read_as_ours(db)
     db.execute("BEGIN")  # one snapshot
     (fault,) = db.execute("PRAGMA quick_check(1)").fetchone()
     if fault != "ok":

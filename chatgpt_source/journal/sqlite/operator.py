@@ -1,13 +1,14 @@
-"""Redrive or purge a failed prompt. Each function runs in a transaction."""
+"""Redrive or purge a failed prompt, cancel an accepted one. Each function runs in a transaction."""
 
 import sqlite3
 from zoneinfo import ZoneInfo
 
-from chatgpt_source.errors import NotRedriven
+from chatgpt_source.errors import NotCancelled, NotRedriven
+from chatgpt_source.journal import Terms
 from chatgpt_source.journal.sqlite import asks, outbox, records, texts
 from chatgpt_source.journal.sqlite.schema import AT_ONCE, NOT_YET, VERSION, version_of
 from chatgpt_source.journal.states import Event, after
-from chatgpt_source.prompt import DEAD_LETTER, TARGET, State
+from chatgpt_source.prompt import DEAD_LETTER, State
 from chatgpt_source.quota import day_at
 
 
@@ -16,23 +17,24 @@ def redrive(db: sqlite3.Connection, prompt_id: str, date: float) -> State:
     if version_of(db) < VERSION:
         raise NotRedriven("its journal is an earlier release's: let this release's daemon start")
     row = db.execute(
-        "SELECT seq, state, event IS NOT NULL FROM prompts JOIN texts USING (seq) WHERE id = ?",
+        "SELECT seq, state, event IS NOT NULL, target FROM prompts JOIN texts USING (seq)"
+        " WHERE id = ?",
         (prompt_id,),
     ).fetchone()
     if row is None or row[1] != State.FAILED:
         raise NotRedriven("it is not a failed prompt of this journal")
-    seq, _, has_event = row
+    seq, _, has_event, target = row
     event = Event.DELIVERED_AGAIN if has_event else Event.ASKED_AGAIN
     state = after(State.FAILED, event)
     if has_event:
-        outbox.add(db, seq, TARGET, AT_ONCE, since=NOT_YET)
+        outbox.add(db, seq, target, AT_ONCE, since=NOT_YET)
     else:
         _take_unit_again(db, seq, date)
     db.execute("DELETE FROM outbox WHERE seq = ? AND destination = ?", (seq, DEAD_LETTER.setting))
     texts.forget_dead_letter(db, seq)
     db.execute(
         "UPDATE prompts SET state = ?, due = ?, since = ?, ended = NULL, tries = 0,"
-        " possibly_billed = 0 WHERE seq = ?",
+        " possibly_billed = 0, deadline = NULL, ends = NULL WHERE seq = ?",
         (state.value, None if has_event else AT_ONCE, NOT_YET, seq),
     )
     return state
@@ -44,8 +46,31 @@ def _take_unit_again(db: sqlite3.Connection, seq: int, date: float) -> None:
         raise NotRedriven("no daemon has used this journal yet")
     limit, zone = terms
     day = day_at(date, ZoneInfo(zone))
-    asks.take_unit(db, day, records.units(db, day.date), limit, date)
+    asks.take_units(db, Terms(day, limit, 0), records.units(db, day.date), 1, date)
     db.execute("UPDATE prompts SET day = ?, billed = 0 WHERE seq = ?", (day.date, seq))
+
+
+def cancel(db: sqlite3.Connection, prompt_id: str, date: float) -> State | None:
+    """Cancel an accepted prompt; see `Journal.cancel`."""
+    row = db.execute(
+        "SELECT seq, state, owner, day, billed FROM prompts WHERE id = ?", (prompt_id,)
+    ).fetchone()
+    if row is None:
+        return None
+    seq, state, owner, day, billed = row
+    if state == State.CANCELLED:
+        return State.CANCELLED
+    if state != State.ACCEPTED:
+        raise NotCancelled(f"it is {state} already")
+    if owner is not None:
+        raise NotCancelled("the model is being asked at the moment")
+    db.execute(
+        "UPDATE prompts SET state = ?, due = NULL, ended = ?, held = NULL WHERE seq = ?",
+        (after(State.ACCEPTED, Event.CANCELLED).value, date, seq),
+    )
+    if not billed:
+        asks.give_back_unit(db, day)
+    return State.ACCEPTED
 
 
 def purge(db: sqlite3.Connection, prompt_id: str) -> bool:
@@ -54,5 +79,6 @@ def purge(db: sqlite3.Connection, prompt_id: str) -> bool:
         "DELETE FROM texts WHERE seq = (SELECT seq FROM prompts WHERE id = ? AND state = 'failed')",
         (prompt_id,),
     )
-    gone = db.execute("DELETE FROM prompts WHERE id = ? AND state = 'failed'", (prompt_id,))
+    # `main`, as an earlier version's journal has a view of this name.
+    gone = db.execute("DELETE FROM main.prompts WHERE id = ? AND state = 'failed'", (prompt_id,))
     return gone.rowcount > 0

@@ -1,16 +1,13 @@
 """The outbox: one row for each event and destination. Each function runs in a transaction."""
 
-import json
 import sqlite3
-from collections.abc import Mapping
-from typing import Any
 
 from chatgpt_source.journal import Claims, Delivered, Ended, Failed, Postponed
 from chatgpt_source.journal.sqlite import texts
 from chatgpt_source.journal.sqlite.rows import Owner, of_limited_size
 from chatgpt_source.journal.sqlite.texts import Part, trace_of
 from chatgpt_source.journal.states import Event, after
-from chatgpt_source.prompt import DEAD_LETTER, Delivery, Receiver, State
+from chatgpt_source.prompt import DEAD_LETTER, Delivery, State
 
 _CLAIMED = (
     "seq = (SELECT seq FROM prompts WHERE id = ?) AND destination = ? AND owner = ? AND token = ?"
@@ -20,7 +17,7 @@ _CLAIMED = (
 def add(
     db: sqlite3.Connection,
     seq: int,
-    to: Receiver,
+    destination: str,
     due: float,
     *,
     since: float | None = None,
@@ -31,7 +28,7 @@ def add(
     Args:
         db: The database.
         seq: The prompt's.
-        to: Who receives the event.
+        destination: Where the event goes.
         due: When the first attempt is due.
         since: The start of the time that delivering may take; None: `due`.
         claim: The owner and the token of the claim for the first attempt, if it is claimed already.
@@ -40,14 +37,14 @@ def add(
     db.execute(
         "INSERT INTO outbox (seq, destination, due, since, attempts, owner, token)"
         " VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (seq, to.setting, due, due if since is None else since, claim is not None, owner, token),
+        (seq, destination, due, due if since is None else since, claim is not None, owner, token),
     )
 
 
 def add_dead_letter(db: sqlite3.Connection, seq: int, dead_letter: bytes, now: float) -> None:
     """Store a prompt's dead letter, and add its row."""
     texts.set_dead_letter(db, seq, dead_letter)
-    add(db, seq, DEAD_LETTER, now)
+    add(db, seq, DEAD_LETTER.setting, now)
 
 
 def claim_deliveries(
@@ -60,10 +57,9 @@ def claim_deliveries(
 ) -> Claims[Delivery]:
     """Claim events that are due; see `Journal.claim_deliveries`."""
     part = Part.LETTER if destination == DEAD_LETTER.setting else Part.EVENT
-    answer = "NULL" if part is Part.LETTER else Part.ANSWER.whole
     found = db.execute(
         f"SELECT seq, id, {part.whole} AS event, outbox.since AS since, attempts, accepted,"
-        f" traceparent, tracestate, {answer} AS answer, outbox.held AS held"
+        " traceparent, tracestate, request_id, outbox.held AS held"
         " FROM outbox JOIN prompts USING (seq) JOIN texts USING (seq)"
         " WHERE outbox.owner IS NULL AND destination = ? AND outbox.due <= ?"
         " AND (? IS NULL OR attempts = 0 AND deliveries = 0 AND outbox.since >= ?)"
@@ -79,7 +75,7 @@ def claim_deliveries(
             attempt=row["attempts"] + 1,
             accepted=row["accepted"],
             trace=trace_of(row),
-            request_id=_request_id(row["answer"]),
+            request_id=None if part is Part.LETTER else row["request_id"],
             held=row["held"],
             destination=destination,
             token=next(owner.tokens),
@@ -98,11 +94,6 @@ def claim_deliveries(
         "SELECT min(due) FROM outbox WHERE owner IS NULL AND destination = ?", (destination,)
     ).fetchone()
     return Claims(deliveries, due)
-
-
-def _request_id(answer: str | None) -> str | None:
-    report: Mapping[str, Any] = {} if answer is None else json.loads(answer)
-    return report.get("request_id")
 
 
 def ended(
@@ -129,12 +120,17 @@ def ended(
     if delivery.destination == DEAD_LETTER.setting:
         texts.forget_dead_letter(db, seq)
         return Ended(kept=True)
-    error = outcome.error if isinstance(outcome, Failed) else None
-    event = Event.DELIVERED if error is None else Event.FAILED
+    error = kept_until = None
+    event = Event.DELIVERED
+    if isinstance(outcome, Failed):
+        error, event = outcome.error, Event.FAILED
+    elif outcome.keep:
+        kept_until = now + outcome.keep
+    state = after(State.ANSWERED, event).value
     db.execute(
-        "UPDATE prompts SET state = ?, ended = ?, error = ?, deliveries = deliveries + ?"
-        " WHERE seq = ?",
-        (after(State.ANSWERED, event).value, date, error, delivery.attempt, seq),
+        "UPDATE prompts SET state = ?, ended = ?, error = ?, deliveries = deliveries + ?,"
+        " kept_until = ? WHERE seq = ?",
+        (state, date, error, delivery.attempt, kept_until, seq),
     )
     if isinstance(outcome, Failed) and outcome.dead_letter is not None:
         add_dead_letter(db, seq, outcome.dead_letter, now)

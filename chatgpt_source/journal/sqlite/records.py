@@ -3,11 +3,11 @@
 import sqlite3
 
 from chatgpt_source.http.client.retry_after import LONGEST_RETRY_AFTER
-from chatgpt_source.journal import End, Record, Tally
-from chatgpt_source.journal.sqlite.rows import by_name
-from chatgpt_source.journal.sqlite.schema import VERSION, version_of
+from chatgpt_source.journal import TIME_IS_UP, End, Kept, Record, Tally
+from chatgpt_source.journal.sqlite.rows import Now, by_name
+from chatgpt_source.journal.sqlite.texts import Part
 from chatgpt_source.journal.states import WAITING
-from chatgpt_source.prompt import TARGET, State
+from chatgpt_source.prompt import DEAD_LETTER, State
 
 _BEYOND = 2**63 - 1
 """More than any `seq`."""
@@ -15,35 +15,58 @@ _BEYOND = 2**63 - 1
 _RECORD = (
     "SELECT prompts.seq AS seq, id, state, accepted, answered, ended, asks,"
     " deliveries + coalesce(attempts, 0) AS deliveries,"
-    " coalesce(prompts.error, outbox.error) AS error"
-    " FROM prompts LEFT JOIN outbox"
-    f" ON outbox.seq = prompts.seq AND destination = '{TARGET.setting}'"
+    " coalesce(prompts.error, outbox.error) AS error, request_id, target,"
+    " CASE WHEN coalesce(prompts.owner, outbox.owner) IS NULL"
+    " THEN coalesce(prompts.due, outbox.due) END AS due"
+    " FROM prompts LEFT JOIN outbox ON outbox.seq = prompts.seq AND destination = target"
 )
-
-
-_ANSWERED = f"SELECT seq FROM outbox WHERE destination = '{TARGET.setting}'"
+_EVENTS = f"outbox WHERE destination <> '{DEAD_LETTER.setting}'"
+_ANSWERED = f"SELECT seq FROM {_EVENTS}"
 _WAITING = ", ".join(f"'{state.value}'" for state in WAITING)
 BACKLOG = f"SELECT sum(n) FROM counts WHERE state IN ({_WAITING})"
 """The query for the number of prompts in the backlog."""
 
 
-def record(db: sqlite3.Connection, prompt_id: str) -> Record | None:
+def record(db: sqlite3.Connection, prompt_id: str, now: Now) -> Record | None:
     """A prompt's record; see `Journal.record`."""
     row = by_name(db.execute(f"{_RECORD} WHERE id = ?", (prompt_id,))).fetchone()
-    return None if row is None else _record(row)
+    return None if row is None else _record(row, now)
 
 
-def records(db: sqlite3.Connection, state: State | None, after: int, most: int) -> list[Record]:
+def kept(
+    db: sqlite3.Connection, prompt_id: str, now: Now, needed_until: float | None
+) -> Kept | None:
+    """A prompt's record and its event; see `Journal.kept`."""
+    if needed_until is not None:
+        db.execute(
+            "UPDATE prompts SET needed_until = max(coalesce(needed_until, 0), ?)"
+            f" WHERE id = ? AND state IN ({_WAITING})",
+            (needed_until, prompt_id),
+        )
+    found = record(db, prompt_id, now)
+    if found is None:
+        return None
+    row = db.execute(
+        f"SELECT {Part.EVENT.whole} FROM prompts JOIN texts USING (seq) WHERE id = ?",
+        (prompt_id,),
+    ).fetchone()
+    timed_out = found.state is State.FAILED and (found.error or "").startswith(TIME_IS_UP)
+    return Kept(found, row and row[0], timed_out)
+
+
+def records(
+    db: sqlite3.Connection, state: State | None, after: int, most: int, now: Now
+) -> list[Record]:
     """A page of records; see `Journal.records`."""
     rows = db.execute(
         f"{_RECORD} WHERE {_in(state)} AND prompts.seq > ? ORDER BY prompts.seq LIMIT ?",
         (after, most),
     )
-    return [_record(row) for row in by_name(rows)]
+    return [_record(row, now) for row in by_name(rows)]
 
 
 def latest(
-    db: sqlite3.Connection, state: State | None, before: int | None, most: int
+    db: sqlite3.Connection, state: State | None, before: int | None, most: int, now: Now
 ) -> list[Record]:
     """A page of records, the latest first; see `Journal.latest`."""
     page = f"SELECT seq FROM prompts WHERE {_in(state)} AND seq < ? ORDER BY seq DESC LIMIT ?"
@@ -55,19 +78,21 @@ def latest(
         f"{_RECORD} WHERE prompts.seq IN ({page}) ORDER BY prompts.seq DESC",
         (_BEYOND if before is None else before, most),
     )
-    return [_record(row) for row in by_name(rows)]
+    return [_record(row, now) for row in by_name(rows)]
 
 
 def _in(state: State | None) -> str:
     return "TRUE" if state is None else f"state = '{state.value}'"
 
 
-def oldest(db: sqlite3.Connection) -> float | None:
-    """When the oldest prompt of the backlog was accepted; None if there is no backlog."""
+def oldest(db: sqlite3.Connection, now: float) -> float | None:
+    """When the oldest prompt that waits was accepted; see `Tally.oldest`."""
     row = db.execute(
         "SELECT accepted FROM prompts WHERE seq = (SELECT min(first) FROM ("
-        "SELECT (SELECT min(+seq) FROM prompts WHERE state = 'accepted') AS first"
-        f" UNION ALL SELECT (SELECT min(seq) FROM ({_ANSWERED}))))"
+        "SELECT (SELECT min(+seq) FROM prompts WHERE state = 'accepted'"
+        " AND (due <= ?1 OR coalesce(not_before, 0) <= ?1)) AS first"
+        f" UNION ALL SELECT (SELECT min(seq) FROM ({_ANSWERED}))))",
+        (now,),
     ).fetchone()
     return row[0] if row else None
 
@@ -75,35 +100,40 @@ def oldest(db: sqlite3.Connection) -> float | None:
 def ends(db: sqlite3.Connection, since: float, most: int) -> list[End]:
     """The ends of the last prompts; see `Journal.ends`."""
     rows = db.execute(
-        "SELECT id, state, ended, error FROM prompts WHERE ended >= ? ORDER BY ended DESC LIMIT ?",
-        (since, most),
+        "SELECT id, state, ended, error FROM prompts WHERE ended >= ? AND state <> ?"
+        " ORDER BY ended DESC LIMIT ?",
+        (since, State.CANCELLED.value, most),
     )
     return [End(id_, State(state), at, error) for id_, state, at, error in rows]
 
 
-def _record(row: sqlite3.Row) -> Record:
-    state = State(row["state"])
+def _record(row: sqlite3.Row, now: Now) -> Record:
+    due = row["due"]
     return Record(
         row["id"],
-        state,
+        State(row["state"]),
         accepted=row["accepted"],
         answered=row["answered"],
-        delivered=row["ended"] if state is State.DELIVERED else None,
+        ended=row["ended"],
         asks=row["asks"],
         deliveries=row["deliveries"],
         error=row["error"],
+        next_attempt=None if due is None else now.date_of(max(due, now.steady)),
+        request_id=row["request_id"],
+        target=row["target"],
         position=row["seq"],
     )
 
 
-def tally(db: sqlite3.Connection, day: str) -> Tally:
+def tally(db: sqlite3.Connection, day: str, now: float) -> Tally:
     """What the journal holds; see `Journal.tally`."""
-    return Tally(counts(db), units(db, day), oldest(db))
+    return Tally(counts(db), units(db, day), oldest(db, now))
 
 
 def counts(db: sqlite3.Connection) -> dict[State, int]:
     """How many prompts are in each state."""
-    return {State(state): n for state, n in db.execute("SELECT state, n FROM counts")}
+    known = dict(db.execute("SELECT state, n FROM counts"))
+    return {state: known.get(state.value, 0) for state in State}
 
 
 def units(db: sqlite3.Connection, day: str) -> int:
@@ -114,21 +144,19 @@ def units(db: sqlite3.Connection, day: str) -> int:
 
 def to_ask(db: sqlite3.Connection, now: float) -> int:
     """The number of prompts that a daemon would ask at once if it started now."""
-    claimed = "owner IS NOT NULL OR " if version_of(db) == VERSION else ""
-    return _count_due(db, f"prompts WHERE state = 'accepted' AND ({claimed}", now)
+    accepted = f"prompts WHERE state = '{State.ACCEPTED.value}'"
+    return _count_due(db, accepted, now, "coalesce(not_before, 0)")
 
 
 def to_deliver(db: sqlite3.Connection, now: float) -> int:
     """The number of events that a daemon would deliver at once if it started now."""
-    if version_of(db) < VERSION:
-        return _count_due(db, "prompts WHERE state = 'answered' AND (", now)
-    outbox = f"outbox WHERE destination = '{TARGET.setting}' AND (owner IS NOT NULL OR "
-    return _count_due(db, outbox, now)
+    return _count_due(db, _EVENTS, now)
 
 
-def _count_due(db: sqlite3.Connection, where: str, now: float) -> int:
+def _count_due(db: sqlite3.Connection, where: str, now: float, own: str = "0") -> int:
+    # `recovery.take_over` makes due what is due later than a peer may ask for.
     (count,) = db.execute(
-        f"SELECT count(*) FROM {where} due <= ? OR due > ?)",
-        (now, now + LONGEST_RETRY_AFTER),  # `recovery.take_over` makes the latter due
+        f"SELECT count(*) FROM {where} AND (owner IS NOT NULL OR due <= ? OR due > max(?, {own}))",
+        (now, now + LONGEST_RETRY_AFTER),
     ).fetchone()
     return int(count)

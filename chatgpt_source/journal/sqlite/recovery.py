@@ -1,7 +1,7 @@
 """Take over from earlier runs at a start. Each function runs in a transaction."""
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from attrs import fields
 
@@ -9,7 +9,7 @@ from chatgpt_source.http.client.retry_after import LONGEST_RETRY_AFTER
 from chatgpt_source.journal import PeerState
 from chatgpt_source.journal.sqlite import keys
 from chatgpt_source.journal.sqlite.rows import Owner, by_name
-from chatgpt_source.prompt import MODEL, TARGET, State
+from chatgpt_source.prompt import MODEL, State
 
 _FIELDS = [each.name for each in fields(PeerState)]
 
@@ -22,7 +22,7 @@ def new_owner(db: sqlite3.Connection, date: float) -> Owner:
     return Owner(row)
 
 
-def take_over(db: sqlite3.Connection, now: float) -> None:
+def take_over(db: sqlite3.Connection, now: float, keep: float) -> None:
     """End other owners' claims; see `Journal.recover`.
 
     A daemon's steady clock starts at the wall clock's time. If that was set back since the last
@@ -30,9 +30,9 @@ def take_over(db: sqlite3.Connection, now: float) -> None:
     """
     at = {"now": now, "latest": now + LONGEST_RETRY_AFTER}
     clamp = "since = min(since, :now), held = min(held, :now)"
-    for table, billed, which in (
-        ("prompts", ", billed = TRUE", "state = 'accepted' AND"),
-        ("outbox", "", ""),
+    for table, billed, which, own in (
+        ("prompts", ", billed = TRUE", "state = 'accepted' AND", "coalesce(not_before, 0)"),
+        ("outbox", "", "", "0"),
     ):
         db.execute(
             f"UPDATE {table} SET owner = NULL, due = min(due, :now), {clamp}{billed}"
@@ -41,19 +41,30 @@ def take_over(db: sqlite3.Connection, now: float) -> None:
         )
         db.execute(
             f"UPDATE {table} SET due = CASE WHEN due > :latest THEN :now ELSE due END, {clamp}"
-            f" WHERE {which} owner IS NULL AND due > :now",
+            f" WHERE {which} owner IS NULL AND due > :now AND due > {own}",
             at,
         )
+    db.execute("UPDATE prompts SET needed_until = NULL WHERE needed_until IS NOT NULL")
+    db.execute("UPDATE prompts SET kept_until = ?1 WHERE kept_until > ?1", (now + keep,))
 
 
-def failing(db: sqlite3.Connection) -> list[State]:
-    """The states in which a prompt waits after a failed attempt."""
-    rows = {
-        State.ACCEPTED: "prompts WHERE state = 'accepted'",
-        State.ANSWERED: f"outbox WHERE destination = '{TARGET.setting}'",
-    }
+def destinations(db: sqlite3.Connection) -> list[str]:
+    """The destinations for which events wait; no claim is under way."""
+    next_one = "SELECT min(destination) FROM outbox WHERE owner IS NULL"
+    found = db.execute(
+        f"WITH RECURSIVE some (name) AS (SELECT ({next_one}) UNION ALL"
+        f" SELECT ({next_one} AND destination > name) FROM some WHERE name IS NOT NULL)"
+        " SELECT name FROM some WHERE name IS NOT NULL"
+    )
+    return [name for (name,) in found]
+
+
+def failing(db: sqlite3.Connection, destinations: Iterable[str]) -> list[str]:
+    """The model and the destinations, of those for which work waits after a failed attempt."""
     query = "SELECT EXISTS (SELECT 1 FROM {} AND error IS NOT NULL)"
-    return [state for state in rows if db.execute(query.format(rows[state])).fetchone()[0]]
+    peers = [(MODEL, "prompts WHERE state = 'accepted' AND ? <> ''")]
+    peers += [(name, "outbox WHERE destination = ?") for name in destinations]
+    return [name for name, rows in peers if db.execute(query.format(rows), (name,)).fetchone()[0]]
 
 
 def fingerprints(db: sqlite3.Connection, settings: Mapping[str, str]) -> Mapping[str, bytes]:
@@ -96,11 +107,14 @@ def recall(
 
 def _let_go(db: sqlite3.Connection, peer: str, now: float) -> None:
     """Make work that waits for a peer due, because the settings have changed."""
-    which, value = ("prompts", "state") if peer == MODEL else ("outbox", "destination")
-    db.execute(
-        f"UPDATE {which} SET due = ? WHERE {value} = ? AND due > ?",
-        (now, State.ACCEPTED.value if peer == MODEL else peer, now),
-    )
+    if peer == MODEL:
+        db.execute(
+            "UPDATE prompts SET due = max(?1, coalesce(not_before, ?1))"
+            " WHERE state = ?2 AND due > ?1",
+            (now, State.ACCEPTED.value),
+        )
+    else:
+        db.execute("UPDATE outbox SET due = ?1 WHERE destination = ?2 AND due > ?1", (now, peer))
 
 
 def _soon_enough(instant: float | None, now: float) -> float | None:

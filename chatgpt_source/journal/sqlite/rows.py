@@ -11,6 +11,18 @@ MOST_CLAIMED = 2 * 2**20
 
 
 @frozen
+class Now:
+    """The moment at which an operation was submitted, by both clocks."""
+
+    steady: float
+    date: float
+
+    def date_of(self, instant: float) -> float:
+        """The date of an instant."""
+        return instant - self.steady + self.date
+
+
+@frozen
 class Owner:
     """One run of a daemon: the id of its row in `owners`, and its next fencing tokens."""
 

@@ -22,7 +22,7 @@ class Part(IntEnum):
     PROMPT = 0
     EVENT = 1
     LETTER = 2
-    ANSWER = 3
+    DETAILS = 3
 
     @property
     def column(self) -> str:
@@ -38,23 +38,26 @@ class Part(IntEnum):
 
 
 def add(db: sqlite3.Connection, seq: int, prompt: Prompt) -> None:
-    """Store a prompt's text, and the attributes of its event."""
+    """Store a prompt's text, its details, and the attributes of its event."""
     text = place(db, seq, Part.PROMPT, prompt.text)
+    details = prompt.details.to_json()
     trace = (None, None) if prompt.trace is None else (prompt.trace.parent, prompt.trace.state)
-    others = (prompt.source, prompt.type, *trace)
+    others = (
+        *(prompt.source, prompt.type, *trace),
+        None if details is None else place(db, seq, Part.DETAILS, details),
+    )
     db.execute(
-        "INSERT INTO texts (seq, prompt, source, type, traceparent, tracestate, size)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO texts (seq, prompt, source, type, traceparent, tracestate, details, size)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (seq, text, *others, size_of([text, *others])),
     )
 
 
-def set_answer(db: sqlite3.Connection, seq: int, event: bytes, answer: str) -> None:
-    """Store the event of an answered prompt, and the provider's report of the call."""
-    kept = [place(db, seq, Part.EVENT, event), place(db, seq, Part.ANSWER, answer)]
+def set_event(db: sqlite3.Connection, seq: int, event: bytes) -> None:
+    """Store the event of an answered prompt."""
+    kept = place(db, seq, Part.EVENT, event)
     db.execute(
-        "UPDATE texts SET event = ?, answer = ?, size = size + ? WHERE seq = ?",
-        (*kept, size_of(kept), seq),
+        "UPDATE texts SET event = ?, size = size + ? WHERE seq = ?", (kept, size_of([kept]), seq)
     )
 
 

@@ -3,6 +3,7 @@
 import json
 from typing import Any, cast
 
+from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
@@ -62,6 +63,51 @@ class ResponseTests(SiteTestCase):
         self.assertIn(b"X-Of-Each: one\r\n", answer)
         self.assertIn(b"X-Of-This: another\r\n", answer)
         self.assertEqual(answer.count(b"X-Of-This"), 1)
+
+
+class EmptyTests(SiteTestCase):
+    status = 202
+
+    async def handle(self, request: BoundedRequest) -> None:
+        request.answer(self.status, b"", {"X-Of-This": "one"})
+
+    def test_no_media_type(self) -> None:
+        answer = self.send(self.head(b"Content-Length: 0"))
+        self.assertIn(b"\r\nContent-Length: 0\r\n", answer)
+        self.assertIn(b"X-Of-This: one", answer)
+        self.assertNotIn(b"Content-Type", answer)
+
+    def test_no_content(self) -> None:
+        self.status = 204
+        answer = self.send(self.head(b"Content-Length: 0"))
+        self.assertTrue(answer.startswith(b"HTTP/1.1 204 No Content\r\n"), answer)
+        self.assertNotIn(b"Content-", answer)
+        self.assertTrue(answer.endswith(b"\r\n\r\n"))
+
+
+class HangUpTests(SiteTestCase):
+    async def handle(self, request: BoundedRequest) -> None:
+        self.request = request
+        self.told: list[str] = []
+        await Deferred()
+
+    def test_the_last_call_alone_is_made(self) -> None:
+        self.send(self.head(b"Content-Length: 0"))
+        self.request.when_gone(lambda: self.told.append("first"))
+        self.request.when_gone(lambda: self.told.append("last"))
+        self.assertEqual(self.told, [])
+        self.channel.connectionLost(Failure(ConnectionResetError()))
+        self.assertEqual(self.told, ["last"])
+        self.request.when_gone(lambda: self.told.append("late"))
+        self.assertEqual(self.told, ["last", "late"])
+        self.connect()
+
+    def test_a_body_that_is_held_no_more(self) -> None:
+        self.site.max_body_size = 2 * SMALL_BODY
+        self.send(self.head(b"Content-Length: 9000"), b"x" * 9000)
+        self.assertEqual(self.site.held, 9000)
+        self.request.release()
+        self.assertEqual(self.site.held, 0)
 
 
 class BodyTests(SiteTestCase):

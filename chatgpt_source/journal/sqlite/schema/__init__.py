@@ -14,7 +14,7 @@ from pathlib import Path
 
 from chatgpt_source.errors import JournalError
 
-VERSION = 3
+VERSION = 4
 APPLICATION_ID = 0x63677073
 """Marks the file's header as this program's ("cgps")."""
 
@@ -23,17 +23,36 @@ AT_ONCE = 0.0
 NOT_YET = 1e18
 """The `since` of a redriven prompt: its time starts at the next claim."""
 
-BESIDE_AN_OLD_ONE = (
-    "CREATE TEMP VIEW outbox AS"
-    " SELECT NULL AS seq, NULL AS destination, NULL AS attempts, NULL AS error WHERE FALSE"
+_SINCE_4 = (
+    "'target' AS target, NULL AS request_id, NULL AS not_before, NULL AS deadline, NULL AS ends"
 )
-"""Lets an operator read a journal of an earlier version, which has no outbox."""
+_VIEW_OF_3 = f"CREATE TEMP VIEW prompts AS SELECT *, {_SINCE_4} FROM main.prompts"
+_OWNER_OF_1 = "CASE due WHEN 1e18 THEN 0 END AS owner"  # what is under way has this `due`
+_VIEW_OF_1 = f"CREATE TEMP VIEW prompts AS SELECT *, {_OWNER_OF_1}, {_SINCE_4} FROM main.prompts"
+_OUTBOX_OF_1 = (
+    "CREATE TEMP VIEW outbox AS SELECT seq, 'target' AS destination, due, "
+    f"{_OWNER_OF_1}, 0 AS attempts, NULL AS error FROM main.prompts WHERE state = 'answered'"
+)
+_VIEWS = {1: (_VIEW_OF_1, _OUTBOX_OF_1), 2: (_VIEW_OF_1, _OUTBOX_OF_1), 3: (_VIEW_OF_3,)}
+"""By version, the views that let an operator read its tables as if they were this version's."""
 
 
 def version_of(db: sqlite3.Connection) -> int:
     """The version of a journal's tables; 0 if there are none."""
     (version,) = db.execute("PRAGMA user_version").fetchone()
     return int(version)
+
+
+def read_as_ours(db: sqlite3.Connection) -> None:
+    """Let this connection read the tables of an earlier version as if they were this version's."""
+    for view in _VIEWS.get(version_of(db), ()):
+        db.execute(view)
+
+
+def read_as_it_is(db: sqlite3.Connection) -> None:
+    """End `read_as_ours`; with a view of a table's name, SQLite can't copy the database."""
+    for name in ("prompts", "outbox"):
+        db.execute(f"DROP VIEW IF EXISTS temp.{name}")
 
 
 def require_ours(db: sqlite3.Connection, path: Path, *, make: bool) -> None:

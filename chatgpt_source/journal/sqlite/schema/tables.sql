@@ -1,14 +1,16 @@
--- The tables of version 3.
+-- The tables of version 4.
 
 CREATE TABLE prompts (
     seq INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
-    state TEXT NOT NULL CHECK (state IN ('accepted', 'answered', 'delivered', 'failed')),
+    state TEXT NOT NULL CHECK (
+        state IN ('accepted', 'answered', 'delivered', 'failed', 'cancelled')
+    ),
     due REAL,                             -- steady: when it may be asked; NULL: nothing to ask
     day TEXT NOT NULL,                    -- whose unit it took
     accepted REAL NOT NULL,
     answered REAL,                        -- these three are dates, by the wall clock
-    ended REAL,                           -- delivered or failed
+    ended REAL,                           -- when it reached a final state
     since REAL NOT NULL,                  -- steady: from when the time that asking may take runs
     tries INTEGER NOT NULL DEFAULT 0,     -- asks since then
     asks INTEGER NOT NULL DEFAULT 0,      -- asks ever
@@ -18,15 +20,25 @@ CREATE TABLE prompts (
     held REAL,                            -- steady: when an ask first met a hold
     error TEXT,                           -- of the last ask, or why it failed
     owner INTEGER,                        -- who has claimed it to be asked; NULL: nobody
-    token INTEGER NOT NULL DEFAULT 0      -- that claim's, or the last one's
+    token INTEGER NOT NULL DEFAULT 0,     -- that claim's, or the last one's
+    target TEXT NOT NULL DEFAULT 'target', -- the destination of its event; 'none': it has none
+    request_id TEXT,                      -- the provider's, of the last call
+    not_before REAL,                      -- steady, as all that follow: when it may first be asked
+    deadline REAL,                        -- when asking ends, instead of by `give_up_after`
+    ends REAL,                            -- that, or when the prompt expires, if that is earlier
+    needed_until REAL,                    -- until when somebody waits for its answer
+    kept_until REAL                       -- until when a delivered event is kept
 );
 CREATE INDEX to_ask ON prompts (owner, due, seq) WHERE state = 'accepted';
+CREATE INDEX to_expire ON prompts (ends) WHERE state = 'accepted' AND ends IS NOT NULL;
+CREATE INDEX needed ON prompts (needed_until) WHERE needed_until IS NOT NULL;
+CREATE INDEX kept ON prompts (kept_until) WHERE kept_until IS NOT NULL;
 CREATE INDEX ends ON prompts (ended) WHERE ended IS NOT NULL;
 CREATE INDEX failures ON prompts (seq) WHERE state = 'failed';
 
 CREATE TABLE outbox (                     -- an event that is to be delivered to a destination
     seq INTEGER NOT NULL,                 -- the prompt's; a trigger takes the row along with it
-    destination TEXT NOT NULL,            -- 'target' or 'dead_letter'
+    destination TEXT NOT NULL,            -- 'target', another target's name, or 'dead_letter'
     due REAL NOT NULL,                    -- steady, as all instants here
     since REAL NOT NULL,                  -- from when the time that delivering may take runs
     attempts INTEGER NOT NULL DEFAULT 0,
@@ -62,7 +74,7 @@ CREATE TABLE texts (
     letter BLOB,                          -- the dead letter, an event too
     traceparent TEXT,                     -- W3C Trace Context, if its request had one
     tracestate TEXT,
-    answer TEXT,                          -- JSON: what the provider says of the call
+    details TEXT,                         -- JSON: what the prompt has besides its text
     size INTEGER                          -- bytes in this row, at most; NULL: not known yet
 );
 CREATE INDEX unsized ON texts (seq) WHERE size IS NULL;
@@ -95,7 +107,8 @@ CREATE TABLE probes (id INTEGER PRIMARY KEY CHECK (id = 1), count INTEGER NOT NU
 INSERT INTO probes VALUES (1, 0);
 
 CREATE TABLE counts (state TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;
-INSERT INTO counts VALUES ('accepted', 0), ('answered', 0), ('delivered', 0), ('failed', 0);
+INSERT INTO counts VALUES ('accepted', 0), ('answered', 0), ('delivered', 0), ('failed', 0),
+    ('cancelled', 0);
 CREATE TRIGGER count_new AFTER INSERT ON prompts BEGIN
     UPDATE counts SET n = n + 1 WHERE state = NEW.state;
 END;
@@ -106,7 +119,9 @@ END;
 CREATE TRIGGER count_gone AFTER DELETE ON prompts BEGIN
     UPDATE counts SET n = n - 1 WHERE state = OLD.state;
 END;
-CREATE TRIGGER texts_delivered AFTER UPDATE OF state ON prompts WHEN NEW.state = 'delivered' BEGIN
+CREATE TRIGGER texts_unneeded AFTER UPDATE OF state, needed_until, kept_until ON prompts
+WHEN NEW.state = 'cancelled' OR
+    NEW.state = 'delivered' AND NEW.needed_until IS NULL AND NEW.kept_until IS NULL BEGIN
     DELETE FROM texts WHERE seq = NEW.seq;
     DELETE FROM long_texts WHERE id BETWEEN NEW.seq * 4 AND NEW.seq * 4 + 3;
 END;

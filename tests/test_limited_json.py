@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatgpt_source.http.client.limited_json import MOST_MARKS, TooIntricate, read
+from chatgpt_source.limited_json import MOST_MARKS, TooIntricate, check, is_deeper, read
 
 SIZE = 2 * 2**20
 VALUES = st.recursive(
@@ -51,6 +51,17 @@ class ReadTests(SynchronousTestCase):
             self.assertRaises(TooIntricate, read, "[" + ",".join(elements) + "]")
         keys = ",".join(f'"{number:x}":0' for number in range(SIZE // 10))
         self.assertRaises(TooIntricate, read, "{" + keys + "}")
+
+    def test_a_bound_of_ones_own(self) -> None:
+        check('["a,b", 1]', 3)
+        check('[",,,,", 1]', 2)
+        self.assertRaises(TooIntricate, check, '["a,b", 1]', 1)
+
+    def test_depth(self) -> None:
+        for value, depth in ((1, 0), ([], 1), ({"a": [1]}, 2), ([{}, [[{}]], {}], 4)):
+            self.assertFalse(is_deeper(value, depth))
+            if depth:
+                self.assertTrue(is_deeper(value, depth - 1))
 
     def test_in_bounded_time(self) -> None:
         """What is not refused takes some milliseconds, what is refused does, too."""

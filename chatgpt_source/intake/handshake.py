@@ -1,0 +1,44 @@
+"""The handshake of CloudEvents webhooks: who may send events here (HTTP 1.1 Web Hooks, 4). Pure."""
+
+import re
+from collections.abc import Collection, Mapping
+
+from chatgpt_source.http.server import BoundedRequest
+
+ANY = "*"
+"""Stands for every sender, and for any rate."""
+
+
+def is_handshake(request: BoundedRequest) -> bool:
+    """Whether a sender asks for permission to send events; it has no credentials yet."""
+    if request.method != b"OPTIONS" or request.route() != "/":
+        return False
+    return request.requestHeaders.hasHeader(b"webhook-request-origin")
+
+
+def permission(
+    request: BoundedRequest, origins: Collection[str]
+) -> Mapping[str, str | tuple[str, ...]] | None:
+    """The headers that permit a sender to send events; None if it may not, or has not asked.
+
+    Args:
+        request: The request.
+        origins: The senders that may send events; `ANY` for all.
+    """
+    if not is_handshake(request):
+        return None
+    origin = _only(request, b"webhook-request-origin").lower()
+    allowed = next((each for each in origins if each == ANY or each.lower() == origin), None)
+    if allowed is None:
+        return None
+    granted = {"Allow": "POST", "WebHook-Allowed-Origin": allowed}
+    rate = _only(request, b"webhook-request-rate")
+    if rate:
+        granted["WebHook-Allowed-Rate"] = rate if re.fullmatch("[1-9][0-9]{0,9}", rate) else ANY
+    return granted
+
+
+def _only(request: BoundedRequest, name: bytes) -> str:
+    """The value of a header that came once; else empty."""
+    values = request.requestHeaders.getRawHeaders(name, [])
+    return values[0].decode("latin-1").strip() if len(values) == 1 else ""

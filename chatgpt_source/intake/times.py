@@ -1,0 +1,50 @@
+"""Reads instants that callers name: a duration from now, or a date. Pure."""
+
+import re
+
+from twisted.internet.interfaces import IReactorTime
+
+from chatgpt_source.clock import wall
+from chatgpt_source.cloudevent import read_time
+from chatgpt_source.config.readers import Wrong
+
+MOST_AHEAD = 10 * 366 * 86400.0
+"""Seconds that an instant may be ahead: 10 years."""
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def read_instant(text: str, clock: IReactorTime) -> float:
+    """An instant by the steady clock, from a duration like `90s` or an RFC 3339 time.
+
+    Raises:
+        Wrong: If it is none, or too far ahead.
+    """
+    now = clock.seconds()
+    if match := re.fullmatch("([0-9]{1,10})([smhd])", text, re.ASCII):
+        instant = now + int(match[1]) * _UNITS[match[2]]
+    elif (date := read_time(text)) is not None:
+        instant = steady_of(date, clock)
+    else:
+        raise Wrong(
+            "a duration like 90s, 15m, 24h or 7d, or an RFC 3339 time like 2026-01-31T12:00:00Z"
+        )
+    if instant - now > MOST_AHEAD:
+        raise Wrong("at most 10 years ahead")
+    return instant
+
+
+def read_deadline(text: str, clock: IReactorTime) -> float:
+    """An instant that has not passed.
+
+    Raises:
+        Wrong: If it is none.
+    """
+    deadline = read_instant(text, clock)
+    if deadline <= clock.seconds():
+        raise Wrong("a time in the future")
+    return deadline
+
+
+def steady_of(date: float, clock: IReactorTime) -> float:
+    """The instant, by the steady clock, of a date by the wall clock as it is set now."""
+    return clock.seconds() + (date - wall(clock))

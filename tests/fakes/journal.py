@@ -1,0 +1,105 @@
+"""A journal in memory: as much of one as the door needs."""
+
+from collections.abc import Sequence
+
+from attrs import evolve
+from twisted.internet.defer import Deferred, fail, succeed
+
+from chatgpt_source.errors import Draining, KeyReused, NotCancelled
+from chatgpt_source.journal import Admitted, Kept, Key, Record, Submission, Terms
+from chatgpt_source.prompt import Prompt, State
+
+
+class MemoryJournal:
+    """Keeps prompts in memory.
+
+    Attributes:
+        prompts: The prompts, by id.
+        needs: Until when each is needed.
+        unneeded_: The ids that are needed no longer, in this order.
+        claimed: Whether a claim was requested, for each acceptance.
+    """
+
+    fault = claim_asks = claim_deliveries = claim_expired = None
+
+    def __init__(self) -> None:
+        self.prompts: dict[str, Prompt] = {}
+        self.needs: dict[str, float] = {}
+        self.unneeded_: list[str] = []
+        self.claimed: list[bool] = []
+        self._kept: dict[str, Kept] = {}
+        self._keys: dict[Key, str] = {}
+        self._used = 0
+
+    def accept(
+        self, submissions: Sequence[Submission], terms: Terms, *, claim: bool = False
+    ) -> Deferred[Sequence[Admitted]]:
+        self.claimed.append(claim)
+        known = [self._keys.get(each.key) if each.key else None for each in submissions]
+        if terms.draining and None in known:
+            return fail(Draining("stopping", retry_after=1))
+        for each, earlier in zip(submissions, known, strict=True):
+            other = earlier and self.prompts[earlier].text != each.prompt.text
+            if other and each.key and not each.key.any_content:
+                return fail(KeyReused())
+        self._used += known.count(None)
+        left = terms.limit - self._used
+        return succeed(
+            [
+                Admitted(earlier, left, repeated=True) if earlier else self._store(each, left)
+                for each, earlier in zip(submissions, known, strict=True)
+            ]
+        )
+
+    def _store(self, submission: Submission, left: int) -> Admitted:
+        prompt = submission.prompt
+        self.prompts[prompt.id] = prompt
+        record = Record(
+            prompt.id, State.ACCEPTED, prompt.accepted, None, None, 0, 0, None, target=prompt.target
+        )
+        self._kept[prompt.id] = Kept(record, None)
+        if submission.key is not None:
+            self._keys[submission.key] = prompt.id
+        if submission.needed_until is not None:
+            self.needs[prompt.id] = submission.needed_until
+        return Admitted(prompt.id, left)
+
+    def record(self, prompt_id: str) -> Deferred[Record | None]:
+        kept = self._kept.get(prompt_id)
+        return succeed(None if kept is None else kept.record)
+
+    def kept(self, prompt_id: str, needed_until: float | None = None) -> Deferred[Kept | None]:
+        if needed_until is not None and prompt_id in self._kept:
+            self.needs[prompt_id] = max(needed_until, self.needs.get(prompt_id, 0))
+        return succeed(self._kept.get(prompt_id))
+
+    def unneeded(self, prompt_id: str) -> Deferred[None]:
+        self.unneeded_.append(prompt_id)
+        self.needs.pop(prompt_id, None)
+        return succeed(None)
+
+    def cancel(self, prompt_id: str) -> Deferred[State | None]:
+        if prompt_id not in self._kept:
+            return succeed(None)
+        before = self._kept[prompt_id].record.state
+        if before not in {State.ACCEPTED, State.CANCELLED}:
+            return fail(NotCancelled("it was answered"))
+        self.end(prompt_id, State.CANCELLED)
+        return succeed(before)
+
+    def end(
+        self,
+        prompt_id: str,
+        state: State,
+        event: bytes | None = None,
+        error: str | None = None,
+        *,
+        timed_out: bool = False,
+    ) -> None:
+        """Set what has become of a prompt."""
+        record = evolve(self._kept[prompt_id].record, state=state, error=error)
+        self.put(Kept(record, event, timed_out))
+
+    def put(self, kept: Kept) -> None:
+        """Set a prompt's record and event."""
+        self._kept[kept.record.id] = kept
