@@ -28,7 +28,7 @@ from chatgpt_source.journal.engine import OpenJournal, journal_in
 from chatgpt_source.log import get_logger, log_unexpected
 from chatgpt_source.pipeline import Pipeline, peers_of
 from chatgpt_source.prompt import DEAD_LETTER, TARGET, receiver_at
-from chatgpt_source.providers.openai_chat import Model
+from chatgpt_source.providers import provider_of
 from chatgpt_source.quota import Calendar, Midnight
 from chatgpt_source.telemetry.observer import Observers
 from chatgpt_source.telemetry.outcome_log import OutcomeLog
@@ -66,7 +66,7 @@ class Application:
             proxies=config.proxies,
             authorities=config.ca_file + config.authorities,
         )
-        self._model = Model(self._client, reactor, config)
+        self._provider = provider_of(config, self._client, reactor)
         self._recent = Recent(reactor)
         waiters = Waiters(reactor)
         observers = Observers(OutcomeLog(), self._recent, waiters)
@@ -75,7 +75,7 @@ class Application:
             reactor,
             self._journal,
             config,
-            self._model.ask,
+            self._provider,
             {name: each.deliver for name, each in self._targets()},
             observer=observers,
             spans=self._spans,
@@ -168,7 +168,7 @@ class Application:
 
     async def _tell_doubts(self) -> None:
         try:
-            doubt = await self._model.doubts()
+            doubt = await self._provider.doubts()
         except CancelledError:
             return
         except Exception:  # noqa: BLE001 - whatever it was, prompts are asked all the same

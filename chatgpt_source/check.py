@@ -134,7 +134,7 @@ def tell(facts: Facts) -> Sequence[str]:
         "settings": config.origin,
         "listens": _listens(facts),
         "admin": _admin(config),
-        "asks": f"{config.model} at {origin_of(config.base_url)}",
+        "asks": f"{config.model} at {origin_of(config.base_url)}{_by(config)}",
         "delivers": "; ".join(
             [
                 f"to {origin_of(config.target)}",
@@ -161,6 +161,11 @@ def tell(facts: Facts) -> Sequence[str]:
 def _listens(facts: Facts) -> str:
     where = facts.config.listen or f"port {facts.config.port}"
     return f"{where}, where a daemon listens now" if facts.taken else where
+
+
+def _by(config: Config) -> str:
+    background = ", in the background" if config.background else ""
+    return f" by the Responses API{background}" if config.api == "responses" else ""
 
 
 def _admin(config: Config) -> str:

@@ -46,6 +46,14 @@ class PossiblyBilled(Transient):
     """Retry a few times: the model may have answered, and billed, without our seeing it."""
 
 
+class Gone(Transient):
+    """The provider does not have the id of a submitted prompt."""
+
+
+class Lost(Transient):
+    """The provider has given up a submitted prompt: ask again."""
+
+
 class PeerFailure(CallError):
     """The settings or the peer are wrong, not this prompt: hold all calls, and probe."""
 

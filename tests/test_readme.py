@@ -50,6 +50,7 @@ class SettingsTests(SynchronousTestCase):
             else:
                 expected = DEFAULTS[key]
                 shown = "none" if expected in (None, {}, ()) else str(expected).removesuffix(".0")
+                shown = shown.lower() if isinstance(expected, bool) else shown
                 self.assertEqual(default, shown, key)
 
 

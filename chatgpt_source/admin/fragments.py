@@ -27,6 +27,7 @@ from chatgpt_source.quota import clock_time
 
 _MEANINGS = {
     State.ACCEPTED: "to be asked",
+    State.SUBMITTED: "with the provider",
     State.ANSWERED: "to be delivered",
     State.DELIVERED: "done",
     State.FAILED: "set aside",

@@ -68,7 +68,11 @@ class Gauges(Collector):
         yield _gauge("quota_used", "Units of today's quota that are spent.", tally.used)
         prompts = {state.value: tally.prompts[state] for state in State}
         yield _gauge("prompts", "Prompts in the journal, by state.", prompts, "state")
-        yield _gauge("backlog", "Prompts that are to be asked or delivered.", tally.backlog)
+        yield _gauge(
+            "backlog",
+            "Prompts that are to be asked, are submitted, or are to be delivered.",
+            tally.backlog,
+        )
         yield _gauge(
             "backlog_oldest_age_seconds",
             "The time since the oldest prompt of the backlog was accepted; 0 if there is none.",

@@ -26,6 +26,7 @@ from chatgpt_source.telemetry.observer import (
     DeliveryEnded,
     DeliveryOutcome,
     Observer,
+    PollOutcome,
     RefusalReason,
 )
 
@@ -81,6 +82,9 @@ class Metrics(Observer):
         self._failed = counter("prompts_failed", "Prompts set aside as failed.")
         self._cancelled = counter("prompts_cancelled", "Prompts cancelled by their callers.")
         self._asks = counter("asks", "Calls to the model, by outcome.", "outcome", AskOutcome)
+        self._polls = counter(
+            "polls", "Polls of submitted prompts, by outcome.", "outcome", PollOutcome
+        )
         self._deliveries = counter(
             "deliveries", "Calls to the targets, by outcome.", "outcome", DeliveryOutcome
         )
@@ -161,10 +165,13 @@ class Metrics(Observer):
             self._failed.inc()
 
     def _called(self, ended: AskEnded) -> None:
-        self._asks.labels(ended.outcome.value).inc()
-        self._ask.observe(ended.seconds)
-        if ended.waited is not None:
-            self._wait.observe(ended.waited)
+        if ended.poll is not None:
+            self._polls.labels(ended.poll.value).inc()
+        else:
+            self._asks.labels(ended.outcome.value).inc()
+            self._ask.observe(ended.seconds)
+            if ended.waited is not None:
+                self._wait.observe(ended.waited)
         usage = (ended.answer and ended.answer.usage) or {}
         for kind in TokenKind:
             count = usage.get(f"{kind.value}_tokens")

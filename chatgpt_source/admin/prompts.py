@@ -24,12 +24,13 @@ SHORT = 8
 _RING = "M8 2.2a5.8 5.8 0 1 0 0 11.6a5.8 5.8 0 1 0 0-11.6z"
 _ICONS = {
     State.ACCEPTED: (_RING, ""),
+    State.SUBMITTED: (_RING, "M8 5.6a2.4 2.4 0 1 0 0 4.8a2.4 2.4 0 1 0 0-4.8z"),
     State.ANSWERED: (_RING, "M8 2.2a5.8 5.8 0 0 1 0 11.6z"),
     State.DELIVERED: ("M3 8.5l3.3 3.3L13 4.6", ""),
     State.FAILED: ("M3.8 3.8l8.4 8.4M12.2 3.8l-8.4 8.4", ""),
     State.CANCELLED: ("M3.5 8h9", ""),
 }
-"""Lines and fills: a ring, a ring half full, a tick, a cross, a dash."""
+"""Lines and fills: a ring, a ring with a dot, a ring half full, a tick, a cross, a dash."""
 
 
 def state_icon(state: State) -> Tag:
@@ -178,6 +179,8 @@ def _steps(shown: Shown, record: Record) -> Iterator[Tag]:
         begun, calls, doing = record.answered, deliveries, f"Delivering the event{to}"
     else:
         begun, calls, doing = record.accepted, asks, "Asking the model"
+        if record.state is State.SUBMITTED:
+            doing = "The provider works on it"
     if record.delivered is not None:
         told = f"{_at(shown, record.delivered)}, after {took(record.delivered - record.accepted)}"
         kept = "; its answer is for its caller alone"

@@ -71,6 +71,7 @@ class Status:
         unwell = {name: told for name, told in checks.items() if told not in WELL}
         troubles = [f"the journal {unwell['journal']}"] if "journal" in unwell else []
         troubles += [self._trouble(*each) for each in self.breakers.items()]
+        troubles.append(self._trouble(MODEL, self.health.pipeline.polls))
         troubles += self.health.pipeline.missing.values()
         troubles += [unwell.get(name, "") for name in ("failures", "quota", "backlog")]
         return [sentence(trouble) for trouble in troubles if trouble]

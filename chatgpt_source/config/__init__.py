@@ -13,7 +13,7 @@ from chatgpt_source.config.credentials import Credentials
 from chatgpt_source.config.document import read_document
 from chatgpt_source.config.mistakes import ConfigError, objection
 from chatgpt_source.config.readers import Reader, Wrong
-from chatgpt_source.config.settings import CALLERS_MEMBERS, INCLUDABLE, Config
+from chatgpt_source.config.settings import CALLERS_MEMBERS, INCLUDABLE, RESPONSES_OWN, Config
 from chatgpt_source.config.targets import TargetSettings
 from chatgpt_source.http.client.proxy import Proxies, ProxyMistake
 
@@ -113,6 +113,28 @@ def _clashes(settings: Mapping[str, Any], document: Mapping[str, Any]) -> Iterat
             "`reply` must be 0 where `keep_answers` is 0: set `keep_answers` to the seconds in"
             " which a broker may ask for a reply again"
         )
+
+    yield from _clashes_of_api(settings, document)
+
+
+def _clashes_of_api(settings: Mapping[str, Any], document: Mapping[str, Any]) -> Iterator[str]:
+    """The mistakes of settings that the API does not have."""
+    if "api" not in settings and document.get("api") is not None:
+        return  # it has a mistake of its own
+    responses = settings.get("api") == "responses"
+    if settings.get("background") and not responses:
+        yield (
+            "`background` must be false unless `api` is responses: set `api: responses`, if your"
+            " server has that API"
+        )
+    if settings.get("forget_responses") and not document.get("background"):
+        yield (
+            "`forget_responses` must be false unless `background` is true: only such responses are"
+            " kept under ids that we know"
+        )
+    for member in RESPONSES_OWN if responses else ():
+        if member in settings.get("body", ()):
+            yield f"`body` must be without `{member}`: {RESPONSES_OWN[member]}"
 
 
 def require_files(config: Config, limit: int) -> None:

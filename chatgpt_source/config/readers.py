@@ -87,8 +87,9 @@ def url(value: Any, environ: Environ) -> str:
 def base_url(value: Any, environ: Environ) -> str:
     """The URL of the API, without the paths of its calls."""
     base = url(value, environ)
-    if urlsplit(base).path.rstrip("/").endswith("/chat/completions"):
-        raise Wrong("the URL before /chat/completions, like https://api.openai.com/v1")
+    for path in ("/chat/completions", "/responses"):
+        if urlsplit(base).path.rstrip("/").endswith(path):
+            raise Wrong(f"the URL before {path}, like https://api.openai.com/v1")
     return base
 
 
@@ -215,6 +216,10 @@ def copies(value: Any, _: Environ) -> dict[str, str]:
 def one_of(*words: str) -> Reader:
     """One of a few words."""
     return _such(str, lambda v: isinstance(v, str) and v in words, f"one of {', '.join(words)}")
+
+
+yes_or_no = _such(bool, lambda v: type(v) is bool, "true or false")
+"""A switch."""
 
 
 def some_of(*words: str) -> Reader:

@@ -35,6 +35,13 @@ _OWN_MEMBERS = {
 """Members of a chat request with a setting of their own."""
 _NO_MEMBERS = ("messages", "n", "stream", "stream_options")
 """Members that would make an answer more or other than one text."""
+RESPONSES_OWN = {
+    "input": "each prompt is its own",
+    "instructions": "set `system_prompt` instead",
+    "max_output_tokens": "set `max_tokens` instead",
+    "background": "set `background` instead",
+}
+"""Members of a Responses request that `body` must not have, and what to do."""
 _CALLS_OWN = (
     "host",
     "accept-encoding",
@@ -113,6 +120,9 @@ class Config:
     organization: str | None = _key(_WORD, None, env=("OPENAI_ORG_ID",))
     project: str | None = _key(_WORD, None, env=("OPENAI_PROJECT_ID",))
     headers: Mapping[str, Secret] = _key(secrets.headers(*_CALLS_OWN), attrs.Factory(dict))
+    api: str = _key(readers.one_of("chat", "responses"), "chat")
+    background: bool = _key(readers.yes_or_no, default=False)
+    forget_responses: bool = _key(readers.yes_or_no, default=False)
     model: str = _key(readers.text, "gpt-6-luna")
     system_prompt: str | None = _key(readers.text, None)
     max_tokens: int | None = _key(readers.whole(1, 10**9), None)

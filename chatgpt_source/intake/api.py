@@ -29,9 +29,9 @@ from chatgpt_source.intake.preferences import form_of, want_of
 from chatgpt_source.intake.reading import read_json, read_root
 from chatgpt_source.intake.waiting import MOST_WAITERS, Waiter, Waiters
 from chatgpt_source.journal import Journal, Kept, Record
+from chatgpt_source.journal.states import ASKING
 from chatgpt_source.log import get_logger, log_unexpected
 from chatgpt_source.pipeline import Pipeline
-from chatgpt_source.prompt import State
 from chatgpt_source.quota import Calendar
 from chatgpt_source.telemetry.observer import NO_OBSERVER, Observer, RefusalReason
 from chatgpt_source.telemetry.spans import NO_SPANS, Spans
@@ -118,7 +118,7 @@ class Intake:
             except JournalUnavailable:
                 kept = None
             headers = accepted.headers()
-            if kept is not None and kept.record.state is not State.ACCEPTED:
+            if kept is not None and kept.record.state not in ASKING:
                 answer_with_event(request, kept, want.form, want.applied, headers)
                 return
             if want.reply:
@@ -143,7 +143,7 @@ class Intake:
             if known:
                 until = waiter.until + NEEDED_LONGER
                 kept = await self.journal.kept(waiter.prompt_id, until)
-                if kept is None or kept.record.state is not State.ACCEPTED:
+                if kept is None or kept.record.state not in ASKING:
                     return kept
             return await self.journal.kept(waiter.prompt_id) if await waiter.done else None
         finally:
@@ -188,7 +188,7 @@ class Intake:
         if kept is None:
             raise _unknown()
         request.about = prompt_id
-        if kept.record.state is State.ACCEPTED:
+        if kept.record.state in ASKING:
             answer_later(request, kept.record, wall(self.clock))
         else:
             applied = want.applied if want is not None and waiter is not None else None
@@ -196,16 +196,19 @@ class Intake:
 
     async def cancel(self, request: BoundedRequest) -> None:
         """Answer `DELETE /prompts/<id>`."""
-        record = await self.record(_id(request))
-        request.about = record.id
+        prompt_id = _id(request)
         try:
-            before = await self.journal.cancel(record.id)
+            cancelled = await self.journal.cancel(prompt_id)
         except NotCancelled as refusal:
+            request.about = prompt_id
             raise Problem(409, f"the prompt can't be cancelled: {refusal}") from None
-        if before is None:
+        if cancelled is None:
             raise _unknown()
-        if before is State.ACCEPTED:
-            self.observer.cancelled(prompt_id=record.id)
+        request.about = prompt_id
+        if not cancelled.repeated:
+            self.observer.cancelled(prompt_id=prompt_id)
+        if cancelled.submitted is not None:
+            self.pipeline.cancelled(cancelled.submitted)
         request.answer(204, b"")
 
     async def alive(self, request: BoundedRequest) -> None:

@@ -57,7 +57,10 @@ class Health:
                 backlog = f"{tally.backlog} prompts wait, as many as `max_backlog` allows"
         checks = {
             "journal": journal,
-            "openai": _check(self.pipeline.model.trouble, self.pipeline.model.tried),
+            "openai": _check(
+                self.pipeline.model.trouble or self.pipeline.polls.trouble,
+                self.pipeline.model.tried or self.pipeline.polls.tried,
+            ),
             **{
                 receiver_at(name).label: _check(breaker.trouble, breaker.tried)
                 for name, breaker in self.pipeline.receivers.items()

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from chatgpt_source.http.server.connections import MOST_CONNECTIONS
+from chatgpt_source.journal.states import ASKING
 from chatgpt_source.telemetry.observer import AskEnded, Observer
 
 MOST_WAITERS = MOST_CONNECTIONS // 2
@@ -103,7 +104,7 @@ class Waiters(Observer):
 
     def asked(self, ended: AskEnded) -> None:
         """A call to the model has ended, and with it perhaps the asking."""
-        if ended.state is not None:
+        if ended.state is not None and ended.state not in ASKING:
             self._end(self._of.get(ended.id, ()), ended=True)
 
     def cancelled(self, *, prompt_id: str) -> None:

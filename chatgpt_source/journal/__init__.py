@@ -143,6 +143,23 @@ class Postponed:
 
 
 @frozen
+class Underway:
+    """A claim ends: the provider works on the prompt, and keeps it under an id; a poll is due.
+
+    A prompt that was not submitted before counts as billed from now on.
+
+    Attributes:
+        submitted: The provider's id.
+        until: When the next poll is due.
+        missing: Whether the provider said that it has no such id.
+    """
+
+    submitted: str
+    until: float
+    missing: bool = False
+
+
+@frozen
 class Failed:
     """A claim ends: no other attempt follows.
 
@@ -260,6 +277,19 @@ class Record:
             "request_id": self.request_id,
             "target": self.target,
         }
+
+
+@frozen
+class Cancelled:
+    """A prompt is cancelled.
+
+    Attributes:
+        repeated: Whether it was cancelled before.
+        submitted: The provider's id, if it works on it.
+    """
+
+    repeated: bool = False
+    submitted: str | None = None
 
 
 @frozen
@@ -385,6 +415,13 @@ class Journal(Protocol):
         Its `next_due` is when the next one's time will be up.
         """
 
+    def claim_submitted(self, now: float, most: int) -> Deferred[Claims[Ask]]:
+        """Claim up to `most` submitted prompts whose poll is due; no ask is counted.
+
+        The end of such a claim, `ask_ended`, is `Underway` if there is no answer yet, `Answered`,
+        `Failed`, or `Postponed`: the provider has lost it, and it is asked again.
+        """
+
     def claim_deliveries(
         self, destination: str, now: float, most: int, *, untried_since: float | None = None
     ) -> Deferred[Claims[Delivery]]:
@@ -398,7 +435,12 @@ class Journal(Protocol):
         """
 
     def ask_ended(
-        self, ask: Ask, outcome: Answered | Postponed | Failed, now: float, *, claim: bool = False
+        self,
+        ask: Ask,
+        outcome: Answered | Underway | Postponed | Failed,
+        now: float,
+        *,
+        claim: bool = False,
     ) -> Deferred[Ended]:
         """End the claim of an ask; with an old fencing token, change nothing.
 
@@ -422,11 +464,11 @@ class Journal(Protocol):
     def remember(self, peer: str, state: PeerState) -> Deferred[None]:
         """Store the state of a peer; `recover` must have got the peer's settings."""
 
-    def cancel(self, prompt_id: str) -> Deferred[State | None]:
-        """Cancel an accepted prompt, delete its text, and give back its unit unless billed.
+    def cancel(self, prompt_id: str) -> Deferred[Cancelled | None]:
+        """Cancel a prompt that waits, delete its text, and give back its unit unless billed.
 
         Returns:
-            Its state before, ACCEPTED or CANCELLED; None if there is no such prompt.
+            None if there is no such prompt; else it is cancelled, also if it was before.
 
         Raises:
             NotCancelled: If a call for it is under way, or it was answered or has failed.

@@ -2,6 +2,8 @@
 
     accepted -- answered --> answered -- delivered --> delivered
         |  |                     |
+        |  +--- submitted --> submitted (polled; then as accepted; or lost --> accepted)
+        |  |                     |
         |  +--- failed -------+--+
         |                     v
         |                   failed -- asked again --> accepted
@@ -21,6 +23,8 @@ from chatgpt_source.prompt import State
 class Event(Enum):
     """An event that changes an accepted prompt's state."""
 
+    SUBMITTED = "submitted"
+    LOST = "lost"
     ANSWERED = "answered"
     DELIVERED = "delivered"
     FAILED = "failed"
@@ -32,6 +36,14 @@ class Event(Enum):
 
 TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
     State.ACCEPTED: {
+        Event.SUBMITTED: State.SUBMITTED,
+        Event.ANSWERED: State.ANSWERED,
+        Event.FAILED: State.FAILED,
+        Event.FINISHED: State.DELIVERED,
+        Event.CANCELLED: State.CANCELLED,
+    },
+    State.SUBMITTED: {
+        Event.LOST: State.ACCEPTED,
         Event.ANSWERED: State.ANSWERED,
         Event.FAILED: State.FAILED,
         Event.FINISHED: State.DELIVERED,
@@ -43,6 +55,9 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
     State.FAILED: {Event.ASKED_AGAIN: State.ACCEPTED, Event.DELIVERED_AGAIN: State.ANSWERED},
 }
 """State, event, next state."""
+
+ASKING = tuple(state for state, events in TRANSITIONS.items() if Event.ANSWERED in events)
+"""The states in which an answer is still to come."""
 
 WAITING = tuple(state for state, events in TRANSITIONS.items() if Event.FAILED in events)
 """The states of the backlog."""

@@ -13,13 +13,17 @@ from chatgpt_source.config.secret import Secret
 from chatgpt_source.errors import JournalUnavailable
 from chatgpt_source.journal import Admitted, Journal, PeerState, Recovered
 from chatgpt_source.log import get_logger, log_unexpected
-from chatgpt_source.pipeline.asking import Asking, Model
+from chatgpt_source.pipeline.asking import Asking
 from chatgpt_source.pipeline.breaker import Breaker, Call
 from chatgpt_source.pipeline.calls import miss
 from chatgpt_source.pipeline.delivering import Delivering
 from chatgpt_source.pipeline.expiring import Expiring
+from chatgpt_source.pipeline.polling import Polling
+from chatgpt_source.pipeline.recording import Recording
+from chatgpt_source.pipeline.tidying import Tidying
 from chatgpt_source.pipeline.worker import Worker
 from chatgpt_source.prompt import DEAD_LETTER, MODEL, TARGET, Delivery, receiver_at
+from chatgpt_source.providers import Provider
 from chatgpt_source.telemetry.observer import NO_OBSERVER, Observer
 from chatgpt_source.telemetry.spans import NO_SPANS, Spans
 from chatgpt_source.waiting import completes
@@ -38,6 +42,8 @@ def peers_of(config: Config) -> Mapping[str, str]:
     return {
         MODEL: _as_text(
             config.base_url,
+            config.api,
+            config.background,
             config.token,
             config.api_version,
             config.organization,
@@ -85,7 +91,7 @@ class Pipeline:
         clock: The time.
         journal: Where the prompts are.
         config: How long and how often to try.
-        ask: Makes one call to the model; raises CallError.
+        provider: Makes the calls to the model.
         deliver: For each destination, makes one call to it; raises CallError.
         random: Numbers from 0 to 1, for the backoff's jitter.
         observer: Receives the outcome of each call.
@@ -94,6 +100,7 @@ class Pipeline:
     Attributes:
         model: The model's breaker.
         receivers: The breakers of the destinations.
+        polls: What is known of polls of submitted prompts.
         missing: The targets for which events wait and that are not set, each with words for people.
         draining: Whether a stop has begun.
     """
@@ -103,7 +110,7 @@ class Pipeline:
         clock: IReactorTime,
         journal: Journal,
         config: Config,
-        ask: Model,
+        provider: Provider,
         deliver: Mapping[str, Callable[[Delivery], Awaitable[None]]],
         random: Callable[[], float] = system_random,
         observer: Observer = NO_OBSERVER,
@@ -115,12 +122,17 @@ class Pipeline:
         self.draining = False
         self.missing: dict[str, str] = {}
 
-        def breaker(peer: str, name: str) -> Breaker:
-            return Breaker(name, config.concurrency, random, partial(self._remember, peer))
+        def breaker(peer: str, name: str, limit: int) -> Breaker:
+            return Breaker(name, limit, random, partial(self._remember, peer))
 
-        self.model = breaker(MODEL, "the model")
-        self.receivers = {name: breaker(name, receiver_at(name).name) for name in deliver}
-        common = clock, journal, config, random, observer, spans
+        # A crash loses the ids of what is on its way to the provider, and pays for it twice.
+        asks = 1 if config.background else config.concurrency
+        self.model = breaker(MODEL, "the model", asks)
+        self.receivers = {
+            name: breaker(name, receiver_at(name).name, config.concurrency) for name in deliver
+        }
+        self._tidying = Tidying(clock, provider, config.forget_responses)
+        common = clock, journal, config, random, observer, spans, self._tidying
 
         def delivering(name: str, letters: Worker[Delivery] | None = None) -> Delivering:
             return Delivering(
@@ -131,10 +143,23 @@ class Pipeline:
         self._dead_letters = delivering(letters) if letters in deliver else None
         dead_letters = None if self._dead_letters is None else self._dead_letters.worker
         self._deliveries = [delivering(name, dead_letters) for name in deliver if name != letters]
-        self._expiring = Expiring(clock, journal, config, random, observer, dead_letters)
         workers = {each.receiver.destination: each.worker for each in self._deliveries}
+        recording = Recording(
+            clock, journal, config, observer, workers, dead_letters, self._tidying, self.missing
+        )
+        self._expiring = Expiring(clock, journal, random, recording)
+        self._polling = Polling(clock, journal, config, random, provider, recording, self._tidying)
+        self.polls = self._polling.breaker
         self._asks = Asking(
-            *common, ask, self.model, workers, dead_letters, self._expiring, self.missing
+            clock,
+            journal,
+            random,
+            spans,
+            provider,
+            self.model,
+            recording,
+            self._expiring,
+            self._polling.worker,
         )
 
     @property
@@ -169,9 +194,9 @@ class Pipeline:
             each.worker.start()
 
     @property
-    def _all(self) -> Sequence[Asking | Expiring | Delivering]:
+    def _all(self) -> Sequence[Asking | Polling | Expiring | Delivering]:
         letters = [] if self._dead_letters is None else [self._dead_letters]
-        return [self._asks, self._expiring, *self._deliveries, *letters]
+        return [self._asks, self._polling, self._expiring, *self._deliveries, *letters]
 
     def reserve(self) -> Call | None:
         """Take a slot for a prompt that is to be accepted; None if there is no room."""
@@ -183,6 +208,10 @@ class Pipeline:
             self._asks.worker.fill(slot, admitted.ask)
         elif slot is not None:
             self._asks.worker.release(slot)
+
+    def cancelled(self, submitted: str) -> None:
+        """Let the provider stop its work on a prompt that was cancelled; best effort."""
+        self._tidying.cancel(submitted)
 
     def redriven(self) -> None:
         """Look for a redriven prompt now."""
@@ -199,8 +228,8 @@ class Pipeline:
         for each in self._deliveries:
             each.untried_since = self._clock.seconds()
             each.breaker.paced = False
-        self._asks.worker.stop()
-        self._expiring.worker.stop()
+        for worker in (self._asks.worker, self._polling.worker, self._expiring.worker):
+            worker.stop()
         if self._dead_letters is not None:
             self._dead_letters.worker.stop()
         done = Deferred.fromCoroutine(self._drained())
@@ -210,13 +239,16 @@ class Pipeline:
 
     async def _drained(self) -> None:
         await self._asks.worker.idle()
+        await self._polling.worker.idle()
         for each in self._deliveries:
             each.worker.finish()
         for other in self._all:
             await other.worker.idle()
+        await self._tidying.idle()
 
     def end(self) -> None:
         """Cancel the calls under way; the next start repeats them."""
         for each in self._all:
             each.worker.stop()
             each.worker.cancel()
+        self._tidying.end()

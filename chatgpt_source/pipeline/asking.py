@@ -1,40 +1,20 @@
 """Asking: claim an accepted prompt, call the model, decide what to do next, record it."""
 
-from collections.abc import Awaitable, Mapping
-from typing import Any, Protocol
-
 from attrs import field, frozen
 from twisted.internet.interfaces import IReactorTime
 
-from chatgpt_source.clock import wall
-from chatgpt_source.config import Config
-from chatgpt_source.delivery import event
 from chatgpt_source.errors import CallError, PossiblyBilled
-from chatgpt_source.journal import Answered, Failed, Journal, Postponed
+from chatgpt_source.journal import Journal, Underway
+from chatgpt_source.pipeline.backoff import poll_interval
 from chatgpt_source.pipeline.breaker import Breaker, Call
-from chatgpt_source.pipeline.calls import (
-    Random,
-    dead_letter_of,
-    foreseen,
-    miss,
-    postponed,
-    recorded,
-    report,
-    within,
-)
-from chatgpt_source.pipeline.decide import POSSIBLY_BILLED_ATTEMPTS, Fail, Hold, Tried, decide
-from chatgpt_source.pipeline.expiring import Expiring, is_late, late
+from chatgpt_source.pipeline.calls import Random, foreseen, within
+from chatgpt_source.pipeline.decide import Hold, decide
+from chatgpt_source.pipeline.expiring import Expiring
+from chatgpt_source.pipeline.recording import Recording, is_late
 from chatgpt_source.pipeline.worker import Worker
-from chatgpt_source.prompt import NOWHERE, Answer, Ask, Delivery, Prompt, State
-from chatgpt_source.telemetry.observer import AskEnded, Observer
+from chatgpt_source.prompt import Answer, Ask, Submitted
+from chatgpt_source.providers import Provider
 from chatgpt_source.telemetry.spans import Spans
-
-
-class Model(Protocol):
-    """Makes one call to the model; raises CallError."""
-
-    def __call__(self, prompt: Prompt, *, fresh: bool) -> Awaitable[Answer]:
-        """Ask, on a new connection if `fresh`."""
 
 
 @frozen
@@ -44,30 +24,24 @@ class Asking:
     Attributes:
         clock: The time.
         journal: Where the prompts are.
-        config: How long to try, and what an event has.
         random: Numbers from 0 to 1, for the backoff's jitter.
-        observer: Receives the outcome of each call.
         spans: Traces the calls.
-        model: Makes the calls.
+        provider: Makes the calls.
         breaker: The model's.
-        deliveries: The workers that deliver the answers, by destination.
-        dead_letters: The worker that delivers the dead letters, if there is one.
+        recording: Records how they ended.
         expiring: Fails those whose time is up.
-        missing: The targets for which events wait and that are not set, each with words.
+        polls: The worker that polls those that were submitted.
     """
 
     clock: IReactorTime
     journal: Journal
-    config: Config
     random: Random
-    observer: Observer
     spans: Spans
-    model: Model
+    provider: Provider
     breaker: Breaker
-    deliveries: Mapping[str, Worker[Delivery]]
-    dead_letters: Worker[Delivery] | None
+    recording: Recording
     expiring: Expiring
-    missing: dict[str, str]
+    polls: Worker[Ask]
     worker: Worker[Ask] = field(init=False)
 
     @worker.default
@@ -80,82 +54,41 @@ class Asking:
             return
         try:
             with self.spans.chat(ask) as span:
-                asking = self.model(within(span, ask.prompt), fresh=ask.possibly_billed > 0)
+                asking = self.provider.ask(within(span, ask.prompt), fresh=ask.possibly_billed > 0)
                 answer = await foreseen(asking, PossiblyBilled)
-                span.answered(answer)
+                if isinstance(answer, Answer):
+                    span.answered(answer)
         except CallError as error:
             await self._not_answered(ask, call, error)
+            return
+        if isinstance(answer, Submitted):
+            await self._submitted(ask, call, answer)
         else:
-            await self._answered(ask, call, answer)
+            self.breaker.succeeded(call, self.clock.seconds())
+            await self.recording.answered(ask, call, answer)
 
-    async def _answered(self, ask: Ask, call: Call, answer: Answer) -> None:
+    async def _submitted(self, ask: Ask, call: Call, submitted: Submitted) -> None:
         now = self.clock.seconds()
+        outcome = Underway(submitted.id, now + poll_interval(1))
+        await self.recording.ended(ask, call, outcome, now)  # before anything else
         self.breaker.succeeded(call, now)
-        encoded = event.encode(ask.prompt, answer, self.config.include, self.config.extensions)
-        outcome = Answered(answer, encoded, self.config.keep_answers)
-        target = ask.prompt.target
-        state = State.DELIVERED if target == NOWHERE else State.ANSWERED
-        deliveries = self.deliveries.get(target)
-        slot = None if deliveries is None else deliveries.reserve()
-        delivery = None
-        try:
-            ended = await recorded(
-                self.clock,
-                lambda: self.journal.ask_ended(ask, outcome, now, claim=slot is not None),
-            )
-            delivery = ended.delivery
-            if ended.kept:
-                self._tell(ask, call, now, answer=answer, state=state)
-        finally:
-            if deliveries is not None:
-                deliveries.fill(slot, delivery)
-            elif target != NOWHERE:
-                miss(self.missing, target)
+        self.polls.wake()
 
     async def _not_answered(self, ask: Ask, call: Call, error: CallError) -> None:
         now = self.clock.seconds()
         possibly_billed = isinstance(error, PossiblyBilled)
-        prompt = ask.prompt
-        has_waited = now - ask.since >= self.config.give_up_after
-        tried = Tried(
-            ask.attempt,
-            call.started,
-            gave_up=has_waited and prompt.deadline is None,
-            tried_out=possibly_billed and ask.possibly_billed + 1 >= POSSIBLY_BILLED_ATTEMPTS,
-            held=ask.held,
-            asked=True,
-        )
+        tried = self.recording.tried(ask, call, now, possibly_billed=possibly_billed)
         decision = decide(error, tried, self.breaker.others, now, self.random)
         held = isinstance(decision, Hold)
         self.breaker.failed(call, error, now, shared=True, alone=not held)
-        if is_late(prompt, now) and not isinstance(decision, Fail):
-            decision = Fail(f"{late(prompt)} ({error.reason})")
-        if isinstance(decision, Fail):
-            outcome: Failed | Postponed = Failed(
-                decision.reason,
-                give_back=not possibly_billed and error.status != 200,  # a 200 is billed
-                dead_letter=dead_letter_of(ask, error, wall(self.clock), self.config),
-                request_id=error.request_id,
-            )
-        else:
-            outcome = postponed(
-                decision,
-                error,
-                self.breaker.opens_at,
-                now,
-                possibly_billed=possibly_billed,
-                ends=prompt.ends,
-            )
-        ended = await recorded(self.clock, lambda: self.journal.ask_ended(ask, outcome, now))
-        self.worker.wake()  # the next attempt may be due before anything else
-        if ended.kept:
-            self._tell(ask, call, now, error=error, **report(outcome, now, held=held))
-            if isinstance(outcome, Failed) and self.dead_letters is not None:
-                self.dead_letters.wake()
-
-    def _tell(self, ask: Ask, call: Call, now: float, **ended: Any) -> None:
-        date = max(ask.prompt.accepted, wall(self.clock))  # the wall clock may have been set back
-        seconds = now - call.started
-        self.observer.asked(
-            AskEnded(ask=ask, started=call.started, seconds=seconds, date=date, **ended)
+        outcome = self.recording.outcome(
+            ask,
+            decision,
+            error,
+            now,
+            opens_at=self.breaker.opens_at,
+            possibly_billed=possibly_billed,
+            give_back=not possibly_billed and error.status != 200,  # a 200 is billed
         )
+        await self.recording.ended(ask, call, outcome, now, error=error, held=held)
+        self.worker.wake()  # the next attempt may be due before anything else

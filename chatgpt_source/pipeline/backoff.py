@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 FIRST_BACKOFF = 0.5
 LONGEST_BACKOFF = 60.0
+FIRST_POLL = 1.0
+LONGEST_POLL = 10.0
 FIRST_PROBE = 30.0
 LONGEST_PROBE = 600.0
 
@@ -11,6 +13,11 @@ LONGEST_PROBE = 600.0
 def backoff(attempt: int, random: Callable[[], float]) -> float:
     """Seconds to wait after the `attempt`th failure: 0.5 s doubling to 60 s, times 0.75 to 1."""
     return _doubled(FIRST_BACKOFF, attempt, LONGEST_BACKOFF) * (0.75 + random() / 4)
+
+
+def poll_interval(number: int) -> float:
+    """Seconds to the `number`th poll of a submitted prompt: 1 s doubling to 10 s."""
+    return _doubled(FIRST_POLL, number, LONGEST_POLL)
 
 
 def probe_interval(misses: int) -> float:

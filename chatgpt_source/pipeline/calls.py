@@ -9,14 +9,12 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
-from chatgpt_source.config import Config
-from chatgpt_source.delivery import event
 from chatgpt_source.errors import CallError, JournalUnavailable, PeerFailure, Transient
-from chatgpt_source.journal import Failed, Postponed
+from chatgpt_source.journal import Failed, Postponed, Underway
 from chatgpt_source.log import get_logger, log_unexpected
 from chatgpt_source.pipeline.decide import Hold, Retry
 from chatgpt_source.pipeline.worker import POLL_INTERVAL
-from chatgpt_source.prompt import Ask, Delivery, Prompt, State
+from chatgpt_source.prompt import Delivery, Prompt, State
 from chatgpt_source.telemetry.spans import Span
 
 log = get_logger(__name__)
@@ -66,13 +64,6 @@ def postponed(
     )
 
 
-def dead_letter_of(ask: Ask, error: CallError, date: float, config: Config) -> bytes | None:
-    """The dead letter of a prompt that was not answered; None without `dead_letter`."""
-    if config.dead_letter is None:
-        return None
-    return event.encode_unanswered(ask.prompt, ask.total, error, date, config.extensions)
-
-
 def miss(missing: dict[str, str], destination: str) -> None:
     """Note, with words for people, and warn that events wait for a target that is not set."""
     missing[destination] = (
@@ -82,8 +73,8 @@ def miss(missing: dict[str, str], destination: str) -> None:
     log.warn("{told}", told=missing[destination])
 
 
-def report(outcome: Failed | Postponed, now: float, *, held: bool) -> dict[str, Any]:
-    """The observer's values for a call that failed."""
+def report(outcome: Failed | Postponed | Underway, now: float, *, held: bool) -> dict[str, Any]:
+    """The observer's values for a call after which the work goes on, or has failed."""
     if isinstance(outcome, Failed):
         return {"state": State.FAILED, "reason": outcome.error}
     return {"wait": outcome.until - now, "held": held}

@@ -14,6 +14,7 @@ from chatgpt_source.journal import Claims, Delivered, Failed, Journal, Postponed
 from chatgpt_source.pipeline.breaker import Breaker, Call
 from chatgpt_source.pipeline.calls import Random, foreseen, postponed, recorded, report, within
 from chatgpt_source.pipeline.decide import Fail, Hold, Tried, decide
+from chatgpt_source.pipeline.tidying import Tidying
 from chatgpt_source.pipeline.worker import Worker
 from chatgpt_source.prompt import DEAD_LETTER, Delivery, Receiver, State
 from chatgpt_source.telemetry.observer import DeliveryEnded, Observer
@@ -31,6 +32,7 @@ class Delivering:
         random: Numbers from 0 to 1, for the backoff's jitter.
         observer: Receives the outcome of each call.
         spans: Traces the calls.
+        tidying: Deletes answers at the provider once they are delivered.
         receiver: The destination.
         call: Makes one call to it; raises CallError.
         breaker: The receiver's.
@@ -44,6 +46,7 @@ class Delivering:
     random: Random
     observer: Observer
     spans: Spans
+    tidying: Tidying
     receiver: Receiver
     call: Callable[[Delivery], Awaitable[None]]
     breaker: Breaker
@@ -77,6 +80,8 @@ class Delivering:
             )
             if ended.kept:
                 self._tell(delivery, call, now, state=State.DELIVERED)
+                if not self._is_of_dead_letters:
+                    self.tidying.forget(delivery.submitted)
 
     async def _not_delivered(self, delivery: Delivery, call: Call, error: CallError) -> None:
         now = self.clock.seconds()

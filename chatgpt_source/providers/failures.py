@@ -9,7 +9,15 @@ from types import MappingProxyType
 
 from attrs import field, frozen
 
-from chatgpt_source.errors import CallError, Class, PeerFailure, Permanent, Transient, first_class
+from chatgpt_source.errors import (
+    CallError,
+    Class,
+    Lost,
+    PeerFailure,
+    Permanent,
+    Transient,
+    first_class,
+)
 
 _EMPTY_ACCOUNT = re.compile(
     r"(?:\w*_(?=spend_limit))?(insufficient_quota|credit_balance_exhausted"
@@ -24,6 +32,9 @@ _MODEL_HOLDS = {
     405: "check `base_url`",
 }
 """Statuses that mean wrong settings, whatever the prompt, and what an operator should check."""
+_AS_STATUS = {"rate_limit_exceeded": 429, "server_error": 500}
+"""Codes of a response that failed, and the statuses that mean the same."""
+_WORD = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _CALLERS = {400, 403, 404}
 """Statuses that members of the request can cause."""
 
@@ -74,8 +85,8 @@ def model_error(
 
 def _model_class(answered: ErrorResponse, ours: Mapping[str, str]) -> Class:
     status = answered.status
-    empty = next(filter(None, map(_EMPTY_ACCOUNT.fullmatch, answered.codes)), None)
-    account = f" ({empty[1]})" if empty else ""
+    empty = _empty_account(answered.codes)
+    account = f" ({empty})" if empty else ""
     member = re.split(r"[.\[]", answered.param or "", maxsplit=1)[0]
     return first_class(
         (status == 429 and bool(empty), PeerFailure, f"{account}: check the account's balance"),
@@ -91,3 +102,26 @@ def _model_class(answered: ErrorResponse, ours: Mapping[str, str]) -> Class:
         (answered.should_retry is True, Transient, " and says to try again"),
         (True, Permanent, ": it refuses this prompt"),
     )
+
+
+def failed_response(codes: Sequence[str]) -> CallError:
+    """Classify a response whose status is `failed`; asking again may help as after a 429 or 5xx.
+
+    Args:
+        codes: Its `error.code` and `error.type`.
+    """
+    empty = _empty_account(codes)
+    code = empty or next(filter(_WORD.fullmatch, codes), "no code")
+    status = 429 if empty else _AS_STATUS.get(code, 200)
+    kind, why = first_class(
+        (bool(empty), Lost, ": check the account's balance"),
+        (status != 200, Lost, ""),
+        (True, Permanent, ": it refuses this prompt"),
+    )
+    return kind(f"the model failed ({code}){why}", status=status)
+
+
+def _empty_account(codes: Sequence[str]) -> str | None:
+    """The code of an empty account, if there is one."""
+    found = next(filter(None, map(_EMPTY_ACCOUNT.fullmatch, codes)), None)
+    return found[1] if found else None

@@ -11,7 +11,7 @@ from typing import Any
 from attrs import frozen
 from twisted.python.failure import Failure
 
-from chatgpt_source.errors import CallError, PeerFailure, PossiblyBilled, Transient
+from chatgpt_source.errors import CallError, Gone, Lost, PeerFailure, PossiblyBilled, Transient
 from chatgpt_source.log import get_logger, log_unexpected
 from chatgpt_source.prompt import DEAD_LETTER, Answer, Arrival, Ask, Delivery, State
 
@@ -35,9 +35,13 @@ class RefusalReason(str, Enum):
 
 
 class AskOutcome(str, Enum):
-    """The outcome of a call to the model; `FAILED`: the prompt can't succeed."""
+    """The outcome of a call to the model; `FAILED`: the prompt can't succeed.
+
+    `SUBMITTED`: the provider works on it.
+    """
 
     ANSWERED = "answered"
+    SUBMITTED = "submitted"
     AGAIN = "again"
     MAYBE_BILLED = "maybe_billed"
     HOLD = "hold"
@@ -49,6 +53,21 @@ class AskOutcome(str, Enum):
         if error is None:
             return cls.ANSWERED
         return cls.MAYBE_BILLED if isinstance(error, PossiblyBilled) else cls(_class_of(error))
+
+
+class PollOutcome(str, Enum):
+    """The outcome of a poll of a submitted prompt; `FAILED`: the prompt can't succeed.
+
+    `MISSING`: the provider does not have its id; `LOST`: it has given it up.
+    """
+
+    ANSWERED = "answered"
+    UNDERWAY = "underway"
+    MISSING = "missing"
+    LOST = "lost"
+    AGAIN = "again"
+    HOLD = "hold"
+    FAILED = "failed"
 
 
 class DeliveryOutcome(str, Enum):
@@ -104,11 +123,13 @@ class AskEnded(Ended):
         ask: The ask.
         answer: The answer, if there is one.
         called: Whether there was a call: there is none if the prompt's time was up.
+        submitted: The provider's id, if it works on the prompt.
     """
 
     ask: Ask
     answer: Answer | None = None
     called: bool = True
+    submitted: str | None = None
 
     @property
     def id(self) -> str:
@@ -122,8 +143,22 @@ class AskEnded(Ended):
 
     @property
     def outcome(self) -> AskOutcome:
-        """What it brought, in a word."""
-        return AskOutcome.of(self.error)
+        """What it brought, in a word; of a poll, see `poll`."""
+        submitted = self.state is State.SUBMITTED
+        return AskOutcome.SUBMITTED if submitted else AskOutcome.of(self.error)
+
+    @property
+    def poll(self) -> PollOutcome | None:
+        """What a poll brought, in a word; None if it was a call that asks."""
+        if self.ask.submitted is None:
+            return None
+        if self.error is None:
+            return PollOutcome.UNDERWAY if self.answer is None else PollOutcome.ANSWERED
+        if isinstance(self.error, Gone):
+            return PollOutcome.MISSING
+        return (
+            PollOutcome.LOST if isinstance(self.error, Lost) else PollOutcome(_class_of(self.error))
+        )
 
     @property
     def waited(self) -> float | None:
@@ -185,7 +220,7 @@ class Observer:
         """A prompt was refused."""
 
     def asked(self, ended: AskEnded) -> None:
-        """A call to the model has ended, or a prompt's time was up before a call."""
+        """A call to the model or a poll has ended, or a prompt's time was up before a call."""
 
     def sent(self, ended: DeliveryEnded) -> None:
         """A call to a receiver of events has ended."""

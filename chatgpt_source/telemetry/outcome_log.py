@@ -34,7 +34,14 @@ class OutcomeLog(Observer):
                 asks=ended.ask.total,
                 request_id=ended.answer.request_id or UNKNOWN,
             )
-        else:
+        elif ended.state is State.SUBMITTED:
+            log.info(
+                "submitted: id={id} asks={asks} submitted={submitted}",
+                id=ended.id,
+                asks=ended.ask.total,
+                submitted=ended.submitted,
+            )
+        elif ended.error is not None or ended.state is not None:
             _tell_failure(ended, ended.error.request_id if ended.error else None)
 
     def sent(self, ended: DeliveryEnded) -> None:
@@ -60,7 +67,8 @@ def _tell_failure(ended: AskEnded | DeliveryEnded, request_id: str | None) -> No
     if ended.state is State.FAILED:
         log.error(_FAILED, id=ended.id, request_id=request_id or UNKNOWN, reason=ended.reason)
         return
-    tell = log.debug if ended.held else log.warn
+    polled_again = isinstance(ended, AskEnded) and ended.submitted is not None
+    tell = log.debug if ended.held or polled_again else log.warn
     tell(
         _TRIED_AGAIN,
         id=ended.id,

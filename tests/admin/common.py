@@ -36,7 +36,7 @@ class AdminTestCase(DoorTestCase):
             cast(Any, self.clock),
             self.journal,
             self.config,
-            self.model.call,
+            self.model,
             {
                 "target": self.target.call,
                 **{name: Peer().call for name in self.config.targets},

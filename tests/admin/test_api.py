@@ -7,6 +7,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.errors import PeerFailure, Permanent, Transient
+from chatgpt_source.prompt import State
 from chatgpt_source.quota import clock_time
 from tests.admin.common import AdminTestCase
 from tests.journal.common import DAY, NOON
@@ -69,7 +70,7 @@ class StatusTests(AdminTestCase):
         self.assertEqual(told["backlog"], {"count": 1, "oldest_seconds": 5})
         self.assertEqual(
             told["prompts"],
-            {"accepted": 1, "answered": 0, "delivered": 0, "failed": 0, "cancelled": 0},
+            {state.value: int(state is State.ACCEPTED) for state in State},
         )
         self.assertEqual(told["calls"]["model"]["under_way"], 1)
 
@@ -108,6 +109,11 @@ class StatusTests(AdminTestCase):
         self.assertEqual(model["trouble"], "the model answered 401: check `token`")
         self.clock.advance(10)  # its probe is under way
         self.assertIn("the next try is due", self.status()["troubles"][0])
+
+    def test_polls_that_fail(self) -> None:
+        polls, now = self.pipeline.polls, self.clock.seconds()
+        polls.failed(polls.start(now), Transient("no look: the model sleeps"), now, shared=False)
+        self.assertEqual(self.status()["troubles"], ["No look (since 12:00): the model sleeps"])
 
     def test_a_peer_that_throttles(self) -> None:
         self.ask()

@@ -10,8 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.admin.lag import EVERY, LagMeter
 from chatgpt_source.config import TargetSettings
-from chatgpt_source.errors import PeerFailure, Permanent, PossiblyBilled, Transient
-from chatgpt_source.prompt import Arrival, State
+from chatgpt_source.errors import Gone, Lost, PeerFailure, Permanent, PossiblyBilled, Transient
+from chatgpt_source.prompt import Answer, Arrival, State
 from chatgpt_source.telemetry.observer import (
     AskOutcome,
     DeliveryEnded,
@@ -254,6 +254,29 @@ class CountTests(MetricsTestCase):
         self.observers.asked(attrs.evolve(call, state=State.FAILED))
         moved = self.moved()
         self.assertEqual(moved, {"prompts_failed_total": 1, "recent_failure_ratio": 1})
+
+    def test_submitted_and_polled(self) -> None:
+        call = ended(State.SUBMITTED)
+        self.observers.asked(call)
+        moved = self.moved()
+        self.assertEqual(moved['asks_total{outcome="submitted"}'], 1)
+        self.assertEqual(moved["ask_seconds_count"], 1)
+        poll = attrs.evolve(call, ask=attrs.evolve(call.ask, submitted="resp_1"), state=None)
+        for outcome, told in (
+            ("underway", {}),
+            ("missing", {"error": Gone("x")}),
+            ("lost", {"error": Lost("x"), "state": State.ACCEPTED}),
+            ("again", {"error": Transient("x")}),
+            ("hold", {"error": PeerFailure("x")}),
+            ("answered", {"answer": Answer("x"), "state": State.ANSWERED}),
+        ):
+            self.observers.asked(attrs.evolve(poll, **told))
+            self.assertEqual(self.moved(), {f'polls_total{{outcome="{outcome}"}}': 1})
+
+    def test_the_tokens_of_an_answer_that_was_fetched(self) -> None:
+        call = ended(State.ANSWERED, answer=Answer("x", usage={"prompt_tokens": 7}))
+        self.observers.asked(attrs.evolve(call, ask=attrs.evolve(call.ask, submitted="resp_1")))
+        self.assertEqual(self.moved()['tokens_total{kind="prompt"}'], 7)
 
     def test_while_draining(self) -> None:
         self.ask()

@@ -31,6 +31,7 @@ SHOWN = Shown(
     midnight=NOON + 11 * 3600,
     prompts={
         State.ACCEPTED: 2,
+        State.SUBMITTED: 5,
         State.ANSWERED: 1,
         State.DELIVERED: 1234,
         State.FAILED: 3,
@@ -218,7 +219,7 @@ class StatesTests(PageTestCase):
         self.assertIn("Accepted2to be asked", told)
         self.assertIn("Delivered1,234done", told)
         self.assertIn("Cancelled4by their callers", told)
-        self.assertIn("3 prompts not finished; the oldest was accepted 2 min ago.", told)
+        self.assertIn("8 prompts not finished; the oldest was accepted 2 min ago.", told)
 
     def test_nothing_waits(self) -> None:
         shown = attrs.evolve(SHOWN, prompts=dict.fromkeys(State, 0), oldest=None)
@@ -283,6 +284,11 @@ class WayTests(PageTestCase):
         self.assertIn("The model answered 500", told)
         self.assertIn("Delivered not yet", told)
         self.assertIn("Prompt pppppppp is accepted.", told)
+
+    def test_submitted(self) -> None:
+        told = self.told(record("p" * 36, State.SUBMITTED, asks=1))
+        self.assertIn("The provider works on it for 1 min; 1 ask so far", told)
+        self.assertIn("Delivered not yet", told)
 
     def test_answered(self) -> None:
         told = self.told(record("p" * 36, State.ANSWERED, answered=NOON - 58, deliveries=1))

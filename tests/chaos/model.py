@@ -14,7 +14,7 @@ from chatgpt_source.errors import (
     NotRedriven,
     QuotaUsedUp,
 )
-from chatgpt_source.journal import PeerState
+from chatgpt_source.journal import Cancelled, PeerState
 from chatgpt_source.prompt import Prompt, State
 from chatgpt_source.quota import day_at
 
@@ -291,14 +291,14 @@ class Model:
         if entry is None:
             return None
         if entry.state == "cancelled":
-            return State.CANCELLED
+            return Cancelled(repeated=True)
         if entry.state != "accepted" or entry.owner:
             return Refused(NotCancelled)
         if not entry.billed:
             self.days[entry.day] -= 1
         entry.state, entry.due, entry.ended, entry.held = "cancelled", None, now, None
         entry.text = entry.event = entry.letter = None
-        return State.ACCEPTED
+        return Cancelled()
 
     def purge(self, id_: str) -> bool:
         entry = self.entries.get(id_)

@@ -47,6 +47,9 @@ DEFAULTS = {
     "organization": None,
     "project": None,
     "headers": {},
+    "api": "chat",
+    "background": False,
+    "forget_responses": False,
     "model": "gpt-6-luna",
     "system_prompt": None,
     "max_tokens": None,
@@ -113,6 +116,7 @@ NO_COUNT = (
     str(10**30),
     "9" * 400,
 )
+NO_SWITCH = ("0", "1", "'true'", "'no'", "[true]", "{}", "2023-03-28", ".nan")
 NO_SECONDS = (
     "true",
     "-1",
@@ -376,6 +380,9 @@ BAD: dict[str, tuple[str, tuple[str, ...]]] = {
     "project": ("", NO_WORD),
     "headers": (HEADERS, NO_HEADERS),
     "admin": (STRING, NO_TEXT),
+    "api": ("one of chat, responses", (*NO_TEXT, "Chat", "batch")),
+    "background": ("true or false", NO_SWITCH),
+    "forget_responses": ("true or false", NO_SWITCH),
     "model": (STRING, NO_TEXT),
     "system_prompt": (STRING, NO_TEXT),
     "max_tokens": (POSITIVE, (*NO_COUNT, "0")),
@@ -482,6 +489,9 @@ class KeyTests(ConfigCase):
             "organization": "org-1",
             "project": "proj_1",
             "headers": {"X-Title": "a title", "api-key": {"env": "OTHER_KEY"}},
+            "api": "responses",
+            "background": True,
+            "forget_responses": True,
             "model": "m",
             "system_prompt": "two\nlines\n",
             "max_tokens": 5,
@@ -692,6 +702,8 @@ class ApiSettingsTests(ConfigCase):
         for url in ("http://h/v1/chat/completions", "http://h/chat/completions/?x=y"):
             line = self.mistake({**GOOD, "base_url": url})
             self.assertIn("`base_url` must be the URL before /chat/completions", line)
+        line = self.mistake({**GOOD, "base_url": "http://h/v1/responses/"})
+        self.assertIn("`base_url` must be the URL before /responses", line)
 
     def test_one_way_to_limit_an_answer(self) -> None:
         self.assertEqual(self.load({**GOOD, "body": {"max_tokens": 5}}).body, {"max_tokens": 5})
@@ -728,6 +740,38 @@ class ApiSettingsTests(ConfigCase):
             self.assertTrue(line.startswith("`reply` must be 0 where `keep_answers` is 0"), line)
         self.assertEqual(self.load({**GOOD, "reply": 0}).reply, 0)
         self.assertTrue(self.mistake({**GOOD, "reply": 1, "keep_answers": "x"}).startswith("`keep"))
+
+    def test_the_background_needs_the_responses_api(self) -> None:
+        for api in ({}, {"api": "chat"}, {"api": None}):
+            line = self.mistake({**GOOD, **api, "background": True})
+            self.assertTrue(line.startswith("`background` must be false unless"), line)
+            self.assertIn("set `api: responses`", line)
+        self.assertFalse(self.load({**GOOD, "background": False}).background)
+        line = self.mistake({**GOOD, "api": "x", "background": True, "forget_responses": True})
+        self.assertTrue(line.startswith("`api` must be"), line)
+
+    def test_only_what_has_an_id_can_be_forgotten(self) -> None:
+        for background in ({}, {"background": False}, {"background": None}):
+            line = self.mistake(
+                {**GOOD, "api": "responses", **background, "forget_responses": True}
+            )
+            self.assertTrue(line.startswith("`forget_responses` must be false unless"), line)
+        line = self.mistake(
+            {**GOOD, "api": "responses", "background": "x", "forget_responses": True}
+        )
+        self.assertTrue(line.startswith("`background` must be true or false"), line)
+
+    def test_members_of_the_responses_api_that_have_a_setting(self) -> None:
+        for member, advice in (
+            ("input", "each prompt is its own"),
+            ("instructions", "set `system_prompt` instead"),
+            ("max_output_tokens", "set `max_tokens` instead"),
+            ("background", "set `background` instead"),
+        ):
+            body = {"body": {member: 1}}
+            line = self.mistake({**GOOD, "api": "responses", **body})
+            self.assertEqual(line, f"`body` must be without `{member}`: {advice}")
+            self.load({**GOOD, **body})
 
     def test_every_webhook_origin(self) -> None:
         self.assertEqual(self.load({**GOOD, "webhook_origins": "*"}).webhook_origins, ("*",))
@@ -1287,11 +1331,14 @@ class SecretTests(ConfigCase):
         for key in alone:
             found = [line for line in mistakes if line.startswith(f"`{key}`")]
             self.assertEqual(len(found), 1, key)
-        pairs = {"port", "listen"} <= document.keys() or {
-            "reply",
-            "keep_answers",
-        } <= document.keys()
-        both = pairs and len(mistakes) > len(alone)
+        pairs = (
+            {"port", "listen"},
+            {"reply", "keep_answers"},
+            {"background", "forget_responses"},
+            {"api", "background"},
+            {"api", "forget_responses"},
+        )
+        both = any(pair <= document.keys() for pair in pairs) and len(mistakes) > len(alone)
         self.assertEqual(bool(mistakes), bool(alone) or both)
 
     def wrong(self, document: dict[str, Any]) -> tuple[str, ...]:

@@ -8,12 +8,15 @@ from chatgpt_source.errors import BacklogFull, KeyReused, NotCancelled, QuotaUse
 from chatgpt_source.journal import (
     TIME_IS_UP,
     Answered,
+    Cancelled,
     Delivered,
     Failed,
     Key,
     PeerState,
+    Postponed,
     Submission,
     Terms,
+    Underway,
 )
 from chatgpt_source.prompt import NOWHERE, Details, Prompt, State
 from tests.contracts.driver import ANSWER, DAY, NOON, PEERS, prompt
@@ -352,8 +355,8 @@ class CancelContract(Contract):
     def test_one_that_waits(self) -> None:
         self.accept(prompt("p1"), prompt("p2"))
         self.clock.advance(5)
-        before = [self.successResultOf(each) for each in (self.cancel(), self.cancel())]
-        self.assertEqual(before, [State.ACCEPTED, State.CANCELLED])
+        self.assertEqual(self.successResultOf(self.cancel()), Cancelled())
+        self.assertEqual(self.successResultOf(self.cancel()), Cancelled(repeated=True))
         record = self.record()
         self.assertEqual((record.state, record.ended), (State.CANCELLED, NOON + 5))
         self.assertEqual((record.failed, record.delivered, record.next_attempt), (None,) * 3)
@@ -367,7 +370,7 @@ class CancelContract(Contract):
         self.accept(prompt())
         self.asks()
         self.postpone(until=NOON + 9, possibly_billed=True)
-        self.assertIs(self.successResultOf(self.cancel()), State.ACCEPTED)
+        self.successResultOf(self.cancel())
         self.assertEqual(self.used(), 1)
 
     def test_too_late(self) -> None:
@@ -392,6 +395,102 @@ class CancelContract(Contract):
         self.assertIsNone(self.record())
 
 
+class SubmittedContract(Contract):
+    """Prompts that the provider works on, under an id."""
+
+    def submit(self, until: float = NOON + 1) -> None:
+        self.accept(prompt())
+        self.end_of("p1", Underway("resp-1", until))
+
+    def polled(self, now: float) -> Any:
+        claims = self.successResultOf(self.journal.claim_submitted(now, 10))
+        self.hand.update((ask.prompt.id, ask) for ask in claims.claimed)
+        return claims
+
+    def end_poll(self, outcome: Any, **options: Any) -> Any:
+        return self.end(self.hand.pop("p1"), outcome, **options)
+
+    def test_is_polled_and_not_asked_again(self) -> None:
+        self.submit()
+        record = self.record()
+        self.assertEqual((record.state, record.asks), (State.SUBMITTED, 1))
+        self.assertEqual(record.next_attempt, NOON + 1)
+        self.assertEqual((self.asks(now=NOON + 9).claimed, self.asks().next_due), ([], None))
+        self.assertEqual((self.polled(NOON).claimed, self.polled(NOON).next_due), ([], NOON + 1))
+        (poll,) = self.polled(NOON + 1).claimed
+        self.assertEqual((poll.submitted, poll.polls, poll.total), ("resp-1", 0, 1))
+        self.end_poll(Underway("resp-1", NOON + 3))
+        (poll,) = self.polled(NOON + 3).claimed
+        self.assertEqual((poll.polls, poll.missing), (1, 0))
+        self.assertEqual(self.record().asks, 1)
+
+    def test_a_crash_loses_no_id(self) -> None:
+        self.submit()
+        self.polled(NOON + 1)
+        self.restart()
+        self.assertEqual(self.asks(now=NOON + 9).claimed, [])
+        (poll,) = self.polled(NOON + 1).claimed
+        self.assertEqual(poll.submitted, "resp-1")
+
+    def test_answered(self) -> None:
+        self.submit()
+        self.polled(NOON + 1)
+        delivery = self.end_poll(Answered(ANSWER, EVENT), claim=True).delivery
+        self.assertEqual((delivery.event, delivery.submitted), (EVENT, "resp-1"))
+        self.restart()
+        (delivery,) = self.deliveries().claimed
+        self.assertEqual(delivery.submitted, "resp-1")
+
+    def test_answered_without_a_target(self) -> None:
+        self.accept(attrs.evolve(prompt(), target=NOWHERE))
+        self.end_of("p1", Underway("resp-1", NOON))
+        self.polled(NOON)
+        self.end_poll(Answered(ANSWER, EVENT, keep=60))
+        self.assertEqual(self.record().state, State.DELIVERED)
+
+    def test_failed_and_its_unit_stays_spent(self) -> None:
+        self.submit()
+        self.polled(NOON + 1)
+        self.end_poll(Failed("why", give_back=True))
+        self.assertEqual((self.record().state, self.used()), (State.FAILED, 1))
+        self.successResultOf(self.journal.redrive("p1"))
+        (ask,) = self.asks().claimed
+        self.assertIsNone(ask.submitted)
+
+    def test_missing(self) -> None:
+        self.submit(NOON)
+        for number in range(3):
+            (poll,) = self.polled(NOON + 10 * number).claimed
+            since = NOON if number else None
+            self.assertEqual((poll.missing, poll.missing_since), (number, since))
+            self.end_poll(Underway("resp-1", NOON + 10 * number + 10, missing=True))
+        (poll,) = self.polled(NOON + 30).claimed
+        self.end_poll(Underway("resp-1", NOON + 40))
+        (poll,) = self.polled(NOON + 40).claimed
+        self.assertEqual((poll.missing, poll.missing_since), (0, None))
+
+    def test_lost_and_asked_again(self) -> None:
+        self.submit(NOON)
+        self.polled(NOON)
+        self.end_poll(Postponed(NOON + 5, "lost", possibly_billed=True))
+        self.assertEqual(self.record().state, State.ACCEPTED)
+        (ask,) = self.asks(now=NOON + 5).claimed
+        self.assertEqual((ask.submitted, ask.possibly_billed, ask.attempt), (None, 1, 2))
+
+    def test_cancelled(self) -> None:
+        self.submit()
+        cancelled = self.successResultOf(self.journal.cancel("p1"))
+        self.assertEqual(cancelled, Cancelled(submitted="resp-1"))
+        self.assertEqual((self.record().state, self.used()), (State.CANCELLED, 1))
+
+    def test_waits_in_the_backlog(self) -> None:
+        self.submit()
+        tally = self.successResultOf(self.journal.tally(DAY.date))
+        self.assertEqual((tally.backlog, tally.oldest), (1, NOON))
+        (record,) = self.successResultOf(self.journal.latest(State.SUBMITTED, None, 5))
+        self.assertEqual(record.id, "p1")
+
+
 class AnswersContract(
     BatchContract,
     DetailsContract,
@@ -399,5 +498,6 @@ class AnswersContract(
     KeptContract,
     TimesContract,
     CancelContract,
+    SubmittedContract,
 ):
     """All of it."""

@@ -695,7 +695,7 @@ class ReadContract(Contract):
         self.end_some()
         tally = self.successResultOf(self.journal.tally(DAY.date))
         expected = {State.ACCEPTED: 2, State.ANSWERED: 1, State.DELIVERED: 1, State.FAILED: 1}
-        expected[State.CANCELLED] = 0
+        expected |= {State.SUBMITTED: 0, State.CANCELLED: 0}
         self.assertEqual((tally.prompts, tally.used, tally.backlog), (expected, 5, 3))
 
     def test_of_an_unknown_day_and_prompt(self) -> None:
@@ -726,7 +726,7 @@ class ReadContract(Contract):
         self.assertEqual(self.latest(None), ["p5", "p4"])
         self.assertEqual(self.latest(None, "p4"), ["p3", "p2"])
         self.assertEqual(self.latest(None, "p1"), [])
-        pages = (["p5", "p1"], ["p2"], ["p3"], ["p4"], [])
+        pages = (["p5", "p1"], [], ["p2"], ["p3"], ["p4"], [])
         for state, expected in zip(State, pages, strict=True):
             self.assertEqual(self.latest(state), expected)
         self.assertEqual(self.latest(State.ACCEPTED, "p5"), ["p1"])

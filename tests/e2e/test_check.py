@@ -37,7 +37,8 @@ class CheckTests(DaemonCase):
             self.assertIn("once the daemon that uses this journal has stopped", lines[0])
             self.assertIn(f"listens:  port {daemon.port}, where a daemon listens now", lines)
             self.assertIn(
-                "prompts:  1 accepted, 0 answered, 0 delivered, 0 failed, 0 cancelled", lines
+                "prompts:  1 accepted, 0 submitted, 0 answered, 0 delivered, 0 failed, 0 cancelled",
+                lines,
             )
             self.assertTrue(any(line.endswith("; 99 left today") for line in lines), lines)
         self.openai.script = self.openai.default
@@ -53,7 +54,10 @@ class CheckTests(DaemonCase):
         await daemon.kill()
         before = daemon.files()
         lines = await self.check(daemon)
-        self.assertIn("prompts:  0 accepted, 3 answered, 0 delivered, 0 failed, 0 cancelled", lines)
+        self.assertIn(
+            "prompts:  0 accepted, 0 submitted, 3 answered, 0 delivered, 0 failed, 0 cancelled",
+            lines,
+        )
         after = daemon.files()
         for name in ("journal.sqlite", "journal.sqlite-wal"):
             self.assertEqual(after[name], before[name], name)

@@ -6,7 +6,8 @@ from attrs import evolve
 from twisted.internet.defer import Deferred, fail, succeed
 
 from chatgpt_source.errors import Draining, KeyReused, NotCancelled
-from chatgpt_source.journal import Admitted, Kept, Key, Record, Submission, Terms
+from chatgpt_source.journal import Admitted, Cancelled, Kept, Key, Record, Submission, Terms
+from chatgpt_source.journal.states import ASKING
 from chatgpt_source.prompt import Prompt, State
 
 
@@ -20,7 +21,7 @@ class MemoryJournal:
         claimed: Whether a claim was requested, for each acceptance.
     """
 
-    fault = claim_asks = claim_deliveries = claim_expired = None
+    fault = claim_asks = claim_deliveries = claim_expired = claim_submitted = None
 
     def __init__(self) -> None:
         self.prompts: dict[str, Prompt] = {}
@@ -78,14 +79,15 @@ class MemoryJournal:
         self.needs.pop(prompt_id, None)
         return succeed(None)
 
-    def cancel(self, prompt_id: str) -> Deferred[State | None]:
+    def cancel(self, prompt_id: str) -> Deferred[Cancelled | None]:
         if prompt_id not in self._kept:
             return succeed(None)
-        before = self._kept[prompt_id].record.state
-        if before not in {State.ACCEPTED, State.CANCELLED}:
+        state = self._kept[prompt_id].record.state
+        if state not in {*ASKING, State.CANCELLED}:
             return fail(NotCancelled("it was answered"))
         self.end(prompt_id, State.CANCELLED)
-        return succeed(before)
+        submitted = f"resp_{prompt_id}" if state is State.SUBMITTED else None
+        return succeed(Cancelled(state is State.CANCELLED, submitted))
 
     def end(
         self,

@@ -100,10 +100,16 @@ class FakeOpenAI(ScriptedServer):
             return self._complain(404, f"Unknown request URL: {request.path}", "unknown_url")
         if request.method != method:
             return self._complain(405, f"Not allowed to {request.method} here", None)
+        refused = self._objection_to_key(request)
+        if refused is None and method == "POST":
+            return self._objection_to_chat(request)
+        return refused
+
+    def _objection_to_key(self, request: Received) -> Reply | None:
         scheme, _, token = (request.header("authorization") or "").partition(" ")
         if scheme.lower() != "bearer" or not token or self._token not in {None, token}:
             return self._complain(401, "Incorrect API key provided.", "invalid_api_key")
-        return self._objection_to_chat(request) if method == "POST" else None
+        return None
 
     def _objection_to_chat(self, request: Received) -> Reply | None:
         if not isinstance(request.document, dict):

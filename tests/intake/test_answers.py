@@ -89,6 +89,13 @@ class EventTests(MemoryDoorTestCase):
         self.assertEqual(self.journal.unneeded_, [self.prompt_id])
         self.assertEqual(self.get(Prefer=WAIT).body, event)
 
+    def test_it_is_submitted_meanwhile(self) -> None:
+        self.begin("GET", self.path, b"", Prefer=WAIT)
+        self.end(self.prompt_id, State.SUBMITTED)
+        self.assertEqual(self.come().status, 0)
+        event = self.answered()
+        self.assertEqual(self.come().body, event)
+
     def test_time_is_up(self) -> None:
         self.begin("GET", self.path, b"", Prefer=WAIT)
         self.clock.advance(10)
@@ -107,6 +114,11 @@ class EventTests(MemoryDoorTestCase):
             self.begin("GET", self.path, b"", Prefer=WAIT)
             self.end(self.prompt_id, State.FAILED, None, "the reason", timed_out=timed_out)
             self.assertIn("the reason", self.assert_problem(self.come(), status))
+
+    def test_submitted(self) -> None:
+        self.journal.end(self.prompt_id, State.SUBMITTED)
+        answer = self.get()
+        self.assertEqual((answer.status, answer.json["state"]), (202, "submitted"))
 
     def test_too_many_wait(self) -> None:
         self.waiters.at_most = 0

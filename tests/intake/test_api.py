@@ -18,7 +18,7 @@ from chatgpt_source.http.server import Problem
 from chatgpt_source.intake.reading import read_text
 from chatgpt_source.journal import Admitted
 from chatgpt_source.journal.group import Withdrawable
-from chatgpt_source.prompt import Trace
+from chatgpt_source.prompt import State, Trace
 from tests.door import CONFIG, DoorTestCase, ParsedResponse
 from tests.intake.memory_door import MemoryDoorTestCase
 from tests.journal.common import NOON, JournalTestCase
@@ -352,10 +352,24 @@ class CancelTests(MemoryDoorTestCase):
         lines = [formatEvent(event) for event in logged]
         self.assertEqual(lines[0], f"cancelled: id={self.prompt_id}")
 
+    def test_a_submitted_one_is_cancelled_with_the_provider(self) -> None:
+        cancelled: list[str] = []
+        self.patch(self.pipeline, "cancelled", cancelled.append)
+        self.post()
+        self.assertEqual(self.cancel().status, 204)
+        self.assertEqual(cancelled, [])
+        self.post()
+        self.end(self.prompt_id, State.SUBMITTED)
+        self.assertEqual([self.cancel().status, self.cancel().status], [204, 204])
+        self.assertEqual(cancelled, [f"resp_{self.prompt_id}"])
+
     def test_too_late(self) -> None:
         self.post()
         self.answered()
-        self.assertIn("it was answered", self.assert_problem(self.cancel(), 409))
+        with capturedLogs() as logged:
+            answer = self.cancel()
+        self.assertIn("it was answered", self.assert_problem(answer, 409))
+        self.assertIn(f"id={self.prompt_id}", formatEvent(logged[-1]))
 
     def test_unknown(self) -> None:
         self.assert_problem(self.cancel("p"), 404)

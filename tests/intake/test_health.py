@@ -59,6 +59,11 @@ class HealthTests(DoorTestCase):
         self.end(State.DELIVERED)
         self.assertEqual(set(self.ready(200)["checks"].values()), {"ok"})
 
+    def test_degraded_by_polls(self) -> None:
+        polls = self.pipeline.polls
+        polls.failed(polls.start(NOON), Transient("not looked up"), NOON, shared=False)
+        self.assertEqual(self.ready(200)["checks"]["openai"], "not looked up")
+
     def end(self, state: State, error: str | None = None) -> None:
         tell(self.intake.health.recent, ended(state, error))
 

@@ -6,6 +6,7 @@ from typing import Any, cast
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.intake.waiting import AT_ONCE, Waiter, Waiters
+from chatgpt_source.journal.states import ASKING
 from chatgpt_source.prompt import State
 from tests.clocks import Clocks
 from tests.telemetry.outcomes import ended
@@ -39,6 +40,8 @@ class WaitersTests(SynchronousTestCase):
     def test_the_end_of_asking(self) -> None:
         first, second, other = self.join("p", "p", "q")
         self.tell("p", None)  # it is asked again
+        for state in ASKING:  # it is submitted, or asked again
+            self.tell("p", state)
         self.assertNoResult(first.done)
         self.tell("p")
         self.assert_done(first, told=True)

@@ -41,7 +41,7 @@ class LookTests(JournalTestCase):
 
     def assert_seen(self, seen: Seen, *, in_use: bool) -> None:
         counts = {State.ACCEPTED: 3, State.ANSWERED: 1, State.DELIVERED: 1, State.FAILED: 1}
-        counts[State.CANCELLED] = 0
+        counts |= {State.SUBMITTED: 0, State.CANCELLED: 0}
         self.assertEqual(
             seen, Seen(self.path, in_use, VERSION, VERSION, counts, 2, 1, 5), (seen, counts)
         )

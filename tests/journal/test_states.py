@@ -36,4 +36,4 @@ class StateTests(SynchronousTestCase):
             self.assertRaises(KeyError, after, state, event)
 
     def test_what_waits_is_what_can_still_fail(self) -> None:
-        self.assertEqual(WAITING, (State.ACCEPTED, State.ANSWERED))
+        self.assertEqual(WAITING, (State.ACCEPTED, State.SUBMITTED, State.ANSWERED))

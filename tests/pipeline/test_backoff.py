@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatgpt_source.pipeline.backoff import backoff, probe_interval
+from chatgpt_source.pipeline.backoff import backoff, poll_interval, probe_interval
 
 
 class BackoffTests(SynchronousTestCase):
@@ -21,6 +21,10 @@ class BackoffTests(SynchronousTestCase):
         wait = backoff(attempt, lambda: random)
         self.assertGreaterEqual(wait, 0.375)
         self.assertLessEqual(wait, 60.0)
+
+    def test_polls(self) -> None:
+        waits = [poll_interval(number) for number in (1, 2, 3, 4, 5, 10**9)]
+        self.assertEqual(waits, [1.0, 2.0, 4.0, 8.0, 10.0, 10.0])
 
     def test_probes(self) -> None:
         self.assertEqual(

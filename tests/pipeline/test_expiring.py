@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from chatgpt_source.errors import PeerFailure, Permanent, PossiblyBilled, Transient
 from chatgpt_source.journal import TIME_IS_UP, Claims
-from chatgpt_source.pipeline.expiring import is_late, late
+from chatgpt_source.pipeline.recording import is_late, late
 from chatgpt_source.pipeline.worker import POLL_INTERVAL
 from chatgpt_source.prompt import State
 from chatgpt_source.telemetry.observer import AskEnded, Observer

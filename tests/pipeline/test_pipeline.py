@@ -43,6 +43,8 @@ class Peer:
         self.calls.append((work, waiting))
         return await waiting
 
+    ask = call
+
     def _cancel(self, _: Deferred[Any]) -> None:
         self.cancelled += 1
 
@@ -78,7 +80,7 @@ class PipelineTestCase(JournalTestCase):
             self.clock,
             self.journal,
             attrs.evolve(self.config, **changes),
-            self.model.call,
+            self.model,
             {
                 name: partial(self.deliver, peer)
                 for name, peer in self.peers.items()

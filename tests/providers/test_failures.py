@@ -4,9 +4,9 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatgpt_source.errors import CallError, PeerFailure, Permanent, PossiblyBilled, Transient
+from chatgpt_source.errors import CallError, Lost, PeerFailure, Permanent, PossiblyBilled, Transient
 from chatgpt_source.pipeline.decide import POSSIBLY_BILLED_ATTEMPTS
-from chatgpt_source.providers.failures import ErrorResponse, model_error
+from chatgpt_source.providers.failures import ErrorResponse, failed_response, model_error
 
 EMPTY_ACCOUNT = (
     "insufficient_quota",
@@ -142,3 +142,33 @@ class ModelErrorTests(SynchronousTestCase):
     def test_reason_is_short_whatever_the_code(self) -> None:
         code = "x" * 10**6 + "_spend_limit_exceeded"
         self.assertLess(len(error_of(429, code).reason), 300)
+
+
+class FailedResponseTests(SynchronousTestCase):
+    """A response that the Responses API says has failed."""
+
+    def failure(self, *codes: str) -> tuple[type, int | None]:
+        error = failed_response(codes)
+        return type(error), error.status
+
+    def test_asked_again(self) -> None:
+        self.assertEqual(self.failure("server_error"), (Lost, 500))
+        self.assertEqual(self.failure("rate_limit_exceeded"), (Lost, 429))
+        self.assertTrue(failed_response(["rate_limit_exceeded"]).throttled)
+
+    def test_an_empty_account_may_be_filled(self) -> None:
+        for code in EMPTY_ACCOUNT:
+            self.assertEqual(self.failure("x", code), (Lost, 429))
+            self.assertIn("balance", failed_response([code]).reason)
+
+    def test_the_prompts_own(self) -> None:
+        for code in ("invalid_prompt", "image_too_large", "x" * 64):
+            self.assertEqual(self.failure(code), (Permanent, 200))
+            self.assertIn(f"({code})", failed_response([code]).reason)
+
+    def test_what_is_no_plain_word_is_not_shown(self) -> None:
+        for code in ("", "A", "a b", "a\n", "<a>", "x" * 65, "\u00e9"):
+            self.assertEqual(
+                failed_response([code]).reason,
+                "the model failed (no code): it refuses this prompt",
+            )

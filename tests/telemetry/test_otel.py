@@ -128,6 +128,13 @@ class ChatTests(SpansCase):
         )
         self.assertNotIn("MARKED", span.to_json())
 
+    def test_the_names_of_the_responses_api(self) -> None:
+        with self.spans.chat(Ask(PROMPT, 1, 2, 1.0)) as work:
+            work.answered(attrs.evolve(ANSWER, usage={"input_tokens": 5, "output_tokens": 6}))
+        attributes = dict(self.exported().attributes or {})
+        self.assertEqual(attributes["gen_ai.usage.input_tokens"], 5)
+        self.assertEqual(attributes["gen_ai.usage.output_tokens"], 6)
+
     def test_azure(self) -> None:
         self.begin(api_version="2024-10-21")
         attributes = dict(self.ask().attributes or {})

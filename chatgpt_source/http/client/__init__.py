@@ -120,6 +120,12 @@ class Client:
         """
         return await self._call(self._http, "GET", url, headers, None, timeout, most)
 
+    async def delete(
+        self, url: EncodedURL, headers: Headers, *, timeout: float, most: int
+    ) -> Reply:
+        """Send one DELETE, otherwise as `get`."""
+        return await self._call(self._http, "DELETE", url, headers, None, timeout, most)
+
     async def _call(
         self,
         http: HTTPClient,

@@ -20,6 +20,7 @@ from chatgpt_source.errors import JournalError, JournalUnavailable
 from chatgpt_source.journal import (
     Admitted,
     Answered,
+    Cancelled,
     Claims,
     Delivered,
     End,
@@ -33,6 +34,7 @@ from chatgpt_source.journal import (
     Submission,
     Tally,
     Terms,
+    Underway,
 )
 from chatgpt_source.journal.group import RETRY_AFTER, GroupCommit
 from chatgpt_source.journal.sqlite import asks, operator, outbox, records, recovery, upkeep, wipe
@@ -169,6 +171,10 @@ class SqliteJournal:
         owner = self._owner
         return self._write(lambda db: asks.claim_expired(db, owner, now, most))
 
+    def claim_submitted(self, now: float, most: int) -> Deferred[Claims[Ask]]:
+        owner = self._owner
+        return self._write(lambda db: asks.claim_submitted(db, owner, now, most))
+
     def claim_deliveries(
         self, destination: str, now: float, most: int, *, untried_since: float | None = None
     ) -> Deferred[Claims[Delivery]]:
@@ -178,7 +184,12 @@ class SqliteJournal:
         )
 
     def ask_ended(
-        self, ask: Ask, outcome: Answered | Postponed | Failed, now: float, *, claim: bool = False
+        self,
+        ask: Ask,
+        outcome: Answered | Underway | Postponed | Failed,
+        now: float,
+        *,
+        claim: bool = False,
     ) -> Deferred[Ended]:
         owner, date = self._owner, wall(self._clock)
         if ask.prompt.target == NOWHERE:
@@ -231,7 +242,7 @@ class SqliteJournal:
         date = wall(self._clock)
         return self._write(lambda db: operator.redrive(db, prompt_id, date), WRITE_PATIENCE)
 
-    def cancel(self, prompt_id: str) -> Deferred[State | None]:
+    def cancel(self, prompt_id: str) -> Deferred[Cancelled | None]:
         self._wipe_later()
         date = wall(self._clock)
         return self._write(lambda db: operator.cancel(db, prompt_id, date), WRITE_PATIENCE)

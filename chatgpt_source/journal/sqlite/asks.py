@@ -13,6 +13,7 @@ from chatgpt_source.journal import (
     Postponed,
     Submission,
     Terms,
+    Underway,
 )
 from chatgpt_source.journal.group import RETRY_AFTER
 from chatgpt_source.journal.sqlite import keys, outbox, records, texts
@@ -31,8 +32,9 @@ _ADMISSION = (
 _ASK = (
     f"SELECT seq, id, {Part.PROMPT.whole} AS text, source, type, accepted, traceparent, tracestate,"
     f" target, {Part.DETAILS.whole} AS details, not_before, deadline, ends,"
-    " tries, asks, since, possibly_billed, held"
-    " FROM prompts JOIN texts USING (seq) WHERE state = 'accepted' AND owner IS NULL"
+    " tries, asks, since, possibly_billed, held,"
+    " submitted, polls, missing_since, missing"
+    " FROM prompts JOIN texts USING (seq) WHERE owner IS NULL AND state ="
 )
 
 
@@ -132,7 +134,7 @@ def take_units(db: sqlite3.Connection, terms: Terms, used: int, count: int, now:
 
 def claim_asks(db: sqlite3.Connection, owner: Owner, now: float, most: int) -> Claims[Ask]:
     """Claim accepted prompts; see `Journal.claim_asks`."""
-    rows = _found(db, f"{_ASK} AND due <= ? ORDER BY due, seq LIMIT ?", now, most)
+    rows = _found(db, f"{_ASK} 'accepted' AND due <= ? ORDER BY due, seq LIMIT ?", now, most)
     asks = [_ask(row, owner, now, _calls(row["ends"], now)) for row in rows]
     db.executemany(
         "UPDATE prompts SET owner = ?, token = ?, tries = ?, asks = ?, since = ? WHERE seq = ?",
@@ -147,14 +149,32 @@ def claim_asks(db: sqlite3.Connection, owner: Owner, now: float, most: int) -> C
 
 def claim_expired(db: sqlite3.Connection, owner: Owner, now: float, most: int) -> Claims[Ask]:
     """Claim accepted prompts whose time is up; see `Journal.claim_expired`."""
-    rows = _found(db, f"{_ASK} AND ends <= ? ORDER BY ends LIMIT ?", now, most)
+    rows = _found(db, f"{_ASK} 'accepted' AND ends <= ? ORDER BY ends LIMIT ?", now, most)
+    asks = _claimed_uncalled(db, rows, owner, now)
+    (ends,) = db.execute(f"SELECT min(ends) FROM {_TO_CLAIM} AND ends IS NOT NULL").fetchone()
+    return Claims(asks, ends)
+
+
+def claim_submitted(db: sqlite3.Connection, owner: Owner, now: float, most: int) -> Claims[Ask]:
+    """Claim submitted prompts whose poll is due; see `Journal.claim_submitted`."""
+    rows = _found(db, f"{_ASK} 'submitted' AND due <= ? ORDER BY due, seq LIMIT ?", now, most)
+    asks = _claimed_uncalled(db, rows, owner, now)
+    (due,) = db.execute(
+        "SELECT min(due) FROM prompts WHERE state = 'submitted' AND owner IS NULL"
+    ).fetchone()
+    return Claims(asks, due)
+
+
+def _claimed_uncalled(
+    db: sqlite3.Connection, rows: Sequence[sqlite3.Row], owner: Owner, now: float
+) -> list[Ask]:
+    """The claims of rows for which no call to the model is counted."""
     asks = [_ask(row, owner, now, 0) for row in rows]
     db.executemany(
         "UPDATE prompts SET owner = ?, token = ? WHERE seq = ?",
         [(owner.id, ask.token, row["seq"]) for ask, row in zip(asks, rows, strict=True)],
     )
-    (ends,) = db.execute(f"SELECT min(ends) FROM {_TO_CLAIM} AND ends IS NOT NULL").fetchone()
-    return Claims(asks, ends)
+    return asks
 
 
 def _calls(ends: float | None, now: float) -> int:
@@ -169,7 +189,7 @@ def _found(db: sqlite3.Connection, query: str, now: float, most: int) -> list[sq
 
 
 def _ask(row: sqlite3.Row, owner: Owner, now: float, calls: int) -> Ask:
-    """The claim of a row, for a number of calls: 1, or 0 if its time is up."""
+    """The claim of a row, for a number of calls: 1, or 0 for a poll and if its time is up."""
     prompt = Prompt(
         *(row["id"], row["text"], row["source"], row["type"], row["accepted"], trace_of(row)),
         target=row["target"],
@@ -186,6 +206,10 @@ def _ask(row: sqlite3.Row, owner: Owner, now: float, calls: int) -> Ask:
         possibly_billed=row["possibly_billed"],
         held=row["held"],
         token=next(owner.tokens),
+        submitted=row["submitted"],
+        polls=row["polls"],
+        missing_since=row["missing_since"],
+        missing=row["missing"],
     )
 
 
@@ -193,14 +217,14 @@ def ended(
     db: sqlite3.Connection,
     owner: Owner,
     ask: Ask,
-    outcome: Answered | Postponed | Failed,
+    outcome: Answered | Underway | Postponed | Failed,
     now: float,
     date: float,
     *,
     claim: bool,
 ) -> Ended:
     """End a claim; see `Journal.ask_ended`. `date` is the wall clock's."""
-    change, values = _change(outcome, date)
+    change, values = _change(ask, outcome, now, date)
     ended = db.execute(
         f"UPDATE prompts SET {change}, owner = NULL WHERE {_CLAIMED} RETURNING seq, day, billed",
         (*values, ask.prompt.id, owner.id, ask.token),
@@ -229,24 +253,46 @@ def give_back_unit(db: sqlite3.Connection, day: str) -> None:
     db.execute("UPDATE days SET used = used - 1 WHERE used > 0 AND day = ?", (day,))
 
 
-def _change(outcome: Answered | Postponed | Failed, date: float) -> tuple[str, tuple[object, ...]]:
+def _change(
+    ask: Ask, outcome: Answered | Underway | Postponed | Failed, now: float, date: float
+) -> tuple[str, tuple[object, ...]]:
     """What the end of a claim changes in its prompt's row: SQL, and its values."""
+    state = State.ACCEPTED if ask.submitted is None else State.SUBMITTED
+    if isinstance(outcome, Underway):
+        return _submission(ask, outcome, now)
     if isinstance(outcome, Postponed):
         billed = outcome.possibly_billed
         delayed = (
             "due = ?, error = ?, possibly_billed = possibly_billed + ?, billed = billed OR ?,"
             " held = coalesce(held, ?), request_id = coalesce(?, request_id)"
         )
+        if ask.submitted is not None:
+            delayed += f", state = '{after(state, Event.LOST).value}', submitted = NULL"
         return delayed, (
             *(outcome.until, outcome.error, billed, billed),
             *(outcome.held, outcome.request_id),
         )
     moved = "state = ?, due = NULL, held = NULL, request_id = coalesce(?, request_id)"
     if isinstance(outcome, Answered):
-        state = after(State.ACCEPTED, Event.ANSWERED).value
-        return f"{moved}, answered = ?, error = NULL", (state, outcome.answer.request_id, date)
-    state = after(State.ACCEPTED, Event.FAILED).value
-    return f"{moved}, ended = ?, error = ?", (state, outcome.request_id, date, outcome.error)
+        new = after(state, Event.ANSWERED).value
+        return f"{moved}, answered = ?, error = NULL", (new, outcome.answer.request_id, date)
+    new = after(state, Event.FAILED).value
+    return f"{moved}, ended = ?, error = ?", (new, outcome.request_id, date, outcome.error)
+
+
+def _submission(ask: Ask, outcome: Underway, now: float) -> tuple[str, tuple[object, ...]]:
+    """What changes in the row of a prompt that the provider works on."""
+    since = None
+    if outcome.missing:
+        since = now if ask.missing_since is None else ask.missing_since
+    change = (
+        "state = ?, submitted = ?, due = ?, billed = TRUE, error = NULL, held = NULL, polls = ?,"
+        " missing = ?, missing_since = ?"
+    )
+    polls = 0 if ask.submitted is None else ask.polls + 1
+    missing = ask.missing + 1 if outcome.missing else 0
+    new = State.SUBMITTED.value
+    return change, (new, outcome.submitted, outcome.until, polls, missing, since)
 
 
 def _finish(db: sqlite3.Connection, seq: int, kept_until: float | None, date: float) -> None:
@@ -271,6 +317,7 @@ def _claim_delivery(
         request_id=outcome.answer.request_id,
         destination=ask.prompt.target,
         token=next(owner.tokens),
+        submitted=ask.submitted,
     )
     outbox.add(db, seq, delivery.destination, now, claim=(owner.id, delivery.token))
     return delivery

@@ -4,10 +4,10 @@ import sqlite3
 from zoneinfo import ZoneInfo
 
 from chatgpt_source.errors import NotCancelled, NotRedriven
-from chatgpt_source.journal import Terms
+from chatgpt_source.journal import Cancelled, Terms
 from chatgpt_source.journal.sqlite import asks, outbox, records, texts
 from chatgpt_source.journal.sqlite.schema import AT_ONCE, NOT_YET, VERSION, version_of
-from chatgpt_source.journal.states import Event, after
+from chatgpt_source.journal.states import TRANSITIONS, Event, after
 from chatgpt_source.prompt import DEAD_LETTER, State
 from chatgpt_source.quota import day_at
 
@@ -34,7 +34,7 @@ def redrive(db: sqlite3.Connection, prompt_id: str, date: float) -> State:
     texts.forget_dead_letter(db, seq)
     db.execute(
         "UPDATE prompts SET state = ?, due = ?, since = ?, ended = NULL, tries = 0,"
-        " possibly_billed = 0, deadline = NULL, ends = NULL WHERE seq = ?",
+        " possibly_billed = 0, deadline = NULL, ends = NULL, submitted = NULL WHERE seq = ?",
         (state.value, None if has_event else AT_ONCE, NOT_YET, seq),
     )
     return state
@@ -50,27 +50,27 @@ def _take_unit_again(db: sqlite3.Connection, seq: int, date: float) -> None:
     db.execute("UPDATE prompts SET day = ?, billed = 0 WHERE seq = ?", (day.date, seq))
 
 
-def cancel(db: sqlite3.Connection, prompt_id: str, date: float) -> State | None:
-    """Cancel an accepted prompt; see `Journal.cancel`."""
+def cancel(db: sqlite3.Connection, prompt_id: str, date: float) -> Cancelled | None:
+    """Cancel a prompt that waits; see `Journal.cancel`."""
     row = db.execute(
-        "SELECT seq, state, owner, day, billed FROM prompts WHERE id = ?", (prompt_id,)
+        "SELECT seq, state, owner, day, billed, submitted FROM prompts WHERE id = ?", (prompt_id,)
     ).fetchone()
     if row is None:
         return None
-    seq, state, owner, day, billed = row
+    seq, state, owner, day, billed, submitted = row
     if state == State.CANCELLED:
-        return State.CANCELLED
-    if state != State.ACCEPTED:
+        return Cancelled(repeated=True)
+    if Event.CANCELLED not in TRANSITIONS[State(state)]:
         raise NotCancelled(f"it is {state} already")
     if owner is not None:
         raise NotCancelled("the model is being asked at the moment")
     db.execute(
         "UPDATE prompts SET state = ?, due = NULL, ended = ?, held = NULL WHERE seq = ?",
-        (after(State.ACCEPTED, Event.CANCELLED).value, date, seq),
+        (after(State(state), Event.CANCELLED).value, date, seq),
     )
     if not billed:
         asks.give_back_unit(db, day)
-    return State.ACCEPTED
+    return Cancelled(submitted=submitted if state == State.SUBMITTED else None)
 
 
 def purge(db: sqlite3.Connection, prompt_id: str) -> bool:

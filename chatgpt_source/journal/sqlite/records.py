@@ -70,8 +70,8 @@ def latest(
 ) -> list[Record]:
     """A page of records, the latest first; see `Journal.latest`."""
     page = f"SELECT seq FROM prompts WHERE {_in(state)} AND seq < ? ORDER BY seq DESC LIMIT ?"
-    if state is State.ACCEPTED:
-        page = page.replace("BY seq", "BY +seq")  # makes SQLite use the index `to_ask`
+    if state in {State.ACCEPTED, State.SUBMITTED}:
+        page = page.replace("BY seq", "BY +seq")  # makes SQLite use `to_ask` or `to_poll`
     elif state is State.ANSWERED:
         page = f"{_ANSWERED} AND seq < ? ORDER BY seq DESC LIMIT ?"
     rows = db.execute(
@@ -91,6 +91,7 @@ def oldest(db: sqlite3.Connection, now: float) -> float | None:
         "SELECT accepted FROM prompts WHERE seq = (SELECT min(first) FROM ("
         "SELECT (SELECT min(+seq) FROM prompts WHERE state = 'accepted'"
         " AND (due <= ?1 OR coalesce(not_before, 0) <= ?1)) AS first"
+        " UNION ALL SELECT (SELECT min(+seq) FROM prompts WHERE state = 'submitted')"
         f" UNION ALL SELECT (SELECT min(seq) FROM ({_ANSWERED}))))",
         (now,),
     ).fetchone()

@@ -32,6 +32,7 @@ def take_over(db: sqlite3.Connection, now: float, keep: float) -> None:
     clamp = "since = min(since, :now), held = min(held, :now)"
     for table, billed, which, own in (
         ("prompts", ", billed = TRUE", "state = 'accepted' AND", "coalesce(not_before, 0)"),
+        ("prompts", "", "state = 'submitted' AND", "0"),
         ("outbox", "", "", "0"),
     ):
         db.execute(

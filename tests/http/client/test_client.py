@@ -278,6 +278,17 @@ class GetTests(ClientCase):
         names = {line.partition(b":")[0] for line in lines[1:]}
         self.assertEqual(names, {b"host", b"authorization", b"user-agent", b"accept-encoding"})
 
+    async def test_a_delete_is_sent_so_too(self) -> None:
+        peer = Peer()
+        url = self.serve(peer, "/v1/responses/x")
+        headers = Headers({b"Authorization": [b"TOKENMARK"]})
+        reply = await self.client.delete(url, headers, timeout=10.0, most=1000)
+        self.assertEqual((reply.status, reply.body), (200, b"ok"))
+        ((head, body),) = peer.requests
+        self.assertTrue(head.startswith(b"DELETE /v1/responses/x HTTP/1.1"))
+        self.assertNotIn(b"content-length", head.lower())
+        self.assertEqual(body, b"")
+
     async def test_not_sent(self) -> None:
         port = reactor.listenTCP(0, Peer(), interface="127.0.0.1")
         number = port.getHost().port

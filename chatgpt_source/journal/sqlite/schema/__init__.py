@@ -24,7 +24,8 @@ NOT_YET = 1e18
 """The `since` of a redriven prompt: its time starts at the next claim."""
 
 _SINCE_4 = (
-    "'target' AS target, NULL AS request_id, NULL AS not_before, NULL AS deadline, NULL AS ends"
+    "'target' AS target, NULL AS request_id, NULL AS not_before, NULL AS deadline, NULL AS ends,"
+    " NULL AS submitted"
 )
 _VIEW_OF_3 = f"CREATE TEMP VIEW prompts AS SELECT *, {_SINCE_4} FROM main.prompts"
 _OWNER_OF_1 = "CASE due WHEN 1e18 THEN 0 END AS owner"  # what is under way has this `due`

@@ -4,7 +4,7 @@ CREATE TABLE prompts (
     seq INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
     state TEXT NOT NULL CHECK (
-        state IN ('accepted', 'answered', 'delivered', 'failed', 'cancelled')
+        state IN ('accepted', 'submitted', 'answered', 'delivered', 'failed', 'cancelled')
     ),
     due REAL,                             -- steady: when it may be asked; NULL: nothing to ask
     day TEXT NOT NULL,                    -- whose unit it took
@@ -27,9 +27,14 @@ CREATE TABLE prompts (
     deadline REAL,                        -- when asking ends, instead of by `give_up_after`
     ends REAL,                            -- that, or when the prompt expires, if that is earlier
     needed_until REAL,                    -- until when somebody waits for its answer
-    kept_until REAL                       -- until when a delivered event is kept
+    kept_until REAL,                      -- until when a delivered event is kept
+    submitted TEXT,                       -- the provider's id, under which it keeps the answer
+    polls INTEGER NOT NULL DEFAULT 0,     -- since it was submitted
+    missing_since REAL,                   -- from when on the provider did not know that id
+    missing INTEGER NOT NULL DEFAULT 0    -- how many polls in a row said so
 );
 CREATE INDEX to_ask ON prompts (owner, due, seq) WHERE state = 'accepted';
+CREATE INDEX to_poll ON prompts (owner, due, seq) WHERE state = 'submitted';
 CREATE INDEX to_expire ON prompts (ends) WHERE state = 'accepted' AND ends IS NOT NULL;
 CREATE INDEX needed ON prompts (needed_until) WHERE needed_until IS NOT NULL;
 CREATE INDEX kept ON prompts (kept_until) WHERE kept_until IS NOT NULL;
@@ -108,7 +113,7 @@ INSERT INTO probes VALUES (1, 0);
 
 CREATE TABLE counts (state TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO counts VALUES ('accepted', 0), ('answered', 0), ('delivered', 0), ('failed', 0),
-    ('cancelled', 0);
+    ('cancelled', 0), ('submitted', 0);
 CREATE TRIGGER count_new AFTER INSERT ON prompts BEGIN
     UPDATE counts SET n = n + 1 WHERE state = NEW.state;
 END;

@@ -4,7 +4,7 @@ CREATE TABLE prompts_4 (
     seq INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
     state TEXT NOT NULL CHECK (
-        state IN ('accepted', 'answered', 'delivered', 'failed', 'cancelled')
+        state IN ('accepted', 'submitted', 'answered', 'delivered', 'failed', 'cancelled')
     ),
     due REAL,
     day TEXT NOT NULL,
@@ -27,7 +27,11 @@ CREATE TABLE prompts_4 (
     deadline REAL,
     ends REAL,
     needed_until REAL,
-    kept_until REAL
+    kept_until REAL,
+    submitted TEXT,
+    polls INTEGER NOT NULL DEFAULT 0,
+    missing_since REAL,
+    missing INTEGER NOT NULL DEFAULT 0
 );
 INSERT INTO prompts_4 (
     seq, id, state, due, day, accepted, answered, ended, since, tries, asks, deliveries,
@@ -43,6 +47,7 @@ UPDATE prompts_4 SET request_id = (
 DROP TABLE prompts;
 ALTER TABLE prompts_4 RENAME TO prompts;
 CREATE INDEX to_ask ON prompts (owner, due, seq) WHERE state = 'accepted';
+CREATE INDEX to_poll ON prompts (owner, due, seq) WHERE state = 'submitted';
 CREATE INDEX to_expire ON prompts (ends) WHERE state = 'accepted' AND ends IS NOT NULL;
 CREATE INDEX needed ON prompts (needed_until) WHERE needed_until IS NOT NULL;
 CREATE INDEX kept ON prompts (kept_until) WHERE kept_until IS NOT NULL;
@@ -53,7 +58,7 @@ CREATE INDEX failures ON prompts (seq) WHERE state = 'failed';
 ALTER TABLE texts RENAME COLUMN answer TO details;
 UPDATE texts SET details = NULL WHERE details IS NOT NULL;
 DELETE FROM long_texts WHERE id % 4 = 3;
-INSERT INTO counts VALUES ('cancelled', 0);
+INSERT INTO counts VALUES ('cancelled', 0), ('submitted', 0);
 
 CREATE TRIGGER count_new AFTER INSERT ON prompts BEGIN
     UPDATE counts SET n = n + 1 WHERE state = NEW.state;

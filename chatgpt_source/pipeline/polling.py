@@ -1,0 +1,144 @@
+"""Polling: claim a submitted prompt, look for its answer at the provider, record what it says."""
+
+from typing import cast
+
+from attrs import field, frozen
+from twisted.internet.interfaces import IReactorTime
+
+from chatgpt_source.config import Config
+from chatgpt_source.errors import CallError, Gone, Lost, PeerFailure, Permanent, Transient
+from chatgpt_source.journal import Journal, Underway
+from chatgpt_source.log import get_logger
+from chatgpt_source.pipeline.backoff import FIRST_PROBE, LONGEST_POLL, poll_interval
+from chatgpt_source.pipeline.breaker import NEVER, Breaker, Call
+from chatgpt_source.pipeline.calls import Random, foreseen
+from chatgpt_source.pipeline.decide import Others, decide
+from chatgpt_source.pipeline.recording import Recording, is_late, late
+from chatgpt_source.pipeline.tidying import Tidying
+from chatgpt_source.pipeline.worker import Worker
+from chatgpt_source.prompt import Ask
+from chatgpt_source.providers import Provider
+
+log = get_logger(__name__)
+
+AT_ONCE = 16
+"""Polls under way at the most."""
+MISSING_POLLS, MISSING_FOR = 3, 30.0
+"""The polls in a row, and the seconds from the first of them to the last, after which an id that
+the provider does not have is given up."""
+_NO_OTHERS = Others(NEVER, NEVER)
+
+
+@frozen
+class Polling:
+    """Brings in the answers to the prompts that the provider keeps under ids.
+
+    Attributes:
+        clock: The time.
+        journal: Where the prompts are.
+        config: How many polls at once, and how long to wait for an answer.
+        random: Numbers from 0 to 1, for the backoff's jitter.
+        provider: Makes the calls.
+        recording: Records how they ended.
+        tidying: Stops the provider's work on prompts whose time is up.
+        breaker: Knows whether polls fail. It never opens: each prompt has its own backoff.
+    """
+
+    clock: IReactorTime
+    journal: Journal
+    config: Config
+    random: Random
+    provider: Provider
+    recording: Recording
+    tidying: Tidying
+    breaker: Breaker = field(init=False)
+    worker: Worker[Ask] = field(init=False)
+
+    @breaker.default
+    def _make_breaker(self) -> Breaker:
+        return Breaker("the model", min(AT_ONCE, self.config.concurrency), self.random)
+
+    @worker.default
+    def _make_worker(self) -> Worker[Ask]:
+        claim = self.journal.claim_submitted
+        return Worker(self.clock, self.journal, self.breaker, claim, self._poll)
+
+    async def _poll(self, ask: Ask, call: Call) -> None:
+        submitted = cast(str, ask.submitted)
+        try:
+            answer = await foreseen(self.provider.look_up(submitted, ask.prompt), Transient)
+        except CallError as error:
+            self._note(call, error)
+            await self._not_answered(ask, call, error)
+            return
+        self._note(call, None)
+        if answer is None:
+            await self._poll_again(ask, call, poll_interval(ask.polls + 2))
+        else:
+            await self.recording.answered(ask, call, answer)
+
+    def _note(self, call: Call, error: CallError | None) -> None:
+        """Note whether polls fail; the first failure and the next success are logged."""
+        now, known = self.clock.seconds(), self.breaker.trouble
+        if error is None or isinstance(error, Gone | Lost | Permanent):  # the provider answered
+            self.breaker.succeeded(call, now)
+            if known is not None:
+                log.info("submitted prompts can be looked up again")
+        else:
+            trouble = f"submitted prompts can't be looked up: {error.reason}"
+            self.breaker.failed(call, Transient(trouble), now, shared=False)
+            if known is None:
+                log.warn("{trouble}", trouble=trouble)
+
+    async def _not_answered(self, ask: Ask, call: Call, error: CallError) -> None:
+        now = self.clock.seconds()
+        gone = isinstance(error, Gone)
+        if gone and not _is_given_up(ask, now):
+            await self._poll_again(ask, call, LONGEST_POLL, error, missing=True)
+        elif gone or isinstance(error, Lost | Permanent):
+            tried = self.recording.tried(ask, call, now, possibly_billed=gone)
+            decision = decide(error, tried, _NO_OTHERS, now, self.random)
+            outcome = self.recording.outcome(ask, decision, error, now, possibly_billed=gone)
+            await self.recording.ended(ask, call, outcome, now, error=error)
+        elif isinstance(error, PeerFailure):
+            await self._poll_again(ask, call, FIRST_PROBE, error)
+        else:
+            wait = error.retry_after or poll_interval(ask.polls + 2)
+            await self._poll_again(ask, call, wait, error)
+
+    async def _poll_again(
+        self,
+        ask: Ask,
+        call: Call,
+        wait: float,
+        error: CallError | None = None,
+        *,
+        missing: bool = False,
+    ) -> None:
+        """Record that another poll follows; if it is too late for that, fail the prompt."""
+        now, submitted, ends = self.clock.seconds(), cast(str, ask.submitted), ask.prompt.ends
+        over = self._over(ask, error, now)
+        if over is not None:
+            reason = over + (f" ({error.reason})" if error else "")
+            failed = self.recording.failed(ask, reason, error or Permanent(reason))
+            if await self.recording.ended(ask, call, failed, now, error=error):
+                self.tidying.cancel(submitted)
+            return
+        until = now + wait if ends is None else min(now + wait, ends)
+        outcome = Underway(submitted, until, missing)
+        await self.recording.ended(ask, call, outcome, now, error=error)
+
+    def _over(self, ask: Ask, error: CallError | None, now: float) -> str | None:
+        """Why no other poll follows; None if one does. A hold is nobody's fault but ours."""
+        if is_late(ask.prompt, now):
+            return late(ask.prompt)
+        has_waited = now - ask.since >= self.config.give_up_after
+        if has_waited and ask.prompt.deadline is None and not isinstance(error, PeerFailure):
+            return "the provider has no answer to it after `give_up_after`"
+        return None
+
+
+def _is_given_up(ask: Ask, now: float) -> bool:
+    """Whether the provider has said often and long enough that it does not have the id."""
+    since = now if ask.missing_since is None else ask.missing_since
+    return ask.missing + 1 >= MISSING_POLLS and now - since >= MISSING_FOR

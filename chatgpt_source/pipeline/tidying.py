@@ -1,0 +1,113 @@
+"""Tidying: stop and delete at the provider what nobody needs there any more.
+
+It is best effort: a failure is logged, and changes no prompt.
+"""
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from attrs import define, field
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+
+from chatgpt_source.errors import CallError, Gone, Transient
+from chatgpt_source.log import get_logger, log_unexpected
+from chatgpt_source.pipeline.calls import foreseen
+from chatgpt_source.providers import Provider
+
+log = get_logger(__name__)
+
+AT_ONCE = 4
+"""Calls under way at the most."""
+MOST = 1000
+"""Calls that wait or are under way at the most; what is more is left out."""
+ONCE_MORE_AFTER = 2.0
+"""Seconds from a call that failed to its only repetition."""
+
+CANCELLED = "the provider was not told to stop"
+FORGOTTEN = "the provider did not delete its answer"
+
+
+@define(eq=False)
+class Tidying:
+    """Makes the calls that tidy up, a few at once.
+
+    Args:
+        clock: The time.
+        provider: Makes a call.
+        forgets: Whether answers are deleted at the provider once they are delivered.
+    """
+
+    _clock: IReactorTime
+    _provider: Provider
+    _forgets: bool
+    _room: DeferredSemaphore = field(init=False, factory=lambda: DeferredSemaphore(AT_ONCE))
+    _tasks: set[Deferred[None]] = field(init=False, factory=set)
+    _idle: list[Deferred[None]] = field(init=False, factory=list)
+    _ended: bool = field(init=False, default=False)
+
+    def cancel(self, submitted: str) -> None:
+        """Let the provider stop its work on a prompt that ended."""
+        self._spawn(lambda: self._provider.cancel(submitted), CANCELLED, submitted)
+
+    def forget(self, submitted: str | None) -> None:
+        """Let the provider delete the answer of a prompt that is delivered, if it keeps one."""
+        if self._forgets and submitted is not None:
+            self._spawn(lambda: self._provider.forget(submitted), FORGOTTEN, submitted)
+
+    async def idle(self) -> None:
+        """Wait until no call waits or is under way."""
+        while self._tasks:
+            done: Deferred[None] = Deferred()
+            self._idle.append(done)
+            await done
+
+    def end(self) -> None:
+        """Cancel all calls, and make no more."""
+        self._ended = True
+        for task in list(self._tasks):
+            task.cancel()
+
+    def _spawn(self, call: Callable[[], Awaitable[None]], otherwise: str, submitted: str) -> None:
+        if self._ended or len(self._tasks) >= MOST:
+            why = "the daemon is stopping" if self._ended else f"{MOST} such calls wait already"
+            _warn(otherwise, submitted, why)
+            return
+        task = Deferred.fromCoroutine(self._tidy(call, otherwise, submitted))
+        self._tasks.add(task)
+        task.addBoth(self._finished, task)
+
+    def _finished(self, result: object, task: Deferred[None]) -> None:
+        self._tasks.discard(task)
+        if isinstance(result, Failure) and not isinstance(result.value, CancelledError):
+            log_unexpected(log, "tidying up at the provider", result)
+        if not self._tasks:
+            idle, self._idle = self._idle, []
+            for waiter in idle:
+                waiter.callback(None)
+
+    async def _tidy(
+        self, call: Callable[[], Awaitable[None]], otherwise: str, submitted: str
+    ) -> None:
+        try:
+            try:
+                await self._once(call)
+            except Transient:
+                await deferLater(self._clock, ONCE_MORE_AFTER)
+                await self._once(call)
+        except CallError as error:
+            _warn(otherwise, submitted, error.reason)
+
+    async def _once(self, call: Callable[[], Awaitable[None]]) -> None:
+        await self._room.acquire()
+        try:
+            with suppress(Gone):
+                await foreseen(call(), Transient)
+        finally:
+            self._room.release()
+
+
+def _warn(otherwise: str, submitted: str, why: str) -> None:
+    log.warn("{otherwise}: submitted={id} {why}", otherwise=otherwise, id=submitted, why=why)

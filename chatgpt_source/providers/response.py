@@ -1,0 +1,99 @@
+"""Reads a response of OpenAI's Responses API strictly: its answer, or its id."""
+
+import re
+from typing import Any
+
+from chatgpt_source.errors import Lost, Permanent
+from chatgpt_source.http.client import Reply
+from chatgpt_source.prompt import Answer, Submitted
+from chatgpt_source.providers.failures import failed_response
+from chatgpt_source.providers.reading import (
+    counts,
+    read_object,
+    request_id,
+    unreadable,
+    without_lone_surrogates,
+    words_or_none,
+)
+
+_UNDER_WAY = ("queued", "in_progress")
+_ENDED = ("completed", "incomplete", "failed", "cancelled")
+"""The statuses of a response."""
+
+
+def read_response(reply: Reply) -> Answer | Submitted:
+    """Read a successful response; only a 200 can be one.
+
+    Raises:
+        PossiblyBilled: If it is not a response.
+        Lost: If the provider has given up the prompt.
+        Permanent: If the model refused, the answer is empty, or the prompt can't succeed.
+    """
+    response = read_object(reply)
+    status = response.get("status")
+    if status in _UNDER_WAY:
+        return _submitted(response.get("id"))
+    if status not in _ENDED:
+        raise unreadable("it has no status that is known")
+    if status == "cancelled":
+        raise Lost("the provider has cancelled the call", status=200)
+    if status == "failed":
+        raise failed_response(_codes(response.get("error")))
+    reason = _finish_reason(response) if status == "incomplete" else "stop"
+    if reason == "content_filter":
+        raise Permanent("the answer was stopped by the provider's content filter", status=200)
+    content = _text(response)
+    if not content.strip():
+        shown = reason if reason in ("stop", "length") else "unknown"
+        raise Permanent(f"the answer is empty (finish_reason: {shown})", status=200)
+    return Answer(
+        content=without_lone_surrogates(content),
+        model=words_or_none(response.get("model")),
+        finish_reason=reason,
+        request_id=request_id(reply),
+        usage=counts(response.get("usage")),
+    )
+
+
+def _submitted(value: Any) -> Submitted:
+    if not isinstance(value, str) or not re.fullmatch(r"[\w-]{1,200}", value, re.ASCII):
+        raise unreadable("it has no id that is a plain word")
+    return Submitted(value)
+
+
+def _codes(error: Any) -> list[str]:
+    """`error.code` and `error.type`."""
+    error = error if isinstance(error, dict) else {}
+    return [word for word in (error.get("code"), error.get("type")) if isinstance(word, str)]
+
+
+def _finish_reason(response: dict[str, Any]) -> str | None:
+    """Why a response is not complete, in the words of the chat API."""
+    details = response.get("incomplete_details")
+    reason = words_or_none(details.get("reason")) if isinstance(details, dict) else None
+    return "length" if reason == "max_output_tokens" else reason
+
+
+def _text(response: dict[str, Any]) -> str:
+    """What the model says, without what it says on the way to its answer.
+
+    Raises:
+        PossiblyBilled: If the output is not what it may be.
+        Permanent: If the model refused.
+    """
+    try:
+        parts = [
+            part
+            for item in response["output"]
+            if item["type"] == "message" and item.get("phase") != "commentary"
+            for part in item["content"]
+        ]
+        texts = [part["text"] for part in parts if part["type"] == "output_text"]
+        refused = any(part["type"] == "refusal" for part in parts)
+    except (TypeError, LookupError, AttributeError):
+        raise unreadable("its output is not a list of items") from None
+    if refused:
+        raise Permanent("the model refused this prompt", status=200)
+    if not all(isinstance(text, str) for text in texts):
+        raise unreadable("its content is not text")
+    return "".join(texts)

@@ -1,0 +1,89 @@
+"""A journal in memory that hands out claims, and notes how they end."""
+
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+
+from chatgpt_source.errors import JournalUnavailable
+from chatgpt_source.journal import Answered, Claims, Ended, Underway
+from chatgpt_source.prompt import Ask, Delivery
+
+
+class ClaimsJournal:
+    """Each claim is handed out once; a submitted prompt is handed out again when its poll is due.
+
+    Attributes:
+        asks: The asks to claim.
+        polls: The polls to claim, each with the time at which it is due.
+        letters: The dead letters to claim.
+        ends: The outcome of each claim of a prompt.
+        delivered: The outcome of each claim of a delivery.
+        kept: Whether ends of claims are kept.
+        writable: Whether they can be written.
+    """
+
+    fault = None
+
+    def __init__(self) -> None:
+        self.asks: list[Ask] = []
+        self.polls: list[tuple[float, Ask]] = []
+        self.letters: list[Delivery] = []
+        self.ends: list[Any] = []
+        self.delivered: list[Any] = []
+        self.kept = self.writable = True
+
+    def claim_asks(self, _: float, most: int) -> Deferred[Claims[Ask]]:
+        claimed, self.asks = self.asks[:most], self.asks[most:]
+        return succeed(Claims(claimed, None))
+
+    def claim_expired(self, *_: Any) -> Deferred[Claims[Ask]]:
+        return succeed(Claims((), None))
+
+    def claim_submitted(self, now: float, most: int) -> Deferred[Claims[Ask]]:
+        due = [each for each in self.polls if each[0] <= now][:most]
+        self.polls = [each for each in self.polls if each not in due]
+        next_due = min((at for at, _ in self.polls), default=None)
+        return succeed(Claims([ask for _, ask in due], next_due))
+
+    def claim_deliveries(self, to: str, *_: Any, **__: Any) -> Deferred[Claims[Delivery]]:
+        claimed = [each for each in self.letters if each.destination == to]
+        self.letters = [each for each in self.letters if each.destination != to]
+        return succeed(Claims(claimed, None))
+
+    def ask_ended(
+        self, ask: Ask, outcome: Any, now: float, *, claim: bool = False
+    ) -> Deferred[Ended]:
+        if not self.writable:
+            return fail(JournalUnavailable("full", retry_after=1))
+        if not self.kept:
+            return succeed(Ended(kept=False))
+        self.ends.append(outcome)
+        if isinstance(outcome, Underway):
+            self.polls.append((outcome.until, _polled(ask, outcome, now)))
+        delivery = None
+        if claim and isinstance(outcome, Answered):
+            prompt = ask.prompt
+            delivery = Delivery(
+                prompt.id, outcome.event, now, 1, prompt.accepted, submitted=ask.submitted
+            )
+        return succeed(Ended(kept=True, delivery=delivery))
+
+    def delivery_ended(self, _: Delivery, outcome: Any, __: float) -> Deferred[Ended]:
+        self.delivered.append(outcome)
+        return succeed(Ended(kept=True))
+
+
+def _polled(ask: Ask, outcome: Underway, now: float) -> Ask:
+    """The claim of the next poll."""
+    since = now if ask.missing_since is None else ask.missing_since
+    return Ask(
+        ask.prompt,
+        ask.attempt,
+        ask.total,
+        ask.since,
+        ask.possibly_billed,
+        submitted=outcome.submitted,
+        polls=0 if ask.submitted is None else ask.polls + 1,
+        missing_since=since if outcome.missing else None,
+        missing=ask.missing + 1 if outcome.missing else 0,
+    )
