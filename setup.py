@@ -48,6 +48,8 @@ setup(
         "cryptography>=39",
         # The parser of uvicorn: a tenth of the CPU of Twisted's, which has no public interface.
         "httptools>=0.7",
+        # Runs in a process of its own, and only where answers have a schema.
+        "jsonschema-rs>=0.55",
         "prometheus-client>=0.21",
         "pyyaml>=6.0.1",
         "rfc3986-validator>=0.1.1",

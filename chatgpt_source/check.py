@@ -165,7 +165,10 @@ def _listens(facts: Facts) -> str:
 
 def _by(config: Config) -> str:
     background = ", in the background" if config.background else ""
-    return f" by the Responses API{background}" if config.api == "responses" else ""
+    by = f" by the Responses API{background}" if config.api == "responses" else ""
+    form = config.response_format or {"type": "text"}
+    shapes = {"json_object": ", for JSON objects", "json_schema": ", for JSON by a schema"}
+    return by + shapes.get(form["type"], "")
 
 
 def _admin(config: Config) -> str:

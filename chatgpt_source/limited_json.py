@@ -7,6 +7,8 @@ MOST_MARKS = 2**17
 """How many commas, colons and opening brackets there may be outside strings: about 20 ms."""
 MOST_DIGITS = 19
 """Digits of a whole number of 64 bits. A longer number is read as a float."""
+MOST_DEPTH = 100
+"""How deep what goes into an event may be nested."""
 
 
 class TooIntricate(ValueError):

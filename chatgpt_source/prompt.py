@@ -5,7 +5,7 @@ caller or the model wrote, so it can't reach a log.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
 
@@ -137,14 +137,25 @@ class Answer:
     """The model's answer, and the provider's report of the call.
 
     Attributes:
+        content: The text; where JSON was asked for, its value; None beside tool calls alone.
         usage: The provider's counts of tokens, by its own names.
+        tool_calls: The tools that it calls, in the form of the chat API; None: it calls none.
     """
 
-    content: str = field(repr=False)
+    content: Any = field(repr=False)
     model: str | None = None
     finish_reason: str | None = None
     request_id: str | None = None
     usage: Mapping[str, Any] | None = field(default=None, repr=False)
+    tool_calls: Sequence[Any] | None = field(default=None, repr=False)
+
+    @property
+    def text(self) -> str:
+        """The text; else the JSON of the value, or of the tool calls alone."""
+        if isinstance(self.content, str):
+            return self.content
+        told = self.content if self.content is not None else self.tool_calls
+        return json.dumps(told, ensure_ascii=False)
 
 
 @frozen

@@ -75,6 +75,16 @@ class TellTests(SynchronousTestCase):
         config = attrs.evolve(config, background=True)
         self.assertIn(f"{asks}, in the background", tell(attrs.evolve(FACTS, config=config)))
 
+    def test_the_form_of_answers(self) -> None:
+        for kind, told in (
+            ("text", "example"),
+            ("json_object", "example, for JSON objects"),
+            ("json_schema", "example, for JSON by a schema"),
+        ):
+            config = attrs.evolve(CONFIG, response_format={"type": kind})
+            lines = tell(attrs.evolve(FACTS, config=config))
+            self.assertIn(f"asks:     gpt-6-luna at https://models.{told}", lines)
+
     def test_further_targets(self) -> None:
         config = attrs.evolve(
             CONFIG, targets={"billing": TargetSettings("https://b.example/MARKED")}

@@ -108,6 +108,8 @@ def _clashes(settings: Mapping[str, Any], document: Mapping[str, Any]) -> Iterat
             "`body` must be without `max_tokens` where the setting `max_tokens` is used, which is"
             " sent as `max_completion_tokens`: keep the one that your server knows"
         )
+    if "response_format" in settings and "response_format" in settings.get("body", ()):
+        yield "`response_format` must not be set in `body` as well: keep one of them"
     if settings.get("reply") and not document.get("keep_answers"):
         yield (
             "`reply` must be 0 where `keep_answers` is 0: set `keep_answers` to the seconds in"

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 import hyperlink
 
+from chatgpt_source import json_schema
 from chatgpt_source.cloudevent import is_attribute, is_extension, is_string
 from chatgpt_source.files import read_file
 from chatgpt_source.http.pem import read_certificates
@@ -261,6 +262,36 @@ def members(reserved: Collection[str], settings: Mapping[str, str]) -> Reader:
         return value
 
     return read
+
+
+def response_format(value: Any, environ: Environ) -> Mapping[str, Any]:
+    """The form of answers, with a schema that answers can be checked against."""
+    form = callers_format(value, environ)
+    if not _is_json(value):
+        raise Wrong("a mapping that JSON can hold: text, numbers, lists and mappings")
+    if form["type"] == "json_schema":
+        for fault in filter(None, json_schema.faults([(form["json_schema"]["schema"],)])):
+            raise Wrong(f"an object with a valid schema, but {fault}")
+    return form
+
+
+def callers_format(value: Any, _: Environ) -> Mapping[str, Any]:
+    """The form of an answer, as the chat API has it; its schema is not checked."""
+    kind = value.get("type") if isinstance(value, dict) else None
+    if kind not in ("text", "json_object", "json_schema"):
+        raise Wrong("an object whose `type` is text, json_object or json_schema")
+    given = value.get("json_schema")
+    if kind == "json_schema" and not (
+        isinstance(given, dict)
+        and isinstance(given.get("schema"), dict)
+        and isinstance(given.get("name"), str)
+        and re.fullmatch("[A-Za-z0-9_-]{1,64}", given["name"])
+    ):
+        raise Wrong(
+            "an object whose `json_schema` has a `schema`, which is an object, and a `name` of at"
+            " most 64 letters, digits, _ and -"
+        )
+    return dict(value)
 
 
 def _is_json(value: Any) -> bool:

@@ -129,6 +129,7 @@ class Config:
     temperature: float | None = _key(readers.number(0, 2), None)
     top_p: float | None = _key(readers.number(0, 1), None)
     reasoning_effort: str | None = _key(_WORD, None)
+    response_format: Mapping[str, Any] | None = _key(readers.response_format, None)
     body: Mapping[str, Any] = _key(readers.members(_NO_MEMBERS, _OWN_MEMBERS), attrs.Factory(dict))
     openai_timeout: float = _key(readers.seconds(above_zero=True), 120.0)
     concurrency: int = _key(readers.whole(1, 10**6), 64)

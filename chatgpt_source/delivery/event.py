@@ -33,6 +33,8 @@ def encode(
         extensions: Further attributes, which replace those of the prompt.
     """
     data: dict[str, Any] = {"content": answer.content}
+    if answer.tool_calls is not None:
+        data["tool_calls"] = answer.tool_calls
     for name in include:
         data[name] = prompt.content if name == "prompt" else getattr(answer, name)
     if prompt.details.metadata is not None:

@@ -9,7 +9,7 @@ from chatgpt_source.http.server import BoundedRequest, Problem, to_json
 from chatgpt_source.intake.accepting import Accepted
 from chatgpt_source.intake.preferences import Form
 from chatgpt_source.journal import Kept, Record
-from chatgpt_source.prompt import Arrival, State
+from chatgpt_source.prompt import Answer, Arrival, State
 
 NO_STORE = {"Cache-Control": "no-store"}
 SOONEST, LATEST = 1, 60
@@ -64,7 +64,8 @@ def answer_with_event(
         media_type = own.pop("content-type")
         headers |= own
     elif form is Form.TEXT:
-        body = json.loads(kept.event)["data"]["content"].encode("utf-8")
+        data = json.loads(kept.event)["data"]
+        body = Answer(data["content"], tool_calls=data.get("tool_calls")).text.encode("utf-8")
         media_type = "text/plain; charset=utf-8"
     request.answer(200, body, headers, media_type)
 

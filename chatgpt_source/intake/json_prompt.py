@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from chatgpt_source.cloudevent import is_string
 from chatgpt_source.config import CALLERS_MEMBERS, Config
-from chatgpt_source.config.readers import Reader, Wrong, number, whole
+from chatgpt_source.config.readers import Reader, Wrong, callers_format, number, whole
 from chatgpt_source.http.server import Problem
 from chatgpt_source.http.server.events import quoted
 from chatgpt_source.intake.conversation import read_messages, read_object, read_text
@@ -140,7 +140,7 @@ _READERS: Mapping[str, Read] = {
     "max_tokens": _as_in_config(whole(1, 10**9)),
     "temperature": _as_in_config(number(0, 2)),
     "reasoning_effort": _plain(_word),
-    "response_format": _plain(read_object),
+    "response_format": lambda value, *_: callers_format(read_object(value), {}),
     "system": _plain(read_text),
 }
 """How each member is read; they raise Wrong."""

@@ -55,6 +55,7 @@ def peers_of(config: Config) -> Mapping[str, str]:
             config.temperature,
             config.top_p,
             config.reasoning_effort,
+            config.response_format,
             config.body,
         ),
         TARGET.destination: _as_text(

@@ -20,6 +20,7 @@ from chatgpt_source.prompt import Answer, Prompt, Submitted, Trace
 from chatgpt_source.providers.failures import ErrorResponse, model_error
 from chatgpt_source.providers.reading import request_id
 from chatgpt_source.providers.response import read_response
+from chatgpt_source.providers.structured import Checks
 
 MOST_BYTES = 2 * 2**20
 """The most bytes of a response; the longest answers of today's models are far shorter."""
@@ -30,7 +31,7 @@ MOST_TOKENS = "max_completion_tokens"
 _INSTRUCTING = {"system", "developer"}
 """Roles of messages that instruct the model."""
 
-Result = TypeVar("Result")
+Result = TypeVar("Result", Answer, Answer | Submitted)
 
 
 class OpenAI:
@@ -38,7 +39,7 @@ class OpenAI:
 
     Args:
         client: Makes the calls.
-        clock: The time, for `Retry-After` dates.
+        clock: The time, for `Retry-After` dates; the reactor, whose threads await checks.
         config: The address, the key, and the parameters of a call.
     """
 
@@ -50,6 +51,7 @@ class OpenAI:
         if config.api_version is not None:
             base = base.set("api-version", config.api_version)
         self._base = base
+        self._checks = Checks(clock)
 
     async def _ask(
         self,
@@ -74,6 +76,7 @@ class OpenAI:
         Raises:
             CallError: Its subclass says what to do with the prompt.
         """
+        await self._checks.check_schema(prompt.details.call.get("response_format"))
         try:
             reply = await self._client.post(
                 url,
@@ -89,7 +92,14 @@ class OpenAI:
             raise PossiblyBilled(f"the model did not answer: {error}") from None
         with _with_request_id(reply):
             self._check(reply, ours, callers=bool(prompt.details.call))
-            return read(reply)
+            return await self._structured(read(reply), prompt)
+
+    async def _structured(self, answer: Result, prompt: Prompt) -> Result:
+        if isinstance(answer, Answer):
+            call = prompt.details.call
+            form = call.get("response_format", self._config.response_format)
+            return await self._checks.structured(answer, form)
+        return answer
 
     async def look_up(self, submitted: str, prompt: Prompt) -> Answer | None:
         """Look for the answer to a submitted prompt; None: there is none yet.
@@ -116,7 +126,9 @@ class OpenAI:
                 answer = read_response(reply)
             except PossiblyBilled as error:  # looking again costs nothing
                 raise Transient(error.reason, status=error.status) from None
-        return None if isinstance(answer, Submitted) else answer
+            if isinstance(answer, Submitted):
+                return None
+            return await self._structured(answer, prompt)
 
     async def cancel(self, submitted: str) -> None:
         """Let the provider stop its work on a submitted prompt.
@@ -235,6 +247,7 @@ def parameters(config: Config) -> dict[str, Any]:
         "temperature": config.temperature,
         "top_p": config.top_p,
         "reasoning_effort": config.reasoning_effort,
+        "response_format": config.response_format,
     }
     return {name: value for name, value in values.items() if value is not None}
 

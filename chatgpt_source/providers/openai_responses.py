@@ -14,7 +14,11 @@ from chatgpt_source.providers.response import read_response
 
 LEAST_TOKENS = 16
 """The least that `max_output_tokens` may be."""
-_SETTINGS = {"max_output_tokens": "max_tokens", "reasoning": "reasoning_effort"}
+_SETTINGS = {
+    "max_output_tokens": "max_tokens",
+    "reasoning": "reasoning_effort",
+    "text": "response_format",
+}
 """Members of a request that settings of other names set."""
 
 

@@ -64,6 +64,17 @@ def without_lone_surrogates(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
+def is_plain(value: Any) -> bool:
+    """Whether an event can hold a value: Python also reads NaN and lone surrogates."""
+    if limited_json.is_deeper(value, limited_json.MOST_DEPTH):
+        return False
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
+    except ValueError:
+        return False
+    return True
+
+
 def words_or_none(value: Any) -> str | None:
     """A name or a reason; None if it is too long or not printable."""
     plain = isinstance(value, str) and len(value) <= MOST_WORDS and value.isprintable()

@@ -9,6 +9,7 @@ from chatgpt_source.prompt import Answer, Submitted
 from chatgpt_source.providers.failures import failed_response
 from chatgpt_source.providers.reading import (
     counts,
+    is_plain,
     read_object,
     request_id,
     unreadable,
@@ -19,6 +20,7 @@ from chatgpt_source.providers.reading import (
 _UNDER_WAY = ("queued", "in_progress")
 _ENDED = ("completed", "incomplete", "failed", "cancelled")
 """The statuses of a response."""
+_OF_A_CALL = {"call_id", "name", "arguments"}
 
 
 def read_response(reply: Reply) -> Answer | Submitted:
@@ -27,7 +29,8 @@ def read_response(reply: Reply) -> Answer | Submitted:
     Raises:
         PossiblyBilled: If it is not a response.
         Lost: If the provider has given up the prompt.
-        Permanent: If the model refused, the answer is empty, or the prompt can't succeed.
+        Permanent: If the model refused, there are neither text nor tool calls, or the prompt can't
+            succeed.
     """
     response = read_object(reply)
     status = response.get("status")
@@ -42,16 +45,17 @@ def read_response(reply: Reply) -> Answer | Submitted:
     reason = _finish_reason(response) if status == "incomplete" else "stop"
     if reason == "content_filter":
         raise Permanent("the answer was stopped by the provider's content filter", status=200)
-    content = _text(response)
-    if not content.strip():
+    content, calls = _said(response)
+    if not content.strip() and not calls:
         shown = reason if reason in ("stop", "length") else "unknown"
         raise Permanent(f"the answer is empty (finish_reason: {shown})", status=200)
     return Answer(
-        content=without_lone_surrogates(content),
+        content=without_lone_surrogates(content) if content.strip() else None,
         model=words_or_none(response.get("model")),
-        finish_reason=reason,
+        finish_reason="tool_calls" if calls and reason == "stop" else reason,
         request_id=request_id(reply),
         usage=counts(response.get("usage")),
+        tool_calls=calls or None,
     )
 
 
@@ -74,14 +78,19 @@ def _finish_reason(response: dict[str, Any]) -> str | None:
     return "length" if reason == "max_output_tokens" else reason
 
 
-def _text(response: dict[str, Any]) -> str:
-    """What the model says, without what it says on the way to its answer.
+def _said(response: dict[str, Any]) -> tuple[str, list[dict[str, Any]]]:
+    """What the model says, without what it says on the way to its answer, and the tools it calls.
 
     Raises:
         PossiblyBilled: If the output is not what it may be.
         Permanent: If the model refused.
     """
     try:
+        calls = [
+            _tool_call(item)
+            for item in response["output"]
+            if item["type"] == "function_call" and item.keys() >= _OF_A_CALL
+        ]
         parts = [
             part
             for item in response["output"]
@@ -94,6 +103,12 @@ def _text(response: dict[str, Any]) -> str:
         raise unreadable("its output is not a list of items") from None
     if refused:
         raise Permanent("the model refused this prompt", status=200)
-    if not all(isinstance(text, str) for text in texts):
+    if not all(isinstance(text, str) for text in texts) or not is_plain(calls):
         raise unreadable("its content is not text")
-    return "".join(texts)
+    return "".join(texts), calls
+
+
+def _tool_call(item: dict[str, Any]) -> dict[str, Any]:
+    """A call in the form of the chat API."""
+    function = {"name": item["name"], "arguments": item["arguments"]}
+    return {"id": item["call_id"], "type": "function", "function": function}

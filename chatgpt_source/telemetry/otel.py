@@ -265,7 +265,7 @@ class _Chat(_Work):
         }
         if self._capture:
             told["gen_ai.output.messages"] = _message(
-                "assistant", answer.content, finish_reason=answer.finish_reason
+                "assistant", answer.text, finish_reason=answer.finish_reason
             )
         self.span.set_attributes(_without_none(told))
 

@@ -33,6 +33,15 @@ CERTIFICATE = issue(None).pem
 TOKEN = "sk-proj-0123456789"
 GOOD: dict[str, Any] = {"target": "http://target.example/", "token": TOKEN}
 
+FORMAT = {
+    "type": "json_schema",
+    "json_schema": {
+        "name": "invoice",
+        "strict": True,
+        "schema": {"type": "object", "properties": {"total": {"type": "number"}}},
+    },
+}
+
 DEFAULTS = {
     "port": 8080,
     "admin": None,
@@ -56,6 +65,7 @@ DEFAULTS = {
     "temperature": None,
     "top_p": None,
     "reasoning_effort": None,
+    "response_format": None,
     "body": {},
     "openai_timeout": 120.0,
     "concurrency": 64,
@@ -408,6 +418,24 @@ BAD: dict[str, tuple[str, tuple[str, ...]]] = {
     "deadline": (ABOVE_0, (*NO_SECONDS, "0")),
     "prompt_pointer": ("a JSON Pointer|a string of whole", NO_POINTER),
     "copy_extensions": ("a mapping of new extensions", NO_COPIES),
+    "response_format": (
+        "an object|a mapping",
+        (
+            "42",
+            "text",
+            "[a]",
+            "{}",
+            "{type: grammar}",
+            "{type: json_schema}",
+            "{type: json_schema, json_schema: {schema: {}}}",
+            "{type: json_schema, json_schema: {name: a b, schema: {}}}",
+            "{type: json_schema, json_schema: {name: a, schema: true}}",
+            "{type: json_schema, json_schema: {name: a, schema: {type: MARKED}}}",
+            "{type: json_object, x: .nan}",
+            "{type: json_object, 1: 2}",
+            "{type: json_object, x: 2020-01-01}",
+        ),
+    ),
     "callers_may_set": ("a list of some of", ("42", "model", "[top_p]", "[model, model]", "[1]")),
     "webhook_origins": ("a list of host names", NO_HOSTS),
     "keep_answers": (SECONDS, NO_SECONDS),
@@ -498,7 +526,8 @@ class KeyTests(ConfigCase):
             "temperature": 0.5,
             "top_p": 1,
             "reasoning_effort": "low",
-            "body": {"top_k": 4, "response_format": {"type": "json_object"}, "stop": ["x"]},
+            "response_format": FORMAT,
+            "body": {"top_k": 4, "stop": ["x"]},
             "openai_timeout": 0.5,
             "concurrency": 1,
             "journal": "/data/j",
@@ -574,6 +603,23 @@ class KeyTests(ConfigCase):
         self.assertEqual(self.load({**GOOD, "port": 65535}).port, 65535)
         line = self.mistake({**GOOD, "port": 8080, "listen": "tcp:8080"})
         self.assertIn("`listen` must not be set beside `port`", line)
+
+    def test_a_form_that_is_set_twice(self) -> None:
+        form = {"type": "json_object"}
+        self.assertEqual(
+            self.load({**GOOD, "body": {"response_format": form}}).body, {"response_format": form}
+        )
+        line = self.mistake({**GOOD, "response_format": form, "body": {"response_format": form}})
+        self.assertIn("`response_format` must not be set in `body` as well", line)
+
+    def test_the_place_in_a_schema_that_is_wrong(self) -> None:
+        schema = {"properties": {"a": {"type": "MARKED"}}}
+        form = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+        self.assertEqual(
+            self.mistake({**GOOD, "response_format": form}),
+            "`response_format` must be an object with a valid schema, but its schema is not valid"
+            " at /properties/a/type",
+        )
 
     def test_a_mistake_in_credentials_shows_neither_user_nor_secret(self) -> None:
         for auth in (

@@ -16,10 +16,18 @@ from chatgpt_source.http.client import make_client
 from chatgpt_source.prompt import Answer, Details, Prompt, Submitted
 from chatgpt_source.providers import Provider, provider_of
 from tests.fakes.openai import answer_to, api_error
-from tests.fakes.responses import FakeResponses, Outcome
+from tests.fakes.responses import FakeResponses, Outcome, tool_call
 from tests.fakes.server import Fault, Reply
 
 KEY = "sk-test"
+INVOICE = {
+    "type": "json_schema",
+    "json_schema": {
+        "name": "invoice",
+        "strict": True,
+        "schema": {"type": "object", "properties": {"lines": {"items": {"type": "string"}}}},
+    },
+}
 PROMPT = Prompt("b61ccd2c-0f60-4f9a-a20a-6b1a3c8f2c86", "what is vanus", "source", "type", 1.0)
 
 
@@ -114,6 +122,47 @@ class Contract(TestCase):
             self.assertEqual((error.status, error.request_id), (200, "req_fake"))
         self.fake.queue(api_error(400, code="context_length_exceeded"))
         await self.fails(Permanent, self.provider.ask(PROMPT))
+
+    async def test_json_by_a_schema(self) -> None:
+        self.provider = self.provider_with(response_format=INVOICE)
+        self.fake.outcomes.append(Outcome('{"lines": ["a"]}'))
+        answer = await self.answer()
+        self.assertEqual((answer.content, answer.finish_reason), ({"lines": ["a"]}, "stop"))
+        self.fake.outcomes.append(Outcome('{"lines": ["a", 7]}'))
+        error = await self.fails(Permanent, self.answer())
+        self.assertEqual((error.status, error.request_id), (200, "req_fake"))
+        self.assertIn("schema at /properties/lines/items/type", error.reason)
+        self.assertEqual((self.fake.billed, self.fake.complaints), (2, []))
+
+    async def test_json_that_a_caller_asks_for(self) -> None:
+        self.provider = self.provider_with(response_format=INVOICE)
+        for form, said, content in (
+            ({"type": "json_object"}, '{"a": 1}', {"a": 1}),
+            ({"type": "text"}, '{"lines": 5}', '{"lines": 5}'),
+        ):
+            self.fake.outcomes.append(Outcome(said))
+            details = Details(call={"response_format": form})
+            answer = await self.answer(attrs.evolve(PROMPT, details=details))
+            self.assertEqual(answer.content, content)
+        self.assertEqual(self.fake.complaints, [])
+
+    async def test_a_schema_that_is_none_costs_nothing(self) -> None:
+        form = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "x"}}}
+        details = Details(call={"response_format": form})
+        error = await self.fails(Permanent, self.answer(attrs.evolve(PROMPT, details=details)))
+        self.assertIn("its schema is not valid at /type", error.reason)
+        self.assertIsNone(error.status)
+        self.assertEqual(self.fake.asks, [])
+
+    async def test_tool_calls(self) -> None:
+        self.provider = self.provider_with(response_format=INVOICE)
+        self.fake.outcomes.append(Outcome("", tool="look_up"))
+        answer = await self.answer()
+        self.assertEqual((answer.content, answer.tool_calls), (None, [tool_call("look_up")]))
+        self.assertEqual(answer.finish_reason, "tool_calls")
+        self.fake.outcomes.append(Outcome("{}", tool="look_up"))
+        answer = await self.answer()
+        self.assertEqual((answer.content, answer.tool_calls), ({}, [tool_call("look_up")]))
 
     async def test_wrong_settings(self) -> None:
         self.provider = self.provider_with(token=Secret("sk-other"))

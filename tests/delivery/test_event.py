@@ -73,6 +73,18 @@ class EncodeTests(SynchronousTestCase):
         data = json.loads(encode(prompt(), Answer("An answer"), list(everything)))["data"]
         self.assertEqual((data["usage"], data["request_id"]), (None, None))
 
+    def test_json_and_tool_calls(self) -> None:
+        calls = [{"id": "1", "function": {"name": "f", "arguments": "{}"}}]
+        for answer, expected in (
+            (Answer({"total": 5}), {"content": {"total": 5}}),
+            (Answer(None), {"content": None}),
+            (Answer(None, tool_calls=calls), {"content": None, "tool_calls": calls}),
+            (Answer("x", tool_calls=calls), {"content": "x", "tool_calls": calls}),
+        ):
+            encoded = encode(prompt(), answer)
+            self.assertEqual(json.loads(encoded)["data"], expected)
+            self.assertEqual(json.loads(binary(encoded)[1]), expected)
+
     def test_extensions(self) -> None:
         encoded = encode(prompt(), Answer("x"), (), {"cluster": "a"})
         self.assertEqual(json.loads(encoded)["cluster"], "a")

@@ -2,6 +2,8 @@
 
 import json
 
+from twisted.internet.defer import Deferred
+
 from tests.e2e.processes import Daemon, DaemonCase, throughout, until
 from tests.fakes.openai import MODEL, completion
 from tests.fakes.server import Fault, Reply
@@ -122,6 +124,76 @@ class IncludeTests(DaemonCase):
                 "request_id": "req_fake",
             },
         )
+
+
+FORMAT = {
+    "type": "json_schema",
+    "json_schema": {
+        "name": "invoice",
+        "strict": True,
+        "schema": {
+            "type": "object",
+            "properties": {"lines": {"type": "array", "items": {"type": "string"}}},
+            "required": ["lines"],
+            "additionalProperties": False,
+        },
+    },
+}
+
+
+class FormatTests(DaemonCase):
+    async def test_answers_in_json_and_tool_calls(self):
+        daemon = self.daemon(response_format=FORMAT, callers_may_set=["response_format"])
+        process = await daemon.start()
+        wait = {"Prefer": "wait=20", "Accept": "text/plain"}
+        self.openai.queue(completion('{"lines": ["paper"]}'))
+        answer = await daemon.post("text", wait)
+        self.assertEqual((answer.status, answer.body), (200, b'{"lines": ["paper"]}'))
+        await until(lambda: self.target.events, "the delivery")
+        self.assertEqual(self.target.events[0]["data"], {"content": {"lines": ["paper"]}})
+        (ask,) = self.openai.asks
+        self.assertEqual(ask.document["response_format"], FORMAT)
+        check_request(ask.document)
+
+        self.openai.queue(completion('{"lines": ["MARKED", 7]}'))
+        reason = "it does not fit its schema at /properties/lines/items/type"
+        self.assertIn(reason, self.assert_problem(await daemon.post("text", wait), 502))
+
+        calls = [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+        self.openai.queue(
+            completion(None, message={"tool_calls": calls}, finish_reason="tool_calls")
+        )
+        headers = {**wait, "Accept": "application/json", "Content-Type": "application/json"}
+        body = {"prompt": "text", "response_format": {"type": "text"}}
+        called = await daemon.post(json.dumps(body), headers, "/prompts")
+        self.assertEqual(called.json(), {"content": None, "tool_calls": calls})
+        self.assertNotIn("MARKED", process.text)
+
+    async def test_a_schema_that_makes_endless_work_delays_no_other_and_no_stop(self):
+        daemon = self.daemon(callers_may_set=["response_format"])
+        await daemon.start()
+        names = [f"a{number}" for number in range(40)]
+        schema = {
+            "$ref": "#/$defs/a0",
+            "$defs": {
+                name: {"allOf": [{"$ref": f"#/$defs/{after}"}] * 2}
+                for name, after in zip(names, [*names[1:], "end"], strict=True)
+            }
+            | {"end": {}},
+        }
+        form = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+        headers = {"Prefer": "wait=20", "Content-Type": "application/json"}
+        body = json.dumps({"prompt": "text", "response_format": form})
+        self.openai.queue(completion("1"))
+        hostile = Deferred.fromCoroutine(daemon.post(body, headers, "/prompts"))
+        await until(lambda: self.openai.asks, "the call")
+        await daemon.reaches(await daemon.accepted("another"), "delivered")
+        problem = self.assert_problem(await hostile, 502)
+        self.assertIn("takes too much time or memory", problem)
+        self.openai.queue(completion("1"))
+        await daemon.post(body, {"Content-Type": "application/json"}, "/prompts")
+        await until(lambda: len(self.openai.asks) == 3, "the call")
+        await daemon.stop()
 
 
 class ModelsTests(DaemonCase):

@@ -32,6 +32,12 @@ _MEMBERS = {
     "top_p",
 }
 """The members of a request that it knows."""
+CALL_ID = "call_fake"
+
+
+def tool_call(name: str) -> dict[str, Any]:
+    """A call of a tool, as the chat API has it."""
+    return {"id": CALL_ID, "type": "function", "function": {"name": name, "arguments": "{}"}}
 
 
 @frozen
@@ -44,6 +50,7 @@ class Outcome:
         reason: Why it is incomplete.
         code: The code of its error, if it failed.
         refusal: What the model says instead, if it refuses.
+        tool: The name of the tool that it calls, if it does.
         seconds: How long it takes, if it works in the background.
     """
 
@@ -52,6 +59,7 @@ class Outcome:
     reason: str | None = None
     code: str | None = None
     refusal: str | None = None
+    tool: str | None = None
     seconds: float | None = None
 
 
@@ -172,6 +180,15 @@ class FakeResponses(FakeOpenAI):
             "content": [content],
         }
         error = {"code": outcome.code, "message": "This is what went wrong."}
+        call = {
+            "type": "function_call",
+            "id": "fc_fake",
+            "call_id": CALL_ID,
+            "name": outcome.tool,
+            "arguments": "{}",
+            "status": status,
+        }
+        said = [message] if outcome.tool is None else [message, call]
         reasoning = {"type": "reasoning", "id": "rs_fake", "summary": []}
         return {
             "id": kept.id,
@@ -186,7 +203,7 @@ class FakeResponses(FakeOpenAI):
             "max_output_tokens": request.get("max_output_tokens"),
             "metadata": request.get("metadata", {}),
             "model": request["model"],
-            "output": [reasoning, message] if done else [],
+            "output": [reasoning, *said] if done else [],
             "parallel_tool_calls": True,
             "service_tier": "default",
             "store": request.get("store", True),
@@ -215,7 +232,9 @@ class FakeResponses(FakeOpenAI):
         self._chats += 1
         said = answer_to(prompt_of(request)) if outcome.text is None else outcome.text
         reason = {None: "stop", "max_output_tokens": "length"}.get(outcome.reason, outcome.reason)
-        message = {"refusal": outcome.refusal}
+        message: dict[str, Any] = {"refusal": outcome.refusal}
+        if outcome.tool is not None:
+            message["tool_calls"], reason = [tool_call(outcome.tool)], "tool_calls"
         return completion(said, message=message, finish_reason=reason)
 
     def _outcome(self) -> Outcome:

@@ -3,8 +3,9 @@
 import attrs
 from twisted.python.failure import Failure
 
+from chatgpt_source.delivery.event import encode
 from chatgpt_source.intake.accepting import NEEDED_LONGER
-from chatgpt_source.prompt import State
+from chatgpt_source.prompt import Answer, State
 from tests.contracts.driver import NOON
 from tests.door import ParsedResponse
 from tests.intake.memory_door import MemoryDoorTestCase
@@ -36,6 +37,16 @@ class EventTests(MemoryDoorTestCase):
                 self.assertEqual(answer.headers["cache-control"], "no-store")
                 self.assertNotIn("preference-applied", answer.headers)
         self.assert_problem(self.get(Accept="image/png"), 406)
+
+    def test_json_as_text(self) -> None:
+        for answer, body in (
+            (Answer({"a": "\u00e9"}), '{"a": "\u00e9"}'),
+            (Answer(None, tool_calls=[{"id": "1"}]), '[{"id": "1"}]'),
+        ):
+            event = encode(self.journal.prompts[self.prompt_id], answer)
+            self.journal.end(self.prompt_id, State.ANSWERED, event)
+            told = self.get(Accept="text/plain")
+            self.assertEqual((told.status, told.body), (200, body.encode()))
 
     def test_head(self) -> None:
         event = self.answered()

@@ -12,6 +12,10 @@ from chatgpt_source.prompt import PLAIN, Details
 from tests.intake.common import NOW, ReadingCase
 
 MESSAGES = [{"role": "user", "content": "hi"}]
+NO_SCHEMAS = [
+    {"type": "json_schema", "json_schema": given}
+    for given in (None, 5, {"name": "n"}, {"name": "n", "schema": True}, {"schema": {}})
+]
 CALL = {
     "model": "m",
     "max_tokens": 5,
@@ -114,7 +118,7 @@ class MembersTests(ReadingCase):
             ("max_tokens", "a positive whole number", (0, -1, 1.5, "5", True, 10**10, 10**300)),
             ("temperature", "a number from 0 to 2", (-1, 2.1, "1", True)),
             ("reasoning_effort", "a word", ("", "a b", 5, "é", "x" * 201)),
-            ("response_format", "an object", ("json", [])),
+            ("response_format", "an object", ("json", [], {}, {"type": "grammar"}, *NO_SCHEMAS)),
             ("system", "text that is not blank", ("", 5)),
         ):
             for value in values:

@@ -37,6 +37,7 @@ class PeersTests(SynchronousTestCase):
             "temperature": 0.5,
             "top_p": 0.5,
             "reasoning_effort": "low",
+            "response_format": {"type": "json_object"},
             "body": {"seed": 1},
         }.items():
             with self.subTest(name=name):

@@ -230,6 +230,21 @@ class ReadAnswerTests(OpenAICase):
             body = with_choice(finish_reason=finish_reason, message={"content": ""})
             self.rejected(body, f"the answer is empty (finish_reason: {shown})")
 
+    def test_tool_calls(self) -> None:
+        calls = [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+        for content, kept in ((None, None), ("", None), (" ", None), ("MODELMARK", "MODELMARK")):
+            answer = read_answer(reply(completion(content=content, tool_calls=calls)))
+            self.assertEqual((answer.content, answer.tool_calls), (kept, calls))
+        self.rejected(completion(content=None, tool_calls=calls, refusal="x"), "refused")
+
+    def test_odd_tool_calls(self) -> None:
+        deep: Any = []
+        for _ in range(200):
+            deep = [deep]
+        for odd in (None, [], {}, "x", 5, [5], [{}, "x"], [{"a": deep}], [{"a": "\ud800"}]):
+            self.rejected(completion(content=None, tool_calls=odd), "the answer is empty")
+            self.assertIsNone(read_answer(reply(completion(tool_calls=odd))).tool_calls)
+
     def test_refusal(self) -> None:
         for content in (None, "", "MODELMARK"):
             self.rejected(completion(content=content, refusal="MODELMARK"), "refused this prompt")

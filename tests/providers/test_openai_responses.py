@@ -175,6 +175,7 @@ class RequestTests(OpenAICase):
             max_tokens=5,
             temperature=0.0,
             reasoning_effort="low",
+            response_format={"type": "json_object"},
             background=True,
             body={"service_tier": "flex"},
         )
@@ -185,6 +186,7 @@ class RequestTests(OpenAICase):
                 "max_output_tokens": "max_tokens",
                 "temperature": "temperature",
                 "reasoning": "reasoning_effort",
+                "text": "response_format",
                 "background": "background",
                 "store": "background",
                 "service_tier": "body",

@@ -83,6 +83,19 @@ class ReadResponseTests(OpenAICase):
         assert isinstance(answer, Answer)
         self.assertEqual(answer.content, "a b\n")
 
+    def test_tool_calls(self) -> None:
+        call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
+        expected = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+        for output, content in (([call], None), ([said(text(" ")), call], None)):
+            answer = read_response(reply(response(output=output)))
+            assert isinstance(answer, Answer)
+            self.assertEqual((answer.content, answer.tool_calls), (content, [expected]))
+            self.assertEqual(answer.finish_reason, "tool_calls")
+        answer = read_response(reply(incomplete("max_output_tokens", output=[call])))
+        assert isinstance(answer, Answer)
+        self.assertEqual(answer.finish_reason, "length")
+        self.unreadable(response(output=[{**call, "name": "\ud800"}]), "its content is not text")
+
     def test_what_it_says_on_the_way_is_no_answer(self) -> None:
         way = said(text("Let me see."), phase="commentary")
         end = said(text("Yes."), phase="final_answer")
