@@ -11,13 +11,13 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
 MOST_SECONDS = 1.0
 """Seconds of CPU time that a check may take."""
-MOST_MEMORY = 2**29
+MOST_MEMORY = 2**28
 """Bytes that the process may have."""
 MOST_WAIT = 5.0
 """Seconds that all checks of a process may take together."""
@@ -50,25 +50,26 @@ def faults(questions: Sequence[Question]) -> list[str]:
         told = late.stdout or b""
     except OSError as error:
         return [f"no process can be started to check it ({error.strerror})"]
-    found = told.decode("ascii").split("\n")[:-1]
-    return found if len(found) == len(questions) else [*found, TOO_MUCH]
+    *found, begun = told.decode("ascii").split("\n")
+    return found if len(found) == len(questions) else [*found, begun or TOO_MUCH]
 
 
-def fault(schema: Any, *values: Any) -> str:
-    """What is wrong with a value or its schema; it repeats nothing of the value."""
+def fault(schema: Any, *values: Any) -> Iterator[str]:
+    """What is wrong with a value or its schema, in parts; it repeats nothing of the value."""
     import jsonschema_rs  # noqa: PLC0415 - only the process pays for it
 
     try:
         validator = jsonschema_rs.validator_for(schema, offline=True)
     except Exception as error:  # noqa: BLE001 - some are none of the library's own
-        return f"its schema is not valid{_at(getattr(error, 'instance_path', ()))}"
-    try:
-        for value in values:
-            if not validator.is_valid(value):  # which takes far less than an error
-                validator.validate(value)
-    except ValueError as error:
-        return f"it does not fit its schema{_at(getattr(error, 'schema_path', ()))}"
-    return ""
+        yield f"its schema is not valid{_at(getattr(error, 'instance_path', ()))}"
+        return
+    for value in values:
+        if not validator.is_valid(value):
+            yield "it does not fit its schema"
+            try:
+                validator.validate(value)  # which may take too much where `is_valid` does not
+            except jsonschema_rs.ValidationError as error:
+                yield _at(error.schema_path)
 
 
 def _at(path: Iterable[str | int]) -> str:
@@ -79,13 +80,16 @@ def _at(path: Iterable[str | int]) -> str:
 
 def main() -> None:
     """Write a line about each question on standard input."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # an answer must not be left in a file
-    with suppress(ValueError, OSError):  # macOS has no such limit
-        resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
+    # A core would leave an answer in a file.
+    for limit, most in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_AS, MOST_MEMORY)):
+        with suppress(ValueError, OSError):  # macOS does not limit memory
+            resource.setrlimit(limit, (most, most))
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     for line in sys.stdin.buffer:
         signal.setitimer(signal.ITIMER_PROF, MOST_SECONDS)
-        print(fault(*json.loads(line)), flush=True)  # noqa: T201 - the answer
+        for part in fault(*json.loads(line)):
+            print(part, end="", flush=True)  # noqa: T201 - the answer
+        print(flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

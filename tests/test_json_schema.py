@@ -1,7 +1,9 @@
 """Schemas and values: what fits, and that neither makes endless work, or comes from elsewhere."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -66,7 +68,9 @@ class FaultsTests(SynchronousTestCase):
             self.assertEqual(faults([(schema,)]), [fault])
 
     def test_nothing_is_fetched(self) -> None:
-        for place in ("http://127.0.0.1:1/x", "https://example.com/x", "file:///etc/hostname"):
+        file = Path(self.mktemp()).absolute()
+        file.write_text("{}")
+        for place in (file.as_uri(), "http://127.0.0.1:1/x", "https://localhost:1/x"):
             self.assertEqual(faults([({"$ref": place},)]), ["its schema is not valid"])
 
     def test_nothing_of_the_value_is_told(self) -> None:
@@ -89,6 +93,14 @@ class FaultsTests(SynchronousTestCase):
         )
         self.assertEqual(found.stdout, "False\n")
 
+    def test_nothing_of_the_current_folder_runs(self) -> None:
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        folder.joinpath("json.py").write_text("raise SystemExit")
+        self.addCleanup(os.chdir, Path.cwd())
+        os.chdir(folder)
+        self.assertEqual(faults([({},)]), [""])
+
     def test_no_process(self) -> None:
         self.patch(sys, "executable", "/nowhere/python")
         (found,) = faults([({},), ({},)])
@@ -103,6 +115,7 @@ class WorkTests(SynchronousTestCase):
     """Without the bounds, each takes many seconds and gigabytes, or for ever."""
 
     def assert_too_much(self, schema: Any, value: Any) -> None:
+        self.patch(json_schema, "MOST_WAIT", 60.0)
         begun = monotonic()
         found = faults([({}, 1), (schema, value), ({}, 1)])
         self.assertEqual(found, ["", TOO_MUCH])
@@ -122,7 +135,28 @@ class WorkTests(SynchronousTestCase):
         self.assert_too_much({"allOf": [{"items": {"type": "integer"}}] * 8000}, [1] * 60000)
 
     def test_memory(self) -> None:
-        self.assert_too_much({"anyOf": [{"type": "string"}] * 1000}, {"a": ["x" * 100] * 20000})
+        program = (
+            "from chatgpt_source import json_schema as program;"
+            "program.fault = lambda *_: [str(len(bytes(program.MOST_MEMORY)))];"
+            "program.main()"
+        )
+        found = subprocess.run(
+            [sys.executable, "-c", program], input=b"[1]\n", capture_output=True, check=False
+        )
+        self.assertEqual(found.stdout, b"")
+        self.assertIn(b"MemoryError", found.stderr)
+
+    def test_a_place_that_takes_too_much(self) -> None:
+        part = {"anyOf": [{"$ref": "#"}, {"type": "null"}]}
+        operations = [
+            {"properties": {"a": part, "b": part, "op": {"const": number}}, "required": ["op"]}
+            for number in range(4)
+        ]
+        value: Any = {"op": 9}
+        for _ in range(12):
+            value = {"op": 3, "a": value, "b": None}
+        found = faults([({"type": "object", "anyOf": operations}, value)])
+        self.assertEqual(found, ["it does not fit its schema"])
 
     def test_patterns(self) -> None:
         for pattern in ("^(a+)+$", "^(?=(a+)+$)(a+)+$"):

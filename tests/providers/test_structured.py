@@ -12,10 +12,10 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from chatgpt_source.errors import Permanent
 from chatgpt_source.json_schema import TOO_MUCH, faults
-from chatgpt_source.limited_json import MOST_DEPTH, MOST_MARKS
+from chatgpt_source.limited_json import MOST_DEPTH
 from chatgpt_source.prompt import Answer
 from chatgpt_source.providers import structured
-from chatgpt_source.providers.structured import AT_ONCE, Checks
+from chatgpt_source.providers.structured import AT_ONCE, MOST_MARKS, Checks
 
 OBJECT = {"type": "json_object"}
 VALUES = st.recursive(
