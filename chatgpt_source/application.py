@@ -28,7 +28,8 @@ from chatgpt_source.journal.engine import OpenJournal, journal_in
 from chatgpt_source.log import get_logger, log_unexpected
 from chatgpt_source.pipeline import Pipeline, peers_of
 from chatgpt_source.prompt import DEAD_LETTER, TARGET, receiver_at
-from chatgpt_source.providers import provider_of
+from chatgpt_source.providers import Provider, provider_of
+from chatgpt_source.providers.openai_batch import OpenAIBatch
 from chatgpt_source.quota import Calendar, Midnight
 from chatgpt_source.telemetry.observer import Observers
 from chatgpt_source.telemetry.outcome_log import OutcomeLog
@@ -67,6 +68,10 @@ class Application:
             authorities=config.ca_file + config.authorities,
         )
         self._provider = provider_of(config, self._client, reactor)
+        self._fallbacks = {
+            name: provider_of(each, self._client, reactor)
+            for name, each in config.of_fallbacks.items()
+        }
         self._recent = Recent(reactor)
         waiters = Waiters(reactor)
         observers = Observers(OutcomeLog(), self._recent, waiters)
@@ -79,6 +84,8 @@ class Application:
             {name: each.deliver for name, each in self._targets()},
             observer=observers,
             spans=self._spans,
+            batches=OpenAIBatch(self._client, reactor, config),
+            fallbacks=self._fallbacks,
         )
         self._doubts: Deferred[None] = succeed(None)
         calendar = Calendar(config.timezone)
@@ -153,6 +160,7 @@ class Application:
         self._pipeline.start(recovered)
         self._midnight.start()
         self._doubts = Deferred.fromCoroutine(self._tell_doubts())
+        self._doubts.addErrback(Failure.trap, CancelledError)
 
     def serve(self, site: BoundedSite, admin_site: BoundedSite | None) -> None:
         """Answer the requests to the prompt port's site, and to the admin site."""
@@ -167,15 +175,20 @@ class Application:
             self._recent.seed(await self._journal.ends(self._reactor.seconds() - WINDOW, MOST))
 
     async def _tell_doubts(self) -> None:
+        await self._tell_doubts_of(self._provider)
+        for name, fallback in self._fallbacks.items():
+            await self._tell_doubts_of(fallback, f"the fallback `{name}`: ")
+
+    async def _tell_doubts_of(self, provider: Provider, where: str = "") -> None:
         try:
-            doubt = await self._provider.doubts()
+            doubt = await provider.doubts()
         except CancelledError:
-            return
+            raise
         except Exception:  # noqa: BLE001 - whatever it was, prompts are asked all the same
             log_unexpected(log, "asking which models there are", Failure())
         else:
             if doubt is not None:
-                log.warn("{doubt}", doubt=doubt)
+                log.warn("{where}{doubt}", where=where, doubt=doubt)
 
     async def stop(self) -> None:
         """Drain, close the journal, then the connections."""

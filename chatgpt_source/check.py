@@ -134,7 +134,8 @@ def tell(facts: Facts) -> Sequence[str]:
         "settings": config.origin,
         "listens": _listens(facts),
         "admin": _admin(config),
-        "asks": f"{config.model} at {origin_of(config.base_url)}{_by(config)}",
+        "asks": f"{config.model} at {origin_of(config.base_url)}{_by(config)}{_later(config)}",
+        **_otherwise(config),
         "delivers": "; ".join(
             [
                 f"to {origin_of(config.target)}",
@@ -156,6 +157,28 @@ def tell(facts: Facts) -> Sequence[str]:
         *(f"{name + ':':<10}{value}" for name, value in lines.items()),
         *(f"warning:  {warning}" for warning in (*config.warnings, *unguarded(config))),
     ]
+
+
+def _later(config: Config) -> str:
+    """How prompts are asked that have time."""
+    told = ""
+    if config.flex_over is not None:
+        told += f"; on its flex tier with more than {config.flex_over:g} s to the deadline"
+    if config.batch_over is not None:
+        told += f"; in batches with more than {config.batch_over:g} s to the deadline"
+    return told
+
+
+def _otherwise(config: Config) -> Mapping[str, str]:
+    """Who is asked if the model fails."""
+    if not config.fallbacks:
+        return {}
+    after = " or is slow" if config.fallback_after_timeout else ""
+    named = (
+        f"`{name}`: {each.model} at {origin_of(each.base_url)}{_by(each)}"
+        for name, each in config.of_fallbacks.items()
+    )
+    return {"or asks": f"if that fails{after}, {'; '.join(named)}"}
 
 
 def _listens(facts: Facts) -> str:

@@ -42,6 +42,10 @@ class Transient(CallError):
     """Retry after a while."""
 
 
+class NoRoom(Transient):
+    """The provider has no room on the tier that was asked for, whatever there is on others."""
+
+
 class PossiblyBilled(Transient):
     """Retry a few times: the model may have answered, and billed, without our seeing it."""
 

@@ -34,6 +34,18 @@ class Arrival(str, Enum):
     JSON = "json"
 
 
+class Tier(str, Enum):
+    """How a provider serves a call, and what for: the further off the answer, the cheaper.
+
+    `FLEX`: `service_tier: flex`, at half the price, when there is room. `BATCH`: a line of a batch,
+    at half the price, within a day.
+    """
+
+    STANDARD = "standard"
+    FLEX = "flex"
+    BATCH = "batch"
+
+
 @frozen
 class Trace:
     """A caller's trace: its `traceparent` and `tracestate` (W3C Trace Context)."""
@@ -100,6 +112,7 @@ class Prompt:
         deadline: When asking ends, by the steady clock, instead of `give_up_after`; None: it has
             no deadline.
         expiry: When it expires as well, by the steady clock, if it does.
+        tier: How it is to be served next.
     """
 
     id: str
@@ -113,6 +126,7 @@ class Prompt:
     not_before: float | None = None
     deadline: float | None = None
     expiry: float | None = None
+    tier: Tier = Tier.STANDARD
 
     @property
     def text(self) -> str:
@@ -139,6 +153,8 @@ class Answer:
     Attributes:
         content: The text; where JSON was asked for, its value; None beside tool calls alone.
         usage: The provider's counts of tokens, by its own names.
+        service_tier: The tier that was billed, in the provider's word.
+        provider: The name of the provider.
         tool_calls: The tools that it calls, in the form of the chat API; None: it calls none.
     """
 
@@ -147,6 +163,8 @@ class Answer:
     finish_reason: str | None = None
     request_id: str | None = None
     usage: Mapping[str, Any] | None = field(default=None, repr=False)
+    service_tier: str | None = None
+    provider: str | None = None
     tool_calls: Sequence[Any] | None = field(default=None, repr=False)
 
     @property
@@ -185,6 +203,8 @@ class Ask:
         polls: How many polls there were before this one, since it was submitted.
         missing_since: Since when the provider says that it has no such id, if it does.
         missing: How many polls in a row said so.
+        provider: The name of the provider that a prompt was submitted to; None: the first.
+        batch: The journal's id of the batch that has the prompt, if one does.
     """
 
     prompt: Prompt
@@ -198,6 +218,13 @@ class Ask:
     polls: int = 0
     missing_since: float | None = None
     missing: int = 0
+    provider: str | None = None
+    batch: int | None = None
+
+    @property
+    def is_submitted(self) -> bool:
+        """Whether a provider works on the prompt, or may: alone, or in a batch."""
+        return self.submitted is not None or self.batch is not None
 
 
 @frozen
@@ -216,6 +243,7 @@ class Delivery:
         destination: Where it goes: a `Receiver`'s setting.
         token: The claim's fencing token.
         submitted: The provider's id of the prompt's answer, if it keeps that under one.
+        provider: The name of that provider; None: the first.
     """
 
     id: str
@@ -229,6 +257,7 @@ class Delivery:
     destination: str = "target"
     token: int = 0
     submitted: str | None = None
+    provider: str | None = None
 
 
 @frozen

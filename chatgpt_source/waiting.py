@@ -1,5 +1,6 @@
 """Waits for a step with a time limit."""
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
@@ -14,8 +15,15 @@ AFTER_STALL = 0.2
 T = TypeVar("T")
 
 
-def with_timeout(step: Deferred[T], seconds: float, clock: IReactorTime) -> Deferred[T]:
+def with_timeout(
+    step: Deferred[T],
+    seconds: float,
+    clock: IReactorTime,
+    moved: Callable[[], float] | None = None,
+) -> Deferred[T]:
     """End a step with TimeoutError unless it ends in time.
+
+    With `moved`, which tells when the step last moved on, the time is counted from then.
 
     If the timer itself is late, because this process was stopped or its machine slept, the response
     may be unread in a socket. The step then gets more time to read it. Whoever cancels the result
@@ -26,8 +34,12 @@ def with_timeout(step: Deferred[T], seconds: float, clock: IReactorTime) -> Defe
     timer: IDelayedCall
 
     def expire() -> None:
-        nonlocal timer
-        if clock.seconds() - due > STALL:
+        nonlocal timer, due
+        now = clock.seconds()
+        if moved is not None and moved() + seconds > now:
+            due = moved() + seconds
+            timer = clock.callLater(due - now, expire)
+        elif now - due > STALL:
             timer = clock.callLater(AFTER_STALL, end)
         else:
             end()

@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from chatgpt_source import check
 from chatgpt_source.check import Facts, Mistakes, gather, tell
 from chatgpt_source.config import Config, TargetSettings
+from chatgpt_source.config.fallbacks import Fallback
 from chatgpt_source.config.secret import Secret
 from chatgpt_source.journal.sqlite import open_journal
 from chatgpt_source.journal.sqlite.look import Seen
@@ -91,6 +92,22 @@ class TellTests(SynchronousTestCase):
         )
         told = "delivers: to http://gateway:8080; `billing` to https://b.example"
         self.assertIn(told, tell(attrs.evolve(FACTS, config=config)))
+
+    def test_fallbacks(self) -> None:
+        settings = {"base_url": "https://b.example/MARKED", "token": Secret("t2"), "model": "m"}
+        config = attrs.evolve(CONFIG, fallbacks=(Fallback("second", settings),))
+        for after, told in ((False, "fails"), (True, "fails or is slow")):
+            config = attrs.evolve(config, fallback_after_timeout=after)
+            line = f"or asks:  if that {told}, `second`: m at https://b.example"
+            self.assertIn(line, tell(attrs.evolve(FACTS, config=config)))
+
+    def test_flex(self) -> None:
+        told = "\n".join(tell(attrs.evolve(FACTS, config=attrs.evolve(CONFIG, flex_over=60.0))))
+        self.assertIn("; on its flex tier with more than 60 s to the deadline\n", told)
+
+    def test_batches(self) -> None:
+        told = "\n".join(tell(attrs.evolve(FACTS, config=attrs.evolve(CONFIG, batch_over=60.0))))
+        self.assertIn("; in batches with more than 60 s to the deadline\n", told)
 
     def test_beside_a_daemon(self) -> None:
         journal = attrs.evolve(FACTS.journal, in_use=True)

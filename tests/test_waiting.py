@@ -42,6 +42,25 @@ class WithTimeoutTests(SynchronousTestCase):
         self.clock.advance(AFTER_STALL)
         self.failureResultOf(self.ended, TimeoutError)
 
+    def test_from_when_it_last_moved_on(self) -> None:
+        moved = 0.0
+        ended = with_timeout(Deferred(), 10, self.clock, lambda: moved)
+        self.clock.advance(9)
+        moved = 9.0
+        self.clock.advance(1)
+        self.clock.advance(8.9)
+        self.assertNoResult(ended)
+        self.clock.advance(0.2)
+        self.failureResultOf(ended, TimeoutError)
+
+    def test_one_that_moved_on_may_stall_too(self) -> None:
+        ended = with_timeout(Deferred(), 10, self.clock, lambda: 5.0)
+        self.clock.advance(10)
+        self.clock.advance(60)
+        self.assertNoResult(ended)
+        self.clock.advance(AFTER_STALL)
+        self.failureResultOf(ended, TimeoutError)
+
 
 class CompletesTests(SynchronousTestCase):
     def setUp(self) -> None:

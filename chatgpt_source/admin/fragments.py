@@ -117,6 +117,15 @@ def states(shown: Shown) -> Tag:
         )
         for state in State
     ]
+    if cheap := shown.hour.total.cheap:
+        tiles.append(
+            tags.li(
+                tags.span("Half price", class_="name"),
+                tags.strong(count(cheap)),
+                tags.span("answers in the last hour", class_="meaning"),
+                class_="tile cheap",
+            )
+        )
     waiting: list[str | Tag] = ["Nothing waits."]
     if shown.waiting:
         waiting = [tags.strong(count(shown.waiting, "prompt")), " not finished"]

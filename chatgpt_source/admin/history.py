@@ -11,7 +11,7 @@ from attrs import define, field
 from twisted.internet.interfaces import IReactorTime
 
 from chatgpt_source.clock import wall
-from chatgpt_source.prompt import State
+from chatgpt_source.prompt import State, Tier
 from chatgpt_source.telemetry.observer import AskEnded, DeliveryEnded, Observer
 
 MINUTES = 60
@@ -44,6 +44,9 @@ class Latencies(Counter[int]):
 COUNTED = (State.ACCEPTED, State.DELIVERED, State.FAILED)
 """The states whose prompts are counted when they reach them."""
 
+CHEAP = {Tier.FLEX.value, Tier.BATCH.value}
+"""The tiers that cost half the price."""
+
 
 @define
 class Minute:
@@ -53,11 +56,13 @@ class Minute:
         start: When it began.
         prompts: How many prompts reached each of the states `COUNTED`.
         latencies: From accepted to delivered.
+        cheap: How many answers were billed at half the price.
     """
 
     start: float
     prompts: Counter[State] = field(factory=Counter)
     latencies: Latencies = field(factory=Latencies)
+    cheap: int = 0
 
     @property
     def quantiles(self) -> tuple[float, float] | None:
@@ -72,6 +77,7 @@ def together(minutes: Sequence[Minute]) -> Minute:
     for minute in minutes:
         whole.prompts += minute.prompts
         whole.latencies += minute.latencies
+        whole.cheap += minute.cheap
     return whole
 
 
@@ -92,6 +98,8 @@ class History(Observer):
 
     def asked(self, ended: AskEnded | DeliveryEnded) -> None:
         """A call to the model, or to a receiver of events, has ended."""
+        if isinstance(ended, AskEnded) and ended.answer is not None and ended.billed in CHEAP:
+            self._now().cheap += 1
         if ended.state in {State.DELIVERED, State.FAILED}:
             minute = self._now()
             minute.prompts[ended.state] += 1

@@ -19,7 +19,7 @@ from chatgpt_source import __version__
 from chatgpt_source.admin.gauges import PREFIX, Gauges
 from chatgpt_source.admin.status import Status
 from chatgpt_source.http.server import BoundedRequest
-from chatgpt_source.prompt import NOWHERE, TARGET, Arrival, State
+from chatgpt_source.prompt import MODEL, NOWHERE, TARGET, Arrival, State
 from chatgpt_source.telemetry.observer import (
     AskEnded,
     AskOutcome,
@@ -47,6 +47,28 @@ class TokenKind(str, Enum):
 
     PROMPT = "prompt"
     COMPLETION = "completion"
+
+
+class BilledTier(str, Enum):
+    """A provider's word for the tier that was billed; `OTHER` is any other, `UNKNOWN` none."""
+
+    DEFAULT = "default"
+    FLEX = "flex"
+    PRIORITY = "priority"
+    BATCH = "batch"
+    SCALE = "scale"
+    OTHER = "other"
+    UNKNOWN = "unknown"
+
+    @classmethod
+    def of(cls, word: str | None) -> "BilledTier":
+        """The tier of a provider's word."""
+        if word is None:
+            return cls.UNKNOWN
+        return cls(word) if word in _BILLED else cls.OTHER
+
+
+_BILLED = {each.value for each in BilledTier}
 
 
 class Metrics(Observer):
@@ -82,6 +104,19 @@ class Metrics(Observer):
         self._failed = counter("prompts_failed", "Prompts set aside as failed.")
         self._cancelled = counter("prompts_cancelled", "Prompts cancelled by their callers.")
         self._asks = counter("asks", "Calls to the model, by outcome.", "outcome", AskOutcome)
+        self._asks_of = Counter(
+            "peer_asks",
+            "Calls that ask, by whom they asked and by outcome.",
+            ["peer", "outcome"],
+            namespace=PREFIX,
+            registry=registry,
+        )
+        models = [peer for peer in status.breakers if f"{peer}.".startswith(f"{MODEL}.")]
+        for peer, ask in product(models, AskOutcome):
+            self._asks_of.labels(peer, ask.value)
+        self._billed = counter(
+            "answers", "Answers, by the tier that was billed.", "tier", BilledTier
+        )
         self._polls = counter(
             "polls", "Polls of submitted prompts, by outcome.", "outcome", PollOutcome
         )
@@ -169,9 +204,12 @@ class Metrics(Observer):
             self._polls.labels(ended.poll.value).inc()
         else:
             self._asks.labels(ended.outcome.value).inc()
+            self._asks_of.labels(ended.peer, ended.outcome.value).inc()
             self._ask.observe(ended.seconds)
             if ended.waited is not None:
                 self._wait.observe(ended.waited)
+        if ended.answer is not None:
+            self._billed.labels(BilledTier.of(ended.billed).value).inc()
         usage = (ended.answer and ended.answer.usage) or {}
         for kind in TokenKind:
             count = usage.get(f"{kind.value}_tokens")

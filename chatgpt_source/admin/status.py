@@ -87,14 +87,22 @@ class Status:
             return clock_time(date_of(instant, clock), wall(clock), config.timezone)
 
         since = "" if breaker.since is None else f" (since {clock_says(breaker.since)})"
-        told = f"{what}{since}{colon}{advice}"
-        if not breaker.held:
+        told = f"{self._who(peer)}{what}{since}{colon}{advice}"
+        stand_in = self.health.pipeline.route.stand_in(clock.seconds())
+        if peer == MODEL and stand_in is not None:
+            return f"{told}. The fallback `{stand_in}` is asked in its place"
+        if not breaker.held or peer.startswith(f"{MODEL}."):
             return told
         now = clock.seconds()
         due = f"at {clock_says(breaker.opens_at)}" if breaker.opens_at > now else "due"
         long = breaker.since is not None and now - breaker.since > config.give_up_after
         wait = "wait, by now for longer than `give_up_after`" if long else "wait"
         return f"{told}. All {_HELD_BACK.get(peer, 'events')} {wait}; the next try is {due}"
+
+    def _who(self, peer: str) -> str:
+        """Who is meant, if "the model" may not be clear."""
+        names = {stop.peer: stop.name for stop in self.health.pipeline.route.stops[1:]}
+        return f"the fallback `{names[peer]}`: " if peer in names else ""
 
 
 def untried(checks: Mapping[str, str]) -> str | None:

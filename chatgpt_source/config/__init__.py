@@ -4,6 +4,7 @@ The line about a mistake never holds the value: an error in the YAML can put the
 """
 
 from collections.abc import Iterator, Mapping
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ __all__ = [
 DEFAULT_FILE = Path("/vanus-connect/config/config.yml")
 FILES_PER_CALL = 2
 """Open files one unit of `concurrency` may need: a call to the model and one to the target; one
-more for each named target."""
+more for each named target, each fallback, and the flex tier."""
 FILES_KEPT_FREE = 200
 """Open files kept for callers, the journal and the process itself."""
 FILES_OF_OUR_OWN = 100
@@ -89,6 +90,8 @@ def load(environ: Mapping[str, str], default_file: Path = DEFAULT_FILE) -> Confi
     except ProxyMistake as mistake:
         mistakes += mistake.lines
     mistakes += _clashes(settings, document)
+    if not mistakes:
+        mistakes += _mistakes_of_fallbacks(Config(**settings))
     if mistakes:
         raise ConfigError(*mistakes)
     warnings = tuple(
@@ -103,20 +106,42 @@ def _clashes(settings: Mapping[str, Any], document: Mapping[str, Any]) -> Iterat
     """The mistakes of settings that exclude or need each other."""
     if "port" in settings and "listen" in settings:
         yield "`listen` must not be set beside `port`: keep one of them"
-    if settings.get("max_tokens") and "max_tokens" in settings.get("body", ()):
-        yield (
-            "`body` must be without `max_tokens` where the setting `max_tokens` is used, which is"
-            " sent as `max_completion_tokens`: keep the one that your server knows"
-        )
-    if "response_format" in settings and "response_format" in settings.get("body", ()):
-        yield "`response_format` must not be set in `body` as well: keep one of them"
     if settings.get("reply") and not document.get("keep_answers"):
         yield (
             "`reply` must be 0 where `keep_answers` is 0: set `keep_answers` to the seconds in"
             " which a broker may ask for a reply again"
         )
 
+    yield from _clashes_of_calls(settings)
     yield from _clashes_of_api(settings, document)
+
+
+def _mistakes_of_fallbacks(config: Config) -> Iterator[str]:
+    """The mistakes of fallbacks with the settings that they share with the first provider."""
+    names = [config.provider, *(each.name for each in config.fallbacks)]
+    for number, each in enumerate(config.fallbacks, 1):
+        if each.name in names[:number]:
+            yield (
+                f"`fallbacks` must have different names: give no. {number}, which has the name of"
+                " one before it, another `name`"
+            )
+        settings = attrs.asdict(config.of_fallbacks[each.name], recurse=False)
+        mistakes = [
+            *_clashes_of_calls(settings),
+            *_clashes_of_api(settings, {"background": True}),
+        ]
+        yield from (f"`fallbacks`, in no. {number}: {told}" for told in mistakes)
+
+
+def _clashes_of_calls(settings: Mapping[str, Any]) -> Iterator[str]:
+    """The mistakes of settings that set the same member of a call."""
+    if settings.get("max_tokens") and "max_tokens" in settings.get("body", ()):
+        yield (
+            "`body` must be without `max_tokens` where the setting `max_tokens` is used, which is"
+            " sent as `max_completion_tokens`: keep the one that your server knows"
+        )
+    if settings.get("response_format") and "response_format" in settings.get("body", ()):
+        yield "`response_format` must not be set in `body` as well: keep one of them"
 
 
 def _clashes_of_api(settings: Mapping[str, Any], document: Mapping[str, Any]) -> Iterator[str]:
@@ -160,7 +185,9 @@ def files_for_callers(config: Config, limit: int) -> int:
 
 
 def _files_per_call(config: Config) -> int:
-    return FILES_PER_CALL + len(config.targets)
+    fallbacks = (each.concurrency for each in config.of_fallbacks.values())
+    others = sum(ceil(each / config.concurrency) for each in fallbacks)
+    return FILES_PER_CALL + len(config.targets) + others + (config.flex_over is not None)
 
 
 def _value(

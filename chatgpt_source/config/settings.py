@@ -1,6 +1,7 @@
 """The list of settings: how each is read, its environment variables, and its default."""
 
 from collections.abc import Mapping
+from math import inf
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -8,13 +9,23 @@ import attrs
 
 from chatgpt_source.config import readers, secrets
 from chatgpt_source.config.credentials import Credentials, credentials
-from chatgpt_source.config.readers import Reader
+from chatgpt_source.config.fallbacks import OF_A_CALL, OWN, Fallback, fallbacks, name_of
+from chatgpt_source.config.readers import Environ, Reader
 from chatgpt_source.config.secret import Secret
 from chatgpt_source.config.targets import TargetSettings, targets
 from chatgpt_source.http.client.proxy import Proxies
 from chatgpt_source.log import FORMATS
+from chatgpt_source.tiers import Tiers
 
-INCLUDABLE = ("prompt", "usage", "model", "finish_reason", "request_id")
+INCLUDABLE = (
+    "prompt",
+    "usage",
+    "model",
+    "finish_reason",
+    "request_id",
+    "service_tier",
+    "provider",
+)
 """The names that `include` may list."""
 CALLERS_MEMBERS = (
     "model",
@@ -99,6 +110,12 @@ _WORD = readers.word("text without spaces, in ASCII")
 _VERSION = readers.word("a version like 2024-10-21 or preview", "0-9A-Za-z._-")
 
 
+def _fallbacks(value: Any, environ: Environ) -> tuple[Fallback, ...]:
+    fields = attrs.fields_dict(Config)
+    read = fallbacks({name: fields[name].metadata["read"] for name in OF_A_CALL}, _API_KEY_FILE)
+    return read(value, environ)  # type: ignore[no-any-return]
+
+
 @attrs.frozen
 class Config:
     """The checked settings; the README's tables explain them. Durations are in seconds."""
@@ -133,6 +150,8 @@ class Config:
     body: Mapping[str, Any] = _key(readers.members(_NO_MEMBERS, _OWN_MEMBERS), attrs.Factory(dict))
     openai_timeout: float = _key(readers.seconds(above_zero=True), 120.0)
     concurrency: int = _key(readers.whole(1, 10**6), 64)
+    fallbacks: tuple[Fallback, ...] = _key(_fallbacks, ())
+    fallback_after_timeout: bool = _key(readers.yes_or_no, default=False)
     journal: str = _key(readers.text, "journal.sqlite")
     include: tuple[str, ...] = _key(readers.some_of(*INCLUDABLE), ())
     content_mode: str = _key(readers.one_of("structured", "binary"), "structured")
@@ -146,6 +165,10 @@ class Config:
     dead_letter: str | None = _key(readers.url, None)
     give_up_after: float = _key(readers.seconds(above_zero=False), 86400.0)
     deadline: float | None = _key(readers.seconds(above_zero=True), None)
+    flex_over: float | None = _key(readers.seconds(above_zero=False), None)
+    batch_over: float | None = _key(readers.seconds(above_zero=False), None)
+    batch_window: float = _key(readers.seconds(above_zero=False), 600.0)
+    batch_margin: float = _key(readers.seconds(above_zero=False), 1800.0)
     prompt_pointer: str | None = _key(readers.pointer, None)
     copy_extensions: Mapping[str, str] = _key(readers.copies, attrs.Factory(dict))
     callers_may_set: tuple[str, ...] = _key(readers.some_of(*CALLERS_MEMBERS), ())
@@ -173,3 +196,25 @@ class Config:
     """Where the settings came from, for the log."""
     warnings: tuple[str, ...] = ()
     """Warnings about settings that do nothing."""
+
+    @property
+    def tiers(self) -> Tiers:
+        """The tiers that are on."""
+        return Tiers(
+            inf if self.flex_over is None else self.flex_over,
+            inf if self.batch_over is None else self.batch_over,
+        )
+
+    @property
+    def provider(self) -> str:
+        """The first provider's name."""
+        return name_of(self.base_url)
+
+    @property
+    def of_fallbacks(self) -> Mapping[str, "Config"]:
+        """The settings of the fallbacks, by their names, in their order."""
+        return {each.name: self._of(each.settings) for each in self.fallbacks}
+
+    def _of(self, settings: Mapping[str, Any]) -> "Config":
+        background = self.background and settings.get("api", self.api) == "responses"
+        return attrs.evolve(self, **{"fallbacks": (), "background": background, **OWN, **settings})

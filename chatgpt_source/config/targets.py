@@ -59,7 +59,7 @@ def targets(*reserved_headers: str) -> Reader:
             f"`{member}` must be ": (member, partial(read_members[member], each))
             for member, each in given.items()
         }
-        return TargetSettings(**_all_of(reading, environ, ", and "))
+        return TargetSettings(**all_of(reading, environ, ", and "))
 
     def read(value: Any, environ: Environ) -> dict[str, TargetSettings]:
         if not isinstance(value, dict):
@@ -75,7 +75,7 @@ def targets(*reserved_headers: str) -> Reader:
             for number, (name, target) in enumerate(value.items(), 1)
         }
         with reworded(f"{wanted}: "):
-            return _all_of(reading, environ, "; ")
+            return all_of(reading, environ, "; ")
 
     return read
 
@@ -84,7 +84,7 @@ def _shown(name: str, number: int) -> str:
     return f"`{name}`" if re.fullmatch("[a-z-]{1,40}", name) else f"target no. {number}"
 
 
-def _all_of(
+def all_of(
     reading: Mapping[str, tuple[str, Callable[[Environ], Any]]], environ: Environ, between: str
 ) -> dict[str, Any]:
     """The values of several members, or all their mistakes at once.

@@ -208,7 +208,7 @@ class Intake:
         if not cancelled.repeated:
             self.observer.cancelled(prompt_id=prompt_id)
         if cancelled.submitted is not None:
-            self.pipeline.cancelled(cancelled.submitted)
+            self.pipeline.cancelled(cancelled.submitted, cancelled.provider)
         request.answer(204, b"")
 
     async def alive(self, request: BoundedRequest) -> None:

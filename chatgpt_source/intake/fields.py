@@ -106,9 +106,12 @@ def make_prompt(
 ) -> Prompt:
     """A new prompt; it has the default deadline unless its fields have another."""
     given = {"source": DEFAULT_SOURCE, "type": DEFAULT_TYPE, **fields}
+    now = clock.seconds()
+    begins = max(now, not_before or now)
     if config.deadline is not None and "deadline" not in fields:
-        now = clock.seconds()
-        given["deadline"] = max(now, not_before or now) + config.deadline
+        given["deadline"] = begins + config.deadline
+    if "deadline" in given:
+        given["tier"] = config.tiers.of(given["deadline"] - begins)
     return Prompt(
         str(uuid4()),
         text,

@@ -58,9 +58,13 @@ class Health:
         checks = {
             "journal": journal,
             "openai": _check(
-                self.pipeline.model.trouble or self.pipeline.polls.trouble,
+                self._trouble_of_model() or self.pipeline.polls.trouble,
                 self.pipeline.model.tried or self.pipeline.polls.tried,
             ),
+            **{
+                f"openai.{stop.name}": _check(stop.breaker.trouble, stop.breaker.tried)
+                for stop in self.pipeline.route.stops[1:]
+            },
             **{
                 receiver_at(name).label: _check(breaker.trouble, breaker.tried)
                 for name, breaker in self.pipeline.receivers.items()
@@ -77,6 +81,14 @@ class Health:
             return 503, {"status": "not ready", "checks": checks}
         well = all(check in WELL for check in checks.values())
         return 200, {"status": "ready" if well else "degraded", "checks": checks}
+
+    def _trouble_of_model(self) -> str | None:
+        """What is not well with the first provider, and who is asked in its place."""
+        trouble = self.pipeline.model.trouble
+        stand_in = self.pipeline.route.stand_in(self.clock.seconds())
+        if trouble is None or stand_in is None:
+            return trouble
+        return f"{trouble}; the fallback `{stand_in}` is asked in its place"
 
 
 def _check(trouble: str | None, tried: bool) -> str:  # noqa: FBT001 - private

@@ -16,8 +16,9 @@ from attrs import field, frozen
 from twisted.internet.defer import Deferred
 
 from chatgpt_source.journal.states import backlog_of
-from chatgpt_source.prompt import TARGET, Answer, Ask, Delivery, Prompt, State
+from chatgpt_source.prompt import TARGET, Answer, Ask, Delivery, Prompt, State, Tier
 from chatgpt_source.quota import Day
+from chatgpt_source.tiers import Tiers
 
 Work = TypeVar("Work", Ask, Delivery)
 
@@ -133,6 +134,7 @@ class Postponed:
         possibly_billed: Whether this one may have been billed.
         held: When it met a hold, if it did.
         request_id: The provider's id of the call, if known.
+        tier: The tier that serves the next attempt; None: the same.
     """
 
     until: float
@@ -140,6 +142,7 @@ class Postponed:
     possibly_billed: bool = False
     held: float | None = None
     request_id: str | None = None
+    tier: Tier | None = None
 
 
 @frozen
@@ -152,11 +155,24 @@ class Underway:
         submitted: The provider's id.
         until: When the next poll is due.
         missing: Whether the provider said that it has no such id.
+        provider: The provider's name; None: the first.
     """
 
     submitted: str
     until: float
     missing: bool = False
+    provider: str | None = None
+
+
+@frozen
+class Batched:
+    """A claim ends: the prompt is in a batch, and counts as billed from now on.
+
+    Attributes:
+        batch: The batch's id.
+    """
+
+    batch: int
 
 
 @frozen
@@ -177,6 +193,10 @@ class Failed:
     request_id: str | None = None
 
 
+AskOutcome = Answered | Underway | Batched | Postponed | Failed
+"""How the claim of a prompt ends."""
+
+
 @frozen
 class Ended:
     """The result of the end of a claim.
@@ -188,6 +208,31 @@ class Ended:
 
     kept: bool
     delivery: Delivery | None = None
+
+
+@frozen
+class Batch:
+    """Prompts that are sent to the provider together, in one file.
+
+    Attributes:
+        id: Its id.
+        key: What the provider keeps with it, so that it is found after a crash.
+        created: The date on which it was opened.
+        deadline: The first deadline of its prompts, by the steady clock; None while it is open.
+        file: The provider's id of its file, once that is uploaded.
+        remote: The provider's id of the batch, once that is submitted.
+        results: The provider's ids of the files with its results, once it has ended.
+        cancelled: Whether the provider was told to stop it.
+    """
+
+    id: int
+    key: str
+    created: float
+    deadline: float | None = None
+    file: str | None = None
+    remote: str | None = None
+    results: Sequence[str] | None = None
+    cancelled: bool = False
 
 
 @frozen
@@ -285,11 +330,13 @@ class Cancelled:
 
     Attributes:
         repeated: Whether it was cancelled before.
-        submitted: The provider's id, if it works on it.
+        submitted: The provider's id, if it works on it alone.
+        provider: That provider's name; None: the first.
     """
 
     repeated: bool = False
     submitted: str | None = None
+    provider: str | None = None
 
 
 @frozen
@@ -403,23 +450,66 @@ class Journal(Protocol):
             BacklogFull: If too many prompts wait already.
         """
 
-    def claim_asks(self, now: float, most: int) -> Deferred[Claims[Ask]]:
-        """Claim up to `most` accepted prompts that are due, longest due first, and count an ask.
+    def claim_asks(
+        self, now: float, most: int, tier: Tier = Tier.STANDARD
+    ) -> Deferred[Claims[Ask]]:
+        """Claim up to `most` accepted prompts of a tier that are due, and count an ask.
+
+        The longest due come first.
 
         If the texts are long, it claims fewer, but at least one. So does `claim_deliveries`.
         """
 
     def claim_expired(self, now: float, most: int) -> Deferred[Claims[Ask]]:
-        """Claim up to `most` accepted prompts whose time is up; no ask is counted.
+        """Claim up to `most` prompts whose time is up; no ask is counted.
 
-        Its `next_due` is when the next one's time will be up.
+        They are accepted, or in a batch. Its `next_due` is when the next one's time will be up.
         """
 
     def claim_submitted(self, now: float, most: int) -> Deferred[Claims[Ask]]:
         """Claim up to `most` submitted prompts whose poll is due; no ask is counted.
 
+        None of a batch is among them.
+
         The end of such a claim, `ask_ended`, is `Underway` if there is no answer yet, `Answered`,
         `Failed`, or `Postponed`: the provider has lost it, and it is asked again.
+        """
+
+    def move_up(self, now: float, tiers: Tiers) -> Deferred[bool]:
+        """Move some accepted prompts to the tiers that their deadlines ask for by now.
+
+        Returns:
+            Whether there were any, and so may be more.
+        """
+
+    def is_batch_due(self, now: float, since: float, full: int) -> Deferred[bool]:
+        """Whether a batch is to be gathered: a prompt waits for one since then, or `full` do."""
+
+    def open_batch(self, key: str) -> Deferred[Batch]:
+        """Store a new batch; `ask_ended` puts prompts into it (`Batched`)."""
+
+    def batches(self) -> Deferred[Sequence[Batch]]:
+        """All batches, the oldest first."""
+
+    def store_batch(self, batch: Batch) -> Deferred[None]:
+        """Store what has changed of a batch."""
+
+    def drop_batch(self, batch: int) -> Deferred[None]:
+        """Delete a batch that has no prompts any more."""
+
+    def batched(self, batch: int, after: int, most: int) -> Deferred[Sequence[tuple[int, Prompt]]]:
+        """Up to `most` prompts of a batch, each with its place; `after` a place, in their order.
+
+        If the texts are long, there are fewer, but at least one, if any.
+        """
+
+    def claim_batched(
+        self, batch: int, now: float, most: int, ids: Collection[str] | None = None
+    ) -> Deferred[Claims[Ask]]:
+        """Claim up to `most` prompts of a batch, of some ids or of all; no ask is counted.
+
+        The end of such a claim is `Answered`, `Failed`, or `Postponed`: then the prompt is in the
+        batch no more.
         """
 
     def claim_deliveries(
@@ -437,7 +527,7 @@ class Journal(Protocol):
     def ask_ended(
         self,
         ask: Ask,
-        outcome: Answered | Underway | Postponed | Failed,
+        outcome: AskOutcome,
         now: float,
         *,
         claim: bool = False,
@@ -445,7 +535,7 @@ class Journal(Protocol):
         """End the claim of an ask; with an old fencing token, change nothing.
 
         Args:
-            ask: The claimed work.
+            ask: The claimed work, with the numbers of its last call.
             outcome: How its call ended.
             now: The time.
             claim: Also claim the first delivery of the answer.

@@ -2,7 +2,8 @@
 
     accepted -- answered --> answered -- delivered --> delivered
         |  |                     |
-        |  +--- submitted --> submitted (polled; then as accepted; or lost --> accepted)
+        |  +--- submitted --> submitted (polled, or in a batch; then as accepted;
+        |  |                             or lost --> accepted)
         |  |                     |
         |  +--- failed -------+--+
         |                     v

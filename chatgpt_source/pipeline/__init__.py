@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from random import random as system_random
+from types import MappingProxyType
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -14,23 +15,31 @@ from chatgpt_source.errors import JournalUnavailable
 from chatgpt_source.journal import Admitted, Journal, PeerState, Recovered
 from chatgpt_source.log import get_logger, log_unexpected
 from chatgpt_source.pipeline.asking import Asking
+from chatgpt_source.pipeline.batching import Batching
 from chatgpt_source.pipeline.breaker import Breaker, Call
 from chatgpt_source.pipeline.calls import miss
 from chatgpt_source.pipeline.delivering import Delivering
 from chatgpt_source.pipeline.expiring import Expiring
 from chatgpt_source.pipeline.polling import Polling
 from chatgpt_source.pipeline.recording import Recording
+from chatgpt_source.pipeline.route import Route, Stop
 from chatgpt_source.pipeline.tidying import Tidying
 from chatgpt_source.pipeline.worker import Worker
 from chatgpt_source.prompt import DEAD_LETTER, MODEL, TARGET, Delivery, receiver_at
 from chatgpt_source.providers import Provider
+from chatgpt_source.providers.openai_batch import OpenAIBatch
 from chatgpt_source.telemetry.observer import NO_OBSERVER, Observer
 from chatgpt_source.telemetry.spans import NO_SPANS, Spans
 from chatgpt_source.waiting import completes
 
 log = get_logger(__name__)
 
+BATCHES = f"{MODEL}.batch"
+"""The name of the model's batches among the peers."""
+FLEX = f"{MODEL}.flex"
+"""The name of the model's flex tier among the peers."""
 NOTHING_RECOVERED = Recovered({}, ())
+NO_FALLBACKS: Mapping[str, Provider] = MappingProxyType({})
 
 
 def peers_of(config: Config) -> Mapping[str, str]:
@@ -39,25 +48,12 @@ def peers_of(config: Config) -> Mapping[str, str]:
     If they change, the next start forgets the peer's stored state, and calls it at once.
     """
     mode = config.content_mode
+    model = _of_model(config)
     return {
-        MODEL: _as_text(
-            config.base_url,
-            config.api,
-            config.background,
-            config.token,
-            config.api_version,
-            config.organization,
-            config.project,
-            config.headers,
-            config.model,
-            config.system_prompt,
-            config.max_tokens,
-            config.temperature,
-            config.top_p,
-            config.reasoning_effort,
-            config.response_format,
-            config.body,
-        ),
+        MODEL: model,
+        BATCHES: model,
+        FLEX: model,
+        **{_peer(name): _of_model(each) for name, each in config.of_fallbacks.items()},
         TARGET.destination: _as_text(
             config.target, mode, config.target_headers, config.signing_secret
         ),
@@ -67,6 +63,32 @@ def peers_of(config: Config) -> Mapping[str, str]:
         },
         DEAD_LETTER.destination: _as_text(config.dead_letter, mode),
     }
+
+
+def _peer(fallback: str) -> str:
+    """A fallback's name among the peers."""
+    return f"{MODEL}.{fallback}"
+
+
+def _of_model(config: Config) -> str:
+    return _as_text(
+        config.base_url,
+        config.api,
+        config.background,
+        config.token,
+        config.api_version,
+        config.organization,
+        config.project,
+        config.headers,
+        config.model,
+        config.system_prompt,
+        config.max_tokens,
+        config.temperature,
+        config.top_p,
+        config.reasoning_effort,
+        config.response_format,
+        config.body,
+    )
 
 
 def _as_text(*settings: object) -> str:
@@ -85,6 +107,12 @@ def _revealed(setting: object) -> object:
     return setting
 
 
+def _asks(config: Config) -> int:
+    """How many calls to a provider may be under way at once."""
+    # A crash loses the ids of what is on its way to the provider, and pays for it twice.
+    return 1 if config.background else config.concurrency
+
+
 class Pipeline:
     """Asks and delivers each prompt, or fails it with a reason.
 
@@ -97,9 +125,12 @@ class Pipeline:
         random: Numbers from 0 to 1, for the backoff's jitter.
         observer: Receives the outcome of each call.
         spans: Traces the calls.
+        batches: Makes the calls for batches; None: there are none.
+        fallbacks: The providers that are asked when those before them fail, by their names.
 
     Attributes:
-        model: The model's breaker.
+        model: The breaker of the model at the first provider.
+        route: The providers that may be asked.
         receivers: The breakers of the destinations.
         polls: What is known of polls of submitted prompts.
         missing: The targets for which events wait and that are not set, each with words for people.
@@ -116,23 +147,37 @@ class Pipeline:
         random: Callable[[], float] = system_random,
         observer: Observer = NO_OBSERVER,
         spans: Spans = NO_SPANS,
+        *,
+        batches: OpenAIBatch | None = None,
+        fallbacks: Mapping[str, Provider] = NO_FALLBACKS,
     ) -> None:
         self._clock = clock
         self._journal = journal
         self._drain_timeout = config.drain_timeout
+        self._offers_batches = config.batch_over is not None
         self.draining = False
         self.missing: dict[str, str] = {}
 
-        def breaker(peer: str, name: str, limit: int) -> Breaker:
-            return Breaker(name, limit, random, partial(self._remember, peer))
+        def breaker(peer: str, name: str, limit: int, *, has_other: bool = False) -> Breaker:
+            return Breaker(name, limit, random, partial(self._remember, peer), has_other)
 
-        # A crash loses the ids of what is on its way to the provider, and pays for it twice.
-        asks = 1 if config.background else config.concurrency
-        self.model = breaker(MODEL, "the model", asks)
+        of_fallbacks = list(config.of_fallbacks.items())[: len(fallbacks)]
+        self.model = breaker(MODEL, "the model", _asks(config), has_other=bool(of_fallbacks))
+        stops = [Stop(None, provider, self.model)]
+        for number, (name, settings) in enumerate(of_fallbacks, 1):
+            own = breaker(
+                _peer(name),
+                f"the fallback `{name}`",
+                _asks(settings),
+                has_other=number < len(of_fallbacks),
+            )
+            stops.append(Stop(name, fallbacks[name], own, _peer(name)))
+        self.route = Route(stops)
+        providers = {stop.name: stop.provider for stop in stops}
         self.receivers = {
             name: breaker(name, receiver_at(name).name, config.concurrency) for name in deliver
         }
-        self._tidying = Tidying(clock, provider, config.forget_responses)
+        self._tidying = Tidying(clock, providers, config.forget_responses)
         common = clock, journal, config, random, observer, spans, self._tidying
 
         def delivering(name: str, letters: Worker[Delivery] | None = None) -> Delivering:
@@ -149,25 +194,37 @@ class Pipeline:
             clock, journal, config, observer, workers, dead_letters, self._tidying, self.missing
         )
         self._expiring = Expiring(clock, journal, random, recording)
-        self._polling = Polling(clock, journal, config, random, provider, recording, self._tidying)
+        self._polling = Polling(clock, journal, config, random, providers, recording, self._tidying)
         self.polls = self._polling.breaker
-        self._asks = Asking(
-            clock,
-            journal,
-            random,
-            spans,
-            provider,
-            self.model,
-            recording,
-            self._expiring,
-            self._polling.worker,
-        )
+        self._batching = None
+        if batches is not None:
+            own = breaker(BATCHES, "the model's batches", config.concurrency)
+            self._batching = Batching(clock, journal, config, random, batches, recording, own)
+
+        def asking(route: Route, standard: Breaker | None = None) -> Asking:
+            polls = self._polling.worker
+            work = clock, journal, config, random, spans, route, recording, self._expiring, polls
+            return Asking(*work, standard)
+
+        self._asks = asking(self.route)
+        self._flex = []
+        if config.flex_over is not None:
+            own = breaker(FLEX, "the model's flex tier", _asks(config), has_other=True)
+            self._flex = [asking(Route([Stop(None, provider, own, FLEX)]), self.model)]
 
     @property
     def breakers(self) -> Mapping[str, Breaker]:
         """The breaker of each peer, by the peer's label."""
         labelled = {receiver_at(name).label: each for name, each in self.receivers.items()}
-        return {MODEL: self.model, **labelled}
+        batches = {}
+        if self._batching is not None and self._offers_batches:
+            batches = {BATCHES: self._batching.breaker}
+        return {**self._of_model, **batches, **labelled}
+
+    @property
+    def _of_model(self) -> Mapping[str, Breaker]:
+        routes = [self.route, *(each.route for each in self._flex)]
+        return {stop.peer: stop.breaker for route in routes for stop in route.stops}
 
     def _remember(self, peer: str, state: PeerState) -> None:
         def failed(failure: Failure) -> None:
@@ -184,7 +241,10 @@ class Pipeline:
                 one at a time. Calls to a peer that was held or throttled wait as long as they
                 would have without the restart.
         """
-        for peer, breaker in {MODEL: self.model, **self.receivers}.items():
+        peers = {**self._of_model, **self.receivers}
+        if self._batching is not None:
+            peers[BATCHES] = self._batching.breaker
+        for peer, breaker in peers.items():
             if peer in recovered.failing:
                 breaker.resume_gradually()
             if peer in recovered.peers:
@@ -193,11 +253,13 @@ class Pipeline:
             miss(self.missing, name)
         for each in self._all:
             each.worker.start()
+        if self._batching is not None:
+            self._batching.start()
 
     @property
     def _all(self) -> Sequence[Asking | Polling | Expiring | Delivering]:
         letters = [] if self._dead_letters is None else [self._dead_letters]
-        return [self._asks, self._polling, self._expiring, *self._deliveries, *letters]
+        return [self._asks, *self._flex, self._polling, self._expiring, *self._deliveries, *letters]
 
     def reserve(self) -> Call | None:
         """Take a slot for a prompt that is to be accepted; None if there is no room."""
@@ -207,12 +269,18 @@ class Pipeline:
         """Ask a prompt in its slot, or look for an accepted prompt now; None: it was refused."""
         if admitted is not None and not admitted.repeated:
             self._asks.worker.fill(slot, admitted.ask)
+            if admitted.ask is None:
+                self._wake_flex()
         elif slot is not None:
             self._asks.worker.release(slot)
 
-    def cancelled(self, submitted: str) -> None:
-        """Let the provider stop its work on a prompt that was cancelled; best effort."""
-        self._tidying.cancel(submitted)
+    def _wake_flex(self) -> None:
+        for each in self._flex:
+            each.worker.wake()
+
+    def cancelled(self, submitted: str, provider: str | None = None) -> None:
+        """Let a provider stop its work on a prompt that was cancelled; best effort."""
+        self._tidying.cancel(submitted, provider)
 
     def redriven(self) -> None:
         """Look for a redriven prompt now."""
@@ -229,18 +297,25 @@ class Pipeline:
         for each in self._deliveries:
             each.untried_since = self._clock.seconds()
             each.breaker.paced = False
-        for worker in (self._asks.worker, self._polling.worker, self._expiring.worker):
+        for asks in (self._asks, *self._flex):
+            asks.worker.stop()
+        for worker in (self._polling.worker, self._expiring.worker):
             worker.stop()
         if self._dead_letters is not None:
             self._dead_letters.worker.stop()
+        if self._batching is not None:
+            self._batching.stop()
         done = Deferred.fromCoroutine(self._drained())
         if not await completes(done, self._drain_timeout, self._clock):
             log.warn("stopping with calls under way: the next start takes them up")
         self.end()
 
     async def _drained(self) -> None:
-        await self._asks.worker.idle()
+        for asks in (self._asks, *self._flex):
+            await asks.worker.idle()
         await self._polling.worker.idle()
+        if self._batching is not None:
+            await self._batching.idle()
         for each in self._deliveries:
             each.worker.finish()
         for other in self._all:
@@ -252,4 +327,7 @@ class Pipeline:
         for each in self._all:
             each.worker.stop()
             each.worker.cancel()
+        if self._batching is not None:
+            self._batching.stop()
+            self._batching.cancel()
         self._tidying.end()

@@ -30,9 +30,10 @@ NEVER = float("-inf")
 
 @define(eq=False)
 class Call:
-    """A call under way, and when it was started."""
+    """A call under way, when it was started, and at which place of a route."""
 
     started: float
+    place: int = 0
 
 
 @define
@@ -44,12 +45,14 @@ class Breaker:
         limit: How many calls may be under way at once.
         random: Numbers from 0 to 1, for the backoff's jitter.
         changed: Called after each change of the circuit or the throttle, to store the state.
+        has_other: Whether another peer can take the calls: then each failure that passes throttles.
     """
 
     peer: str
     limit: int
     _random: Callable[[], float]
     _changed: Callable[[PeerState], None] = field(default=lambda _: None)
+    has_other: bool = False
     under_way: int = field(init=False, default=0)
     since: float | None = field(init=False, default=None)
     """When `trouble` began; None while there is none."""
@@ -120,6 +123,10 @@ class Breaker:
         """Whether fewer calls than `limit` may be under way, after a 429 or failures."""
         return now < self._closed_until or self._window < self.limit
 
+    def is_well(self, now: float) -> bool:
+        """Whether it is only for lack of a free slot if no call may start now."""
+        return not self._held and not self.throttled(now) and self.opens_at <= now
+
     @property
     def opens_at(self) -> float:
         """When a call may pass, as far as that depends on time; in the past if it may now."""
@@ -142,9 +149,9 @@ class Breaker:
             free = min(1, free)
         return max(0, free)
 
-    def start(self, now: float) -> Call:
+    def start(self, now: float, call: Call | None = None) -> Call:
         """Count a call that starts. The caller must call `end` for it."""
-        call = Call(now)
+        call = call or Call(now)
         self.under_way += 1
         if self._held and self._probe is None and now >= self._probe_at:
             self._probe = call
@@ -199,12 +206,18 @@ class Breaker:
             self._trouble = None
             self.since = self.since if self._held else None
             self._streak = 0
-        if error.throttled and shared and not isinstance(error, PeerFailure):
+        passes = self.has_other and isinstance(error, Transient)
+        if passes or (error.throttled and shared and not isinstance(error, PeerFailure)):
             self._throttle(call, error, now)
         if call is self._probe:
             self._probe_at = max(self._probe_at, now + probe_interval(max(1, self._misses)))
         if self._held or self._closed_until > now:
             self._changed(self.state)
+
+    def throttle(self, call: Call, error: CallError, now: float) -> None:
+        """Throttle all calls because of another peer's call, which shares this one's limits."""
+        self._throttle(call, error, now)
+        self._changed(self.state)
 
     def _hold(self, call: Call, error: PeerFailure, now: float) -> None:
         if self._held is not None and call is not self._probe:

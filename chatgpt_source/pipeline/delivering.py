@@ -81,7 +81,7 @@ class Delivering:
             if ended.kept:
                 self._tell(delivery, call, now, state=State.DELIVERED)
                 if not self._is_of_dead_letters:
-                    self.tidying.forget(delivery.submitted)
+                    self.tidying.forget(delivery.submitted, delivery.provider)
 
     async def _not_delivered(self, delivery: Delivery, call: Call, error: CallError) -> None:
         now = self.clock.seconds()

@@ -14,10 +14,10 @@ from chatgpt_source.pipeline.breaker import NEVER, Breaker, Call
 from chatgpt_source.pipeline.calls import Random, foreseen
 from chatgpt_source.pipeline.decide import Others, decide
 from chatgpt_source.pipeline.recording import Recording, is_late, late
+from chatgpt_source.pipeline.route import Providers
 from chatgpt_source.pipeline.tidying import Tidying
 from chatgpt_source.pipeline.worker import Worker
-from chatgpt_source.prompt import Ask
-from chatgpt_source.providers import Provider
+from chatgpt_source.prompt import Answer, Ask, Tier
 
 log = get_logger(__name__)
 
@@ -38,7 +38,7 @@ class Polling:
         journal: Where the prompts are.
         config: How many polls at once, and how long to wait for an answer.
         random: Numbers from 0 to 1, for the backoff's jitter.
-        provider: Makes the calls.
+        providers: Make the calls.
         recording: Records how they ended.
         tidying: Stops the provider's work on prompts whose time is up.
         breaker: Knows whether polls fail. It never opens: each prompt has its own backoff.
@@ -48,7 +48,7 @@ class Polling:
     journal: Journal
     config: Config
     random: Random
-    provider: Provider
+    providers: Providers
     recording: Recording
     tidying: Tidying
     breaker: Breaker = field(init=False)
@@ -66,7 +66,7 @@ class Polling:
     async def _poll(self, ask: Ask, call: Call) -> None:
         submitted = cast(str, ask.submitted)
         try:
-            answer = await foreseen(self.provider.look_up(submitted, ask.prompt), Transient)
+            answer = await self._looked_up(submitted, ask)
         except CallError as error:
             self._note(call, error)
             await self._not_answered(ask, call, error)
@@ -75,7 +75,27 @@ class Polling:
         if answer is None:
             await self._poll_again(ask, call, poll_interval(ask.polls + 2))
         else:
-            await self.recording.answered(ask, call, answer)
+            await self.recording.answered(ask, call, answer, ask.provider)
+
+    async def _looked_up(self, submitted: str, ask: Ask) -> Answer | None:
+        """The answer, if there is one; a prompt that flex is too slow for is cancelled there.
+
+        It is asked elsewhere only once the provider says that it does not work on it any more.
+        """
+        provider = self.providers.get(ask.provider)
+        if provider is None:
+            raise PeerFailure(
+                f"the fallback `{ask.provider}` has the prompt, and `fallbacks` does not have that"
+                " any more: put it back there"
+            )
+        answer = await foreseen(provider.look_up(submitted, ask.prompt), Transient)
+        if (
+            answer is None
+            and ask.prompt.tier is Tier.FLEX
+            and self.recording.is_near(ask.prompt, self.clock.seconds())
+        ):
+            await foreseen(provider.cancel(submitted), Transient)
+        return answer
 
     def _note(self, call: Call, error: CallError | None) -> None:
         """Note whether polls fail; the first failure and the next success are logged."""
@@ -99,7 +119,7 @@ class Polling:
             tried = self.recording.tried(ask, call, now, possibly_billed=gone)
             decision = decide(error, tried, _NO_OTHERS, now, self.random)
             outcome = self.recording.outcome(ask, decision, error, now, possibly_billed=gone)
-            await self.recording.ended(ask, call, outcome, now, error=error)
+            await self.recording.ended(ask, call, outcome, now, error=error, provider=ask.provider)
         elif isinstance(error, PeerFailure):
             await self._poll_again(ask, call, FIRST_PROBE, error)
         else:
@@ -122,11 +142,11 @@ class Polling:
             reason = over + (f" ({error.reason})" if error else "")
             failed = self.recording.failed(ask, reason, error or Permanent(reason))
             if await self.recording.ended(ask, call, failed, now, error=error):
-                self.tidying.cancel(submitted)
+                self.tidying.cancel(submitted, ask.provider)
             return
         until = now + wait if ends is None else min(now + wait, ends)
         outcome = Underway(submitted, until, missing)
-        await self.recording.ended(ask, call, outcome, now, error=error)
+        await self.recording.ended(ask, call, outcome, now, error=error, provider=ask.provider)
 
     def _over(self, ask: Ask, error: CallError | None, now: float) -> str | None:
         """Why no other poll follows; None if one does. A hold is nobody's fault but ours."""

@@ -6,20 +6,26 @@ Asking, polling and expiring share it.
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 from twisted.internet.interfaces import IReactorTime
 
 from chatgpt_source.clock import wall
 from chatgpt_source.config import Config
 from chatgpt_source.delivery import event
-from chatgpt_source.errors import CallError
+from chatgpt_source.errors import CallError, PeerFailure
 from chatgpt_source.journal import TIME_IS_UP, Answered, Failed, Journal, Postponed, Underway
 from chatgpt_source.pipeline.breaker import NEVER, Call
 from chatgpt_source.pipeline.calls import miss, postponed, recorded, report
-from chatgpt_source.pipeline.decide import POSSIBLY_BILLED_ATTEMPTS, Decision, Fail, Tried
+from chatgpt_source.pipeline.decide import (
+    POSSIBLY_BILLED_ATTEMPTS,
+    Decision,
+    Fail,
+    Retry,
+    Tried,
+)
 from chatgpt_source.pipeline.tidying import Tidying
 from chatgpt_source.pipeline.worker import Worker
-from chatgpt_source.prompt import NOWHERE, Answer, Ask, Delivery, Prompt, State
+from chatgpt_source.prompt import NOWHERE, Answer, Ask, Delivery, Prompt, State, Tier
 from chatgpt_source.telemetry.observer import AskEnded, Observer
 
 
@@ -59,9 +65,13 @@ class Recording:
     tidying: Tidying
     missing: dict[str, str]
 
-    async def answered(self, ask: Ask, call: Call, answer: Answer) -> None:
-        """Record an answer; its delivery starts at once if there is room."""
+    async def answered(
+        self, ask: Ask, call: Call, answer: Answer, provider: str | None = None
+    ) -> None:
+        """Record an answer of a provider; its delivery starts at once if there is room."""
         now = self.clock.seconds()
+        if "provider" in self.config.include:
+            answer = evolve(answer, provider=provider or self.config.provider)
         encoded = event.encode(ask.prompt, answer, self.config.include, self.config.extensions)
         outcome = Answered(answer, encoded, self.config.keep_answers)
         target = ask.prompt.target
@@ -77,23 +87,25 @@ class Recording:
             delivery = ended.delivery
             if ended.kept:
                 self.observer.asked(
-                    AskEnded(**self._common(ask, call, now), answer=answer, state=state)
+                    AskEnded(**self._common(ask, call, now, provider), answer=answer, state=state)
                 )
                 if target == NOWHERE:
-                    self.tidying.forget(ask.submitted)
+                    self.tidying.forget(ask.submitted, ask.provider)
         finally:
             if deliveries is not None:
                 deliveries.fill(slot, delivery)
             elif target != NOWHERE:
                 miss(self.missing, target)
 
-    def tried(self, ask: Ask, call: Call, now: float, *, possibly_billed: bool) -> Tried:
-        """The calls for a prompt of which the last one failed."""
+    def tried(
+        self, ask: Ask, call: Call, now: float, *, possibly_billed: bool, is_last: bool = True
+    ) -> Tried:
+        """The calls for a prompt of which the last one failed, at the last provider or before."""
         has_waited = now - ask.since >= self.config.give_up_after
         return Tried(
             ask.attempt,
             call.started,
-            gave_up=has_waited and ask.prompt.deadline is None,
+            gave_up=is_last and has_waited and ask.prompt.deadline is None,
             tried_out=possibly_billed and ask.possibly_billed + 1 >= POSSIBLY_BILLED_ATTEMPTS,
             held=ask.held,
             asked=True,
@@ -117,7 +129,7 @@ class Recording:
             decision: The decision.
             error: How its call failed.
             now: The time.
-            opens_at: When the model's breaker opens.
+            opens_at: When the breaker of its tier opens.
             possibly_billed: Whether the call may have been billed.
             give_back: Whether a prompt that fails gives its unit back.
         """
@@ -127,9 +139,37 @@ class Recording:
         if is_late(prompt, now):
             reason = f"{late(prompt)} ({error.reason})"
             return self.failed(ask, reason, error, give_back=give_back)
-        return postponed(
-            decision, error, opens_at, now, possibly_billed=possibly_billed, ends=prompt.ends
+        tier = self._other_tier(prompt, decision, error, now, possibly_billed=possibly_billed)
+        delayed = postponed(
+            decision,
+            error,
+            NEVER if tier else opens_at,
+            now,
+            possibly_billed=possibly_billed,
+            ends=prompt.ends,
         )
+        return evolve(delayed, tier=tier) if tier else delayed
+
+    def _other_tier(
+        self,
+        prompt: Prompt,
+        decision: Decision,
+        error: CallError,
+        now: float,
+        *,
+        possibly_billed: bool,
+    ) -> Tier | None:
+        """The standard tier for a prompt that flex should not serve any more; else None."""
+        if prompt.tier is not Tier.FLEX:
+            return None
+        refused = isinstance(error, PeerFailure) and isinstance(decision, Retry)
+        over = possibly_billed or refused or self.is_near(prompt, now)
+        return Tier.STANDARD if over else None
+
+    def is_near(self, prompt: Prompt, now: float) -> bool:
+        """Whether a prompt's deadline has come within `flex_over`."""
+        over = self.config.tiers.flex_over
+        return prompt.deadline is not None and prompt.deadline - now <= over
 
     def failed(self, ask: Ask, reason: str, error: CallError, *, give_back: bool = False) -> Failed:
         """The end of a prompt that is not asked any more, with its dead letter."""
@@ -149,6 +189,7 @@ class Recording:
         error: CallError | None = None,
         held: bool = False,
         called: bool = True,
+        provider: str | None = None,
     ) -> bool:
         """Record a call that brought no answer; returns whether the claim was still its own.
 
@@ -160,25 +201,42 @@ class Recording:
             error: How it failed, if it did.
             held: Whether all calls to the model are held.
             called: Whether there was a call.
+            provider: The name of the provider that was called; None: the first.
         """
         ended = await recorded(self.clock, lambda: self.journal.ask_ended(ask, outcome, now))
         if not ended.kept:
             return False
-        told = self._common(ask, call, now) | report(outcome, now, held=held)
+        told = self._common(ask, call, now, provider) | report(outcome, now, held=held)
         if isinstance(outcome, Underway):
             told["submitted"] = outcome.submitted
             told["state"] = State.SUBMITTED if ask.submitted is None else None
-        elif isinstance(outcome, Postponed) and ask.submitted is not None:
+        elif isinstance(outcome, Postponed) and ask.is_submitted:
             told["state"] = State.ACCEPTED
         self.observer.asked(AskEnded(**told, error=error, called=called))
         if isinstance(outcome, Failed) and self.dead_letters is not None:
             self.dead_letters.wake()
         return True
 
-    def _common(self, ask: Ask, call: Call, now: float) -> dict[str, Any]:
+    def moved_on(
+        self,
+        ask: Ask,
+        call: Call,
+        error: CallError,
+        now: float,
+        provider: str | None,
+        *,
+        held: bool,
+    ) -> None:
+        """Tell of a call that failed, after which the same claim goes on at another provider."""
+        common = self._common(ask, call, now, provider)
+        self.observer.asked(AskEnded(**common, error=error, wait=0.0, held=held))
+
+    def _common(self, ask: Ask, call: Call, now: float, provider: str | None) -> dict[str, Any]:
         """What the observer is told of each end."""
         return {
             "ask": ask,
+            "is_fallback": provider is not None,
+            "provider": provider or (self.config.provider if self.config.fallbacks else None),
             "started": call.started,
             "seconds": now - call.started,
             # The wall clock may have been set back.

@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from chatgpt_source.errors import CallError, Gone, Transient
 from chatgpt_source.log import get_logger, log_unexpected
 from chatgpt_source.pipeline.calls import foreseen
+from chatgpt_source.pipeline.route import Providers
 from chatgpt_source.providers import Provider
 
 log = get_logger(__name__)
@@ -36,26 +37,26 @@ class Tidying:
 
     Args:
         clock: The time.
-        provider: Makes a call.
+        providers: Make the calls.
         forgets: Whether answers are deleted at the provider once they are delivered.
     """
 
     _clock: IReactorTime
-    _provider: Provider
+    _providers: Providers
     _forgets: bool
     _room: DeferredSemaphore = field(init=False, factory=lambda: DeferredSemaphore(AT_ONCE))
     _tasks: set[Deferred[None]] = field(init=False, factory=set)
     _idle: list[Deferred[None]] = field(init=False, factory=list)
     _ended: bool = field(init=False, default=False)
 
-    def cancel(self, submitted: str) -> None:
-        """Let the provider stop its work on a prompt that ended."""
-        self._spawn(lambda: self._provider.cancel(submitted), CANCELLED, submitted)
+    def cancel(self, submitted: str, provider: str | None = None) -> None:
+        """Let a provider stop its work on a prompt that ended; None: the first."""
+        self._spawn(lambda each: each.cancel(submitted), CANCELLED, submitted, provider)
 
-    def forget(self, submitted: str | None) -> None:
-        """Let the provider delete the answer of a prompt that is delivered, if it keeps one."""
+    def forget(self, submitted: str | None, provider: str | None = None) -> None:
+        """Let a provider delete the answer of a prompt that is delivered, if it keeps one."""
         if self._forgets and submitted is not None:
-            self._spawn(lambda: self._provider.forget(submitted), FORGOTTEN, submitted)
+            self._spawn(lambda each: each.forget(submitted), FORGOTTEN, submitted, provider)
 
     async def idle(self) -> None:
         """Wait until no call waits or is under way."""
@@ -70,12 +71,20 @@ class Tidying:
         for task in list(self._tasks):
             task.cancel()
 
-    def _spawn(self, call: Callable[[], Awaitable[None]], otherwise: str, submitted: str) -> None:
-        if self._ended or len(self._tasks) >= MOST:
+    def _spawn(
+        self,
+        call: Callable[[Provider], Awaitable[None]],
+        otherwise: str,
+        submitted: str,
+        name: str | None,
+    ) -> None:
+        provider = self._providers.get(name)
+        if provider is None or self._ended or len(self._tasks) >= MOST:
             why = "the daemon is stopping" if self._ended else f"{MOST} such calls wait already"
+            why = why if provider else f"`fallbacks` does not have `{name}` any more"
             _warn(otherwise, submitted, why)
             return
-        task = Deferred.fromCoroutine(self._tidy(call, otherwise, submitted))
+        task = Deferred.fromCoroutine(self._tidy(lambda: call(provider), otherwise, submitted))
         self._tasks.add(task)
         task.addBoth(self._finished, task)
 

@@ -17,6 +17,7 @@ from chatgpt_source.errors import JournalUnavailable
 from chatgpt_source.journal import Claims, Journal, Work
 from chatgpt_source.log import get_logger, log_unexpected
 from chatgpt_source.pipeline.breaker import Breaker, Call
+from chatgpt_source.pipeline.route import Route
 
 log = get_logger(__name__)
 
@@ -38,7 +39,7 @@ class Worker(Generic[Work]):
 
     _clock: IReactorTime
     _journal: Journal
-    _breaker: Breaker
+    _breaker: Breaker | Route
     _claim: Callable[[float, int], Awaitable[Claims[Work]]]
     _run: Callable[[Work, Call], Coroutine[Deferred[Any], Any, None]]
     _tasks: set[Deferred[None]] = field(init=False, factory=set)

@@ -14,8 +14,10 @@ from chatgpt_source.providers.openai_responses import OpenAIResponses
 class Provider(Protocol):
     """Makes calls to a language model. Each method makes one, and raises CallError."""
 
-    async def ask(self, prompt: Prompt, *, fresh: bool = False) -> Answer | Submitted:
-        """Ask, on a new connection if `fresh`."""
+    async def ask(
+        self, prompt: Prompt, *, fresh: bool = False, flex: bool = False
+    ) -> Answer | Submitted:
+        """Ask, on a new connection if `fresh`, and on the flex tier if `flex`."""
 
     async def look_up(self, submitted: str, prompt: Prompt) -> Answer | None:
         """Look for the answer to a submitted prompt; None: there is none yet.

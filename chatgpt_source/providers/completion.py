@@ -8,6 +8,7 @@ from chatgpt_source.prompt import Answer
 from chatgpt_source.providers.reading import (
     counts,
     is_plain,
+    plain_or_none,
     read_object,
     request_id,
     unreadable,
@@ -49,6 +50,7 @@ def read_answer(reply: Reply) -> Answer:
         finish_reason=words_or_none(finish_reason),
         request_id=request_id(reply),
         usage=counts(completion.get("usage")),
+        service_tier=plain_or_none(completion.get("service_tier")),
         tool_calls=calls,
     )
 

@@ -4,7 +4,7 @@ Statuses are HTTP's (RFC 9110).
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from attrs import field, frozen
@@ -13,6 +13,7 @@ from chatgpt_source.errors import (
     CallError,
     Class,
     Lost,
+    NoRoom,
     PeerFailure,
     Permanent,
     Transient,
@@ -32,8 +33,12 @@ _MODEL_HOLDS = {
     405: "check `base_url`",
 }
 """Statuses that mean wrong settings, whatever the prompt, and what an operator should check."""
-_AS_STATUS = {"rate_limit_exceeded": 429, "server_error": 500}
+_AS_STATUS = {"rate_limit_exceeded": 429, "resource_unavailable": 429, "server_error": 500}
 """Codes of a response that failed, and the statuses that mean the same."""
+_NO_ROOM = {(429, "resource_unavailable"), (498, "capacity_exceeded")}
+"""What a tier without room answers: OpenAI's and Groq's."""
+_ON_TIER = "service_tier"
+"""The member that chooses a tier; no caller sets it."""
 _WORD = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _CALLERS = {400, 403, 404}
 """Statuses that members of the request can cause."""
@@ -74,7 +79,7 @@ def model_error(
             prompt's fault.
     """
     kind, why = _model_class(answered, ours)
-    if callers and answered.status in _CALLERS:
+    if callers and answered.status in _CALLERS and _member(answered) != _ON_TIER:
         kind, why = Permanent, ": it refuses this prompt, whose caller set members of the call"
     return kind(
         f"the model answered {answered.status}{why}",
@@ -87,7 +92,8 @@ def _model_class(answered: ErrorResponse, ours: Mapping[str, str]) -> Class:
     status = answered.status
     empty = _empty_account(answered.codes)
     account = f" ({empty})" if empty else ""
-    member = re.split(r"[.\[]", answered.param or "", maxsplit=1)[0]
+    member = _member(answered)
+    no_room = any((status, code) in _NO_ROOM for code in answered.codes)
     return first_class(
         (status == 429 and bool(empty), PeerFailure, f"{account}: check the account's balance"),
         (status in _MODEL_HOLDS, PeerFailure, f": {_MODEL_HOLDS.get(status)}"),
@@ -97,11 +103,17 @@ def _model_class(answered: ErrorResponse, ours: Mapping[str, str]) -> Class:
             PeerFailure,
             f" because of `{member}`: check `{ours.get(member)}`",
         ),
+        (no_room, NoRoom, ": it has no room on the tier"),
         (answered.should_retry is False, Permanent, " and says not to try again"),
         (status in {408, 409, 429, 498} or status >= 500, Transient, ""),
         (answered.should_retry is True, Transient, " and says to try again"),
         (True, Permanent, ": it refuses this prompt"),
     )
+
+
+def _member(answered: ErrorResponse) -> str:
+    """The member of the request that an error is about."""
+    return re.split(r"[.\[]", answered.param or "", maxsplit=1)[0]
 
 
 def failed_response(codes: Sequence[str]) -> CallError:
@@ -111,7 +123,7 @@ def failed_response(codes: Sequence[str]) -> CallError:
         codes: Its `error.code` and `error.type`.
     """
     empty = _empty_account(codes)
-    code = empty or next(filter(_WORD.fullmatch, codes), "no code")
+    code = empty or plain_word(codes) or "no code"
     status = 429 if empty else _AS_STATUS.get(code, 200)
     kind, why = first_class(
         (bool(empty), Lost, ": check the account's balance"),
@@ -119,6 +131,11 @@ def failed_response(codes: Sequence[str]) -> CallError:
         (True, Permanent, ": it refuses this prompt"),
     )
     return kind(f"the model failed ({code}){why}", status=status)
+
+
+def plain_word(codes: Iterable[str]) -> str | None:
+    """The first code that is a plain word, and so may be shown."""
+    return next(filter(_WORD.fullmatch, codes), None)
 
 
 def _empty_account(codes: Sequence[str]) -> str | None:

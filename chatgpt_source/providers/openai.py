@@ -28,14 +28,19 @@ SHORT_TIMEOUT = 30.0
 """Seconds that a call may take for which no model works."""
 MOST_TOKENS = "max_completion_tokens"
 """The chat API's name of `max_tokens`."""
+ON_FLEX = {"service_tier": "flex"}
+"""What a call on the flex tier has."""
+_OF_FLEX = dict.fromkeys(ON_FLEX, "flex_over")
+MOST_FLEX = 900.0
+"""Seconds that a call on the flex tier may take at the most."""
 _INSTRUCTING = {"system", "developer"}
 """Roles of messages that instruct the model."""
 
 Result = TypeVar("Result", Answer, Answer | Submitted)
 
 
-class OpenAI:
-    """An OpenAI-compatible server. Each API is a subclass that asks.
+class Server:
+    """An OpenAI-compatible server, and what all calls to it have in common.
 
     Args:
         client: Makes the calls.
@@ -53,6 +58,46 @@ class OpenAI:
         self._base = base
         self._checks = Checks(clock)
 
+    async def _of_kept(
+        self, calling: Awaitable[Reply], what: str | None = "this response"
+    ) -> Reply:
+        """The reply to a call about what the provider keeps; no failure of it is billed.
+
+        Args:
+            calling: The call.
+            what: What the call is about, for an error; None if it need not be there.
+
+        Raises:
+            Gone: If the provider does not have it.
+            CallError: If the call failed.
+        """
+        try:
+            reply = await calling
+        except (NotSent, NoReply) as error:
+            raise Transient(f"the model can't be reached: {error}") from None
+        with with_request_id(reply):
+            if what is not None and reply.status in {404, 410}:
+                raise Gone(f"the model does not have {what}", status=reply.status)
+            self._check(reply, {})
+        return reply
+
+    def _check(self, reply: Reply, ours: Mapping[str, str], *, callers: bool = False) -> None:
+        if not 200 <= reply.status < 300:
+            raise read_error(reply, wall(self._clock), ours, callers=callers)
+
+    async def structured(self, answer: Answer, prompt: Prompt) -> Answer:
+        """An answer in the form that its prompt asks for.
+
+        Raises:
+            Permanent: If it is not of that form.
+        """
+        form = prompt.details.call.get("response_format", self._config.response_format)
+        return await self._checks.structured(answer, form)
+
+
+class OpenAI(Server):
+    """An OpenAI-compatible server that answers prompts. Each API is a subclass that asks."""
+
     async def _ask(
         self,
         url: EncodedURL,
@@ -62,6 +107,7 @@ class OpenAI:
         ours: Mapping[str, str],
         *,
         fresh: bool,
+        flex: bool,
     ) -> Result:
         """Send a prompt, and read the response.
 
@@ -72,6 +118,7 @@ class OpenAI:
             read: Reads a 2xx; raises CallError.
             ours: The settings that set members of the body, by member.
             fresh: Whether to use a new connection.
+            flex: Whether it is on the flex tier.
 
         Raises:
             CallError: Its subclass says what to do with the prompt.
@@ -82,7 +129,7 @@ class OpenAI:
                 url,
                 request_headers(self._config, prompt.trace),
                 body,
-                timeout=self._config.openai_timeout,
+                timeout=self._flex_timeout(prompt) if flex else self._config.openai_timeout,
                 most=MOST_BYTES,
                 fresh=fresh,
             )
@@ -90,16 +137,21 @@ class OpenAI:
             raise Transient(f"the model can't be reached: {error}") from None
         except NoReply as error:
             raise PossiblyBilled(f"the model did not answer: {error}") from None
-        with _with_request_id(reply):
+        with with_request_id(reply):
+            ours = {**ours, **_OF_FLEX} if flex else ours
             self._check(reply, ours, callers=bool(prompt.details.call))
-            return await self._structured(read(reply), prompt)
+            answer = read(reply)
+            if isinstance(answer, Answer):
+                return await self.structured(answer, prompt)
+            return answer
 
-    async def _structured(self, answer: Result, prompt: Prompt) -> Result:
-        if isinstance(answer, Answer):
-            call = prompt.details.call
-            form = call.get("response_format", self._config.response_format)
-            return await self._checks.structured(answer, form)
-        return answer
+    def _flex_timeout(self, prompt: Prompt) -> float:
+        """Seconds for a call on the flex tier: there is time for another one after it."""
+        least = self._config.openai_timeout
+        left = MOST_FLEX
+        if prompt.deadline is not None:
+            left = prompt.deadline - self._clock.seconds() - least
+        return max(least, min(MOST_FLEX, left))
 
     async def look_up(self, submitted: str, prompt: Prompt) -> Answer | None:
         """Look for the answer to a submitted prompt; None: there is none yet.
@@ -121,14 +173,10 @@ class OpenAI:
                 most=MOST_BYTES,
             )
         )
-        with _with_request_id(reply):
-            try:
+        with with_request_id(reply):
+            with unbilled():
                 answer = read_response(reply)
-            except PossiblyBilled as error:  # looking again costs nothing
-                raise Transient(error.reason, status=error.status) from None
-            if isinstance(answer, Submitted):
-                return None
-            return await self._structured(answer, prompt)
+            return None if isinstance(answer, Submitted) else await self.structured(answer, prompt)
 
     async def cancel(self, submitted: str) -> None:
         """Let the provider stop its work on a submitted prompt.
@@ -161,27 +209,6 @@ class OpenAI:
             )
         )
 
-    async def _of_kept(self, calling: Awaitable[Reply]) -> Reply:
-        """The reply to a call about what the provider keeps; no failure of it is billed.
-
-        Raises:
-            Gone: If the provider does not have it.
-            CallError: If the call failed.
-        """
-        try:
-            reply = await calling
-        except (NotSent, NoReply) as error:
-            raise Transient(f"the model can't be reached: {error}") from None
-        with _with_request_id(reply):
-            if reply.status in {404, 410}:
-                raise Gone("the model does not have this response", status=reply.status)
-            self._check(reply, {})
-        return reply
-
-    def _check(self, reply: Reply, ours: Mapping[str, str], *, callers: bool = False) -> None:
-        if not 200 <= reply.status < 300:
-            raise read_error(reply, wall(self._clock), ours, callers=callers)
-
     async def doubts(self) -> str | None:
         """A warning about the configured model from `GET /models`; None if there is none.
 
@@ -200,13 +227,22 @@ class OpenAI:
 
 
 @contextmanager
-def _with_request_id(reply: Reply) -> Iterator[None]:
+def with_request_id(reply: Reply) -> Iterator[None]:
     """Gives errors the id of the call."""
     try:
         yield
     except CallError as error:
         error.request_id = request_id(reply)
         raise
+
+
+@contextmanager
+def unbilled() -> Iterator[None]:
+    """Gives errors of reading their class for a call that costs nothing, and may be repeated."""
+    try:
+        yield
+    except PossiblyBilled as error:
+        raise Transient(error.reason, status=error.status) from None
 
 
 def request_headers(config: Config, trace: Trace | None) -> Headers:

@@ -8,7 +8,7 @@ from chatgpt_source.config import Config
 from chatgpt_source.http.client import Client
 from chatgpt_source.prompt import Answer, Prompt
 from chatgpt_source.providers.completion import read_answer
-from chatgpt_source.providers.openai import MOST_TOKENS, OpenAI, instructions, parameters
+from chatgpt_source.providers.openai import MOST_TOKENS, ON_FLEX, OpenAI, instructions, parameters
 
 
 class OpenAIChat(OpenAI):
@@ -19,19 +19,19 @@ class OpenAIChat(OpenAI):
         self._url = self._base.child("chat", "completions")
         self._settings_sent = settings_sent(config)
 
-    async def ask(self, prompt: Prompt, *, fresh: bool = False) -> Answer:
-        """Ask once, on a new connection if `fresh`.
+    async def ask(self, prompt: Prompt, *, fresh: bool = False, flex: bool = False) -> Answer:
+        """Ask once, on a new connection if `fresh`, and on the flex tier if `flex`.
 
         Raises:
             CallError: Its subclass says what to do with the prompt.
         """
-        body = request_body(prompt, self._config)
+        body = request_body(prompt, self._config, flex=flex)
         return await self._ask(
-            self._url, prompt, body, read_answer, self._settings_sent, fresh=fresh
+            self._url, prompt, body, read_answer, self._settings_sent, fresh=fresh, flex=flex
         )
 
 
-def request_body(prompt: Prompt, config: Config) -> bytes:
+def request_body(prompt: Prompt, config: Config, *, flex: bool = False) -> bytes:
     """The JSON of a chat completion request; the caller's members replace those of the settings."""
     content, call = prompt.content, dict(prompt.details.call)
     messages = content if prompt.details.conversation else [{"role": "user", "content": content}]
@@ -43,6 +43,8 @@ def request_body(prompt: Prompt, config: Config) -> bytes:
         call["max_tokens"] = call.pop(MOST_TOKENS)
     own = parameters(config)
     body = {"model": own.pop("model"), "messages": messages, **own, **config.body}
+    if flex:
+        body |= ON_FLEX
     # A caller's JSON may hold lone surrogates, which UTF-8 can't encode.
     return json.dumps({**body, **call}, ensure_ascii=bool(call)).encode("utf-8")
 

@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 from chatgpt_source.config import Config
 from chatgpt_source.http.client import Client
 from chatgpt_source.prompt import Answer, Prompt, Submitted
-from chatgpt_source.providers.openai import MOST_TOKENS, OpenAI, instructions, parameters
+from chatgpt_source.providers.openai import MOST_TOKENS, ON_FLEX, OpenAI, instructions, parameters
 from chatgpt_source.providers.response import read_response
 
 LEAST_TOKENS = 16
@@ -30,19 +30,21 @@ class OpenAIResponses(OpenAI):
         self._url = self._base.child("responses")
         self._settings_sent = settings_sent(config)
 
-    async def ask(self, prompt: Prompt, *, fresh: bool = False) -> Answer | Submitted:
-        """Ask once, on a new connection if `fresh`.
+    async def ask(
+        self, prompt: Prompt, *, fresh: bool = False, flex: bool = False
+    ) -> Answer | Submitted:
+        """Ask once, on a new connection if `fresh`, and on the flex tier if `flex`.
 
         Raises:
             CallError: Its subclass says what to do with the prompt.
         """
-        body = request_body(prompt, self._config)
+        body = request_body(prompt, self._config, flex=flex)
         return await self._ask(
-            self._url, prompt, body, read_response, self._settings_sent, fresh=fresh
+            self._url, prompt, body, read_response, self._settings_sent, fresh=fresh, flex=flex
         )
 
 
-def request_body(prompt: Prompt, config: Config) -> bytes:
+def request_body(prompt: Prompt, config: Config, *, flex: bool = False) -> bytes:
     """The JSON of a request; the caller's members replace those of the settings."""
     content, call = prompt.content, prompt.details.call
     messages = content if prompt.details.conversation else []
@@ -56,6 +58,8 @@ def request_body(prompt: Prompt, config: Config) -> bytes:
     if config.background:
         own |= {"background": True, "store": True}
     body = _merged(_members(parameters(config)), own, config.body, _members(call))
+    if flex:
+        body |= ON_FLEX
     # A caller's JSON may hold lone surrogates, which UTF-8 can't encode.
     return json.dumps(body, ensure_ascii=bool(call)).encode("utf-8")
 

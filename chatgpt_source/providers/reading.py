@@ -13,6 +13,7 @@ MOST_WORDS = 200
 """Characters that a model's name or a finish reason may have."""
 MOST_COUNTS = 64
 """Members of a `usage` that are kept, with those of its details."""
+_WORD = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _NAME = re.compile(r"[\w.-]{1,64}", re.ASCII)
 
 
@@ -54,6 +55,17 @@ def read_object(reply: Reply) -> dict[str, Any]:
     return document
 
 
+def read_id(value: Any) -> str:
+    """The provider's id of what it keeps.
+
+    Raises:
+        PossiblyBilled: If it is not a plain word.
+    """
+    if not isinstance(value, str) or not re.fullmatch(r"[\w-]{1,200}", value, re.ASCII):
+        raise unreadable("it has no id that is a plain word")
+    return value
+
+
 def unreadable(why: str) -> PossiblyBilled:
     """The error of an answer that can't be read, for a reason."""
     return PossiblyBilled(f"the model's answer can't be read: {why}", status=200)
@@ -79,6 +91,11 @@ def words_or_none(value: Any) -> str | None:
     """A name or a reason; None if it is too long or not printable."""
     plain = isinstance(value, str) and len(value) <= MOST_WORDS and value.isprintable()
     return value if plain else None
+
+
+def plain_or_none(value: Any) -> str | None:
+    """A plain word; None if it is none."""
+    return value if isinstance(value, str) and _WORD.fullmatch(value) else None
 
 
 def counts(value: Any) -> dict[str, Any] | None:

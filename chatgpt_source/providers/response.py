@@ -1,6 +1,5 @@
 """Reads a response of OpenAI's Responses API strictly: its answer, or its id."""
 
-import re
 from typing import Any
 
 from chatgpt_source.errors import Lost, Permanent
@@ -10,6 +9,8 @@ from chatgpt_source.providers.failures import failed_response
 from chatgpt_source.providers.reading import (
     counts,
     is_plain,
+    plain_or_none,
+    read_id,
     read_object,
     request_id,
     unreadable,
@@ -35,7 +36,7 @@ def read_response(reply: Reply) -> Answer | Submitted:
     response = read_object(reply)
     status = response.get("status")
     if status in _UNDER_WAY:
-        return _submitted(response.get("id"))
+        return Submitted(read_id(response.get("id")))
     if status not in _ENDED:
         raise unreadable("it has no status that is known")
     if status == "cancelled":
@@ -55,14 +56,9 @@ def read_response(reply: Reply) -> Answer | Submitted:
         finish_reason="tool_calls" if calls and reason == "stop" else reason,
         request_id=request_id(reply),
         usage=counts(response.get("usage")),
+        service_tier=plain_or_none(response.get("service_tier")),
         tool_calls=calls or None,
     )
-
-
-def _submitted(value: Any) -> Submitted:
-    if not isinstance(value, str) or not re.fullmatch(r"[\w-]{1,200}", value, re.ASCII):
-        raise unreadable("it has no id that is a plain word")
-    return Submitted(value)
 
 
 def _codes(error: Any) -> list[str]:

@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 
 from chatgpt_source.errors import CallError, Gone, Lost, PeerFailure, PossiblyBilled, Transient
 from chatgpt_source.log import get_logger, log_unexpected
-from chatgpt_source.prompt import DEAD_LETTER, Answer, Arrival, Ask, Delivery, State
+from chatgpt_source.prompt import DEAD_LETTER, MODEL, Answer, Arrival, Ask, Delivery, State, Tier
 
 log = get_logger(__name__)
 
@@ -124,12 +124,16 @@ class AskEnded(Ended):
         answer: The answer, if there is one.
         called: Whether there was a call: there is none if the prompt's time was up.
         submitted: The provider's id, if it works on the prompt.
+        provider: The name of the provider that was called; None where there is only one.
+        is_fallback: Whether that is not the first.
     """
 
     ask: Ask
     answer: Answer | None = None
     called: bool = True
     submitted: str | None = None
+    provider: str | None = None
+    is_fallback: bool = False
 
     @property
     def id(self) -> str:
@@ -142,6 +146,21 @@ class AskEnded(Ended):
         return self.ask.prompt.accepted
 
     @property
+    def peer(self) -> str:
+        """Whom it called: a fallback, a tier of the first provider, or its standard tier."""
+        if self.is_fallback:
+            return f"{MODEL}.{self.provider}"
+        tier = self.ask.prompt.tier
+        return MODEL if tier is Tier.STANDARD else f"{MODEL}.{tier.value}"
+
+    @property
+    def billed(self) -> str | None:
+        """The tier that was billed for the answer, as far as is known."""
+        if self.ask.batch is not None:
+            return Tier.BATCH.value
+        return None if self.answer is None else self.answer.service_tier
+
+    @property
     def outcome(self) -> AskOutcome:
         """What it brought, in a word; of a poll, see `poll`."""
         submitted = self.state is State.SUBMITTED
@@ -150,7 +169,7 @@ class AskEnded(Ended):
     @property
     def poll(self) -> PollOutcome | None:
         """What a poll brought, in a word; None if it was a call that asks."""
-        if self.ask.submitted is None:
+        if not self.ask.is_submitted:
             return None
         if self.error is None:
             return PollOutcome.UNDERWAY if self.answer is None else PollOutcome.ANSWERED

@@ -71,6 +71,8 @@ class Settings(Protocol):
     def targets(self) -> Mapping[str, NamedTarget]: ...
     @property
     def dead_letter(self) -> str | None: ...
+    @property
+    def of_fallbacks(self) -> Mapping[str, "Settings"]: ...
 
 
 def open_spans(config: Settings, environ: Mapping[str, str]) -> "OtelSpans":
@@ -133,17 +135,9 @@ class OtelSpans(Spans):
         self._tracer = provider.get_tracer("chatgpt_source", __version__)
         self._capture = capture
         self._config = config
-        self._request = _without_none(
-            {
-                "gen_ai.operation.name": "chat",
-                "gen_ai.provider.name": "azure.ai.openai" if config.api_version else "openai",
-                "gen_ai.request.model": config.model,
-                "gen_ai.request.max_tokens": config.max_tokens,
-                "gen_ai.request.temperature": config.temperature,
-                "gen_ai.request.top_p": config.top_p,
-                **_server(config.base_url),
-            }
-        )
+        self._requests: dict[str | None, Mapping[str, Any]] = {None: _request(config)}
+        for name, each in config.of_fallbacks.items():
+            self._requests[name] = _request(each)
         urls = {TARGET.destination: config.target}
         urls |= {name: each.url for name, each in config.targets.items()}
         if config.dead_letter is not None:
@@ -155,7 +149,7 @@ class OtelSpans(Spans):
         attributes = {"http.request.method": "POST", "http.route": "/"}
         return _Accept(self._start("POST /", trace, SpanKind.SERVER, attributes))
 
-    def chat(self, ask: Ask) -> Span:
+    def chat(self, ask: Ask, provider: str | None = None) -> Span:
         """The span of a call to the model."""
         call = ask.prompt.details.call
         set_by_caller = {
@@ -164,7 +158,7 @@ class OtelSpans(Spans):
             "gen_ai.request.temperature": call.get("temperature"),
         }
         attributes = {
-            **self._request,
+            **self._requests[provider],
             **_without_none(set_by_caller),
             "chatgpt_source.attempt": ask.total,
         }
@@ -273,6 +267,21 @@ class _Chat(_Work):
 def _message(role: str, text: str, **others: Any) -> str:
     parts = [{"type": "text", "content": text}]
     return json.dumps([{"role": role, "parts": parts, **others}])
+
+
+def _request(config: Settings) -> Mapping[str, Any]:
+    """The attributes of each call with some settings."""
+    return _without_none(
+        {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": "azure.ai.openai" if config.api_version else "openai",
+            "gen_ai.request.model": config.model,
+            "gen_ai.request.max_tokens": config.max_tokens,
+            "gen_ai.request.temperature": config.temperature,
+            "gen_ai.request.top_p": config.top_p,
+            **_server(config.base_url),
+        }
+    )
 
 
 def _server(url: str) -> dict[str, Any]:

@@ -8,8 +8,8 @@ log = get_logger(__name__)
 
 UNKNOWN = "-"
 """The log's text for an unknown request id."""
-_TRIED_AGAIN = "{reason}: id={id} request_id={request_id}, next attempt in {wait:.1f} s"
-_FAILED = "set aside: id={id} request_id={request_id} {reason}"
+_TRIED_AGAIN = "{reason}: id={id} request_id={request_id}{by}, next attempt in {wait:.1f} s"
+_FAILED = "set aside: id={id} request_id={request_id}{by} {reason}"
 
 
 class OutcomeLog(Observer):
@@ -29,17 +29,19 @@ class OutcomeLog(Observer):
         """A call to the model has ended."""
         if ended.answer is not None:
             log.info(
-                "answered: id={id} asks={asks} request_id={request_id}",
+                "answered: id={id} asks={asks} request_id={request_id}{by}",
                 id=ended.id,
                 asks=ended.ask.total,
                 request_id=ended.answer.request_id or UNKNOWN,
+                by=_by(ended),
             )
         elif ended.state is State.SUBMITTED:
             log.info(
-                "submitted: id={id} asks={asks} submitted={submitted}",
+                "submitted: id={id} asks={asks} submitted={submitted}{by}",
                 id=ended.id,
                 asks=ended.ask.total,
                 submitted=ended.submitted,
+                by=_by(ended),
             )
         elif ended.error is not None or ended.state is not None:
             _tell_failure(ended, ended.error.request_id if ended.error else None)
@@ -63,9 +65,21 @@ class OutcomeLog(Observer):
         log.info("cancelled: id={id}", id=prompt_id)
 
 
+def _by(ended: AskEnded | DeliveryEnded) -> str:
+    """Who was called, if there are several."""
+    provider = ended.provider if isinstance(ended, AskEnded) else None
+    return "" if provider is None else f" provider={provider}"
+
+
 def _tell_failure(ended: AskEnded | DeliveryEnded, request_id: str | None) -> None:
     if ended.state is State.FAILED:
-        log.error(_FAILED, id=ended.id, request_id=request_id or UNKNOWN, reason=ended.reason)
+        log.error(
+            _FAILED,
+            id=ended.id,
+            request_id=request_id or UNKNOWN,
+            by=_by(ended),
+            reason=ended.reason,
+        )
         return
     polled_again = isinstance(ended, AskEnded) and ended.submitted is not None
     tell = log.debug if ended.held or polled_again else log.warn
@@ -73,6 +87,7 @@ def _tell_failure(ended: AskEnded | DeliveryEnded, request_id: str | None) -> No
         _TRIED_AGAIN,
         id=ended.id,
         request_id=request_id or UNKNOWN,
+        by=_by(ended),
         reason=ended.error.reason if ended.error else UNKNOWN,
         wait=ended.wait,
     )

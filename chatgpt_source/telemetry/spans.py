@@ -47,8 +47,8 @@ class Spans:
         """
         return Span(trace)
 
-    def chat(self, ask: Ask) -> Span:
-        """The model is being asked."""
+    def chat(self, ask: Ask, provider: str | None = None) -> Span:  # noqa: ARG002 - for those who tell
+        """A provider is being asked; None: the first."""
         return Span(ask.prompt.trace)
 
     def deliver(self, delivery: Delivery) -> Span:

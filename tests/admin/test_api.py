@@ -7,6 +7,8 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.errors import PeerFailure, Permanent, Transient
+from chatgpt_source.pipeline.breaker import Breaker
+from chatgpt_source.pipeline.route import Route, Stop
 from chatgpt_source.prompt import State
 from chatgpt_source.quota import clock_time
 from tests.admin.common import AdminTestCase
@@ -109,6 +111,30 @@ class StatusTests(AdminTestCase):
         self.assertEqual(model["trouble"], "the model answered 401: check `token`")
         self.clock.advance(10)  # its probe is under way
         self.assertIn("the next try is due", self.status()["troubles"][0])
+
+    def test_a_fallback_in_its_place(self) -> None:
+        first, second = self.pipeline.model, Breaker("the fallback", 1, lambda: 1.0)
+        stops = Stop(None, self.model, first), Stop("second", self.model, second, "model.second")
+        self.pipeline.route = Route(stops)
+        now = self.clock.seconds()
+        error = PeerFailure("the model answered 401: check `token`", status=401)
+        first.failed(first.start(now), error, now, shared=True)
+        told = self.status()
+        in_its_place = "he fallback `second` is asked in its place"
+        (trouble,) = told["troubles"]
+        self.assertEqual(
+            trouble, f"The model answered 401 (since 12:00): check `token`. T{in_its_place}"
+        )
+        checks = told["checks"]
+        self.assertEqual(
+            checks["openai"], f"the model answered 401: check `token`; t{in_its_place}"
+        )
+        self.assertEqual((told["status"], checks["openai.second"]), ("degraded", "unknown"))
+        self.assertIn("model.second", told["calls"])
+        second.failed(second.start(now), error, now, shared=True)
+        first_told, second_told = self.status()["troubles"]
+        self.assertIn("All prompts wait", first_told)
+        self.assertTrue(second_told.startswith("The fallback `second`: the model"), second_told)
 
     def test_polls_that_fail(self) -> None:
         polls, now = self.pipeline.polls, self.clock.seconds()

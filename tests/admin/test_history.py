@@ -7,7 +7,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.admin.history import MINUTES, History, Latencies, Minute, together
-from chatgpt_source.prompt import State
+from chatgpt_source.prompt import Answer, State
 from tests.telemetry.outcomes import ended, tell
 
 
@@ -47,8 +47,9 @@ class TogetherTests(SynchronousTestCase):
         two = Minute(120, Counter({State.ACCEPTED: 4, State.DELIVERED: 5}))
         one.latencies.add(1)
         two.latencies.add(100)
+        one.cheap, two.cheap = 1, 2
         whole = together([one, two])
-        self.assertEqual(whole.start, 60)
+        self.assertEqual((whole.start, whole.cheap), (60, 3))
         self.assertEqual(whole.prompts, {State.ACCEPTED: 5, State.DELIVERED: 5, State.FAILED: 3})
         assert_near(self, whole.latencies.quantile(1), 100)
         assert_near(self, one.latencies.quantile(1), 1)
@@ -101,3 +102,9 @@ class HistoryTests(SynchronousTestCase):
             [m.prompts[State.ACCEPTED] for m in self.history.minutes()], [0] * 59 + [1]
         )
         self.assertEqual(len(self.history._minutes), 1)
+
+    def test_answers_at_half_the_price(self) -> None:
+        for tier in ("flex", "default", "batch", None):
+            answer = Answer("x", service_tier=tier)
+            self.history.asked(ended(State.ANSWERED, answer=answer))
+        self.assertEqual(self.history.minutes()[-1].cheap, 2)

@@ -138,11 +138,13 @@ class CountTests(MetricsTestCase):
         )
         self.clock.advance(2)
         usage = {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12, "x": {"y": 1}}
-        self.model.answer(attrs.evolve(ANSWER, usage=usage))
+        self.model.answer(attrs.evolve(ANSWER, usage=usage, service_tier="flex"))
         self.assertEqual(
             self.moved(),
             {
                 'asks_total{outcome="answered"}': 1,
+                'peer_asks_total{outcome="answered",peer="model"}': 1,
+                'answers_total{tier="flex"}': 1,
                 "ask_seconds_count": 1,
                 "wait_seconds_count": 1,
                 'tokens_total{kind="prompt"}': 5,
@@ -271,7 +273,19 @@ class CountTests(MetricsTestCase):
             ("answered", {"answer": Answer("x"), "state": State.ANSWERED}),
         ):
             self.observers.asked(attrs.evolve(poll, **told))
-            self.assertEqual(self.moved(), {f'polls_total{{outcome="{outcome}"}}': 1})
+            billed = {'answers_total{tier="unknown"}': 1} if "answer" in told else {}
+            self.assertEqual(self.moved(), {f'polls_total{{outcome="{outcome}"}}': 1, **billed})
+
+    def test_by_whom_it_was_asked(self) -> None:
+        call = ended(State.ANSWERED, answer=Answer("x"))
+        self.observers.asked(attrs.evolve(call, provider="second", is_fallback=True))
+        name = 'peer_asks_total{outcome="answered",peer="model.second"}'
+        self.assertEqual(self.scrape()[name], 1)
+
+    def test_any_tier(self) -> None:
+        for word, tier in (("scale", "scale"), ("Scale", "other"), ("cheap", "other")):
+            self.observers.asked(ended(State.ANSWERED, answer=Answer("x", service_tier=word)))
+            self.assertEqual(self.moved()[f'answers_total{{tier="{tier}"}}'], 1)
 
     def test_the_tokens_of_an_answer_that_was_fetched(self) -> None:
         call = ended(State.ANSWERED, answer=Answer("x", usage={"prompt_tokens": 7}))

@@ -221,6 +221,12 @@ class StatesTests(PageTestCase):
         self.assertIn("Cancelled4by their callers", told)
         self.assertIn("8 prompts not finished; the oldest was accepted 2 min ago.", told)
 
+    def test_half_the_price(self) -> None:
+        self.assertNotIn("Half price", self.text(fragments.states(SHOWN)))
+        minutes = [*SHOWN.minutes[1:], Minute(NOON, cheap=7)]
+        told = self.text(fragments.states(attrs.evolve(SHOWN, minutes=minutes)))
+        self.assertIn("Half price7answers in the last hour", told)
+
     def test_nothing_waits(self) -> None:
         shown = attrs.evolve(SHOWN, prompts=dict.fromkeys(State, 0), oldest=None)
         self.assertIn("Nothing waits.", self.text(fragments.states(shown)))

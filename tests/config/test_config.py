@@ -24,6 +24,7 @@ from chatgpt_source.config import (
     load,
     require_files,
 )
+from chatgpt_source.config.fallbacks import Fallback
 from chatgpt_source.config.secret import Secret
 from chatgpt_source.http.client.proxy import Proxies, Proxy
 from chatgpt_source.log import LEVELS
@@ -69,6 +70,8 @@ DEFAULTS = {
     "body": {},
     "openai_timeout": 120.0,
     "concurrency": 64,
+    "fallbacks": (),
+    "fallback_after_timeout": False,
     "journal": "journal.sqlite",
     "include": (),
     "content_mode": "structured",
@@ -80,6 +83,10 @@ DEFAULTS = {
     "dead_letter": None,
     "give_up_after": 86400.0,
     "deadline": None,
+    "flex_over": None,
+    "batch_over": None,
+    "batch_window": 600.0,
+    "batch_margin": 1800.0,
     "prompt_pointer": None,
     "copy_extensions": {},
     "callers_may_set": (),
@@ -402,6 +409,26 @@ BAD: dict[str, tuple[str, tuple[str, ...]]] = {
     "body": ("", NO_BODY),
     "openai_timeout": (ABOVE_0, (*NO_SECONDS, "0", "0.0")),
     "concurrency": (POSITIVE, (*NO_COUNT, "0")),
+    "fallbacks": (
+        "a list of providers",
+        (
+            "42",
+            "text",
+            "{}",
+            "[text]",
+            "[{}]",
+            "[{base_url: http://s}]",
+            "[{token: t}]",
+            "[{base_url: http://s, token: t, token_file: /t}]",
+            "[{base_url: http://s, token: t, everyday_limit: 1}]",
+            "[{base_url: nowhere, token: t}]",
+            "[{base_url: http://s, token: 'a b'}]",
+            "[{base_url: http://s, token: t, name: A}]",
+            "[{base_url: http://s, token: t, name: flex}]",
+            "[{base_url: http://s, token: t, concurrency: 0}]",
+        ),
+    ),
+    "fallback_after_timeout": ("true or false", NO_SWITCH),
     "journal": (STRING, NO_TEXT),
     "include": ("a list of some of", NO_INCLUDE),
     "content_mode": ("one of structured, binary", (*NO_TEXT, "Binary", "batch")),
@@ -416,6 +443,10 @@ BAD: dict[str, tuple[str, tuple[str, ...]]] = {
     "dead_letter": (URL, NO_URL),
     "give_up_after": (SECONDS, NO_SECONDS),
     "deadline": (ABOVE_0, (*NO_SECONDS, "0")),
+    "flex_over": (SECONDS, NO_SECONDS),
+    "batch_over": (SECONDS, NO_SECONDS),
+    "batch_window": (SECONDS, NO_SECONDS),
+    "batch_margin": (SECONDS, NO_SECONDS),
     "prompt_pointer": ("a JSON Pointer|a string of whole", NO_POINTER),
     "copy_extensions": ("a mapping of new extensions", NO_COPIES),
     "response_format": (
@@ -500,6 +531,8 @@ class KeyTests(ConfigCase):
     def test_every_key_can_be_set(self) -> None:
         secret = Path(self.mktemp()).absolute()
         secret.write_text("Bearer b\n")
+        key = Path(self.mktemp()).absolute()
+        key.write_text("k2\n")
         authority = Path(self.mktemp()).absolute()
         authority.write_bytes(CERTIFICATE)
         values: dict[str, Any] = {
@@ -530,6 +563,22 @@ class KeyTests(ConfigCase):
             "body": {"top_k": 4, "stop": ["x"]},
             "openai_timeout": 0.5,
             "concurrency": 1,
+            "fallbacks": [
+                {
+                    "base_url": "http://Second:81/v1",
+                    "token_file": str(key),
+                    "headers": {"X-Title": {"env": "OTHER_KEY"}},
+                    "top_p": None,
+                },
+                {
+                    "name": "third",
+                    "base_url": "http://second:81/v1",
+                    "token": {"env": "OTHER_KEY"},
+                    "api": "chat",
+                    "concurrency": 2,
+                },
+            ],
+            "fallback_after_timeout": True,
             "journal": "/data/j",
             "include": ["usage", "prompt"],
             "content_mode": "binary",
@@ -549,6 +598,10 @@ class KeyTests(ConfigCase):
             "dead_letter": "http://127.0.0.1:9/letters",
             "give_up_after": 0,
             "deadline": 0.5,
+            "flex_over": 1.0,
+            "batch_over": 2.0,
+            "batch_window": 3.0,
+            "batch_margin": 4.0,
             "prompt_pointer": "/a~1b/0/~0",
             "copy_extensions": {"replyid": "correlationid", "cause": "type"},
             "callers_may_set": ["model", "system"],
@@ -577,6 +630,25 @@ class KeyTests(ConfigCase):
             "admin_auth": Credentials((), {"größe": Secret("a: b")}),
             "headers": {"X-Title": Secret("a title"), "api-key": Secret("k")},
             "timezone": ZoneInfo("America/New_York"),
+            "fallbacks": (
+                Fallback(
+                    "second:81",
+                    {
+                        "base_url": "http://Second:81/v1",
+                        "token": Secret("k2", key),
+                        "headers": {"X-Title": Secret("k")},
+                    },
+                ),
+                Fallback(
+                    "third",
+                    {
+                        "base_url": "http://second:81/v1",
+                        "token": Secret("k"),
+                        "api": "chat",
+                        "concurrency": 2,
+                    },
+                ),
+            ),
             "include": ("usage", "prompt"),
             "ca_file": (CERTIFICATE,),
             "target_headers": {"Authorization": Secret("Bearer b", secret)},

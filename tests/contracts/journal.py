@@ -11,9 +11,18 @@ from chatgpt_source.errors import (
     NotRedriven,
     QuotaUsedUp,
 )
-from chatgpt_source.journal import Answered, Delivered, Failed, Journal, PeerState, Postponed
-from chatgpt_source.prompt import MODEL, State, Trace
+from chatgpt_source.journal import (
+    Answered,
+    Batched,
+    Delivered,
+    Failed,
+    Journal,
+    PeerState,
+    Postponed,
+)
+from chatgpt_source.prompt import MODEL, State, Tier, Trace
 from chatgpt_source.quota import Day
+from chatgpt_source.tiers import Tiers
 from tests.contracts.driver import (
     ANSWER,
     DAY,
@@ -947,6 +956,157 @@ class RecoverContract(Contract):
             self.assertEqual(found.throttled_until, NOON + HOUR)
 
 
+class TierContract(Contract):
+    """Each tier's prompts are claimed on their own, and move up as their deadlines come near."""
+
+    def accept_in(self, tier: Tier, *names: str, seconds: float = 86400.0) -> None:
+        deadline = self.clock.seconds() + seconds
+        for name in names:
+            self.accept(attrs.evolve(prompt(name), deadline=deadline, tier=tier))
+
+    def ids(self, tier: Tier = Tier.STANDARD) -> list[str]:
+        claims = self.successResultOf(self.journal.claim_asks(self.clock.seconds(), 10, tier))
+        self.hand.update((ask.prompt.id, ask) for ask in claims.claimed)
+        return [ask.prompt.id for ask in claims.claimed]
+
+    def move_up(self, tiers: Tiers) -> bool:
+        return bool(self.successResultOf(self.journal.move_up(self.clock.seconds(), tiers)))
+
+    def test_each_tier_is_claimed_on_its_own(self) -> None:
+        for tier in Tier:
+            self.accept_in(tier, tier.value)
+        self.restart()
+        for tier in Tier:
+            self.assertEqual(self.ids(tier), [tier.value])
+
+    def test_only_the_standard_tier_is_claimed_at_its_acceptance(self) -> None:
+        each = attrs.evolve(prompt(), deadline=NOON + 60, tier=Tier.FLEX)
+        self.assertIsNone(self.successResultOf(self.admit(each, claim=True)).ask)
+        other = self.successResultOf(self.admit(prompt("p2"), claim=True))
+        self.assertIsNotNone(other.ask)  # one that is due in another tier is not in its way
+
+    def test_who_comes_near_its_deadline_moves_up(self) -> None:
+        self.accept_in(Tier.BATCH, "to flex", seconds=100)
+        self.accept_in(Tier.BATCH, "to standard", seconds=10)
+        self.accept_in(Tier.BATCH, "stays", seconds=1000)
+        self.assertTrue(self.move_up(Tiers(flex_over=50, batch_over=500)))
+        self.assertFalse(self.move_up(Tiers(flex_over=50, batch_over=500)))
+        self.assertEqual(self.ids(), ["to standard"])
+        self.assertEqual(self.ids(Tier.FLEX), ["to flex"])
+        self.assertEqual(self.ids(Tier.BATCH), ["stays"])
+
+    def test_a_tier_that_is_off_has_no_prompts(self) -> None:
+        self.accept_in(Tier.BATCH, "p1")
+        self.accept_in(Tier.FLEX, "p2")
+        while self.move_up(Tiers()):
+            pass
+        self.assertEqual(self.ids(), ["p1", "p2"])
+
+    def test_who_has_failed_in_one_tier_may_go_to_the_next(self) -> None:
+        self.accept_in(Tier.FLEX, "p1")
+        (name,) = self.ids(Tier.FLEX)
+        self.end_of(name, Postponed(NOON, "why", tier=Tier.STANDARD))
+        self.assertEqual(self.ids(), ["p1"])
+
+    def test_a_redriven_one_is_standard(self) -> None:
+        self.accept_in(Tier.FLEX, "p1")
+        self.end_of(*self.ids(Tier.FLEX), Failed("why"))
+        self.successResultOf(self.journal.redrive("p1"))
+        self.assertEqual(self.ids(), ["p1"])
+
+    def test_the_calls_of_one_claim_are_counted_at_its_end(self) -> None:
+        self.accept(prompt())
+        ask = self.taken("p1")
+        del self.hand["p1"]
+        self.end(attrs.evolve(ask, attempt=3, total=3), Postponed(NOON, "why"))
+        self.assertEqual(self.successResultOf(self.journal.record("p1")).asks, 3)
+        self.assertEqual(self.taken("p1").attempt, 4)
+
+
+class BatchContract(TierContract):
+    """Prompts are sent together, and end one by one."""
+
+    def fill(self, *names: str) -> Any:
+        """A batch with prompts."""
+        batch = self.successResultOf(self.journal.open_batch("a-key"))
+        self.accept_in(Tier.BATCH, *names)
+        for name in self.ids(Tier.BATCH):
+            self.end_of(name, Batched(batch.id))
+        return batch
+
+    def held_by(self, batch: Any, *ids: str) -> list[Any]:
+        claims = self.successResultOf(
+            self.journal.claim_batched(batch.id, self.clock.seconds(), 10, ids or None)
+        )
+        return list(claims.claimed)
+
+    def pages(self, batch: Any, after: int = -1, most: int = 10) -> Any:
+        return self.successResultOf(self.journal.batched(batch.id, after, most))
+
+    def state(self, name: str) -> Any:
+        return self.successResultOf(self.journal.record(name)).state
+
+    def test_what_is_known_of_a_batch_outlives_a_crash(self) -> None:
+        batch = self.fill("p1")
+        self.assertEqual((batch.key, batch.created), ("a-key", self.clock.wall()))
+        for changes in (
+            {"deadline": NOON + 5, "file": "file-1"},
+            {"remote": "batch-1", "cancelled": True},
+            {"results": ("file-2", "file-3")},
+        ):
+            batch = attrs.evolve(batch, **changes)
+            self.successResultOf(self.journal.store_batch(batch))
+            self.restart()
+            self.assertEqual(self.successResultOf(self.journal.batches()), [batch])
+        self.successResultOf(self.journal.drop_batch(batch.id))
+        self.assertEqual(self.successResultOf(self.journal.batches()), [])
+
+    def test_its_prompts_are_submitted_and_read_in_pages(self) -> None:
+        batch = self.fill("p1", "p2", "p3")
+        first = self.pages(batch, most=2)
+        rest = self.pages(batch, after=first[-1][0])
+        self.assertEqual([each.id for _, each in (*first, *rest)], ["p1", "p2", "p3"])
+        self.assertEqual((self.state("p1"), self.asks().claimed), (State.SUBMITTED, []))
+        polls = self.journal.claim_submitted(self.clock.seconds() + 1e6, 10)
+        self.assertEqual(self.successResultOf(polls).claimed, [])
+
+    def test_each_ends_on_its_own(self) -> None:
+        batch = self.fill("answered", "failed", "lost", "left")
+        for name, outcome in (
+            ("answered", Answered(ANSWER, b"event")),
+            ("failed", Failed("why")),
+            ("lost", Postponed(NOON, "why", tier=Tier.STANDARD)),
+        ):
+            (ask,) = self.held_by(batch, name)
+            self.assertEqual((ask.batch, ask.total), (batch.id, 1))
+            self.assertEqual(self.held_by(batch, name), [])  # it is claimed
+            self.assertTrue(self.end(ask, outcome).kept)
+            self.assertEqual(self.held_by(batch, name), [])
+        self.assertEqual([each.id for _, each in self.pages(batch)], ["left"])
+        self.assertEqual([ask.prompt.id for ask in self.held_by(batch)], ["left"])
+        self.assertEqual(self.ids(), ["lost"])
+        self.assertEqual(self.state("answered"), State.ANSWERED)
+
+    def test_a_crash_gives_claims_back_to_the_batch(self) -> None:
+        batch = self.fill("p1")
+        self.held_by(batch)
+        self.restart()
+        self.assertEqual([ask.prompt.id for ask in self.held_by(batch)], ["p1"])
+
+    def test_a_cancelled_one_is_in_it_no_more(self) -> None:
+        batch = self.fill("p1")
+        cancelled = self.successResultOf(self.journal.cancel("p1"))
+        self.assertEqual((cancelled.submitted, self.pages(batch)), (None, []))
+        self.assertEqual(self.held_by(batch), [])
+
+    def test_one_whose_time_is_up_is_claimed_to_fail(self) -> None:
+        batch = self.fill("p1")
+        self.clock.advance(86400)
+        (ask,) = self.successResultOf(self.journal.claim_expired(self.clock.seconds(), 10)).claimed
+        self.end(ask, Failed("its time is up"))
+        self.assertEqual((self.state("p1"), self.held_by(batch)), (State.FAILED, []))
+
+
 class JournalContract(
     AcceptContract,
     KeyContract,
@@ -959,5 +1119,6 @@ class JournalContract(
     ReadContract,
     ClockContract,
     RecoverContract,
+    BatchContract,
 ):
     """All of it, for an engine's test case to inherit."""

@@ -11,7 +11,15 @@ from twisted.trial.unittest import TestCase
 
 from chatgpt_source.config import Config
 from chatgpt_source.config.secret import Secret
-from chatgpt_source.errors import Gone, Lost, PeerFailure, Permanent, PossiblyBilled, Transient
+from chatgpt_source.errors import (
+    Gone,
+    Lost,
+    NoRoom,
+    PeerFailure,
+    Permanent,
+    PossiblyBilled,
+    Transient,
+)
 from chatgpt_source.http.client import make_client
 from chatgpt_source.prompt import Answer, Details, Prompt, Submitted
 from chatgpt_source.providers import Provider, provider_of
@@ -59,9 +67,9 @@ class Contract(TestCase):
         )
         return provider_of(attrs.evolve(config, **settings), self.client, reactor)
 
-    async def answer(self, prompt: Prompt = PROMPT) -> Answer:
+    async def answer(self, prompt: Prompt = PROMPT, *, flex: bool = False) -> Answer:
         """Ask, and look until the answer is there."""
-        asked = await self.provider.ask(prompt)
+        asked = await self.provider.ask(prompt, flex=flex)
         while isinstance(asked, Submitted):
             await deferLater(reactor, 0.005)
             asked = await self.provider.look_up(asked.id, prompt) or asked
@@ -105,6 +113,37 @@ class Contract(TestCase):
         (ask,) = self.fake.asks
         self.assertEqual(ask.document["model"], "theirs")
         self.assertEqual(self.fake.complaints, [])
+
+    async def test_the_tier_that_was_billed(self) -> None:
+        self.assertEqual((await self.answer()).service_tier, "default")
+        self.assertNotIn("service_tier", self.fake.asks[-1].document)
+        for tier in ("flex", "default"):
+            self.fake.flex_tier = tier
+            answer = await self.answer(flex=True)
+            self.assertEqual(answer.service_tier, tier)
+        self.assertEqual(self.fake.asks[-1].document["service_tier"], "flex")
+        self.assertEqual(self.fake.complaints, [])
+
+    async def test_a_tier_that_is_no_plain_word(self) -> None:
+        for tier in (7, "A b", "x" * 33, None, ["flex"]):
+            self.fake.flex_tier = tier
+            self.assertIsNone((await self.answer(flex=True)).service_tier)
+
+    async def test_no_room_on_flex(self) -> None:
+        self.fake.flex_full = True
+        error = await self.fails(NoRoom, self.provider.ask(PROMPT, flex=True))
+        self.assertTrue(error.throttled)
+        self.fake.queue(api_error(498, code="capacity_exceeded"))
+        await self.fails(NoRoom, self.provider.ask(PROMPT, flex=True))
+        self.fake.queue(api_error(429, code="rate_limit_exceeded"))
+        await self.fails(Transient, self.provider.ask(PROMPT, flex=True))
+
+    async def test_a_server_without_flex(self) -> None:
+        asked = attrs.evolve(PROMPT, details=Details(call={"temperature": 1}))
+        for prompt in (PROMPT, asked):
+            self.fake.queue(api_error(400, param="service_tier"))
+            error = await self.fails(PeerFailure, self.provider.ask(prompt, flex=True))
+            self.assertIn("check `flex_over`", error.reason)
 
     async def test_cut_by_length_is_an_answer(self) -> None:
         self.fake.outcomes.append(Outcome("Once", "incomplete", "max_output_tokens"))
@@ -272,6 +311,7 @@ class KeepingContract(Contract):
         for code, kind, status in (
             ("server_error", Lost, 500),
             ("rate_limit_exceeded", Lost, 429),
+            ("resource_unavailable", Lost, 429),
             ("insufficient_quota", Lost, 429),
             ("invalid_prompt", Permanent, 200),
         ):

@@ -57,13 +57,16 @@ class EncodeTests(SynchronousTestCase):
         self.assertEqual(encode(prompt(), rich), encode(prompt(), Answer("An answer")))
 
     def test_included(self) -> None:
-        rich = Answer("An answer", "gpt-6-luna", "stop", "req_1", {"total_tokens": 3})
+        usage = {"total_tokens": 3}
+        rich = Answer("An answer", "gpt-6-luna", "stop", "req_1", usage, "flex", "api.example")
         everything = {
             "prompt": "What is Vanus?",
             "usage": {"total_tokens": 3},
             "model": "gpt-6-luna",
             "finish_reason": "stop",
             "request_id": "req_1",
+            "service_tier": "flex",
+            "provider": "api.example",
         }
         self.assertEqual(set(everything), set(INCLUDABLE))
         for names in ([], ["usage"], ["model", "prompt"], list(everything)):

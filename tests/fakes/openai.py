@@ -25,7 +25,7 @@ def completion(content: Any, *, message: Any = None, **others: Any) -> Reply:
     Args:
         content: What the assistant says.
         message: Further members of the message, like `refusal`.
-        others: Reply's arguments; `finish_reason` is the choice's.
+        others: Reply's arguments; `finish_reason` is the choice's, `service_tier` the response's.
     """
     choice = {
         "index": 0,
@@ -39,6 +39,7 @@ def completion(content: Any, *, message: Any = None, **others: Any) -> Reply:
             "created": 1790000000,
             "model": MODEL,
             "choices": [choice],
+            "service_tier": others.pop("service_tier", "default"),
             "usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7},
         },
         headers={"x-request-id": "req_fake", **others.pop("headers", {})},

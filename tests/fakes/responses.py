@@ -10,6 +10,8 @@ from tests.fakes.server import Fault, Received, Reply
 
 PATH = "/v1/responses"
 LEAST_TOKENS = 16
+FLEX = "flex"
+HALF = 0.5
 USAGE = {
     "input_tokens": 3,
     "input_tokens_details": {"cache_write_tokens": 0, "cached_tokens": 0},
@@ -68,7 +70,8 @@ class Kept:
     """A response that the fake keeps.
 
     Attributes:
-        ends: When it ends, by the reactor's clock.
+        ends: When it ends, by the fake's time.
+        tier: The tier that serves it.
         cancelled: Whether it was cancelled before that.
     """
 
@@ -77,6 +80,7 @@ class Kept:
     outcome: Outcome
     begins: float
     ends: float
+    tier: str = "default"
     cancelled: bool = False
 
     def status(self, now: float) -> str:
@@ -104,8 +108,11 @@ class FakeResponses(FakeOpenAI):
         seconds: How long a response takes in the background.
         outcomes: How the next calls end, of both APIs.
         losses: How many of the next prompts are taken, and their replies lost.
+        flex_full: Whether it has no room for prompts of the flex tier.
+        flex_tier: The tier that serves such prompts, which may be another than was asked for.
         kept: The responses that it keeps, by id.
         billed: How many calls ran, of both APIs.
+        money: What they cost: 1 each, and half of that on the flex tier.
     """
 
     def __init__(self, reactor: Any, token: str | None = None) -> None:
@@ -113,13 +120,19 @@ class FakeResponses(FakeOpenAI):
         self.seconds = 0.02
         self.outcomes: deque[Outcome] = deque()
         self.losses = 0
+        self.flex_full = False
+        self.flex_tier = FLEX
         self.kept: dict[str, Kept] = {}
         self._taken: list[Kept] = []
-        self._chats = 0
+        self._chats: list[str] = []
 
     @property
     def billed(self) -> int:
-        return self._chats + sum(each.costs for each in self._taken)
+        return len(self._tiers())
+
+    @property
+    def money(self) -> float:
+        return sum(HALF if tier == FLEX else 1.0 for tier in self._tiers())
 
     @property
     def asks(self) -> list[Received]:
@@ -127,9 +140,13 @@ class FakeResponses(FakeOpenAI):
         responses = [r for r in self.requests if (r.method, r.path) == ("POST", PATH)]
         return super().asks + responses
 
+    def now(self) -> float:
+        """The fake's time."""
+        return self._reactor.seconds()
+
     def end_all(self) -> None:
         """Let all responses that are under way end now."""
-        now = self._reactor.seconds()
+        now = self.now()
         for each in self.kept.values():
             each.ends = min(each.ends, now)
 
@@ -145,18 +162,18 @@ class FakeResponses(FakeOpenAI):
         return refused
 
     def default(self, request: Received) -> Reply:
-        if not request.path.startswith(PATH):
-            return self._taken_or_lost(self._chat(request))
-        action = self._action(request)
-        if action == "ask":
-            return self._taken_or_lost(self._ask(request))
+        action = self._action(request) if request.path.startswith(PATH) else "chat"
+        if action in {"chat", "ask"}:
+            if self.flex_full and request.document.get("service_tier") == FLEX:
+                return api_error(429, "Resource unavailable.", code="resource_unavailable")
+            return self._taken_or_lost({"chat": self._chat, "ask": self._ask}[action](request))
         kept = self.kept.get(self._id_in(request))
         if kept is None:
             return api_error(404, "Response not found.")
         if action == "cancel":
             if not kept.request.get("background"):
                 return api_error(400, "Cannot cancel a synchronous response.")
-            kept.cancelled = kept.cancelled or self._reactor.seconds() < kept.ends
+            kept.cancelled = kept.cancelled or self.now() < kept.ends
         if action == "delete":
             del self.kept[kept.id]
             return self._reply({"id": kept.id, "object": "response", "deleted": True})
@@ -164,7 +181,7 @@ class FakeResponses(FakeOpenAI):
 
     def body_of(self, kept: Kept) -> dict[str, Any]:
         """A response as the API shows it now."""
-        status = kept.status(self._reactor.seconds())
+        status = kept.status(self.now())
         outcome, request = kept.outcome, kept.request
         done = status in {"completed", "incomplete"}
         content = {"type": "output_text", "text": outcome.text, "annotations": []}
@@ -205,7 +222,7 @@ class FakeResponses(FakeOpenAI):
             "model": request["model"],
             "output": [reasoning, *said] if done else [],
             "parallel_tool_calls": True,
-            "service_tier": "default",
+            "service_tier": kept.tier,
             "store": request.get("store", True),
             "temperature": request.get("temperature", 1.0),
             "text": request.get("text", {"format": {"type": "text"}}),
@@ -217,25 +234,36 @@ class FakeResponses(FakeOpenAI):
 
     def _ask(self, request: Received) -> Reply:
         outcome = self._outcome()
-        now = self._reactor.seconds()
+        now = self.now()
         seconds = self.seconds if outcome.seconds is None else outcome.seconds
         if not request.document.get("background"):
             seconds = 0.0
-        kept = Kept(f"resp_{len(self._taken)}", request.document, outcome, now, now + seconds)
+        id_, tier = f"resp_{len(self._taken)}", self._tier(request.document)
+        kept = Kept(id_, request.document, outcome, now, now + seconds, tier)
         self._taken.append(kept)
         if request.document.get("store", True):
             self.kept[kept.id] = kept
         return self._reply(self.body_of(kept))
 
     def _chat(self, request: Received) -> Reply:
-        outcome = self._outcome()
-        self._chats += 1
+        tier = self._tier(request.document)
+        self._chats.append(tier)
+        return self._completion(request, self._outcome(), tier)
+
+    def _completion(self, request: Received, outcome: Outcome, tier: str) -> Reply:
         said = answer_to(prompt_of(request)) if outcome.text is None else outcome.text
         reason = {None: "stop", "max_output_tokens": "length"}.get(outcome.reason, outcome.reason)
         message: dict[str, Any] = {"refusal": outcome.refusal}
         if outcome.tool is not None:
             message["tool_calls"], reason = [tool_call(outcome.tool)], "tool_calls"
-        return completion(said, message=message, finish_reason=reason)
+        return completion(said, message=message, finish_reason=reason, service_tier=tier)
+
+    def _tier(self, document: dict[str, Any]) -> str:
+        return self.flex_tier if document.get("service_tier") == FLEX else "default"
+
+    def _tiers(self) -> list[str]:
+        """The tiers of the calls that are billed."""
+        return self._chats + [each.tier for each in self._taken if each.costs]
 
     def _outcome(self) -> Outcome:
         return self.outcomes.popleft() if self.outcomes else Outcome()

@@ -353,15 +353,15 @@ class CancelTests(MemoryDoorTestCase):
         self.assertEqual(lines[0], f"cancelled: id={self.prompt_id}")
 
     def test_a_submitted_one_is_cancelled_with_the_provider(self) -> None:
-        cancelled: list[str] = []
-        self.patch(self.pipeline, "cancelled", cancelled.append)
+        cancelled: list[tuple[str, str | None]] = []
+        self.patch(self.pipeline, "cancelled", lambda *what: cancelled.append(what))
         self.post()
         self.assertEqual(self.cancel().status, 204)
         self.assertEqual(cancelled, [])
         self.post()
         self.end(self.prompt_id, State.SUBMITTED)
         self.assertEqual([self.cancel().status, self.cancel().status], [204, 204])
-        self.assertEqual(cancelled, [f"resp_{self.prompt_id}"])
+        self.assertEqual(cancelled, [(f"resp_{self.prompt_id}", None)])
 
     def test_too_late(self) -> None:
         self.post()

@@ -131,7 +131,7 @@ class PlanTests(JournalTestCase):
         """A start alone looks at the outbox, for what was claimed and what has failed."""
         plans = self.plans()
         for step in (
-            "INDEX to_ask (owner=? AND due<?)",
+            "INDEX to_ask (owner=? AND tier=? AND due<?)",
             "INDEX to_ask (owner>?)",
             "INDEX to_deliver (destination=? AND due<?)",
             "INDEX failures",

@@ -206,11 +206,14 @@ class EchoTests(Version2TestCase):
 class FromVersion3Tests(FromVersion2Tests):
     """The same journal, once it was of version 3."""
 
+    version = 3
+
     def make_version_2(self) -> None:
         self.shut(self.opened)
         self.path.unlink()
         with closing(sqlite3.connect(self.path)) as old:
-            old.executescript(Path(__file__).with_name("version_3.sql").read_text())
+            name = f"version_{self.version}.sql"
+            old.executescript(Path(__file__).with_name(name).read_text())
 
     def test_sizes_are_in_bytes_and_long_texts_apart(self) -> None:
         long = self.opened.connection.execute("SELECT id, size FROM long_texts ORDER BY id")
@@ -222,9 +225,15 @@ class FromVersion3Tests(FromVersion2Tests):
         records = self.successResultOf(beside.records(None, 0, 10))
         self.assertEqual([each.target for each in records], ["target"] * 8)
         seen = look(self.path, DAY.date, NOON + 60)
-        self.assertEqual((seen.schema, seen.to_ask, seen.to_deliver), (3, 4, 1))
+        self.assertEqual((seen.schema, seen.to_ask, seen.to_deliver), (self.version, 4, 1))
         self.assertTrue(self.successResultOf(beside.purge("failed")))
         self.successResultOf(beside.close())
+
+
+class FromVersion4Tests(FromVersion3Tests):
+    """The same journal, once it was of version 4."""
+
+    version = 4
 
 
 class CopyTests(Version2TestCase):

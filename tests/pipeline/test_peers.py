@@ -6,8 +6,9 @@ import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.config import Config, TargetSettings
+from chatgpt_source.config.fallbacks import Fallback
 from chatgpt_source.config.secret import Secret
-from chatgpt_source.pipeline import peers_of
+from chatgpt_source.pipeline import BATCHES, FLEX, peers_of
 from chatgpt_source.prompt import DEAD_LETTER, MODEL, TARGET
 
 CONFIG = Config(
@@ -41,7 +42,16 @@ class PeersTests(SynchronousTestCase):
             "body": {"seed": 1},
         }.items():
             with self.subTest(name=name):
-                self.assertEqual(self.changed_by(**{name: value}), {MODEL})
+                self.assertEqual(self.changed_by(**{name: value}), {MODEL, BATCHES, FLEX})
+
+    def test_of_a_fallback(self) -> None:
+        second = Fallback("second", {"base_url": "http://second", "token": Secret("t2")})
+        known = attrs.evolve(CONFIG, fallbacks=(second,))
+        changed = attrs.evolve(second, settings={**second.settings, "token": Secret("t3")})
+        self.assertEqual(self.changed_by(known, fallbacks=(changed,)), {"model.second"})
+        self.assertEqual(self.changed_by(known, headers={}), {MODEL, BATCHES, FLEX})
+        everybodys = {MODEL, BATCHES, FLEX, "model.second"}
+        self.assertEqual(self.changed_by(known, model="another"), everybodys)
 
     def test_all_that_decides_how_a_target_answers(self) -> None:
         for name, value in {

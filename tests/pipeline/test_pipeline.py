@@ -36,10 +36,12 @@ class Peer:
         self.calls: list[tuple[Any, Deferred[Any]]] = []
         self.cancelled = 0
         self.fresh: list[bool] = []
+        self.flex: list[bool] = []
 
-    async def call(self, work: Any, *, fresh: bool = False) -> Any:
+    async def call(self, work: Any, *, fresh: bool = False, flex: bool = False) -> Any:
         waiting: Deferred[Any] = Deferred(self._cancel)
         self.fresh.append(fresh)
+        self.flex.append(flex)
         self.calls.append((work, waiting))
         return await waiting
 

@@ -1,6 +1,6 @@
 """The HTTP client for all calls: pool, timeouts, size limits, no cookies, no redirects."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from http.cookiejar import Cookie
 from typing import Any
 
@@ -18,7 +18,7 @@ from twisted.web.client import (
 from twisted.web.http_headers import Headers
 
 from chatgpt_source.http.client.agent import Agent
-from chatgpt_source.http.client.body import Body, Collector
+from chatgpt_source.http.client.body import Body, Collector, Passer, StreamedBody
 from chatgpt_source.http.client.certificates import PlatformAndThese
 from chatgpt_source.http.client.connect import Connector
 from chatgpt_source.http.client.pool import Pool
@@ -76,12 +76,14 @@ class Client:
         http: The treq client.
         proxies: The proxies that it uses.
         fresh: As `http`, but with a new connection for each call; None if `http` does that.
+        streaming: As `fresh`, but without bounds of a response's body; None if `http` has none.
     """
 
     _clock: IReactorTime
     _http: HTTPClient
     _proxies: Proxies = NO_PROXIES
     _fresh: HTTPClient | None = None
+    _streaming: HTTPClient | None = None
 
     async def post(
         self,
@@ -111,20 +113,91 @@ class Client:
             NoReply: If it failed between that and the response's status.
         """
         http = (self._fresh if fresh else None) or self._http
-        return await self._call(http, "POST", url, headers, Body(body), timeout, most)
+        return await self._call(http, "POST", url, headers, Body(body), timeout, Collector(most))
+
+    async def send(
+        self,
+        url: EncodedURL,
+        headers: Headers,
+        length: int,
+        pieces: AsyncIterator[bytes],
+        *,
+        silence: float,
+        most: int,
+    ) -> Reply:
+        """Send one POST whose body is streamed, on a new connection, otherwise as `post`.
+
+        Args:
+            url: The address.
+            headers: The call's headers.
+            length: How many bytes the body has.
+            pieces: The body. What it raises is raised, and the connection ended.
+            silence: Seconds in which the peer must take some of the body, or answer.
+            most: Bytes of the response's body to keep.
+
+        Raises:
+            NotSent: If it failed before anything was sent to the peer.
+            NoReply: If it failed between that and the response's status.
+            ValueError: If the body has another length.
+        """
+        http = self._fresh or self._http
+        body = StreamedBody(length, pieces, self._clock)
+        try:
+            return await self._call(
+                http, "POST", url, headers, body, silence, Collector(most), body.moved
+            )
+        except NoReply:
+            if body.error is not None:
+                raise body.error from None
+            raise
+        finally:
+            body.stopProducing()
+
+    async def receive(
+        self,
+        url: EncodedURL,
+        headers: Headers,
+        take: Callable[[bytes], Awaitable[None]],
+        *,
+        silence: float,
+        most: int,
+    ) -> Reply:
+        """Send one GET on a new connection, and pass on the body of a 200, however long it is.
+
+        Args:
+            url: The address.
+            headers: The call's headers.
+            take: Takes a piece of the body; the next follows once that is done. What it raises is
+                raised, and the connection ended.
+            silence: Seconds in which the peer must send something.
+            most: Bytes to keep of the body of another response.
+
+        Returns:
+            The response; that of a 200 is without its body.
+
+        Raises:
+            NotSent: If it failed before anything was sent to the peer.
+            NoReply: If it failed between that and the response's status.
+        """
+        http = self._streaming or self._http
+        passer = Passer(most, take, self._clock)
+        reply = await self._call(http, "GET", url, headers, None, silence, passer, passer.moved)
+        if passer.error is not None:
+            raise passer.error
+        return reply
 
     async def get(self, url: EncodedURL, headers: Headers, *, timeout: float, most: int) -> Reply:
         """Send one GET, otherwise as `post`.
 
         It may be sent twice, if a kept connection turns out to be closed (RFC 9110, section 9.2.2).
         """
-        return await self._call(self._http, "GET", url, headers, None, timeout, most)
+        return await self._call(self._http, "GET", url, headers, None, timeout, Collector(most))
 
     async def delete(
         self, url: EncodedURL, headers: Headers, *, timeout: float, most: int
     ) -> Reply:
         """Send one DELETE, otherwise as `get`."""
-        return await self._call(self._http, "DELETE", url, headers, None, timeout, most)
+        return await self._call(self._http, "DELETE", url, headers, None, timeout, Collector(most))
 
     async def _call(
         self,
@@ -132,11 +205,11 @@ class Client:
         method: str,
         url: EncodedURL,
         headers: Headers,
-        body: Body | None,
+        body: Body | StreamedBody | None,
         timeout: float,
-        most: int,
+        collector: Collector,
+        moved: Callable[[], float] | None = None,
     ) -> Reply:
-        collector = Collector(most)
         try:
             response = http.request(
                 method,
@@ -148,7 +221,7 @@ class Client:
                 unbuffered=True,
                 reactor=self._clock,  # type: ignore[arg-type] # it only tells the time
             )
-            await with_timeout(response.addCallback(collector.begin), timeout, self._clock)
+            await with_timeout(response.addCallback(collector.begin), timeout, self._clock, moved)
         except CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it was, the call failed
@@ -206,10 +279,11 @@ def make_client(
     connector = Connector(Resolving(reactor, resolver), policy, WorkQueue(reactor))
     pool = Pool(reactor, connections)
 
-    def client_of(kept: Pool | None) -> HTTPClient:
-        return HTTPClient(Agent(reactor, connector, proxies, kept), NO_COOKIES)
+    def client_of(kept: Pool | None, *, bounds_bodies: bool = True) -> HTTPClient:
+        return HTTPClient(Agent(reactor, connector, proxies, kept, bounds_bodies), NO_COOKIES)
 
-    return Client(reactor, client_of(pool), proxies, client_of(None)), pool
+    streaming = client_of(None, bounds_bodies=False)
+    return Client(reactor, client_of(pool), proxies, client_of(None), streaming), pool
 
 
 class FixedURL(EncodedURL):

@@ -64,12 +64,14 @@ class Agent:
         connector: Makes connections.
         proxies: The proxies to use.
         pool: Keeps connections; None: each request has a new one.
+        bounds_bodies: Whether the responses' bodies are bounded.
     """
 
     _clock: IReactorTime
     _connector: Connector
     _proxies: Proxies
     _pool: Pool | None
+    _bounds_bodies: bool = True
     _route: Any = field(init=False)
 
     @_route.default
@@ -91,7 +93,7 @@ class Agent:
 
         def send(connection: Connection) -> Deferred[IResponse]:
             release = None if pool is None else (lambda done: pool.keep(to.way, done))
-            return connection.request(head, bodyProducer, release)
+            return connection.request(head, bodyProducer, release, bounds_body=self._bounds_bodies)
 
         def send_on_new() -> Deferred[IResponse]:
             way = to.way

@@ -85,6 +85,7 @@ class Connection(Protocol):
         self._release: Callable[[Connection], object] = Connection.close
         self._unread = bytearray()
         self._is_put_off = False
+        self._is_paused = False
         self._lost: Failure | None = None
         self._gone: list[Deferred[None]] = []
         self._cut_off: IDelayedCall | None = None
@@ -95,13 +96,16 @@ class Connection(Protocol):
         head: bytes,
         body: IBodyProducer | None,
         release: Callable[["Connection"], object] | None,
+        *,
+        bounds_body: bool = True,
     ) -> Deferred[IResponse]:
         """Send a request. Cancelling it ends the connection.
 
         Args:
             head: The request's head.
-            body: Its body, which writes all of itself at once.
+            body: Its body, which writes all of itself at once, or heeds the transport's pauses.
             release: Called with this connection at the end, if it can be used again; None: close.
+            bounds_body: Whether the response's body is bounded.
 
         Returns:
             The response, as soon as its head has come.
@@ -110,7 +114,7 @@ class Connection(Protocol):
             ResponseNeverReceived: If the connection ended before a byte of a response came.
             ResponseFailed: If it ended later, or the response is not what it may be.
         """
-        self._reader = ResponseReader()
+        self._reader = ResponseReader(bounds_body=bounds_body)
         self._release = release or Connection.close
         self._waiting = Deferred(self._cancel)
         waiting = self._waiting
@@ -135,6 +139,18 @@ class Connection(Protocol):
         self._aborted = True
         if self.transport.connected:  # TLS that is lost raises an AttributeError
             self.transport.abortConnection()
+
+    def pauseProducing(self) -> None:
+        """Read nothing until `resumeProducing`."""
+        self._is_paused = True
+        self.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """Read on, in a later turn."""
+        if self._is_paused:
+            self._is_paused = False
+            if not self._is_put_off:
+                self._put_off()
 
     def close(self) -> Deferred[None]:
         """Close, or abort after `CLOSE_TIMEOUT`; fires once that is done."""
@@ -162,11 +178,11 @@ class Connection(Protocol):
             self.abortConnection()
             return
         self._unread += data
-        if self._is_put_off:
+        if self._is_put_off or self._is_paused:
             self.transport.pauseProducing()  # TLS passes on what it had read before the pause
         elif self._queue.free:
             self._queue.do(self._read)
-        if self._unread and not self._is_put_off:
+        if self._unread and not (self._is_put_off or self._is_paused):
             self._put_off()
 
     def _put_off(self) -> None:
@@ -177,6 +193,8 @@ class Connection(Protocol):
     def _read_on(self) -> None:
         self._is_put_off = False
         self._read()
+        if self._is_paused:
+            return
         if self._unread:
             self._put_off()
         elif self._lost is not None:
@@ -185,9 +203,9 @@ class Connection(Protocol):
             self.transport.resumeProducing()  # TLS reads the peer's end after our own
 
     def _read(self) -> None:
-        """Read pieces until none is left, or one took long."""
+        """Read pieces until none is left, or one took long, or the receiver has enough."""
         started = self._queue.measure()
-        while self._unread:
+        while self._unread and not self._is_paused:
             if self._reader is None or self.disconnecting:
                 self._unread.clear()
                 return
@@ -230,7 +248,7 @@ class Connection(Protocol):
             self._cut_off.cancel()
         for gone in self._gone:
             gone.callback(None)
-        if self._is_put_off and not self.disconnecting:
+        if (self._is_put_off or self._is_paused) and not self.disconnecting:
             self._lost = reason
         else:
             self._unread.clear()

@@ -38,6 +38,9 @@ class ResponseReader:
 
     The methods that begin with `on_` are called by the parser.
 
+    Args:
+        bounds_body: Whether a body is bounded by `MOST_WIRE` and `MOST_CHUNKS`.
+
     Attributes:
         started: Whether a byte was read.
         status: The status, once `has_head`.
@@ -49,7 +52,8 @@ class ResponseReader:
         keeps_connection: Whether the connection may be used again (RFC 9112, section 9.3).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, bounds_body: bool = True) -> None:
+        self._bounds_body = bounds_body
         self._parser = HttpResponseParser(self)
         self._parser.set_dangerous_leniencies(lenient_optional_cr_before_lf=True)  # section 2.2
         self._count = self._lines = 0
@@ -77,6 +81,8 @@ class ResponseReader:
         if not self.has_head:
             if self._count > MOST_HEAD or self._lines > MOST_LINES:
                 raise TooLongHead
+        elif not self._bounds_body:
+            return
         elif self._count > MOST_WIRE:
             raise TooLongBody
         elif self._lines > MOST_CHUNKS:

@@ -6,7 +6,7 @@ module puts them together as a `Journal`.
 """
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
@@ -19,7 +19,8 @@ from chatgpt_source.clock import wall
 from chatgpt_source.errors import JournalError, JournalUnavailable
 from chatgpt_source.journal import (
     Admitted,
-    Answered,
+    AskOutcome,
+    Batch,
     Cancelled,
     Claims,
     Delivered,
@@ -34,10 +35,18 @@ from chatgpt_source.journal import (
     Submission,
     Tally,
     Terms,
-    Underway,
 )
 from chatgpt_source.journal.group import RETRY_AFTER, GroupCommit
-from chatgpt_source.journal.sqlite import asks, operator, outbox, records, recovery, upkeep, wipe
+from chatgpt_source.journal.sqlite import (
+    asks,
+    batches,
+    operator,
+    outbox,
+    records,
+    recovery,
+    upkeep,
+    wipe,
+)
 from chatgpt_source.journal.sqlite.file import (
     BUSY,
     OpenJournal,
@@ -48,7 +57,8 @@ from chatgpt_source.journal.sqlite.file import (
 from chatgpt_source.journal.sqlite.rows import Now, Owner
 from chatgpt_source.journal.sqlite.transact import PATIENCE, Transactor
 from chatgpt_source.log import get_logger, log_unexpected
-from chatgpt_source.prompt import NOWHERE, Ask, Delivery, State
+from chatgpt_source.prompt import NOWHERE, Ask, Delivery, Prompt, State, Tier
+from chatgpt_source.tiers import Tiers
 
 __all__ = ["OpenJournal", "SqliteJournal", "check_journal", "open_beside", "open_journal"]
 
@@ -163,9 +173,11 @@ class SqliteJournal:
             lambda db: asks.accept(db, submissions, terms, owner, now), WRITE_PATIENCE
         )
 
-    def claim_asks(self, now: float, most: int) -> Deferred[Claims[Ask]]:
+    def claim_asks(
+        self, now: float, most: int, tier: Tier = Tier.STANDARD
+    ) -> Deferred[Claims[Ask]]:
         owner = self._owner
-        return self._write(lambda db: asks.claim_asks(db, owner, now, most))
+        return self._write(lambda db: asks.claim_asks(db, owner, now, most, tier))
 
     def claim_expired(self, now: float, most: int) -> Deferred[Claims[Ask]]:
         owner = self._owner
@@ -174,6 +186,34 @@ class SqliteJournal:
     def claim_submitted(self, now: float, most: int) -> Deferred[Claims[Ask]]:
         owner = self._owner
         return self._write(lambda db: asks.claim_submitted(db, owner, now, most))
+
+    def move_up(self, now: float, tiers: Tiers) -> Deferred[bool]:
+        return self._write(lambda db: batches.move_up(db, now, tiers))
+
+    def is_batch_due(self, now: float, since: float, full: int) -> Deferred[bool]:
+        return self._read(lambda db: batches.is_due(db, now, since, full))
+
+    def open_batch(self, key: str) -> Deferred[Batch]:
+        date = wall(self._clock)
+        return self._write(lambda db: batches.open_batch(db, key, date))
+
+    def batches(self) -> Deferred[Sequence[Batch]]:
+        return self._read(batches.batches, None)
+
+    def store_batch(self, batch: Batch) -> Deferred[None]:
+        return self._write(lambda db: batches.store(db, batch))
+
+    def drop_batch(self, batch: int) -> Deferred[None]:
+        return self._write(lambda db: batches.drop(db, batch))
+
+    def batched(self, batch: int, after: int, most: int) -> Deferred[Sequence[tuple[int, Prompt]]]:
+        return self._read(lambda db: asks.prompts_in(db, batch, after, most), None)
+
+    def claim_batched(
+        self, batch: int, now: float, most: int, ids: Collection[str] | None = None
+    ) -> Deferred[Claims[Ask]]:
+        owner = self._owner
+        return self._write(lambda db: batches.claim(db, owner, batch, now, most, ids))
 
     def claim_deliveries(
         self, destination: str, now: float, most: int, *, untried_since: float | None = None
@@ -186,7 +226,7 @@ class SqliteJournal:
     def ask_ended(
         self,
         ask: Ask,
-        outcome: Answered | Underway | Postponed | Failed,
+        outcome: AskOutcome,
         now: float,
         *,
         claim: bool = False,

@@ -7,6 +7,8 @@ from chatgpt_source.errors import BacklogFull, Draining, QuotaUsedUp
 from chatgpt_source.journal import (
     Admitted,
     Answered,
+    AskOutcome,
+    Batched,
     Claims,
     Ended,
     Failed,
@@ -20,22 +22,25 @@ from chatgpt_source.journal.sqlite import keys, outbox, records, texts
 from chatgpt_source.journal.sqlite.rows import Owner, of_limited_size
 from chatgpt_source.journal.sqlite.texts import Part, trace_of
 from chatgpt_source.journal.states import Event, after
-from chatgpt_source.prompt import NOWHERE, Ask, Delivery, Details, Prompt, State
+from chatgpt_source.prompt import NOWHERE, Ask, Delivery, Details, Prompt, State, Tier
 
 _CLAIMED = "id = ? AND owner = ? AND token = ?"
 _TO_CLAIM = "prompts WHERE state = 'accepted' AND owner IS NULL"
 _ADMISSION = (
     f"SELECT coalesce((SELECT used FROM days WHERE day = ?), 0), ({records.BACKLOG}),"
-    f" NOT EXISTS (SELECT 1 FROM {_TO_CLAIM} AND due <= ?)"
+    f" NOT EXISTS (SELECT 1 FROM {_TO_CLAIM} AND tier = 'standard' AND due <= ?)"
 )
 """The units used of a day, the backlog, and whether no other prompt is due."""
-_ASK = (
+_PROMPT = (
     f"SELECT seq, id, {Part.PROMPT.whole} AS text, source, type, accepted, traceparent, tracestate,"
-    f" target, {Part.DETAILS.whole} AS details, not_before, deadline, ends,"
-    " tries, asks, since, possibly_billed, held,"
-    " submitted, polls, missing_since, missing"
-    " FROM prompts JOIN texts USING (seq) WHERE owner IS NULL AND state ="
+    f" target, {Part.DETAILS.whole} AS details, not_before, deadline, ends, tier"
 )
+_PROMPTS = "FROM prompts JOIN texts USING (seq) WHERE"
+_ASK = (
+    f"{_PROMPT}, tries, asks, since, possibly_billed, held, submitted, polls, missing_since,"
+    f" missing, provider, batch {_PROMPTS} owner IS NULL AND"
+)
+_EXPIRING = "ends IS NOT NULL AND (state = 'accepted' OR batch IS NOT NULL)"
 
 
 def accept(
@@ -94,17 +99,18 @@ def _add(
     prompt = new.prompt
     due = now if prompt.not_before is None else max(now, prompt.not_before)
     ask = None
-    if owner is not None and due <= now:
+    if owner is not None and due <= now and prompt.tier is Tier.STANDARD:
         calls = _calls(prompt.ends, now)
         ask = Ask(prompt, attempt=calls, total=calls, since=now, token=next(owner.tokens))
     seq = db.execute(
         "INSERT INTO prompts (id, state, due, day, accepted, since, tries, asks, owner, token,"
-        " target, not_before, deadline, ends, needed_until)"
-        " VALUES (?, 'accepted', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " target, not_before, deadline, ends, needed_until, tier)"
+        " VALUES (?, 'accepted', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             *(prompt.id, due, terms.day.date, prompt.accepted, due),
             *((ask.attempt, ask.total, owner.id, ask.token) if owner and ask else (0, 0, None, 0)),
             *(prompt.target, prompt.not_before, prompt.deadline, prompt.ends, new.needed_until),
+            prompt.tier.value,
         ),
     ).lastrowid
     assert seq is not None  # noqa: S101 - a row was inserted
@@ -132,9 +138,12 @@ def take_units(db: sqlite3.Connection, terms: Terms, used: int, count: int, now:
     )
 
 
-def claim_asks(db: sqlite3.Connection, owner: Owner, now: float, most: int) -> Claims[Ask]:
+def claim_asks(
+    db: sqlite3.Connection, owner: Owner, now: float, most: int, tier: Tier
+) -> Claims[Ask]:
     """Claim accepted prompts; see `Journal.claim_asks`."""
-    rows = _found(db, f"{_ASK} 'accepted' AND due <= ? ORDER BY due, seq LIMIT ?", now, most)
+    due = "state = 'accepted' AND tier = ? AND due <= ? ORDER BY due, seq"
+    rows = _found(db, f"{_ASK} {due}", (tier.value, now), most)
     asks = [_ask(row, owner, now, _calls(row["ends"], now)) for row in rows]
     db.executemany(
         "UPDATE prompts SET owner = ?, token = ?, tries = ?, asks = ?, since = ? WHERE seq = ?",
@@ -143,32 +152,48 @@ def claim_asks(db: sqlite3.Connection, owner: Owner, now: float, most: int) -> C
             for ask, row in zip(asks, rows, strict=True)
         ],
     )
-    (due,) = db.execute(f"SELECT min(due) FROM {_TO_CLAIM}").fetchone()
-    return Claims(asks, due)
+    next_due = f"SELECT min(due) FROM {_TO_CLAIM} AND tier = ?"
+    return Claims(asks, db.execute(next_due, (tier.value,)).fetchone()[0])
 
 
 def claim_expired(db: sqlite3.Connection, owner: Owner, now: float, most: int) -> Claims[Ask]:
-    """Claim accepted prompts whose time is up; see `Journal.claim_expired`."""
-    rows = _found(db, f"{_ASK} 'accepted' AND ends <= ? ORDER BY ends LIMIT ?", now, most)
-    asks = _claimed_uncalled(db, rows, owner, now)
-    (ends,) = db.execute(f"SELECT min(ends) FROM {_TO_CLAIM} AND ends IS NOT NULL").fetchone()
+    """Claim prompts whose time is up; see `Journal.claim_expired`."""
+    asks = claim_uncalled(db, owner, now, most, f"{_EXPIRING} AND ends <= ? ORDER BY ends", (now,))
+    (ends,) = db.execute(
+        f"SELECT min(ends) FROM prompts WHERE {_EXPIRING} AND owner IS NULL"
+    ).fetchone()
     return Claims(asks, ends)
 
 
 def claim_submitted(db: sqlite3.Connection, owner: Owner, now: float, most: int) -> Claims[Ask]:
     """Claim submitted prompts whose poll is due; see `Journal.claim_submitted`."""
-    rows = _found(db, f"{_ASK} 'submitted' AND due <= ? ORDER BY due, seq LIMIT ?", now, most)
-    asks = _claimed_uncalled(db, rows, owner, now)
-    (due,) = db.execute(
+    due = "state = 'submitted' AND due <= ? ORDER BY due, seq"
+    asks = claim_uncalled(db, owner, now, most, due, (now,))
+    (next_due,) = db.execute(
         "SELECT min(due) FROM prompts WHERE state = 'submitted' AND owner IS NULL"
     ).fetchone()
-    return Claims(asks, due)
+    return Claims(asks, next_due)
 
 
-def _claimed_uncalled(
-    db: sqlite3.Connection, rows: Sequence[sqlite3.Row], owner: Owner, now: float
+def claim_uncalled(
+    db: sqlite3.Connection,
+    owner: Owner,
+    now: float,
+    most: int,
+    which: str,
+    values: tuple[object, ...],
 ) -> list[Ask]:
-    """The claims of rows for which no call to the model is counted."""
+    """Claim up to `most` prompts for which no call to the model is counted.
+
+    Args:
+        db: The database.
+        owner: Who claims them.
+        now: The time.
+        most: How many.
+        which: SQL that says which, and in which order.
+        values: Its values.
+    """
+    rows = _found(db, f"{_ASK} {which}", values, most)
     asks = [_ask(row, owner, now, 0) for row in rows]
     db.executemany(
         "UPDATE prompts SET owner = ?, token = ? WHERE seq = ?",
@@ -182,24 +207,38 @@ def _calls(ends: float | None, now: float) -> int:
     return int(ends is None or ends > now)
 
 
-def _found(db: sqlite3.Connection, query: str, now: float, most: int) -> list[sqlite3.Row]:
-    return of_limited_size(
-        db.execute(query, (now, most)), lambda row: len(row["text"]) + len(row["details"] or "")
-    )
+def _found(
+    db: sqlite3.Connection, query: str, values: tuple[object, ...], most: int
+) -> list[sqlite3.Row]:
+    """The first `most` rows of a query for prompts; fewer if their texts are long."""
+    found = db.execute(f"{query} LIMIT ?", (*values, most))
+    return of_limited_size(found, lambda row: len(row["text"]) + len(row["details"] or ""))
 
 
-def _ask(row: sqlite3.Row, owner: Owner, now: float, calls: int) -> Ask:
-    """The claim of a row, for a number of calls: 1, or 0 for a poll and if its time is up."""
-    prompt = Prompt(
+def prompts_in(
+    db: sqlite3.Connection, batch: int, after: int, most: int
+) -> list[tuple[int, Prompt]]:
+    """A page of a batch's prompts; see `Journal.batched`."""
+    page = f"{_PROMPT} {_PROMPTS} batch = ? AND seq > ? ORDER BY seq"
+    return [(row["seq"], _prompt(row)) for row in _found(db, page, (batch, after), most)]
+
+
+def _prompt(row: sqlite3.Row) -> Prompt:
+    return Prompt(
         *(row["id"], row["text"], row["source"], row["type"], row["accepted"], trace_of(row)),
         target=row["target"],
         details=Details.from_json(row["details"]),
         not_before=row["not_before"],
         deadline=row["deadline"],
         expiry=row["ends"],
+        tier=Tier(row["tier"]),
     )
+
+
+def _ask(row: sqlite3.Row, owner: Owner, now: float, calls: int) -> Ask:
+    """The claim of a row, for a number of calls: 1, or 0 for a poll and if its time is up."""
     return Ask(
-        prompt,
+        _prompt(row),
         attempt=row["tries"] + calls,
         total=row["asks"] + calls,
         since=min(row["since"], now),
@@ -210,6 +249,8 @@ def _ask(row: sqlite3.Row, owner: Owner, now: float, calls: int) -> Ask:
         polls=row["polls"],
         missing_since=row["missing_since"],
         missing=row["missing"],
+        provider=row["provider"],
+        batch=row["batch"],
     )
 
 
@@ -217,7 +258,7 @@ def ended(
     db: sqlite3.Connection,
     owner: Owner,
     ask: Ask,
-    outcome: Answered | Underway | Postponed | Failed,
+    outcome: AskOutcome,
     now: float,
     date: float,
     *,
@@ -226,8 +267,9 @@ def ended(
     """End a claim; see `Journal.ask_ended`. `date` is the wall clock's."""
     change, values = _change(ask, outcome, now, date)
     ended = db.execute(
-        f"UPDATE prompts SET {change}, owner = NULL WHERE {_CLAIMED} RETURNING seq, day, billed",
-        (*values, ask.prompt.id, owner.id, ask.token),
+        f"UPDATE prompts SET {change}, tries = ?, asks = ?, owner = NULL WHERE {_CLAIMED}"
+        " RETURNING seq, day, billed",
+        (*values, ask.attempt, ask.total, ask.prompt.id, owner.id, ask.token),
     ).fetchall()
     if not ended:
         return Ended(kept=False)
@@ -254,25 +296,30 @@ def give_back_unit(db: sqlite3.Connection, day: str) -> None:
 
 
 def _change(
-    ask: Ask, outcome: Answered | Underway | Postponed | Failed, now: float, date: float
+    ask: Ask, outcome: AskOutcome, now: float, date: float
 ) -> tuple[str, tuple[object, ...]]:
     """What the end of a claim changes in its prompt's row: SQL, and its values."""
-    state = State.ACCEPTED if ask.submitted is None else State.SUBMITTED
+    state = State.SUBMITTED if ask.is_submitted else State.ACCEPTED
     if isinstance(outcome, Underway):
         return _submission(ask, outcome, now)
+    if isinstance(outcome, Batched):
+        new = after(state, Event.SUBMITTED).value
+        change = "state = ?, batch = ?, due = NULL, billed = TRUE, error = NULL, held = NULL"
+        return change, (new, outcome.batch)
     if isinstance(outcome, Postponed):
         billed = outcome.possibly_billed
         delayed = (
             "due = ?, error = ?, possibly_billed = possibly_billed + ?, billed = billed OR ?,"
             " held = coalesce(held, ?), request_id = coalesce(?, request_id)"
         )
-        if ask.submitted is not None:
+        values = (outcome.until, outcome.error, billed, billed, outcome.held, outcome.request_id)
+        if ask.is_submitted:
             delayed += f", state = '{after(state, Event.LOST).value}', submitted = NULL"
-        return delayed, (
-            *(outcome.until, outcome.error, billed, billed),
-            *(outcome.held, outcome.request_id),
-        )
-    moved = "state = ?, due = NULL, held = NULL, request_id = coalesce(?, request_id)"
+            delayed += ", provider = NULL, batch = NULL"
+        if outcome.tier is not None:
+            delayed += f", tier = '{outcome.tier.value}'"
+        return delayed, values
+    moved = "state = ?, due = NULL, held = NULL, request_id = coalesce(?, request_id), batch = NULL"
     if isinstance(outcome, Answered):
         new = after(state, Event.ANSWERED).value
         return f"{moved}, answered = ?, error = NULL", (new, outcome.answer.request_id, date)
@@ -286,13 +333,14 @@ def _submission(ask: Ask, outcome: Underway, now: float) -> tuple[str, tuple[obj
     if outcome.missing:
         since = now if ask.missing_since is None else ask.missing_since
     change = (
-        "state = ?, submitted = ?, due = ?, billed = TRUE, error = NULL, held = NULL, polls = ?,"
-        " missing = ?, missing_since = ?"
+        "state = ?, submitted = ?, provider = ?, due = ?, billed = TRUE, error = NULL, held = NULL,"
+        " polls = ?, missing = ?, missing_since = ?"
     )
     polls = 0 if ask.submitted is None else ask.polls + 1
     missing = ask.missing + 1 if outcome.missing else 0
     new = State.SUBMITTED.value
-    return change, (new, outcome.submitted, outcome.until, polls, missing, since)
+    provider = outcome.provider if ask.submitted is None else ask.provider
+    return change, (new, outcome.submitted, provider, outcome.until, polls, missing, since)
 
 
 def _finish(db: sqlite3.Connection, seq: int, kept_until: float | None, date: float) -> None:
@@ -318,6 +366,7 @@ def _claim_delivery(
         destination=ask.prompt.target,
         token=next(owner.tokens),
         submitted=ask.submitted,
+        provider=ask.provider,
     )
     outbox.add(db, seq, delivery.destination, now, claim=(owner.id, delivery.token))
     return delivery

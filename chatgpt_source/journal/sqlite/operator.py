@@ -34,7 +34,8 @@ def redrive(db: sqlite3.Connection, prompt_id: str, date: float) -> State:
     texts.forget_dead_letter(db, seq)
     db.execute(
         "UPDATE prompts SET state = ?, due = ?, since = ?, ended = NULL, tries = 0,"
-        " possibly_billed = 0, deadline = NULL, ends = NULL, submitted = NULL WHERE seq = ?",
+        " possibly_billed = 0, deadline = NULL, ends = NULL, submitted = NULL, provider = NULL,"
+        " tier = 'standard' WHERE seq = ?",
         (state.value, None if has_event else AT_ONCE, NOT_YET, seq),
     )
     return state
@@ -53,11 +54,12 @@ def _take_unit_again(db: sqlite3.Connection, seq: int, date: float) -> None:
 def cancel(db: sqlite3.Connection, prompt_id: str, date: float) -> Cancelled | None:
     """Cancel a prompt that waits; see `Journal.cancel`."""
     row = db.execute(
-        "SELECT seq, state, owner, day, billed, submitted FROM prompts WHERE id = ?", (prompt_id,)
+        "SELECT seq, state, owner, day, billed, submitted, provider FROM prompts WHERE id = ?",
+        (prompt_id,),
     ).fetchone()
     if row is None:
         return None
-    seq, state, owner, day, billed, submitted = row
+    seq, state, owner, day, billed, submitted, provider = row
     if state == State.CANCELLED:
         return Cancelled(repeated=True)
     if Event.CANCELLED not in TRANSITIONS[State(state)]:
@@ -65,12 +67,13 @@ def cancel(db: sqlite3.Connection, prompt_id: str, date: float) -> Cancelled | N
     if owner is not None:
         raise NotCancelled("the model is being asked at the moment")
     db.execute(
-        "UPDATE prompts SET state = ?, due = NULL, ended = ?, held = NULL WHERE seq = ?",
+        "UPDATE prompts SET state = ?, due = NULL, ended = ?, held = NULL, batch = NULL"
+        " WHERE seq = ?",
         (after(State(state), Event.CANCELLED).value, date, seq),
     )
     if not billed:
         asks.give_back_unit(db, day)
-    return Cancelled(submitted=submitted if state == State.SUBMITTED else None)
+    return Cancelled(submitted=submitted if state == State.SUBMITTED else None, provider=provider)
 
 
 def purge(db: sqlite3.Connection, prompt_id: str) -> bool:

@@ -59,7 +59,7 @@ def claim_deliveries(
     part = Part.LETTER if destination == DEAD_LETTER.setting else Part.EVENT
     found = db.execute(
         f"SELECT seq, id, {part.whole} AS event, outbox.since AS since, attempts, accepted,"
-        " traceparent, tracestate, request_id, submitted, outbox.held AS held"
+        " traceparent, tracestate, request_id, submitted, provider, outbox.held AS held"
         " FROM outbox JOIN prompts USING (seq) JOIN texts USING (seq)"
         " WHERE outbox.owner IS NULL AND destination = ? AND outbox.due <= ?"
         " AND (? IS NULL OR attempts = 0 AND deliveries = 0 AND outbox.since >= ?)"
@@ -80,6 +80,7 @@ def claim_deliveries(
             destination=destination,
             token=next(owner.tokens),
             submitted=None if part is Part.LETTER else row["submitted"],
+            provider=row["provider"],
         )
         for row in rows
     ]

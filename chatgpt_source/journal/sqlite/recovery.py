@@ -9,8 +9,10 @@ from chatgpt_source.http.client.retry_after import LONGEST_RETRY_AFTER
 from chatgpt_source.journal import PeerState
 from chatgpt_source.journal.sqlite import keys
 from chatgpt_source.journal.sqlite.rows import Owner, by_name
-from chatgpt_source.prompt import MODEL, State
+from chatgpt_source.prompt import MODEL, State, Tier
 
+_TIERS = f"tier IN ({', '.join(repr(tier.value) for tier in Tier)})"
+"""True of all; lets SQLite use `to_ask` for what is due later."""
 _FIELDS = [each.name for each in fields(PeerState)]
 
 
@@ -29,9 +31,10 @@ def take_over(db: sqlite3.Connection, now: float, keep: float) -> None:
     start, stored instants lie in the future, and are corrected here.
     """
     at = {"now": now, "latest": now + LONGEST_RETRY_AFTER}
+    own_time = "coalesce(not_before, 0)"
     clamp = "since = min(since, :now), held = min(held, :now)"
     for table, billed, which, own in (
-        ("prompts", ", billed = TRUE", "state = 'accepted' AND", "coalesce(not_before, 0)"),
+        ("prompts", ", billed = TRUE", f"state = 'accepted' AND {_TIERS} AND", own_time),
         ("prompts", "", "state = 'submitted' AND", "0"),
         ("outbox", "", "", "0"),
     ):
@@ -108,7 +111,7 @@ def recall(
 
 def _let_go(db: sqlite3.Connection, peer: str, now: float) -> None:
     """Make work that waits for a peer due, because the settings have changed."""
-    if peer == MODEL:
+    if peer.partition(".")[0] == MODEL:  # no target's name has a dot
         db.execute(
             "UPDATE prompts SET due = max(?1, coalesce(not_before, ?1))"
             " WHERE state = ?2 AND due > ?1",

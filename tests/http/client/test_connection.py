@@ -141,6 +141,71 @@ class ReadingTests(ConnectionCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
+class PausingTests(ConnectionCase):
+    """A receiver that has enough for now."""
+
+    def receive(self, data: bytes) -> None:
+        """Let it pause after each piece."""
+        receive = self.body.dataReceived
+
+        def paused(piece: bytes) -> None:
+            receive(piece)
+            self.connection.pauseProducing()
+
+        self.patch(self.body, "dataReceived", paused)
+        self.connection.dataReceived(data)
+
+    def test_a_piece_at_a_time(self) -> None:
+        self.request()
+        self.receive(HEAD + b"x" * LONG)
+        for pieces in range(1, LONG // PIECE + 1):
+            self.assertEqual(len(self.body.pieces), pieces)
+            self.assertEqual(self.transport.producerState, "paused")
+            for _ in range(3):
+                self.clock.turn()
+            self.assertEqual(len(self.body.pieces), pieces)
+            self.connection.resumeProducing()
+            self.connection.resumeProducing()
+            self.assertEqual(len(self.body.pieces), pieces)  # not within the receiver
+            self.clock.turn()
+        self.assertEqual((len(self.data()), self.body.reasons), (LONG, [ResponseDone]))
+        self.connection.resumeProducing()
+        for _ in range(3):
+            self.clock.turn()
+        self.assertEqual(self.transport.producerState, "producing")
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_what_comes_all_the_same_waits(self) -> None:
+        self.request()
+        self.receive(HEAD + b"a" * 10)
+        self.transport.resumeProducing()
+        self.connection.dataReceived(b"b" * 10)
+        self.assertEqual(self.data(), b"a" * 10)
+        self.assertEqual(self.transport.producerState, "paused")
+        self.connection.resumeProducing()
+        self.clock.turn()
+        self.assertEqual(self.data(), b"a" * 10 + b"b" * 10)
+
+    def test_the_end_comes_last(self) -> None:
+        self.request()
+        self.receive(HEAD + b"x" * LONG)
+        self.connection.connectionLost(Failure(ConnectionDone()))
+        self.assertEqual(self.body.reasons, [])
+        while not self.body.reasons:
+            self.connection.resumeProducing()
+            self.clock.turn()
+        self.assertEqual((len(self.data()), self.body.reasons), (LONG, [ResponseDone]))
+
+    def test_the_end_of_one_that_waits_for_nothing(self) -> None:
+        self.request()
+        self.receive(HEAD + b"x")
+        self.connection.connectionLost(Failure(ConnectionDone()))
+        self.assertEqual(self.body.reasons, [])
+        self.connection.resumeProducing()
+        self.clock.turn()
+        self.assertEqual(self.body.reasons, [ResponseFailed])
+
+
 class LostTests(ConnectionCase):
     """What ends while bytes of a connection that is lost wait to be read."""
 

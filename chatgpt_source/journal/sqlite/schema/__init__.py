@@ -14,7 +14,7 @@ from pathlib import Path
 
 from chatgpt_source.errors import JournalError
 
-VERSION = 4
+VERSION = 5
 APPLICATION_ID = 0x63677073
 """Marks the file's header as this program's ("cgps")."""
 

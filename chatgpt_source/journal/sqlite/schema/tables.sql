@@ -1,4 +1,4 @@
--- The tables of version 4.
+-- The tables of version 5.
 
 CREATE TABLE prompts (
     seq INTEGER PRIMARY KEY,
@@ -31,15 +31,32 @@ CREATE TABLE prompts (
     submitted TEXT,                       -- the provider's id, under which it keeps the answer
     polls INTEGER NOT NULL DEFAULT 0,     -- since it was submitted
     missing_since REAL,                   -- from when on the provider did not know that id
-    missing INTEGER NOT NULL DEFAULT 0    -- how many polls in a row said so
+    missing INTEGER NOT NULL DEFAULT 0,   -- how many polls in a row said so
+    provider TEXT,                        -- which has it under that id; NULL: the first
+    tier TEXT NOT NULL DEFAULT 'standard', -- that serves it next: 'standard', 'flex', or 'batch'
+    batch INTEGER                         -- that it is in
 );
-CREATE INDEX to_ask ON prompts (owner, due, seq) WHERE state = 'accepted';
+CREATE INDEX to_ask ON prompts (owner, tier, due, seq) WHERE state = 'accepted';
 CREATE INDEX to_poll ON prompts (owner, due, seq) WHERE state = 'submitted';
-CREATE INDEX to_expire ON prompts (ends) WHERE state = 'accepted' AND ends IS NOT NULL;
+CREATE INDEX to_expire ON prompts (ends)
+    WHERE ends IS NOT NULL AND (state = 'accepted' OR batch IS NOT NULL);
+CREATE INDEX to_move_up ON prompts (tier, deadline) WHERE state = 'accepted' AND tier <> 'standard';
+CREATE INDEX in_batch ON prompts (batch, seq) WHERE batch IS NOT NULL;
 CREATE INDEX needed ON prompts (needed_until) WHERE needed_until IS NOT NULL;
 CREATE INDEX kept ON prompts (kept_until) WHERE kept_until IS NOT NULL;
 CREATE INDEX ends ON prompts (ended) WHERE ended IS NOT NULL;
 CREATE INDEX failures ON prompts (seq) WHERE state = 'failed';
+
+CREATE TABLE batches (                    -- prompts that are sent together, in one file
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    key TEXT NOT NULL,                    -- by which the provider's list finds it
+    created REAL NOT NULL,                -- a date
+    deadline REAL,                        -- steady: the first of its prompts; NULL: it is open
+    file TEXT,                            -- the provider's id of its file
+    remote TEXT,                          -- the provider's id of it
+    results TEXT,                         -- JSON: the provider's ids of the files with its results
+    cancelled INTEGER NOT NULL DEFAULT 0  -- whether the provider was told to stop it
+);
 
 CREATE TABLE outbox (                     -- an event that is to be delivered to a destination
     seq INTEGER NOT NULL,                 -- the prompt's; a trigger takes the row along with it
