@@ -30,7 +30,12 @@ from chatgpt_source.errors import (
 )
 from chatgpt_source.journal import Batch, Batched, Failed, Journal, Postponed
 from chatgpt_source.log import get_logger, log_unexpected
-from chatgpt_source.pipeline.backoff import backoff, batch_interval, limit_interval
+from chatgpt_source.pipeline.backoff import (
+    LONGEST_BATCH_POLL,
+    backoff,
+    batch_interval,
+    limit_interval,
+)
 from chatgpt_source.pipeline.breaker import Breaker, Call
 from chatgpt_source.pipeline.calls import Random, foreseen, recorded
 from chatgpt_source.pipeline.recording import Recording
@@ -183,7 +188,7 @@ class Batching:
         """Go on with the batches of earlier processes."""
         for batch in await recorded(self._clock, self._journal.batches):
             if batch.deadline is not None:
-                self._spawn(self._see_through(batch, is_new=False))
+                self._spawn(self._see_to_the_end(batch, is_new=False))
                 continue
             opened = _Open(batch, inf)
             model = None
@@ -242,7 +247,7 @@ class Batching:
         batch = await self._stored(attrs.evolve(opened.batch, deadline=opened.deadline))
         del self._open[model]
         log.info("batch {key}: sending {count} prompts", key=batch.key, count=opened.count)
-        self._spawn(self._see_through(batch, is_new=True))
+        self._spawn(self._see_to_the_end(batch, is_new=True))
 
     def _model(self, prompt: Prompt) -> str:
         return str(prompt.details.call.get("model", self._config.model))
@@ -266,6 +271,21 @@ class Batching:
         return batch
 
     # One batch.
+
+    async def _see_to_the_end(self, batch: Batch, *, is_new: bool) -> None:
+        """See a batch through, also after a bug: then it goes on from what is on disk."""
+        while True:
+            try:
+                await self._see_through(batch, is_new=is_new)
+            except (CancelledError, _Stopped):
+                raise
+            except Exception:  # noqa: BLE001 - its prompts wait for nothing else
+                log_unexpected(log, "a batch", Failure())
+            else:
+                return
+            await self._sleep(LONGEST_BATCH_POLL)
+            known = await recorded(self._clock, self._journal.batches)
+            batch, is_new = next(each for each in known if each.id == batch.id), False
 
     async def _see_through(self, batch: Batch, *, is_new: bool) -> None:
         """Take a batch from where it is to its end."""
@@ -317,7 +337,11 @@ class Batching:
                 return await self._stored(attrs.evolve(batch, remote=remote))
 
     async def _uploaded(self, batch: Batch, until: float, *, is_new: bool) -> str:
-        """The id of a batch's file, which is looked for before it is uploaded again."""
+        """The id of a batch's file, which is looked for before it is uploaded again.
+
+        Raises:
+            _TooLate: If it has no prompts any more, or is too late.
+        """
         is_sure = is_new
 
         async def upload() -> str:
@@ -326,7 +350,10 @@ class Batching:
             is_sure = False
             return await self._upload(batch) if found is None else found
 
-        return await self._call(upload, until=until)
+        try:
+            return await self._call(upload, until=until)
+        except Gone as error:
+            raise _TooLate from error
 
     async def _upload(self, batch: Batch) -> str:
         size = 0
@@ -338,7 +365,7 @@ class Batching:
                 yield self._provider.line(prompt)
 
         if not size:
-            raise _TooLate  # all were cancelled, or have expired
+            raise Gone("all prompts of the batch were cancelled, or have expired")
         try:
             return await self._provider.upload(batch.key, size, lines())
         except ValueError:
