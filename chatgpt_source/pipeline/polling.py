@@ -119,7 +119,11 @@ class Polling:
             tried = self.recording.tried(ask, call, now, possibly_billed=gone)
             decision = decide(error, tried, _NO_OTHERS, now, self.random)
             outcome = self.recording.outcome(ask, decision, error, now, possibly_billed=gone)
-            await self.recording.ended(ask, call, outcome, now, error=error, provider=ask.provider)
+            kept = await self.recording.ended(
+                ask, call, outcome, now, error=error, provider=ask.provider
+            )
+            if kept and not gone:
+                self.tidying.forget(ask.submitted, ask.provider)
         elif isinstance(error, PeerFailure):
             await self._poll_again(ask, call, FIRST_PROBE, error)
         else:

@@ -51,10 +51,16 @@ class Tidying:
 
     def cancel(self, submitted: str, provider: str | None = None) -> None:
         """Let a provider stop its work on a prompt that ended; None: the first."""
-        self._spawn(lambda each: each.cancel(submitted), CANCELLED, submitted, provider)
+
+        async def stop(each: Provider) -> None:
+            await each.cancel(submitted)
+            if self._forgets:
+                await each.forget(submitted)
+
+        self._spawn(stop, CANCELLED, submitted, provider)
 
     def forget(self, submitted: str | None, provider: str | None = None) -> None:
-        """Let a provider delete the answer of a prompt that is delivered, if it keeps one."""
+        """Let a provider delete what nobody needs of a prompt, if it keeps that."""
         if self._forgets and submitted is not None:
             self._spawn(lambda each: each.forget(submitted), FORGOTTEN, submitted, provider)
 

@@ -3,7 +3,7 @@
 import attrs
 from twisted.logger import capturedLogs, formatEvent
 
-from chatgpt_source.errors import CallError, Gone, PeerFailure, Permanent, Transient
+from chatgpt_source.errors import CallError, Gone, Lost, PeerFailure, Permanent, Transient
 from chatgpt_source.journal import Delivered
 from chatgpt_source.pipeline import tidying
 from chatgpt_source.pipeline.tidying import AT_ONCE, ONCE_MORE_AFTER
@@ -66,6 +66,25 @@ class CancelTests(SubmittedTestCase):
 
 class ForgetTests(SubmittedTestCase):
     config = attrs.evolve(CONFIG, forget_responses=True, keep_answers=60.0)
+
+    def test_one_that_ended_without_an_answer(self) -> None:
+        for error in (Permanent("refused", status=200), Lost("cancelled", status=200)):
+            self.submit()
+            self.poll(error)
+            self.assertEqual(self.provider.forgets.under_way, ["resp_p1"])
+            self.provider.forgets.answer(None)
+            self.begin()
+
+    def test_one_that_is_gone_is_not_deleted(self) -> None:
+        self.submit()
+        self.poll(*[Gone("gone", status=404)] * 4)
+        self.assertEqual(self.provider.forgets.calls, [])
+
+    def test_one_that_was_cancelled_once_it_has_stopped(self) -> None:
+        self.pipeline.cancelled("resp_p1")
+        self.assertEqual(self.provider.forgets.calls, [])
+        self.provider.cancels.answer(None)
+        self.assertEqual(self.provider.forgets.under_way, ["resp_p1"])
 
     def test_once_it_is_delivered(self) -> None:
         self.submit()
