@@ -535,7 +535,8 @@ class Journal(Protocol):
         """End the claim of an ask; with an old fencing token, change nothing.
 
         Args:
-            ask: The claimed work, with the numbers of its last call.
+            ask: The claimed work, with the numbers of its last call, and of the calls before it
+                that may have been billed.
             outcome: How its call ended.
             now: The time.
             claim: Also claim the first delivery of the answer.

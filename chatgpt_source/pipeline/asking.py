@@ -169,7 +169,7 @@ class Asking:
             error,
             now,
             opens_at=self.route.opens_at,
-            possibly_billed=billed,
+            possibly_billed=isinstance(error, PossiblyBilled),
             give_back=not billed and error.status != 200,  # a 200 is billed
         )
         await self.recording.ended(

@@ -1018,9 +1018,19 @@ class TierContract(Contract):
         self.accept(prompt())
         ask = self.taken("p1")
         del self.hand["p1"]
-        self.end(attrs.evolve(ask, attempt=3, total=3), Postponed(NOON, "why"))
+        last = attrs.evolve(ask, attempt=3, total=3, possibly_billed=1)
+        self.end(last, Postponed(NOON, "why", possibly_billed=True))
         self.assertEqual(self.successResultOf(self.journal.record("p1")).asks, 3)
-        self.assertEqual(self.taken("p1").attempt, 4)
+        again = self.taken("p1")
+        self.assertEqual((again.attempt, again.possibly_billed), (4, 2))
+
+    def test_a_claim_is_billed_if_any_of_its_calls_was(self) -> None:
+        self.accept(prompt())
+        ask = self.taken("p1")
+        del self.hand["p1"]
+        self.end(attrs.evolve(ask, possibly_billed=1), Postponed(NOON, "why"))
+        self.end_of("p1", Failed("why", give_back=True))
+        self.assertEqual(self.used(), 1)
 
 
 class BatchContract(TierContract):

@@ -307,12 +307,19 @@ def _change(
         change = "state = ?, batch = ?, due = NULL, billed = TRUE, error = NULL, held = NULL"
         return change, (new, outcome.batch)
     if isinstance(outcome, Postponed):
-        billed = outcome.possibly_billed
+        billed = ask.possibly_billed + outcome.possibly_billed
         delayed = (
-            "due = ?, error = ?, possibly_billed = possibly_billed + ?, billed = billed OR ?,"
+            "due = ?, error = ?, possibly_billed = ?, billed = billed OR ?,"
             " held = coalesce(held, ?), request_id = coalesce(?, request_id)"
         )
-        values = (outcome.until, outcome.error, billed, billed, outcome.held, outcome.request_id)
+        values = (
+            outcome.until,
+            outcome.error,
+            billed,
+            billed > 0,
+            outcome.held,
+            outcome.request_id,
+        )
         if ask.is_submitted:
             delayed += f", state = '{after(state, Event.LOST).value}', submitted = NULL"
             delayed += ", provider = NULL, batch = NULL"
