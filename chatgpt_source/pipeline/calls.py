@@ -19,6 +19,10 @@ from chatgpt_source.telemetry.spans import Span
 
 log = get_logger(__name__)
 
+MISSING_POLLS, MISSING_FOR = 3, 30.0
+"""The polls in a row, and the seconds from the first of them to the last, after which an id that
+the provider does not have is given up."""
+
 Random = Callable[[], float]
 Traced = TypeVar("Traced", Prompt, Delivery)
 Result = TypeVar("Result")
@@ -62,6 +66,17 @@ def postponed(
         held=now if isinstance(error, PeerFailure) else None,
         request_id=error.request_id,
     )
+
+
+def is_given_up(polls: int, since: float, now: float) -> bool:
+    """Whether a provider has said often and long enough that it does not have an id.
+
+    Args:
+        polls: How many polls in a row said so.
+        since: When the first of them did.
+        now: The time.
+    """
+    return polls >= MISSING_POLLS and now - since >= MISSING_FOR
 
 
 def miss(missing: dict[str, str], destination: str) -> None:

@@ -11,7 +11,7 @@ from chatgpt_source.journal import Journal, Underway
 from chatgpt_source.log import get_logger
 from chatgpt_source.pipeline.backoff import FIRST_PROBE, LONGEST_POLL, poll_interval
 from chatgpt_source.pipeline.breaker import NEVER, Breaker, Call
-from chatgpt_source.pipeline.calls import Random, foreseen
+from chatgpt_source.pipeline.calls import Random, foreseen, is_given_up
 from chatgpt_source.pipeline.decide import Others, decide
 from chatgpt_source.pipeline.recording import Recording, is_late, late
 from chatgpt_source.pipeline.route import Providers
@@ -23,9 +23,6 @@ log = get_logger(__name__)
 
 AT_ONCE = 16
 """Polls under way at the most."""
-MISSING_POLLS, MISSING_FOR = 3, 30.0
-"""The polls in a row, and the seconds from the first of them to the last, after which an id that
-the provider does not have is given up."""
 _NO_OTHERS = Others(NEVER, NEVER)
 
 
@@ -113,7 +110,8 @@ class Polling:
     async def _not_answered(self, ask: Ask, call: Call, error: CallError) -> None:
         now = self.clock.seconds()
         gone = isinstance(error, Gone)
-        if gone and not _is_given_up(ask, now):
+        since = now if ask.missing_since is None else ask.missing_since
+        if gone and not is_given_up(ask.missing + 1, since, now):
             await self._poll_again(ask, call, LONGEST_POLL, error, missing=True)
         elif gone or isinstance(error, Lost | Permanent):
             tried = self.recording.tried(ask, call, now, possibly_billed=gone)
@@ -160,9 +158,3 @@ class Polling:
         if has_waited and ask.prompt.deadline is None and not isinstance(error, PeerFailure):
             return "the provider has no answer to it after `give_up_after`"
         return None
-
-
-def _is_given_up(ask: Ask, now: float) -> bool:
-    """Whether the provider has said often and long enough that it does not have the id."""
-    since = now if ask.missing_since is None else ask.missing_since
-    return ask.missing + 1 >= MISSING_POLLS and now - since >= MISSING_FOR

@@ -7,15 +7,15 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from attrs import define, field
-from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
+from twisted.internet.defer import DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
-from twisted.python.failure import Failure
 
 from chatgpt_source.errors import CallError, Gone, Transient
-from chatgpt_source.log import get_logger, log_unexpected
+from chatgpt_source.log import get_logger
 from chatgpt_source.pipeline.calls import foreseen
 from chatgpt_source.pipeline.route import Providers
+from chatgpt_source.pipeline.tasks import Tasks
 from chatgpt_source.providers import Provider
 
 log = get_logger(__name__)
@@ -45,8 +45,7 @@ class Tidying:
     _providers: Providers
     _forgets: bool
     _room: DeferredSemaphore = field(init=False, factory=lambda: DeferredSemaphore(AT_ONCE))
-    _tasks: set[Deferred[None]] = field(init=False, factory=set)
-    _idle: list[Deferred[None]] = field(init=False, factory=list)
+    _tasks: Tasks = field(init=False, factory=lambda: Tasks(log, "tidying up at the provider"))
     _ended: bool = field(init=False, default=False)
 
     def cancel(self, submitted: str, provider: str | None = None) -> None:
@@ -66,16 +65,12 @@ class Tidying:
 
     async def idle(self) -> None:
         """Wait until no call waits or is under way."""
-        while self._tasks:
-            done: Deferred[None] = Deferred()
-            self._idle.append(done)
-            await done
+        await self._tasks.idle()
 
     def end(self) -> None:
         """Cancel all calls, and make no more."""
         self._ended = True
-        for task in list(self._tasks):
-            task.cancel()
+        self._tasks.cancel()
 
     def _spawn(
         self,
@@ -90,18 +85,7 @@ class Tidying:
             why = why if provider else f"`fallbacks` does not have `{name}` any more"
             _warn(otherwise, submitted, why)
             return
-        task = Deferred.fromCoroutine(self._tidy(lambda: call(provider), otherwise, submitted))
-        self._tasks.add(task)
-        task.addBoth(self._finished, task)
-
-    def _finished(self, result: object, task: Deferred[None]) -> None:
-        self._tasks.discard(task)
-        if isinstance(result, Failure) and not isinstance(result.value, CancelledError):
-            log_unexpected(log, "tidying up at the provider", result)
-        if not self._tasks:
-            idle, self._idle = self._idle, []
-            for waiter in idle:
-                waiter.callback(None)
+        self._tasks.spawn(self._tidy(lambda: call(provider), otherwise, submitted))
 
     async def _tidy(
         self, call: Callable[[], Awaitable[None]], otherwise: str, submitted: str

@@ -18,6 +18,7 @@ from chatgpt_source.journal import Claims, Journal, Work
 from chatgpt_source.log import get_logger, log_unexpected
 from chatgpt_source.pipeline.breaker import Breaker, Call
 from chatgpt_source.pipeline.route import Route
+from chatgpt_source.pipeline.tasks import Tasks
 
 log = get_logger(__name__)
 
@@ -42,7 +43,7 @@ class Worker(Generic[Work]):
     _breaker: Breaker | Route
     _claim: Callable[[float, int], Awaitable[Claims[Work]]]
     _run: Callable[[Work, Call], Coroutine[Deferred[Any], Any, None]]
-    _tasks: set[Deferred[None]] = field(init=False, factory=set)
+    _tasks: Tasks = field(init=False, factory=lambda: Tasks(log, "the pipeline"))
     _claiming: int = field(init=False, default=0)
     _running: bool = field(init=False, default=False)
     _finishing: bool = field(init=False, default=False)
@@ -50,12 +51,11 @@ class Worker(Generic[Work]):
     _more: bool = field(init=False, default=True)
     """Whether work may be due that only waits for a free slot."""
     _pause: Deferred[None] | None = field(init=False, default=None)
-    _idle: list[Deferred[None]] = field(init=False, factory=list)
 
     def start(self) -> None:
         """Begin to claim."""
         self._running = True
-        self._spawn(self._forever())
+        self._tasks.spawn(self._forever())
 
     def stop(self) -> None:
         """Claim no more; the tasks go on."""
@@ -76,15 +76,11 @@ class Worker(Generic[Work]):
 
     def cancel(self) -> None:
         """Cancel the tasks; the next start takes over their claims."""
-        for task in list(self._tasks):
-            task.cancel()
+        self._tasks.cancel()
 
     async def idle(self) -> None:
         """Wait until no task runs. Only a stopped worker stays idle."""
-        while self._tasks:
-            done: Deferred[None] = Deferred()
-            self._idle.append(done)
-            await done
+        await self._tasks.idle()
 
     def reserve(self) -> Call | None:
         """Take a slot for work that will be claimed elsewhere; None if there is no room."""
@@ -100,7 +96,7 @@ class Worker(Generic[Work]):
         """
         if slot is not None and work is not None and self._running:
             slot.started = self._clock.seconds()
-            self._spawn(self._task(work, slot))
+            self._tasks.spawn(self._task(work, slot))
             return
         if slot is not None:
             self._breaker.end(slot)
@@ -111,20 +107,6 @@ class Worker(Generic[Work]):
         self._breaker.end(slot)
         if self._more or self._finishing:
             self.wake()
-
-    def _spawn(self, work: Coroutine[Deferred[Any], Any, None]) -> None:
-        task = Deferred.fromCoroutine(work)
-        self._tasks.add(task)
-        task.addBoth(self._finished, task)
-
-    def _finished(self, result: object, task: Deferred[None]) -> None:
-        self._tasks.discard(task)
-        if isinstance(result, Failure) and not isinstance(result.value, CancelledError):
-            log_unexpected(log, "the pipeline", result)
-        if not self._tasks:
-            idle, self._idle = self._idle, []
-            for waiter in idle:
-                waiter.callback(None)
 
     async def _task(self, work: Work, call: Call) -> None:
         try:
@@ -181,7 +163,7 @@ class Worker(Generic[Work]):
             self._claiming = 0
         started = self._clock.seconds()
         for work in claims.claimed:
-            self._spawn(self._task(work, self._breaker.start(started)))
+            self._tasks.spawn(self._task(work, self._breaker.start(started)))
         next_due = claims.next_due
         self._more = next_due is not None and next_due <= now
         if next_due is not None and next_due > now:

@@ -1,0 +1,125 @@
+"""Makes the calls about batches until they succeed, with waits between them that end at a stop."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from attrs import define, field
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+
+from chatgpt_source.errors import CallError, Gone, Permanent, PossiblyBilled, Transient
+from chatgpt_source.log import get_logger
+from chatgpt_source.pipeline.backoff import backoff
+from chatgpt_source.pipeline.breaker import Breaker, Call
+from chatgpt_source.pipeline.calls import Random, foreseen
+
+log = get_logger(__name__)
+
+Result = TypeVar("Result")
+
+
+class Stopped(Exception):
+    """The daemon stops; the next start goes on."""
+
+
+class TooLate(Exception):
+    """A batch that was not submitted would not be answered in time."""
+
+
+@define(eq=False)
+class BatchCalls:
+    """Makes calls, each until it succeeds.
+
+    Args:
+        clock: The time.
+        random: Numbers from 0 to 1, for the backoff's jitter.
+        breaker: Knows whether the calls fail.
+
+    Attributes:
+        running: Whether calls may begin.
+    """
+
+    _clock: IReactorTime
+    _random: Random
+    breaker: Breaker
+    running: bool = field(init=False, default=False)
+    _pauses: set[Deferred[None]] = field(init=False, factory=set)
+
+    def stop(self) -> None:
+        """Begin no call any more, and end all waits."""
+        self.running = False
+        for pause in list(self._pauses):
+            pause.cancel()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait.
+
+        Raises:
+            Stopped: At a stop, at once.
+        """
+        if self.running:
+            pause: Deferred[None] = deferLater(self._clock, seconds)
+            self._pauses.add(pause)
+            try:
+                await pause
+            except CancelledError:
+                if self.running:
+                    raise
+            finally:
+                self._pauses.discard(pause)
+        if not self.running:
+            raise Stopped
+
+    async def make(
+        self, call: Callable[..., Awaitable[Result]], *values: Any, until: float | None = None
+    ) -> Result:
+        """Make a call until it succeeds, with a backoff.
+
+        Raises:
+            TooLate: If it has not at `until`.
+            Gone: If the provider does not have what it is about.
+            PossiblyBilled: If it may have succeeded.
+            Permanent: If the provider refuses it.
+        """
+        attempt = 0
+        while True:
+            now = self._clock.seconds()
+            if until is not None and now >= until:
+                raise TooLate
+            if self.breaker.opens_at > now:
+                wait = self.breaker.opens_at - now
+                await self.sleep(wait if until is None else min(wait, until - now))
+                continue
+            attempt += 1
+            try:
+                return await self.once(call, *values)
+            except CallError as error:
+                if isinstance(error, Gone | PossiblyBilled | Permanent):
+                    raise
+                wait = error.retry_after or backoff(attempt, self._random)
+            await self.sleep(wait)
+
+    async def once(self, call: Callable[..., Awaitable[Result]], *values: Any) -> Result:
+        """Make a call, and note how it ended."""
+        slot = self.breaker.start(self._clock.seconds())
+        try:
+            result = await foreseen(call(*values), Transient)
+        except CallError as error:
+            self._note(slot, error)
+            raise
+        else:
+            self.breaker.succeeded(slot, self._clock.seconds())
+            return result
+        finally:
+            self.breaker.end(slot)
+
+    def _note(self, slot: Call, error: CallError) -> None:
+        now = self._clock.seconds()
+        if isinstance(error, Gone | Permanent):
+            self.breaker.succeeded(slot, now)
+            return
+        known = self.breaker.trouble
+        self.breaker.failed(slot, error, now, shared=True)
+        if known is None and not self.breaker.held:
+            log.warn("a call about a batch failed: {why}", why=error.reason)
