@@ -98,7 +98,8 @@ class History(Observer):
 
     def asked(self, ended: AskEnded | DeliveryEnded) -> None:
         """A call to the model, or to a receiver of events, has ended."""
-        if isinstance(ended, AskEnded) and ended.answer is not None and ended.billed in CHEAP:
+        answer = ended.answer if isinstance(ended, AskEnded) else None
+        if answer is not None and answer.service_tier in CHEAP:
             self._now().cheap += 1
         if ended.state in {State.DELIVERED, State.FAILED}:
             minute = self._now()

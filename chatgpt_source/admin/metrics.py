@@ -209,7 +209,7 @@ class Metrics(Observer):
             if ended.waited is not None:
                 self._wait.observe(ended.waited)
         if ended.answer is not None:
-            self._billed.labels(BilledTier.of(ended.billed).value).inc()
+            self._billed.labels(BilledTier.of(ended.answer.service_tier).value).inc()
         usage = (ended.answer and ended.answer.usage) or {}
         for kind in TokenKind:
             count = usage.get(f"{kind.value}_tokens")

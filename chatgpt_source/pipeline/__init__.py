@@ -25,7 +25,7 @@ from chatgpt_source.pipeline.recording import Recording
 from chatgpt_source.pipeline.route import Route, Stop
 from chatgpt_source.pipeline.tidying import Tidying
 from chatgpt_source.pipeline.worker import Worker
-from chatgpt_source.prompt import DEAD_LETTER, MODEL, TARGET, Delivery, receiver_at
+from chatgpt_source.prompt import DEAD_LETTER, MODEL, TARGET, Ask, Delivery, receiver_at
 from chatgpt_source.providers import Provider
 from chatgpt_source.providers.openai_batch import OpenAIBatch
 from chatgpt_source.telemetry.observer import NO_OBSERVER, Observer
@@ -196,10 +196,13 @@ class Pipeline:
         self._expiring = Expiring(clock, journal, random, recording)
         self._polling = Polling(clock, journal, config, random, providers, recording, self._tidying)
         self.polls = self._polling.breaker
-        self._batching = None
+        self._batching: list[Batching] = []
+        self._of_batches: dict[str, Breaker] = {}
         if batches is not None:
             own = breaker(BATCHES, "the model's batches", config.concurrency)
-            self._batching = Batching(clock, journal, config, random, batches, recording, own)
+            work = clock, journal, config, random, batches, recording, own
+            self._batching = [Batching(*work)]
+            self._of_batches = {BATCHES: own}
 
         def asking(route: Route, standard: Breaker | None = None) -> Asking:
             polls = self._polling.worker
@@ -216,13 +219,11 @@ class Pipeline:
     def breakers(self) -> Mapping[str, Breaker]:
         """The breaker of each peer, by the peer's label."""
         labelled = {receiver_at(name).label: each for name, each in self.receivers.items()}
-        batches = {}
-        if self._batching is not None and self._offers_batches:
-            batches = {BATCHES: self._batching.breaker}
-        return {**self._of_model, **batches, **labelled}
+        batches = self._of_batches if self._offers_batches else {}
+        return {**self._of_asks, **batches, **labelled}
 
     @property
-    def _of_model(self) -> Mapping[str, Breaker]:
+    def _of_asks(self) -> Mapping[str, Breaker]:
         routes = [self.route, *(each.route for each in self._flex)]
         return {stop.peer: stop.breaker for route in routes for stop in route.stops}
 
@@ -241,9 +242,7 @@ class Pipeline:
                 one at a time. Calls to a peer that was held or throttled wait as long as they
                 would have without the restart.
         """
-        peers = {**self._of_model, **self.receivers}
-        if self._batching is not None:
-            peers[BATCHES] = self._batching.breaker
+        peers = {**self._of_asks, **self.receivers, **self._of_batches}
         for peer, breaker in peers.items():
             if peer in recovered.failing:
                 breaker.resume_gradually()
@@ -251,15 +250,20 @@ class Pipeline:
                 breaker.restore(recovered.peers[peer], self._clock.seconds())
         for name in sorted({*recovered.destinations} - {*self.receivers, DEAD_LETTER.destination}):
             miss(self.missing, name)
-        for each in self._all:
-            each.worker.start()
-        if self._batching is not None:
-            self._batching.start()
+        for worker in self._all:
+            worker.start()
 
     @property
-    def _all(self) -> Sequence[Asking | Polling | Expiring | Delivering]:
+    def _answering(self) -> Sequence[Worker[Ask] | Batching]:
+        """The workers that bring answers."""
+        steps: Sequence[Asking | Polling] = (self._asks, *self._flex, self._polling)
+        return [*(each.worker for each in steps), *self._batching]
+
+    @property
+    def _all(self) -> Sequence[Worker[Ask] | Worker[Delivery] | Batching]:
         letters = [] if self._dead_letters is None else [self._dead_letters]
-        return [self._asks, *self._flex, self._polling, self._expiring, *self._deliveries, *letters]
+        delivering = (each.worker for each in (*self._deliveries, *letters))
+        return [*self._answering, self._expiring.worker, *delivering]
 
     def reserve(self) -> Call | None:
         """Take a slot for a prompt that is to be accepted; None if there is no room."""
@@ -297,37 +301,27 @@ class Pipeline:
         for each in self._deliveries:
             each.untried_since = self._clock.seconds()
             each.breaker.paced = False
-        for asks in (self._asks, *self._flex):
-            asks.worker.stop()
-        for worker in (self._polling.worker, self._expiring.worker):
+        for worker in (*self._answering, self._expiring.worker):
             worker.stop()
         if self._dead_letters is not None:
             self._dead_letters.worker.stop()
-        if self._batching is not None:
-            self._batching.stop()
         done = Deferred.fromCoroutine(self._drained())
         if not await completes(done, self._drain_timeout, self._clock):
             log.warn("stopping with calls under way: the next start takes them up")
         self.end()
 
     async def _drained(self) -> None:
-        for asks in (self._asks, *self._flex):
-            await asks.worker.idle()
-        await self._polling.worker.idle()
-        if self._batching is not None:
-            await self._batching.idle()
+        for worker in self._answering:
+            await worker.idle()
         for each in self._deliveries:
             each.worker.finish()
         for other in self._all:
-            await other.worker.idle()
+            await other.idle()
         await self._tidying.idle()
 
     def end(self) -> None:
         """Cancel the calls under way; the next start repeats them."""
-        for each in self._all:
-            each.worker.stop()
-            each.worker.cancel()
-        if self._batching is not None:
-            self._batching.stop()
-            self._batching.cancel()
+        for worker in self._all:
+            worker.stop()
+            worker.cancel()
         self._tidying.end()

@@ -58,6 +58,38 @@ class Server:
         self._base = base
         self._checks = Checks(clock)
 
+    def _get(self, url: EncodedURL, trace: Trace | None = None) -> Awaitable[Reply]:
+        """GET for which no model works."""
+        headers = request_headers(self._config, trace)
+        return self._client.get(url, headers, timeout=SHORT_TIMEOUT, most=MOST_BYTES)
+
+    def _post(self, url: EncodedURL, body: bytes = b"", *, fresh: bool = False) -> Awaitable[Reply]:
+        """POST for which no model works before the reply, on a new connection if `fresh`."""
+        headers = request_headers(self._config, None)
+        return self._client.post(
+            url, headers, body, timeout=SHORT_TIMEOUT, most=MOST_BYTES, fresh=fresh
+        )
+
+    def _delete(self, url: EncodedURL) -> Awaitable[Reply]:
+        """DELETE for which no model works."""
+        headers = request_headers(self._config, None)
+        return self._client.delete(url, headers, timeout=SHORT_TIMEOUT, most=MOST_BYTES)
+
+    @staticmethod
+    async def _of_paid(calling: Awaitable[Reply]) -> Reply:
+        """The reply to a call that lets a model work.
+
+        Raises:
+            Transient: If nothing was sent.
+            PossiblyBilled: If there is no reply.
+        """
+        try:
+            return await calling
+        except NotSent as error:
+            raise Transient(f"the model can't be reached: {error}") from None
+        except NoReply as error:
+            raise PossiblyBilled(f"the model did not answer: {error}") from None
+
     async def _of_kept(
         self, calling: Awaitable[Reply], what: str | None = "this response"
     ) -> Reply:
@@ -124,8 +156,8 @@ class OpenAI(Server):
             CallError: Its subclass says what to do with the prompt.
         """
         await self._checks.check_schema(prompt.details.call.get("response_format"))
-        try:
-            reply = await self._client.post(
+        reply = await self._of_paid(
+            self._client.post(
                 url,
                 request_headers(self._config, prompt.trace),
                 body,
@@ -133,10 +165,7 @@ class OpenAI(Server):
                 most=MOST_BYTES,
                 fresh=fresh,
             )
-        except NotSent as error:
-            raise Transient(f"the model can't be reached: {error}") from None
-        except NoReply as error:
-            raise PossiblyBilled(f"the model did not answer: {error}") from None
+        )
         with with_request_id(reply):
             ours = {**ours, **_OF_FLEX} if flex else ours
             self._check(reply, ours, callers=bool(prompt.details.call))
@@ -166,12 +195,7 @@ class OpenAI(Server):
             CallError: If the prompt can't succeed, or this call failed.
         """
         reply = await self._of_kept(
-            self._client.get(
-                self._base.child("responses", submitted),
-                request_headers(self._config, prompt.trace),
-                timeout=SHORT_TIMEOUT,
-                most=MOST_BYTES,
-            )
+            self._get(self._base.child("responses", submitted), prompt.trace)
         )
         with with_request_id(reply):
             with unbilled():
@@ -184,15 +208,7 @@ class OpenAI(Server):
         Raises:
             CallError: If it does not say that it has.
         """
-        await self._of_kept(
-            self._client.post(
-                self._base.child("responses", submitted, "cancel"),
-                request_headers(self._config, None),
-                b"",
-                timeout=SHORT_TIMEOUT,
-                most=MOST_BYTES,
-            )
-        )
+        await self._of_kept(self._post(self._base.child("responses", submitted, "cancel")))
 
     async def forget(self, submitted: str) -> None:
         """Let the provider delete what it keeps under an id.
@@ -200,14 +216,7 @@ class OpenAI(Server):
         Raises:
             CallError: If it does not say that it has.
         """
-        await self._of_kept(
-            self._client.delete(
-                self._base.child("responses", submitted),
-                request_headers(self._config, None),
-                timeout=SHORT_TIMEOUT,
-                most=MOST_BYTES,
-            )
-        )
+        await self._of_kept(self._delete(self._base.child("responses", submitted)))
 
     async def doubts(self) -> str | None:
         """A warning about the configured model from `GET /models`; None if there is none.
@@ -215,12 +224,7 @@ class OpenAI(Server):
         There is none if the server lacks that call or can't be reached.
         """
         try:
-            reply = await self._client.get(
-                self._base.child("models"),
-                request_headers(self._config, None),
-                timeout=SHORT_TIMEOUT,
-                most=MOST_BYTES,
-            )
+            reply = await self._get(self._base.child("models"))
         except (NotSent, NoReply):
             return None
         return doubts(reply, self._config.model)

@@ -14,7 +14,7 @@ from twisted.web.http_headers import Headers
 from chatgpt_source.clock import wall
 from chatgpt_source.config import Config
 from chatgpt_source.errors import CallError, PossiblyBilled, Transient
-from chatgpt_source.http.client import Client, NoReply, NotSent, Reply
+from chatgpt_source.http.client import Client, Reply
 from chatgpt_source.prompt import Answer, Prompt, Submitted
 from chatgpt_source.providers import openai_chat, openai_responses
 from chatgpt_source.providers.batch_lines import Line, Lines, read_line
@@ -22,7 +22,6 @@ from chatgpt_source.providers.completion import read_answer
 from chatgpt_source.providers.failures import plain_word
 from chatgpt_source.providers.openai import (
     MOST_BYTES,
-    SHORT_TIMEOUT,
     Server,
     read_error,
     request_headers,
@@ -180,19 +179,11 @@ class OpenAIBatch(Server):
             "completion_window": "24h",
             "metadata": {"batch": key},
         }
-        try:
-            reply = await self._client.post(
-                self._base.child("batches"),
-                self._headers(),
-                json.dumps(body).encode("ascii"),
-                timeout=SHORT_TIMEOUT,
-                most=MOST_BYTES,
-                fresh=True,  # on a kept connection it might be sent twice
-            )
-        except NotSent as error:
-            raise Transient(f"the model can't be reached: {error}") from None
-        except NoReply as error:
-            raise PossiblyBilled(f"the model did not answer: {error}") from None
+        # On a kept connection it might be sent twice.
+        calling = self._post(
+            self._base.child("batches"), json.dumps(body).encode("ascii"), fresh=True
+        )
+        reply = await self._of_paid(calling)
         with with_request_id(reply):
             try:
                 self._check(reply, {})
@@ -211,15 +202,7 @@ class OpenAIBatch(Server):
             Gone: If the provider has no such batch.
             CallError: If the call failed.
         """
-        document = await self._told(
-            self._client.get(
-                self._base.child("batches", batch),
-                self._headers(),
-                timeout=SHORT_TIMEOUT,
-                most=MOST_BYTES,
-            ),
-            _BATCH,
-        )
+        document = await self._told(self._get(self._base.child("batches", batch)), _BATCH)
         with unbilled():
             return _status(document)
 
@@ -230,16 +213,7 @@ class OpenAIBatch(Server):
             Gone: If the provider has no such batch.
             CallError: If the call failed.
         """
-        await self._of_kept(
-            self._client.post(
-                self._base.child("batches", batch, "cancel"),
-                self._headers(),
-                b"",
-                timeout=SHORT_TIMEOUT,
-                most=MOST_BYTES,
-            ),
-            _BATCH,
-        )
+        await self._of_kept(self._post(self._base.child("batches", batch, "cancel")), _BATCH)
 
     async def results(self, file: str, take: Callable[[Sequence[Line]], Awaitable[None]]) -> None:
         """Read a file of results, whatever its size, and pass on its lines in lots.
@@ -284,15 +258,7 @@ class OpenAIBatch(Server):
             Gone: If the provider has no such file.
             CallError: If the call failed.
         """
-        await self._of_kept(
-            self._client.delete(
-                self._base.child("files", file),
-                self._headers(),
-                timeout=SHORT_TIMEOUT,
-                most=MOST_BYTES,
-            ),
-            _FILE,
-        )
+        await self._of_kept(self._delete(self._base.child("files", file)), _FILE)
 
     def _headers(self) -> Headers:
         return request_headers(self._config, None)
@@ -314,15 +280,8 @@ class OpenAIBatch(Server):
             url = url.set(name, value)
         last = None
         while True:
-            document = await self._told(
-                self._client.get(
-                    url if last is None else url.set("after", last),
-                    self._headers(),
-                    timeout=SHORT_TIMEOUT,
-                    most=MOST_BYTES,
-                ),
-                None,
-            )
+            page = url if last is None else url.set("after", last)
+            document = await self._told(self._get(page), None)
             data = document.get("data")
             if not isinstance(data, list) or not all(isinstance(each, dict) for each in data):
                 raise Transient("the model's list can't be read: it has no data", status=200)

@@ -154,13 +154,6 @@ class AskEnded(Ended):
         return MODEL if tier is Tier.STANDARD else f"{MODEL}.{tier.value}"
 
     @property
-    def billed(self) -> str | None:
-        """The tier that was billed for the answer, as far as is known."""
-        if self.ask.batch is not None:
-            return Tier.BATCH.value
-        return None if self.answer is None else self.answer.service_tier
-
-    @property
     def outcome(self) -> AskOutcome:
         """What it brought, in a word; of a poll, see `poll`."""
         submitted = self.state is State.SUBMITTED
