@@ -398,7 +398,12 @@ class FallbackTests(TiersCase):
         self.addCleanup(self.second.stop)
 
     async def started(self, **settings):
-        second = {"name": "second", "base_url": self.second.base_url, "token": "sk-second"}
+        second = {
+            "name": "second",
+            "base_url": self.second.base_url,
+            "token": "sk-second",
+            "concurrency": 2 * FEW,  # one that is full is waited for
+        }
         return await super().started(
             fallbacks=[second],
             include=["provider"],
