@@ -13,14 +13,17 @@ import resource
 import statistics
 import time
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 
-from attrs import frozen
+from attrs import Factory, define, frozen
 from daemon import percentiles
-from peers import load
-from programs import cpu_of, running
+from peers import Peers, load
+from programs import Program, cpu_of, running
 
 SETTLE = 0.3
 """Seconds in which a program ends what it does after the last event."""
+MOST_SLICES = 20
+"""Turns of a program in a round."""
 
 
 @frozen
@@ -84,21 +87,56 @@ def median(rounds: Sequence[Figures]) -> Figures:
     )
 
 
-async def measure(name: str, calls: int, latency: float, events: int) -> Figures:
-    """Start a program, warm it up, and measure it; each event must arrive."""
-    async with running(name, calls, latency) as (program, peers):
-        await load(peers, program.port, max(calls, events // 4), calls)
+@define
+class _Taken:
+    """What a program has taken in its slices so far."""
+
+    program: Program
+    peers: Peers
+    cpu: float = 0.0
+    seconds: float = 0.0
+    busy: float = 0.0
+    latencies: list[float] = Factory(list)
+
+    async def slice(self, events: int, calls: int) -> None:
+        ours, began = cpu_of(os.getpid()), time.perf_counter()
+        self.latencies += await load(self.peers, self.program.port, events, calls)
+        self.seconds += time.perf_counter() - began
+        self.busy += cpu_of(os.getpid()) - ours
+
+    def figures(self, events: int) -> Figures:
+        assert not self.peers.repeats, f"{self.peers.repeats} events came twice"
+        p50, p99 = percentiles(self.latencies)
+        return Figures(
+            (self.program.cpu() - self.cpu) / events * 1e3,
+            events / self.seconds,
+            p50,
+            p99,
+            self.program.peak_memory(),
+            self.busy / self.seconds,
+        )
+
+
+async def measure(names: Sequence[str], calls: int, latency: float, events: int) -> list[Figures]:
+    """Start programs, warm them up, and measure them in turns; each event must arrive.
+
+    The turns are short, so that what else the machine does meanwhile meets all alike.
+    """
+    slices = max(1, min(MOST_SLICES, events // max(calls * 4, 1)))
+    async with AsyncExitStack() as stack:
+        taken = []
+        for name in names:
+            program, peers = await stack.enter_async_context(running(name, calls, latency))
+            await load(peers, program.port, max(calls, events // 4), calls)
+            taken.append(_Taken(program, peers))
         await asyncio.sleep(SETTLE)
-        cpu, ours, began = program.cpu(), cpu_of(os.getpid()), time.perf_counter()
-        latencies = await load(peers, program.port, events, calls)
-        took = time.perf_counter() - began
-        busy = (cpu_of(os.getpid()) - ours) / took
+        for each in taken:
+            each.cpu = each.program.cpu()
+        for _ in range(slices):
+            for each in taken:
+                await each.slice(events // slices, calls)
         await asyncio.sleep(SETTLE)
-        spent = program.cpu() - cpu
-        memory = program.peak_memory()
-        assert not peers.repeats, f"{peers.repeats} events came twice"
-    p50, p99 = percentiles(latencies)
-    return Figures(spent / events * 1e3, events / took, p50, p99, memory, busy)
+        return [each.figures(events // slices * slices) for each in taken]
 
 
 def compare(
@@ -107,9 +145,10 @@ def compare(
     """The figures of each round, of the daemon and of each rival."""
     found: dict[str, list[Figures]] = {name: [] for name in ("daemon", *rivals)}
     for number in range(rounds):
-        for name, figures in found.items():
-            figures.append(asyncio.run(measure(name, calls, latency, events)))
-            print(f"  round {number + 1}, {name}: {figures[-1]}", flush=True)
+        measured = asyncio.run(measure(list(found), calls, latency, events))
+        for (name, figures), each in zip(found.items(), measured, strict=True):
+            figures.append(each)
+            print(f"  round {number + 1}, {name}: {each}", flush=True)
     return found
 
 

@@ -15,7 +15,7 @@ from compare import allow_many_files, compare, ratio
 
 BASELINE = Path(__file__).with_name("baseline.json")
 ALLOWED = 1.15
-CALLS, LATENCY, EVENTS, ROUNDS = 64, 0.0, 3000, 3
+CALLS, LATENCY, EVENTS, ROUNDS = 64, 0.0, 6000, 3
 
 
 def verdict(measured: float, kept: float) -> tuple[bool, str]:
