@@ -1,5 +1,6 @@
 """Polling: claim a submitted prompt, look for its answer at the provider, record what it says."""
 
+from contextlib import suppress
 from typing import cast
 
 from attrs import field, frozen
@@ -91,7 +92,8 @@ class Polling:
             and ask.prompt.tier is Tier.FLEX
             and self.recording.is_near(ask.prompt, self.clock.seconds())
         ):
-            await foreseen(provider.cancel(submitted), Transient)
+            with suppress(Permanent):  # it has ended meanwhile: the next poll tells
+                await foreseen(provider.cancel(submitted), Transient)
         return answer
 
     def _note(self, call: Call, error: CallError | None) -> None:

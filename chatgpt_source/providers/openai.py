@@ -13,7 +13,7 @@ from twisted.web.http_headers import Headers
 from chatgpt_source import limited_json
 from chatgpt_source.clock import wall
 from chatgpt_source.config import Config
-from chatgpt_source.errors import CallError, Gone, PossiblyBilled, Transient
+from chatgpt_source.errors import CallError, Gone, Permanent, PossiblyBilled, Transient
 from chatgpt_source.http.client import Client, FixedURL, NoReply, NotSent, Reply
 from chatgpt_source.http.client.retry_after import read_retry_after, read_should_retry
 from chatgpt_source.prompt import Answer, Prompt, Submitted, Trace
@@ -113,6 +113,25 @@ class Server:
             self._check(reply, {})
         return reply
 
+    async def _of_look_up(
+        self, calling: Awaitable[Reply], what: str | None = "this response"
+    ) -> Reply:
+        """The same, where a refusal says nothing about what is looked up, which goes on.
+
+        Raises:
+            Gone: If the provider does not have it.
+            CallError: If the call failed.
+        """
+        try:
+            return await self._of_kept(calling, what)
+        except Permanent as error:
+            raise Transient(
+                f"the model answered {error.status} to a look-up",
+                status=error.status,
+                retry_after=error.retry_after,
+                request_id=error.request_id,
+            ) from None
+
     def _check(self, reply: Reply, ours: Mapping[str, str], *, callers: bool = False) -> None:
         if not 200 <= reply.status < 300:
             raise read_error(reply, wall(self._clock), ours, callers=callers)
@@ -194,7 +213,7 @@ class OpenAI(Server):
             Lost: If it has given up the prompt.
             CallError: If the prompt can't succeed, or this call failed.
         """
-        reply = await self._of_kept(
+        reply = await self._of_look_up(
             self._get(self._base.child("responses", submitted), prompt.trace)
         )
         with with_request_id(reply):

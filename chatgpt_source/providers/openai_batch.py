@@ -134,19 +134,10 @@ class OpenAIBatch(Server):
         headers = self._headers()
         headers.setRawHeaders("Content-Type", [f"multipart/form-data; boundary={_BOUNDARY}"])
         length = len(start) + size + len(end)
-        return self._id_of(
-            await self._told(
-                self._client.send(
-                    self._base.child("files"),
-                    headers,
-                    length,
-                    form(),
-                    silence=SILENCE,
-                    most=MOST_BYTES,
-                ),
-                None,
-            )
+        sending = self._client.send(
+            self._base.child("files"), headers, length, form(), silence=SILENCE, most=MOST_BYTES
         )
+        return self._id_of(_told(await self._of_kept(sending, None)))
 
     async def find(self, key: str, since: float) -> str | None:
         """A batch by our key; None if it was not submitted.
@@ -202,7 +193,8 @@ class OpenAIBatch(Server):
             Gone: If the provider has no such batch.
             CallError: If the call failed.
         """
-        document = await self._told(self._get(self._base.child("batches", batch)), _BATCH)
+        looking = self._get(self._base.child("batches", batch))
+        document = _told(await self._of_look_up(looking, _BATCH))
         with unbilled():
             return _status(document)
 
@@ -244,7 +236,7 @@ class OpenAIBatch(Server):
             silence=SILENCE,
             most=MOST_BYTES,
         )
-        reply = await self._of_kept(receiving, _FILE)
+        reply = await self._of_look_up(receiving, _FILE)
         if reply.status != 200 or reply.flaw:
             why = f"it {reply.flaw}" if reply.flaw else f"its status is {reply.status}"
             raise Transient(f"the batch's results can't be read: {why}", status=reply.status)
@@ -263,12 +255,6 @@ class OpenAIBatch(Server):
     def _headers(self) -> Headers:
         return request_headers(self._config, None)
 
-    async def _told(self, calling: Awaitable[Reply], what: str | None) -> dict[str, Any]:
-        """The object in the reply to a call that costs nothing."""
-        reply = await self._of_kept(calling, what)
-        with with_request_id(reply), unbilled():
-            return read_object(reply)
-
     def _id_of(self, document: Mapping[str, Any]) -> str:
         with unbilled():
             return read_id(document.get("id"))
@@ -281,7 +267,7 @@ class OpenAIBatch(Server):
         last = None
         while True:
             page = url if last is None else url.set("after", last)
-            document = await self._told(self._get(page), None)
+            document = _told(await self._of_look_up(self._get(page), None))
             data = document.get("data")
             if not isinstance(data, list) or not all(isinstance(each, dict) for each in data):
                 raise Transient("the model's list can't be read: it has no data", status=200)
@@ -341,6 +327,12 @@ class _Lots:
 
 _BATCH = "this batch"
 _FILE = "this file"
+
+
+def _told(reply: Reply) -> dict[str, Any]:
+    """The object in the reply to a call that costs nothing."""
+    with with_request_id(reply), unbilled():
+        return read_object(reply)
 
 
 def _filename(key: str) -> str:

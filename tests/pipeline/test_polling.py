@@ -18,7 +18,7 @@ from chatgpt_source.errors import (
 from chatgpt_source.journal import TIME_IS_UP, Answered, Delivered, Failed, Postponed, Underway
 from chatgpt_source.pipeline.polling import AT_ONCE
 from chatgpt_source.pipeline.worker import POLL_INTERVAL
-from chatgpt_source.prompt import NOWHERE, State, Submitted
+from chatgpt_source.prompt import NOWHERE, State, Submitted, Tier
 from chatgpt_source.telemetry.observer import AskOutcome, PollOutcome
 from tests.contracts.driver import ANSWER, NOON
 from tests.pipeline.submitted import CONFIG, SubmittedTestCase
@@ -162,6 +162,16 @@ class FailingPollTests(SubmittedTestCase):
         self.poll(ANSWER)
         self.assertIsInstance(self.last, Answered)
         self.assertFalse(self.pipeline.model.held)
+
+    def test_one_on_flex_that_can_not_be_cancelled_is_polled_again(self) -> None:
+        """It may have ended meanwhile."""
+        self.begin(flex_over=100.0)
+        self.submit(tier=Tier.FLEX, deadline=self.clock.seconds() + 50)
+        self.poll(None)
+        self.provider.cancels.answer(Permanent("it has ended", status=400))
+        self.assertIsInstance(self.last, Underway)
+        self.poll(ANSWER)
+        self.assertIsInstance(self.last, Answered)
 
     def test_what_nobody_foresaw(self) -> None:
         self.submit()

@@ -25,6 +25,7 @@ from tests.providers.common import MARKS
 from tests.providers.openai_types import check_batch_request
 
 KEY = "sk-TOKENMARK"
+NEVER_AGAIN = {"x-should-retry": "false"}
 
 
 def prompts(count: int) -> list[Prompt]:
@@ -283,6 +284,18 @@ class LostCallTests(BatchCase):
         await self.fails(Transient, self.provider.look_up("batch_1"))
         self.fake.queue(Reply.of_json({"id": 7}))
         await self.fails(Transient, self.upload("key", prompts(1)))
+
+    async def test_that_a_look_is_refused_says_nothing_about_the_batch(self) -> None:
+        for refused in (api_error(400), api_error(422), Reply(500, headers=NEVER_AGAIN)):
+            for looking in (
+                lambda: self.provider.look_up("batch_1"),
+                lambda: self.provider.find("key", 0.0),
+                lambda: self.provider.find_file("key"),
+                lambda: self.results("file-1"),
+            ):
+                self.fake.queue(refused)
+                error = await self.fails(Transient, looking())
+                self.assertEqual(error.status, refused.status)
 
     async def test_results_that_are_cut(self) -> None:
         file = self.keep(*(result(f"id-{n}") for n in range(50)))
