@@ -86,7 +86,10 @@ def fallbacks(readers: Mapping[str, Reader], token_file: Reader) -> Reader:
         settings = all_of(reading, environ, ", and ")
         if "token_file" in settings:
             settings["token"] = settings.pop("token_file")
-        return Fallback(settings.pop("name", name_of(settings["base_url"])), settings)
+        name = settings.pop("name", name_of(settings["base_url"]))
+        if name in _TAKEN:
+            raise Wrong(f"`name` must be set, since `{name}`, the host, names a tier")
+        return Fallback(name, settings)
 
     def read(value: Any, environ: Environ) -> tuple[Fallback, ...]:
         if not isinstance(value, list):

@@ -92,7 +92,7 @@ class Asking:
             except CallError as error:
                 now = self.clock.seconds()
                 billed |= isinstance(error, PossiblyBilled)
-                place = self._next_place(call, error, now)
+                place = self._next_place(ask, call, error, now)
                 failure = self._failed(ask, call, error, now, is_last=place is None)
                 if place is None or isinstance(failure.decision, Fail):
                     await self._not_answered(ask, call, failure, earlier, now, billed=billed)
@@ -125,8 +125,10 @@ class Asking:
         stop.breaker.succeeded(call, now)
         self.polls.wake()
 
-    def _next_place(self, call: Call, error: CallError, now: float) -> int | None:
+    def _next_place(self, ask: Ask, call: Call, error: CallError, now: float) -> int | None:
         """Where the prompt is asked next in this claim; None: nowhere."""
+        if is_late(ask.prompt, now):
+            return None
         if isinstance(error, PossiblyBilled) and not self.config.fallback_after_timeout:
             return None
         return self.route.after(call, now)

@@ -3,8 +3,9 @@
 It is best effort: a failure is logged, and changes no prompt.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 
 from attrs import define, field
 from twisted.internet.defer import DeferredSemaphore
@@ -30,6 +31,9 @@ ONCE_MORE_AFTER = 2.0
 CANCELLED = "the provider was not told to stop"
 FORGOTTEN = "the provider did not delete its answer"
 
+_Call = tuple[Callable[[Provider], Awaitable[None]], str]
+"""A call, and what it did not do if it fails."""
+
 
 @define(eq=False)
 class Tidying:
@@ -49,19 +53,20 @@ class Tidying:
     _ended: bool = field(init=False, default=False)
 
     def cancel(self, submitted: str, provider: str | None = None) -> None:
-        """Let a provider stop its work on a prompt that ended; None: the first."""
+        """Let a provider stop its work on a prompt that ended; None: the first.
 
-        async def stop(each: Provider) -> None:
-            await each.cancel(submitted)
-            if self._forgets:
-                await each.forget(submitted)
-
-        self._spawn(stop, CANCELLED, submitted, provider)
+        What it keeps of that is deleted then, also if it did not say that it has stopped: it may
+        have ended before.
+        """
+        calls: list[_Call] = [(lambda each: each.cancel(submitted), CANCELLED)]
+        if self._forgets:
+            calls.append((lambda each: each.forget(submitted), FORGOTTEN))
+        self._spawn(calls, submitted, provider)
 
     def forget(self, submitted: str | None, provider: str | None = None) -> None:
         """Let a provider delete what nobody needs of a prompt, if it keeps that."""
         if self._forgets and submitted is not None:
-            self._spawn(lambda each: each.forget(submitted), FORGOTTEN, submitted, provider)
+            self._spawn([(lambda each: each.forget(submitted), FORGOTTEN)], submitted, provider)
 
     async def idle(self) -> None:
         """Wait until no call waits or is under way."""
@@ -72,22 +77,21 @@ class Tidying:
         self._ended = True
         self._tasks.cancel()
 
-    def _spawn(
-        self,
-        call: Callable[[Provider], Awaitable[None]],
-        otherwise: str,
-        submitted: str,
-        name: str | None,
-    ) -> None:
+    def _spawn(self, calls: Sequence[_Call], submitted: str, name: str | None) -> None:
         provider = self._providers.get(name)
         if provider is None or self._ended or len(self._tasks) >= MOST:
             why = "the daemon is stopping" if self._ended else f"{MOST} such calls wait already"
             why = why if provider else f"`fallbacks` does not have `{name}` any more"
-            _warn(otherwise, submitted, why)
+            for _, otherwise in calls:
+                _warn(otherwise, submitted, why)
             return
-        self._tasks.spawn(self._tidy(lambda: call(provider), otherwise, submitted))
+        self._tasks.spawn(self._tidy(provider, calls, submitted))
 
-    async def _tidy(
+    async def _tidy(self, provider: Provider, calls: Sequence[_Call], submitted: str) -> None:
+        for call, otherwise in calls:
+            await self._twice(partial(call, provider), otherwise, submitted)
+
+    async def _twice(
         self, call: Callable[[], Awaitable[None]], otherwise: str, submitted: str
     ) -> None:
         try:

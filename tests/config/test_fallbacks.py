@@ -53,6 +53,12 @@ class FallbacksTests(ConfigCase):
         config = self.load({**GOOD, "fallbacks": [{**SECOND, "name": None}, other_port]})
         self.assertEqual([*config.of_fallbacks], ["second", "second:81"])
 
+    def test_a_host_with_the_name_of_a_tier(self) -> None:
+        other = {"base_url": "http://batch/v1", "token": "t"}
+        self.assertIn("`name` must be set, since `batch`, the host,", self.complaint(other))
+        config = self.load({**GOOD, "fallbacks": [{**other, "name": "other"}]})
+        self.assertEqual([*config.of_fallbacks], ["other"])
+
     def test_the_same_name_twice(self) -> None:
         self.assertIn("give no. 2,", self.complaint(SECOND, SECOND))
         first = {"base_url": "https://api.openai.com/v1", "token": "t"}

@@ -151,6 +151,13 @@ class FallbackTests(RouteTestCase):
         self.second.answer()
         self.assertEqual(self.states("p1"), ["answered"])
 
+    def test_none_is_asked_after_its_deadline(self) -> None:
+        self.post("p1", deadline=self.clock.seconds() + 10)
+        self.clock.advance(11)
+        self.model.answer(DOWN)
+        self.assertEqual((self.calls(), self.states("p1")), ([1, 0], ["failed"]))
+        self.assertIn("down", self.record("p1").error)
+
     def test_all_fail(self) -> None:
         self.post("p1")
         self.model.answer(DOWN)

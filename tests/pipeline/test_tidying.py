@@ -86,6 +86,19 @@ class ForgetTests(SubmittedTestCase):
         self.provider.cancels.answer(None)
         self.assertEqual(self.provider.forgets.under_way, ["resp_p1"])
 
+    def test_one_that_can_not_be_stopped_any_more(self) -> None:
+        self.pipeline.cancelled("resp_p1")
+        with capturedLogs() as logged:
+            self.provider.cancels.answer(Permanent("it has ended"))
+            self.provider.forgets.answer(AGAIN)
+            self.clock.advance(ONCE_MORE_AFTER)
+            self.provider.forgets.answer(None)
+        self.assertEqual(
+            (len(self.provider.cancels.calls), self.provider.forgets.under_way), (1, [])
+        )
+        (line,) = [formatEvent(each) for each in logged]
+        self.assertEqual(line, "the provider was not told to stop: submitted=resp_p1 it has ended")
+
     def test_once_it_is_delivered(self) -> None:
         self.submit()
         self.poll(ANSWER)
