@@ -1,6 +1,7 @@
 """Makes the calls about batches until they succeed, with waits between them that end at a stop."""
 
 from collections.abc import Awaitable, Callable
+from math import inf
 from typing import Any, TypeVar
 
 from attrs import define, field
@@ -24,7 +25,7 @@ class Stopped(Exception):
 
 
 class TooLate(Exception):
-    """A batch that was not submitted would not be answered in time."""
+    """A call has not succeeded in time."""
 
 
 @define(eq=False)
@@ -88,8 +89,7 @@ class BatchCalls:
             if until is not None and now >= until:
                 raise TooLate
             if self.breaker.opens_at > now:
-                wait = self.breaker.opens_at - now
-                await self.sleep(wait if until is None else min(wait, until - now))
+                await self._wait(self.breaker.opens_at - now, until)
                 continue
             attempt += 1
             try:
@@ -98,7 +98,11 @@ class BatchCalls:
                 if isinstance(error, Gone | PossiblyBilled | Permanent):
                     raise
                 wait = error.retry_after or backoff(attempt, self._random)
-            await self.sleep(wait)
+            await self._wait(wait, until)
+
+    async def _wait(self, seconds: float, until: float | None) -> None:
+        left = inf if until is None else until - self._clock.seconds()
+        await self.sleep(max(0.0, min(seconds, left)))
 
     async def once(self, call: Callable[..., Awaitable[Result]], *values: Any) -> Result:
         """Make a call, and note how it ended."""

@@ -6,28 +6,29 @@ from uuid import uuid4
 
 import attrs
 from attrs import define, field
-from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from chatgpt_source.config import Config
-from chatgpt_source.errors import JournalUnavailable
-from chatgpt_source.journal import Batch, Batched, Journal
+from chatgpt_source.errors import JournalUnavailable, Lost
+from chatgpt_source.journal import Batch, Batched, Journal, Postponed
 from chatgpt_source.log import get_logger, log_unexpected
-from chatgpt_source.pipeline.batch import LOT, Batches, deadline_of
+from chatgpt_source.pipeline.batch import MOST_PROMPTS, Batches
 from chatgpt_source.pipeline.batch_calls import BatchCalls, Stopped
-from chatgpt_source.pipeline.breaker import Breaker
+from chatgpt_source.pipeline.batch_prompts import LOT, BatchPrompts, deadline_of
+from chatgpt_source.pipeline.breaker import Breaker, Call
 from chatgpt_source.pipeline.calls import Random, recorded
 from chatgpt_source.pipeline.recording import Recording
-from chatgpt_source.pipeline.tasks import Tasks
+from chatgpt_source.pipeline.tasks import Tasks, together
 from chatgpt_source.prompt import Ask, Prompt, Tier
 from chatgpt_source.providers.openai_batch import OpenAIBatch
 
 log = get_logger(__name__)
 
+UNWRITABLE = "it can't be put into a batch; the log says why"
 LOOK_EVERY = 2.0
 """Seconds between two looks for prompts that are to move up, or are to be sent."""
-MOST_PROMPTS = 50_000
 MOST_BYTES = 190 * 10**6
 """What a file may have: a little less than OpenAI takes."""
 
@@ -70,13 +71,22 @@ class Batching:
     breaker: Breaker
     _tasks: Tasks = field(init=False, factory=lambda: Tasks(log, "a batch", (Stopped,)))
     _calls: BatchCalls = field(init=False)
+    _prompts: BatchPrompts = field(init=False)
     _batches: Batches = field(init=False)
     _open: dict[str, _Open] = field(init=False, factory=dict)
     """The batches that are being gathered, by the model that they ask."""
+    _full: list[_Open] = field(init=False, factory=list)
+    """Those that take no more prompts, and are to be sent."""
 
     @_calls.default
     def _make_calls(self) -> BatchCalls:
         return BatchCalls(self._clock, self._random, self.breaker)
+
+    @_prompts.default
+    def _make_prompts(self) -> BatchPrompts:
+        return BatchPrompts(
+            self._clock, self._journal, self._config, self._provider, self._recording
+        )
 
     @_batches.default
     def _make_batches(self) -> Batches:
@@ -85,7 +95,7 @@ class Batching:
             self._journal,
             self._config,
             self._provider,
-            self._recording,
+            self._prompts,
             self._calls,
         )
 
@@ -125,15 +135,26 @@ class Batching:
             if batch.deadline is not None:
                 self._tasks.spawn(self._batches.see_through(batch, is_new=False))
                 continue
-            opened = _Open(batch)
-            model = None
-            async for prompt in self._batches.prompts(batch):
-                model = self._model(prompt)
-                opened.add(prompt, len(self._provider.line(prompt)))
-            if model is None:
-                await recorded(self._clock, partial(self._journal.drop_batch, batch.id))
-            else:
-                self._open[model] = opened
+            try:
+                await self._reopen(batch)
+            except (CancelledError, Stopped):
+                raise
+            except Exception:  # noqa: BLE001 - its prompts wait for nothing else
+                log_unexpected(log, "gathering a batch", Failure())
+                self._tasks.spawn(self._batches.give_up(batch, UNWRITABLE))
+
+    async def _reopen(self, batch: Batch) -> None:
+        """Go on with a batch that an earlier process was gathering."""
+        opened, model = _Open(batch), None
+        async for prompt in self._prompts.of(batch):
+            model = self._model(prompt)
+            opened.add(prompt, len(self._provider.line(prompt)))
+        if model is None:
+            await recorded(self._clock, partial(self._journal.drop_batch, batch.id))
+        elif model in self._open:  # the settings have another model now
+            self._full.append(opened)
+        else:
+            self._open[model] = opened
 
     async def _look(self) -> None:
         now = self._clock.seconds()
@@ -142,46 +163,62 @@ class Batching:
         if now < max(self._batches.opens_at, self.breaker.opens_at):
             return
         window = now - self._config.batch_window
-        if self._open or await self._journal.is_batch_due(now, window, MOST_PROMPTS):
+        if self._open or self._full or await self._journal.is_batch_due(now, window, MOST_PROMPTS):
             await self._gather(now)
 
     async def _gather(self, now: float) -> None:
         """Put all prompts that wait for a batch into batches, and send these."""
+        most = min(MOST_PROMPTS, self._batches.most)
         while True:
             claims = await self._journal.claim_asks(now, LOT, Tier.BATCH)
-            placed = [(ask, await self._place(ask.prompt)) for ask in claims.claimed]
-            await gatherResults(
-                [Deferred.fromCoroutine(self._put(ask, batch, now)) for ask, batch in placed]
-            )
+            placed = [(ask, await self._placed(ask, now, most)) for ask in claims.claimed]
+            await together(self._put(ask, outcome, now) for ask, outcome in placed)
             if not self._calls.running:
                 raise Stopped
+            if await self._send_full() and most < MOST_PROMPTS:
+                return  # there may be no room for more
             if not placed:
                 break
-        for model in list(self._open):
-            await self._close(model)
+        self._full += self._open.values()
+        self._open.clear()
+        await self._send_full()
 
-    async def _place(self, prompt: Prompt) -> int:
-        """Count a prompt into the batch of its model; returns its id."""
-        model, size = self._model(prompt), len(self._provider.line(prompt))
+    async def _placed(self, ask: Ask, now: float, most: int) -> Batched | Postponed:
+        """Count a prompt into the batch of its model; another tier, if it can't be written."""
+        prompt = ask.prompt
+        try:
+            model, size = self._model(prompt), len(self._provider.line(prompt))
+        except Exception:  # noqa: BLE001 - one prompt must not stop the others
+            log_unexpected(log, "gathering a batch", Failure())
+            tier = self._config.tiers.above(Tier.BATCH, deadline_of(prompt) - now)
+            return Postponed(now, UNWRITABLE, tier=tier)
         opened = self._open.get(model)
-        if opened and (opened.count >= MOST_PROMPTS or opened.size + size > MOST_BYTES):
-            await self._close(model)
+        if opened and (opened.count >= most or opened.size + size > MOST_BYTES):
+            self._full.append(self._open.pop(model))
             opened = None
         if opened is None:
             batch = await recorded(self._clock, partial(self._journal.open_batch, uuid4().hex))
             opened = self._open[model] = _Open(batch)
         opened.add(prompt, size)
-        return opened.batch.id
+        return Batched(opened.batch.id)
 
-    async def _put(self, ask: Ask, batch: int, now: float) -> None:
-        await recorded(self._clock, partial(self._journal.ask_ended, ask, Batched(batch), now))
+    async def _put(self, ask: Ask, outcome: Batched | Postponed, now: float) -> None:
+        if isinstance(outcome, Postponed):
+            error = Lost(outcome.error)
+            await self._recording.ended(ask, Call(now), outcome, now, error=error, called=False)
+        else:
+            await recorded(self._clock, partial(self._journal.ask_ended, ask, outcome, now))
 
-    async def _close(self, model: str) -> None:
-        opened = self._open[model]
-        batch = await self._batches.stored(attrs.evolve(opened.batch, deadline=opened.deadline))
-        del self._open[model]
-        log.info("batch {key}: sending {count} prompts", key=batch.key, count=opened.count)
-        self._tasks.spawn(self._batches.see_through(batch, is_new=True))
+    async def _send_full(self) -> bool:
+        """Send the batches that take no more prompts; returns whether there were any."""
+        were_any = bool(self._full)
+        while self._full:
+            full = self._full[0]
+            batch = await self._batches.stored(attrs.evolve(full.batch, deadline=full.deadline))
+            del self._full[0]
+            log.info("batch {key}: sending {count} prompts", key=batch.key, count=full.count)
+            self._tasks.spawn(self._batches.see_through(batch, is_new=True))
+        return were_any
 
     def _model(self, prompt: Prompt) -> str:
         return str(prompt.details.call.get("model", self._config.model))

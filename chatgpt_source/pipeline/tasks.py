@@ -1,14 +1,28 @@
 """Tasks: work that runs on its own, and is cancelled or waited for together."""
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from typing import Any
 
 from attrs import define, field
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from chatgpt_source.log import log_unexpected
+
+Work = Coroutine[Deferred[Any], Any, None]
+
+
+async def together(works: Iterable[Work]) -> None:
+    """Run coroutines at once, and wait for all.
+
+    Raises:
+        Exception: What the first of those raised that failed.
+    """
+    running: list[Deferred[Any]] = [Deferred.fromCoroutine(work) for work in works]
+    for succeeded, result in await DeferredList(running, consumeErrors=True):
+        if not succeeded:
+            result.raiseException()
 
 
 @define(eq=False)
@@ -30,7 +44,7 @@ class Tasks:
     def __len__(self) -> int:
         return len(self._running)
 
-    def spawn(self, work: Coroutine[Deferred[Any], Any, None]) -> None:
+    def spawn(self, work: Work) -> None:
         """Begin to run a coroutine."""
         task = Deferred.fromCoroutine(work)
         self._running.add(task)

@@ -5,10 +5,11 @@ from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs, formatEvent
 
 from chatgpt_source.errors import Gone, Lost, PeerFailure, Permanent, PossiblyBilled, Transient
 from chatgpt_source.journal import Batched
-from chatgpt_source.pipeline import NOTHING_RECOVERED, Pipeline
+from chatgpt_source.pipeline import NOTHING_RECOVERED, Pipeline, batch, batching
 from chatgpt_source.prompt import Answer, Prompt, Tier
 from chatgpt_source.providers.batch_lines import Line
 from chatgpt_source.providers.openai_batch import BatchStatus
@@ -25,6 +26,8 @@ class FakeBatches:
     """Answers each call by the next of its scripted replies, else as a provider that is well.
 
     Attributes:
+        unwritable: The prompt for which there is no line.
+        hangs: Whether the check of an answer does not end.
         scripts: The replies of each kind of call: exceptions, or what it returns.
         calls: The calls, by their kinds.
         sent: The lines of each upload.
@@ -36,8 +39,12 @@ class FakeBatches:
         self.calls: list[str] = []
         self.sent: list[list[str]] = []
         self.lines: list[Line] = []
+        self.unwritable = ""
+        self.hangs = False
 
     def line(self, prompt: Prompt) -> bytes:
+        if prompt.id == self.unwritable:
+            raise ZeroDivisionError
         return prompt.id.encode() + b"\n"
 
     def reply(self, kind: str, usual: Any) -> Any:
@@ -60,8 +67,8 @@ class FakeBatches:
     async def find(self, _: str, __: float) -> Any:
         return self.reply("find", None)
 
-    async def submit(self, _: str, __: str) -> Any:
-        return self.reply("submit", "batch")
+    async def submit(self, _: str, file: str) -> Any:
+        return self.reply("submit", file.replace("file", "batch"))
 
     async def look_up(self, _: str) -> Any:
         return self.reply("look up", RUNNING)
@@ -70,10 +77,12 @@ class FakeBatches:
         return self.reply("cancel", None)
 
     async def results(self, _: str, take: Callable[[Sequence[Line]], Awaitable[None]]) -> Any:
+        self.reply("read", None)
         await take(self.lines)
-        return self.reply("read", None)
 
     async def structured(self, answer: Answer, _: Prompt) -> Answer:
+        if self.hangs:
+            await Deferred()
         return answer
 
     async def delete(self, file: str) -> Any:
@@ -259,6 +268,129 @@ class BatchTests(BatchingTestCase):
         self.crash_and_start(batch_over=None)
         self.end_with(("p1", ANSWER))
         self.assertEqual(self.states("p1"), ["answered"])
+
+    def test_results_that_are_not_there_yet_are_read_later(self) -> None:
+        self.batches.scripts["read"] = [Gone("gone")] * 2
+        self.send("p1")
+        self.end_with(("p1", ANSWER))
+        self.assertEqual((self.states("p1"), self.model.calls), (["answered"], []))
+        self.assertEqual(self.batches.calls.count("read"), 3)
+
+    def test_results_that_are_lost(self) -> None:
+        self.batches.scripts["read"] = [Gone("gone")] * 100
+        self.send("p1")
+        self.end_with(("p1", ANSWER))
+        self.assertEqual([each.id for each in self.model.under_way], ["p1"])
+
+    def test_results_that_can_not_be_read_are_paid(self) -> None:
+        """So what waits for them fails at its deadline, and is not asked again."""
+        self.batches.scripts["read"] = [DOWN] * 10_000
+        self.send("p1", seconds=3 * HOUR)
+        self.end_with(("p1", ANSWER))
+        self.live(3 * HOUR)
+        self.assertEqual((self.states("p1"), self.model.calls), (["failed"], []))
+        self.live(10 * MINUTE)
+        self.assertTrue(self.is_done())
+
+    def test_what_has_time_goes_into_a_batch_again(self) -> None:
+        """One that is too slow for the first deadline may be for no other."""
+        self.post("near", deadline=self.clock.seconds() + 3 * HOUR, tier=Tier.BATCH)
+        self.send("far", "unlucky")
+        self.live(2.4 * HOUR)
+        self.assertEqual(self.batches.calls.count("cancel"), 1)
+        self.batches.lines = [Line("unlucky", Lost("cancelled"))]
+        self.batches.scripts["look up"] = [BatchStatus("cancelled", ended=True, files=("out",))]
+        self.live(3 * MINUTE)
+        self.assertEqual([each.id for each in self.model.under_way], ["near"])
+        self.assertEqual(self.batches.sent[1:], [["far", "unlucky"]])
+
+    def test_one_for_which_nobody_waits_is_cancelled(self) -> None:
+        self.send("p1")
+        self.successResultOf(self.journal.cancel("p1"))
+        self.live(MINUTE)
+        self.assertEqual(self.batches.calls.count("cancel"), 1)
+        self.batches.scripts["look up"] = [BatchStatus("cancelled", ended=True, files=("out",))]
+        self.live(2 * MINUTE)
+        self.assertNotIn("read", self.batches.calls)
+        self.assertTrue(self.is_done())
+
+    def test_one_that_can_not_be_looked_for_ends_with_its_prompts(self) -> None:
+        self.batches.scripts = {"submit": [PossiblyBilled("lost")], "find": [DOWN] * 10_000}
+        self.send("p1", seconds=3 * HOUR)
+        self.live(3 * HOUR)
+        self.assertEqual((self.states("p1"), self.model.calls), (["failed"], []))
+        self.live(10 * MINUTE)
+        self.assertTrue(self.is_done())
+
+    def test_a_bug_in_a_submission(self) -> None:
+        """It may have begun all the same."""
+        self.batches.scripts = {"submit": [ZeroDivisionError()]}
+        self.send("p1")
+        self.live(MINUTE)
+        self.assertEqual(self.batches.calls[:4], ["upload", "submit", "find", "submit"])
+
+    def test_one_that_can_not_be_written_holds_up_no_other(self) -> None:
+        self.batches.unwritable = "p2"
+        self.send("p1", "p2", "p3")
+        self.assertEqual(self.batches.sent, [["p1", "p3"]])
+        self.assertEqual([each.id for each in self.model.under_way], ["p2"])
+
+    def test_one_that_can_not_be_written_after_a_crash(self) -> None:
+        self.gathered("p1")
+        self.batches.unwritable = "p1"
+        self.crash_and_start()
+        self.live(5)
+        self.assertEqual([each.id for each in self.model.under_way], ["p1"])
+        self.assertTrue(self.is_done())
+
+    def gathered(self, name: str) -> None:
+        """Put a prompt into a batch of its own, which is not sent."""
+        now = self.clock.seconds()
+        self.post(name, deadline=now + DAY, tier=Tier.BATCH)
+        (ask,) = self.successResultOf(self.journal.claim_asks(now, 1, Tier.BATCH)).claimed
+        opened = self.successResultOf(self.journal.open_batch(f"of-{name}"))
+        self.end(ask, Batched(opened.id))
+
+    def test_two_of_one_model_after_a_crash(self) -> None:
+        self.gathered("p1")
+        self.gathered("p2")
+        self.crash_and_start()
+        self.live(5)
+        self.assertEqual(sorted(self.batches.sent), [["p1"], ["p2"]])
+
+    def test_full_ones(self) -> None:
+        self.patch(batching, "MOST_PROMPTS", 3)
+        names = [f"p{number}" for number in range(8)]
+        self.send(*names)
+        self.assertEqual(sorted(self.batches.sent), [names[:3], names[3:6], names[6:]])
+
+    def test_one_without_room_although_it_is_alone_is_too_large(self) -> None:
+        self.patch(batch, "LOT", 1)
+        self.send("p1", "p2", "p3", "p4")
+        full = BatchStatus("failed", ended=True, code="token_limit_exceeded")
+        self.batches.scripts["look up"] = [full]
+        self.live(11 * MINUTE)
+        self.assertEqual(self.batches.sent[1:], [["p1", "p2"], ["p3", "p4"]])
+
+    def test_nobody_waits_for_a_provider_longer_than_there_is_time(self) -> None:
+        for kind in ("upload", "look up"):
+            with self.subTest(kind=kind):
+                self.batches.scripts = {kind: [Transient("full", status=429, retry_after=DAY)]}
+                self.send(f"to {kind}", seconds=3 * HOUR)
+                self.live(2.4 * HOUR)
+                self.batches.scripts["look up"] = [BatchStatus("cancelled", ended=True)]
+                self.live(2 * MINUTE)
+                self.assertEqual([each.id for each in self.model.under_way], [f"to {kind}"])
+                self.model.answer()
+
+    def test_a_stop_while_results_are_recorded(self) -> None:
+        self.batches.hangs = True
+        self.send("p1", "p2")
+        self.end_with(("p1", ANSWER), ("p2", ANSWER))
+        self.assertEqual(self.batches.calls[-1], "read")
+        with capturedLogs() as logged:
+            self.pipeline.end()
+        self.assertEqual([formatEvent(each) for each in logged], [])
 
     def test_a_stop_ends_at_once(self) -> None:
         self.send("p1")
