@@ -168,6 +168,18 @@ class Answer:
     tool_calls: Sequence[Any] | None = field(default=None, repr=False)
 
     @property
+    def input_tokens(self) -> Any:
+        """The tokens of the prompt, by the name of either API; None if they are not told."""
+        usage = self.usage or {}
+        return usage.get("prompt_tokens", usage.get("input_tokens"))
+
+    @property
+    def output_tokens(self) -> Any:
+        """The tokens of the answer, likewise."""
+        usage = self.usage or {}
+        return usage.get("completion_tokens", usage.get("output_tokens"))
+
+    @property
     def text(self) -> str:
         """The text; else the JSON of the value, or of the tool calls alone."""
         if isinstance(self.content, str):
@@ -225,6 +237,31 @@ class Ask:
     def is_submitted(self) -> bool:
         """Whether a provider works on the prompt, or may: alone, or in a batch."""
         return self.submitted is not None or self.batch is not None
+
+
+@frozen
+class Leftover:
+    """What a provider keeps of a prompt under an id, and nobody needs any more.
+
+    Attributes:
+        submitted: The provider's id.
+        provider: The provider's name; None: the first.
+        stop: Whether the provider is to be told to stop its work on it.
+        forget: Whether the provider is to be told to delete it.
+        since: From when on nobody needs it, by the steady clock; of a claim.
+        tries: How many claims there were before.
+        id: The journal's id; of a claim.
+        token: The claim's fencing token.
+    """
+
+    submitted: str
+    provider: str | None = None
+    stop: bool = False
+    forget: bool = False
+    since: float = 0.0
+    tries: int = 0
+    id: int = 0
+    token: int = 0
 
 
 @frozen

@@ -198,7 +198,7 @@ class Intake:
         """Answer `DELETE /prompts/<id>`."""
         prompt_id = _id(request)
         try:
-            cancelled = await self.journal.cancel(prompt_id)
+            cancelled = await self.journal.cancel(prompt_id, forget=self.pipeline.tidying.forgets)
         except NotCancelled as refusal:
             request.about = prompt_id
             raise Problem(409, f"the prompt can't be cancelled: {refusal}") from None
@@ -207,8 +207,7 @@ class Intake:
         request.about = prompt_id
         if not cancelled.repeated:
             self.observer.cancelled(prompt_id=prompt_id)
-        if cancelled.submitted is not None:
-            self.pipeline.cancelled(cancelled.submitted, cancelled.provider)
+            self.pipeline.cancelled()
         request.answer(204, b"")
 
     async def alive(self, request: BoundedRequest) -> None:

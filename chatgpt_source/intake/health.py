@@ -70,6 +70,7 @@ class Health:
                 for name, breaker in self.pipeline.receivers.items()
                 if name != DEAD_LETTER.destination
             },
+            **{f"openai.{name}": told for name, told in self.pipeline.missing_fallbacks.items()},
             **{receiver_at(name).label: told for name, told in self.pipeline.missing.items()},
             "quota": quota,
             "backlog": backlog,

@@ -16,14 +16,16 @@ from attrs import field, frozen
 from twisted.internet.defer import Deferred
 
 from chatgpt_source.journal.states import backlog_of
-from chatgpt_source.prompt import TARGET, Answer, Ask, Delivery, Prompt, State, Tier
+from chatgpt_source.prompt import TARGET, Answer, Ask, Delivery, Leftover, Prompt, State, Tier
 from chatgpt_source.quota import Day
 from chatgpt_source.tiers import Tiers
 
-Work = TypeVar("Work", Ask, Delivery)
+Work = TypeVar("Work", Ask, Delivery, Leftover)
 
 TIME_IS_UP = "its time is up"
 """The beginning of the reason why a prompt failed at its deadline, or expired."""
+LAST_POLL = 60.0
+"""Seconds after its deadline in which a submitted prompt may have its last poll."""
 
 
 @frozen
@@ -156,12 +158,14 @@ class Underway:
         until: When the next poll is due.
         missing: Whether the provider said that it has no such id.
         provider: The provider's name; None: the first.
+        error: Why the last poll failed, if it did.
     """
 
     submitted: str
     until: float
     missing: bool = False
     provider: str | None = None
+    error: str | None = None
 
 
 @frozen
@@ -330,13 +334,9 @@ class Cancelled:
 
     Attributes:
         repeated: Whether it was cancelled before.
-        submitted: The provider's id, if it works on it alone.
-        provider: That provider's name; None: the first.
     """
 
     repeated: bool = False
-    submitted: str | None = None
-    provider: str | None = None
 
 
 @frozen
@@ -463,7 +463,8 @@ class Journal(Protocol):
     def claim_expired(self, now: float, most: int) -> Deferred[Claims[Ask]]:
         """Claim up to `most` prompts whose time is up; no ask is counted.
 
-        They are accepted, or in a batch. Its `next_due` is when the next one's time will be up.
+        They are accepted, or in a batch; or submitted, and there was no poll until `LAST_POLL`
+        after that. Its `next_due` is when the next one's time will be up.
         """
 
     def claim_submitted(self, now: float, most: int) -> Deferred[Claims[Ask]]:
@@ -531,6 +532,7 @@ class Journal(Protocol):
         now: float,
         *,
         claim: bool = False,
+        leftover: Leftover | None = None,
     ) -> Deferred[Ended]:
         """End the claim of an ask; with an old fencing token, change nothing.
 
@@ -540,10 +542,16 @@ class Journal(Protocol):
             outcome: How its call ended.
             now: The time.
             claim: Also claim the first delivery of the answer.
+            leftover: What the provider keeps, and nobody needs after this end.
         """
 
     def delivery_ended(
-        self, delivery: Delivery, outcome: Delivered | Postponed | Failed, now: float
+        self,
+        delivery: Delivery,
+        outcome: Delivered | Postponed | Failed,
+        now: float,
+        *,
+        leftover: Leftover | None = None,
     ) -> Deferred[Ended]:
         """End the claim of a delivery; with an old fencing token, change nothing.
 
@@ -555,8 +563,25 @@ class Journal(Protocol):
     def remember(self, peer: str, state: PeerState) -> Deferred[None]:
         """Store the state of a peer; `recover` must have got the peer's settings."""
 
-    def cancel(self, prompt_id: str) -> Deferred[Cancelled | None]:
+    def claim_leftovers(self, now: float, most: int) -> Deferred[Claims[Leftover]]:
+        """Claim up to `most` leftovers that are due, and count a try; all are due at a start."""
+
+    def leftover_ended(self, leftover: Leftover, until: float | None) -> Deferred[None]:
+        """End the claim of a leftover; with an old fencing token, change nothing.
+
+        Args:
+            leftover: The leftover, with what is still to be done.
+            until: When the next try is due; None: none follows.
+        """
+
+    def cancel(self, prompt_id: str, *, forget: bool = False) -> Deferred[Cancelled | None]:
         """Cancel a prompt that waits, delete its text, and give back its unit unless billed.
+
+        If a provider keeps it under an id, that is a leftover then, which is to be stopped.
+
+        Args:
+            prompt_id: The prompt's id.
+            forget: Whether the provider is to delete what it keeps, too.
 
         Returns:
             None if there is no such prompt; else it is cancelled, also if it was before.

@@ -25,7 +25,7 @@ from chatgpt_source.pipeline.recording import Recording
 from chatgpt_source.pipeline.route import Route, Stop
 from chatgpt_source.pipeline.tidying import Tidying
 from chatgpt_source.pipeline.worker import Worker
-from chatgpt_source.prompt import DEAD_LETTER, MODEL, TARGET, Ask, Delivery, receiver_at
+from chatgpt_source.prompt import DEAD_LETTER, MODEL, TARGET, Ask, Delivery, Leftover, receiver_at
 from chatgpt_source.providers import Provider
 from chatgpt_source.providers.openai_batch import OpenAIBatch
 from chatgpt_source.telemetry.observer import NO_OBSERVER, Observer
@@ -133,7 +133,9 @@ class Pipeline:
         route: The providers that may be asked.
         receivers: The breakers of the destinations.
         polls: What is known of polls of submitted prompts.
+        tidying: Stops and deletes at the providers what nobody needs.
         missing: The targets for which events wait and that are not set, each with words for people.
+        missing_fallbacks: The fallbacks that have prompts and are not set, likewise.
         draining: Whether a stop has begun.
     """
 
@@ -177,8 +179,8 @@ class Pipeline:
         self.receivers = {
             name: breaker(name, receiver_at(name).name, config.concurrency) for name in deliver
         }
-        self._tidying = Tidying(clock, providers, config.forget_responses)
-        common = clock, journal, config, random, observer, spans, self._tidying
+        self.tidying = Tidying(clock, journal, random, providers, config.forget_responses)
+        common = clock, journal, config, random, observer, spans, self.tidying
 
         def delivering(name: str, letters: Worker[Delivery] | None = None) -> Delivering:
             return Delivering(
@@ -191,11 +193,12 @@ class Pipeline:
         self._deliveries = [delivering(name, dead_letters) for name in deliver if name != letters]
         workers = {each.receiver.destination: each.worker for each in self._deliveries}
         recording = Recording(
-            clock, journal, config, observer, workers, dead_letters, self._tidying, self.missing
+            clock, journal, config, observer, workers, dead_letters, self.tidying, self.missing
         )
         self._expiring = Expiring(clock, journal, random, recording)
-        self._polling = Polling(clock, journal, config, random, providers, recording, self._tidying)
+        self._polling = Polling(clock, journal, config, random, providers, recording, self.tidying)
         self.polls = self._polling.breaker
+        self.missing_fallbacks = self._polling.missing
         self._batching: list[Batching] = []
         self._of_batches: dict[str, Breaker] = {}
         if batches is not None:
@@ -260,10 +263,10 @@ class Pipeline:
         return [*(each.worker for each in steps), *self._batching]
 
     @property
-    def _all(self) -> Sequence[Worker[Ask] | Worker[Delivery] | Batching]:
+    def _all(self) -> Sequence[Worker[Ask] | Worker[Delivery] | Worker[Leftover] | Batching]:
         letters = [] if self._dead_letters is None else [self._dead_letters]
         delivering = (each.worker for each in (*self._deliveries, *letters))
-        return [*self._answering, self._expiring.worker, *delivering]
+        return [*self._answering, self._expiring.worker, *delivering, self.tidying.worker]
 
     def reserve(self) -> Call | None:
         """Take a slot for a prompt that is to be accepted; None if there is no room."""
@@ -282,9 +285,9 @@ class Pipeline:
         for each in self._flex:
             each.worker.wake()
 
-    def cancelled(self, submitted: str, provider: str | None = None) -> None:
-        """Let a provider stop its work on a prompt that was cancelled; best effort."""
-        self._tidying.cancel(submitted, provider)
+    def cancelled(self) -> None:
+        """Look for what a cancelled prompt has left at its provider now."""
+        self.tidying.worker.wake()
 
     def redriven(self) -> None:
         """Look for a redriven prompt now."""
@@ -315,13 +318,14 @@ class Pipeline:
             await worker.idle()
         for each in self._deliveries:
             each.worker.finish()
+        for each in self._deliveries:
+            await each.worker.idle()
+        self.tidying.worker.finish()
         for other in self._all:
             await other.idle()
-        await self._tidying.idle()
 
     def end(self) -> None:
         """Cancel the calls under way; the next start repeats them."""
         for worker in self._all:
             worker.stop()
             worker.cancel()
-        self._tidying.end()

@@ -214,6 +214,10 @@ class Breaker:
         if self._held or self._closed_until > now:
             self._changed(self.state)
 
+    def forgive(self) -> None:
+        """Forget the failures of calls that nobody needs any more."""
+        self._trouble = self.since = None
+
     def throttle(self, call: Call, error: CallError, now: float) -> None:
         """Throttle all calls because of another peer's call, which shares this one's limits."""
         self._throttle(call, error, now)

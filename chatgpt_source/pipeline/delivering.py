@@ -75,13 +75,17 @@ class Delivering:
             now = self.clock.seconds()
             self.breaker.succeeded(call, now)
             outcome = Delivered(self.config.keep_answers)
+            leftover = None
+            if not self._is_of_dead_letters:
+                leftover = self.tidying.leftover(delivery.submitted, delivery.provider)
             ended = await recorded(
-                self.clock, lambda: self.journal.delivery_ended(delivery, outcome, now)
+                self.clock,
+                lambda: self.journal.delivery_ended(delivery, outcome, now, leftover=leftover),
             )
             if ended.kept:
                 self._tell(delivery, call, now, state=State.DELIVERED)
-                if not self._is_of_dead_letters:
-                    self.tidying.forget(delivery.submitted, delivery.provider)
+                if leftover is not None:
+                    self.tidying.worker.wake()
 
     async def _not_delivered(self, delivery: Delivery, call: Call, error: CallError) -> None:
         now = self.clock.seconds()

@@ -43,4 +43,11 @@ class Expiring:
         error = Permanent(late(ask.prompt))
         outcome = self.recording.failed(ask, error.reason, error, give_back=True)
         now = self.clock.seconds()
-        await self.recording.ended(ask, call, outcome, now, error=error, called=False)
+        leftover = self.recording.tidying.leftover(ask.submitted, ask.provider, stop=True)
+        await self.recording.ended(
+            *(ask, call, outcome, now),
+            error=error,
+            called=False,
+            provider=ask.provider,
+            leftover=leftover,
+        )

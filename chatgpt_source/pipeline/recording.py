@@ -25,7 +25,7 @@ from chatgpt_source.pipeline.decide import (
 )
 from chatgpt_source.pipeline.tidying import Tidying
 from chatgpt_source.pipeline.worker import Worker
-from chatgpt_source.prompt import NOWHERE, Answer, Ask, Delivery, Prompt, State, Tier
+from chatgpt_source.prompt import NOWHERE, Answer, Ask, Delivery, Leftover, Prompt, State, Tier
 from chatgpt_source.telemetry.observer import AskEnded, Observer
 
 
@@ -78,19 +78,23 @@ class Recording:
         state = State.DELIVERED if target == NOWHERE else State.ANSWERED
         deliveries = self.deliveries.get(target)
         slot = None if deliveries is None else deliveries.reserve()
-        delivery = None
+        delivery = leftover = None
+        if target == NOWHERE:
+            leftover = self.tidying.leftover(ask.submitted, ask.provider)
         try:
             ended = await recorded(
                 self.clock,
-                lambda: self.journal.ask_ended(ask, outcome, now, claim=slot is not None),
+                lambda: self.journal.ask_ended(
+                    ask, outcome, now, claim=slot is not None, leftover=leftover
+                ),
             )
             delivery = ended.delivery
             if ended.kept:
                 self.observer.asked(
                     AskEnded(**self._common(ask, call, now, provider), answer=answer, state=state)
                 )
-                if target == NOWHERE:
-                    self.tidying.forget(ask.submitted, ask.provider)
+                if leftover is not None:
+                    self.tidying.worker.wake()
         finally:
             if deliveries is not None:
                 deliveries.fill(slot, delivery)
@@ -190,6 +194,7 @@ class Recording:
         held: bool = False,
         called: bool = True,
         provider: str | None = None,
+        leftover: Leftover | None = None,
     ) -> bool:
         """Record a call that brought no answer; returns whether the claim was still its own.
 
@@ -202,10 +207,15 @@ class Recording:
             held: Whether all calls to the model are held.
             called: Whether there was a call.
             provider: The name of the provider that was called; None: the first.
+            leftover: What the provider keeps, and nobody needs any more.
         """
-        ended = await recorded(self.clock, lambda: self.journal.ask_ended(ask, outcome, now))
+        ended = await recorded(
+            self.clock, lambda: self.journal.ask_ended(ask, outcome, now, leftover=leftover)
+        )
         if not ended.kept:
             return False
+        if leftover is not None:
+            self.tidying.worker.wake()
         told = self._common(ask, call, now, provider) | report(outcome, now, held=held)
         if isinstance(outcome, Underway):
             told["submitted"] = outcome.submitted

@@ -6,6 +6,7 @@ import attrs
 
 from chatgpt_source.errors import BacklogFull, KeyReused, NotCancelled, QuotaUsedUp
 from chatgpt_source.journal import (
+    LAST_POLL,
     TIME_IS_UP,
     Answered,
     Cancelled,
@@ -18,7 +19,7 @@ from chatgpt_source.journal import (
     Terms,
     Underway,
 )
-from chatgpt_source.prompt import NOWHERE, Details, Prompt, State
+from chatgpt_source.prompt import NOWHERE, Details, Leftover, Prompt, State
 from tests.contracts.driver import ANSWER, DAY, NOON, PEERS, prompt
 from tests.contracts.journal import Contract
 
@@ -258,11 +259,6 @@ class KeptContract(Contract):
 class TimesContract(Contract):
     """Prompts with a time before which, or after which, they are not asked."""
 
-    def expired(self, now: float) -> Any:
-        claims = self.successResultOf(self.journal.claim_expired(now, 10))
-        self.hand.update((ask.prompt.id, ask) for ask in claims.claimed)
-        return [ask.prompt.id for ask in claims.claimed], claims.next_due
-
     def test_not_before(self) -> None:
         later = attrs.evolve(prompt(), not_before=NOON + 60)
         admitted = self.successResultOf(self.admit(later, claim=True))
@@ -432,6 +428,18 @@ class SubmittedContract(Contract):
         (poll,) = self.polled(NOON + 1).claimed
         self.assertEqual(poll.submitted, "resp-1")
 
+    def test_a_start_polls_it_soon(self) -> None:
+        """Whatever the provider asked for before: the settings or the clock may have changed."""
+        self.submit(NOON + 3600)
+        self.restart()
+        self.assertLessEqual(self.polled(NOON).next_due, NOON + 10)
+
+    def test_its_record_says_why_a_poll_failed(self) -> None:
+        self.submit()
+        self.polled(NOON + 1)
+        self.end_poll(Underway("resp-1", NOON + 2, error="down"))
+        self.assertEqual((self.record().state, self.record().error), (State.SUBMITTED, "down"))
+
     def test_answered(self) -> None:
         self.submit()
         self.polled(NOON + 1)
@@ -480,8 +488,17 @@ class SubmittedContract(Contract):
     def test_cancelled(self) -> None:
         self.submit()
         cancelled = self.successResultOf(self.journal.cancel("p1"))
-        self.assertEqual(cancelled, Cancelled(submitted="resp-1"))
+        self.assertEqual(cancelled, Cancelled())
         self.assertEqual((self.record().state, self.used()), (State.CANCELLED, 1))
+
+    def test_one_that_nobody_polls_any_more_expires_a_while_after_its_deadline(self) -> None:
+        self.accept(attrs.evolve(prompt(), deadline=NOON + 60))
+        self.end_of("p1", Underway("resp-1", NOON + 60))
+        late = NOON + 60 + LAST_POLL
+        self.assertEqual(self.expired(late - 1), ([], late))
+        self.assertEqual(self.expired(late)[0], ["p1"])
+        self.end_poll(Failed(TIME_IS_UP))
+        self.assertEqual(self.record().state, State.FAILED)
 
     def test_waits_in_the_backlog(self) -> None:
         self.submit()
@@ -491,7 +508,88 @@ class SubmittedContract(Contract):
         self.assertEqual(record.id, "p1")
 
 
+class LeftoverContract(Contract):
+    """What a provider keeps, and nobody needs any more."""
+
+    left = Leftover("resp-1", "second", forget=True)
+
+    def leftovers(self, now: float = NOON) -> Any:
+        return self.successResultOf(self.journal.claim_leftovers(now, 10))
+
+    def over(self, leftover: Leftover, until: float | None = None) -> None:
+        self.successResultOf(self.journal.leftover_ended(leftover, until))
+
+    def told(self, now: float = NOON) -> list[tuple[str, str | None, bool, bool]]:
+        claims = self.leftovers(now).claimed
+        return [(each.submitted, each.provider, each.stop, each.forget) for each in claims]
+
+    def polled_one(self) -> Any:
+        self.accept(prompt())
+        self.end_of("p1", Underway("resp-1", NOON, provider="second"))
+        claims = self.successResultOf(self.journal.claim_submitted(NOON, 10))
+        return claims.claimed[0]
+
+    def test_of_one_that_failed(self) -> None:
+        self.end(self.polled_one(), Failed("why"), leftover=self.left)
+        self.assertEqual(self.told(), [("resp-1", "second", False, True)])
+
+    def test_of_one_that_was_delivered(self) -> None:
+        delivery = self.end(self.polled_one(), Answered(ANSWER, EVENT), claim=True).delivery
+        self.assertEqual(self.told(), [])
+        self.end(delivery, Delivered(), leftover=self.left)
+        self.assertEqual(self.told(), [("resp-1", "second", False, True)])
+
+    def test_of_one_that_was_cancelled(self) -> None:
+        for forget in (False, True):
+            self.accept(prompt(f"p{forget}"))
+            self.end_of(f"p{forget}", Underway("resp-1", NOON))
+            self.successResultOf(self.journal.cancel(f"p{forget}", forget=forget))
+            self.assertEqual(self.told(), [("resp-1", None, True, forget)])
+
+    def test_of_one_that_the_provider_does_not_keep(self) -> None:
+        self.accept(prompt())
+        self.successResultOf(self.journal.cancel("p1", forget=True))
+        self.assertEqual(self.told(), [])
+
+    def test_an_old_claim_leaves_nothing(self) -> None:
+        poll = self.polled_one()
+        self.restart()
+        self.assertFalse(self.end(poll, Failed("why"), leftover=self.left).kept)
+        self.assertEqual(self.told(), [])
+
+    def test_until_it_is_done(self) -> None:
+        self.end(self.polled_one(), Failed("why"), leftover=attrs.evolve(self.left, stop=True))
+        (first,) = self.leftovers().claimed
+        self.assertEqual((first.tries, first.since), (0, NOON))
+        self.assertEqual((self.leftovers().claimed, self.leftovers().next_due), ([], None))
+        self.over(attrs.evolve(first, stop=False), NOON + 60)
+        self.assertEqual((self.leftovers().claimed, self.leftovers().next_due), ([], NOON + 60))
+        (second,) = self.leftovers(NOON + 60).claimed
+        self.assertEqual((second.tries, second.stop, second.forget), (1, False, True))
+        self.over(first)
+        self.over(second)
+        self.assertEqual(self.told(NOON + 999), [])
+
+    def test_a_start_takes_it_up_at_once(self) -> None:
+        self.end(self.polled_one(), Failed("why"), leftover=self.left)
+        (old,) = self.leftovers().claimed
+        self.restart()
+        (new,) = self.leftovers().claimed
+        self.over(old)
+        self.over(new, NOON + 999)
+        self.restart()
+        self.assertEqual(len(self.leftovers().claimed), 1)
+
+    def test_one_that_could_not_be_delivered_is_deleted_once_it_is(self) -> None:
+        delivery = self.end(self.polled_one(), Answered(ANSWER, EVENT), claim=True).delivery
+        self.end(delivery, Failed("why"))
+        self.successResultOf(self.journal.redrive("p1"))
+        (delivery,) = self.deliveries().claimed
+        self.assertEqual((delivery.submitted, delivery.provider), ("resp-1", "second"))
+
+
 class AnswersContract(
+    LeftoverContract,
     BatchContract,
     DetailsContract,
     TargetContract,

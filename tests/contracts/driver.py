@@ -118,11 +118,16 @@ class JournalDriver:
 
     # Their ends; each says whether it was kept.
 
+    def expired(self, now: float) -> Any:
+        claims = self.successResultOf(self.journal.claim_expired(now, 10))
+        self.hand.update((ask.prompt.id, ask) for ask in claims.claimed)
+        return [ask.prompt.id for ask in claims.claimed], claims.next_due
+
     def end(self, work: Ask | Delivery, outcome: Any, **options: Any) -> Any:
         now = self.clock.seconds()
         if isinstance(work, Ask):
             return self.successResultOf(self.journal.ask_ended(work, outcome, now, **options))
-        return self.successResultOf(self.journal.delivery_ended(work, outcome, now))
+        return self.successResultOf(self.journal.delivery_ended(work, outcome, now, **options))
 
     def end_of(self, name: str, outcome: Any, **options: Any) -> Any:
         work = self.taken(name)

@@ -4,8 +4,9 @@ from twisted.internet import reactor
 from twisted.internet.task import deferLater
 
 from tests.e2e.processes import DaemonCase, call, together, until
-from tests.fakes.openai import answer_to
+from tests.fakes.openai import answer_to, api_error
 from tests.fakes.responses import FakeResponses
+from tests.fakes.server import Reply
 
 CONCURRENCY = 64
 
@@ -110,6 +111,60 @@ class PaidOnceTests(DaemonCase):
         await daemon.reaches(await daemon.accepted("text"), "delivered")
         await until(lambda: not self.openai.kept, "nothing left at the provider")
 
+    def refuse(self, method):
+        """Let the provider answer 500 to the calls of a method."""
+
+        def script(request):
+            return api_error(500) if request.method == method else self.openai.default(request)
+
+        self.openai.script = script
+
+    async def test_forgotten_through_a_dead_provider_a_crash_and_a_stop(self):
+        self.refuse("DELETE")
+        daemon = self.background(forget_responses=True)
+        await daemon.start()
+        ids = await together(*(daemon.accepted(f"text {n}") for n in range(50)))
+        for id_ in ids:
+            await daemon.reaches(id_, "delivered")
+        await daemon.kill()
+        await daemon.start()
+        await daemon.stop()
+        self.assertEqual(len(self.openai.kept), 50)
+        self.openai.script = self.openai.default
+        await daemon.start()
+        await until(lambda: not self.openai.kept, "nothing left at the provider")
+
+    async def test_forgotten_once_a_redriven_one_is_delivered(self):
+        self.target.queue(Reply(400))
+        daemon = self.background(forget_responses=True)
+        await daemon.start()
+        prompt_id = await daemon.accepted("text")
+        await daemon.reaches(prompt_id, "failed")
+        self.assertEqual(len(self.openai.kept), 1)
+        await daemon.operate("redrive", prompt_id)
+        await daemon.reaches(prompt_id, "delivered")
+        await until(lambda: not self.openai.kept, "nothing left at the provider")
+
+    async def test_a_cancel_survives_a_crash(self):
+        self.openai.seconds = 3600
+        daemon = self.background()
+        await daemon.start()
+        prompt_id = await daemon.accepted("text")
+        await daemon.reaches(prompt_id, "submitted")
+        (kept,) = self.openai.kept.values()
+        self.refuse("POST")
+        url = f"http://127.0.0.1:{daemon.port}/prompts/{prompt_id}"
+
+        async def cancelled():
+            return (await call("DELETE", url)).status == 204
+
+        await until(cancelled, "the prompt's end, between two polls")
+        await daemon.kill()
+        self.openai.script = self.openai.default
+        await daemon.start()
+        await until(lambda: kept.cancelled, "its end at the provider")
+        self.assertEqual(self.openai.billed, 0)
+
     async def test_a_deadline_ends_what_takes_too_long(self):
         self.openai.seconds = 3600
         daemon = self.background()
@@ -117,7 +172,7 @@ class PaidOnceTests(DaemonCase):
         answer = await daemon.post("text", {"Prefer": "wait=20", "vanus-deadline": "1s"})
         self.assertEqual(answer.status, 504)
         (kept,) = self.openai.kept.values()
-        self.assertTrue(kept.cancelled)
+        await until(lambda: kept.cancelled, "its end at the provider")
 
     async def test_waits_get_their_answer(self):
         daemon = self.background()

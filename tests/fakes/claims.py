@@ -2,11 +2,12 @@
 
 from typing import Any
 
+from attrs import evolve
 from twisted.internet.defer import Deferred, fail, succeed
 
 from chatgpt_source.errors import JournalUnavailable
 from chatgpt_source.journal import Answered, Claims, Ended, Underway
-from chatgpt_source.prompt import Ask, Delivery
+from chatgpt_source.prompt import Ask, Delivery, Leftover
 
 
 class ClaimsJournal:
@@ -16,6 +17,8 @@ class ClaimsJournal:
         asks: The asks to claim.
         polls: The polls to claim, each with the time at which it is due.
         letters: The dead letters to claim.
+        leftovers: The leftovers to claim, each with the time at which it is due.
+        tidied: The leftovers that are done.
         ends: The outcome of each claim of a prompt.
         delivered: The outcome of each claim of a delivery.
         kept: Whether ends of claims are kept.
@@ -28,6 +31,8 @@ class ClaimsJournal:
         self.asks: list[Ask] = []
         self.polls: list[tuple[float, Ask]] = []
         self.letters: list[Delivery] = []
+        self.leftovers: list[tuple[float, Leftover]] = []
+        self.tidied: list[Leftover] = []
         self.ends: list[Any] = []
         self.delivered: list[Any] = []
         self.kept = self.writable = True
@@ -50,14 +55,39 @@ class ClaimsJournal:
         self.letters = [each for each in self.letters if each.destination != to]
         return succeed(Claims(claimed, None))
 
+    def claim_leftovers(self, now: float, most: int) -> Deferred[Claims[Leftover]]:
+        due = [each for each in self.leftovers if each[0] <= now][:most]
+        self.leftovers = [each for each in self.leftovers if each not in due]
+        next_due = min((at for at, _ in self.leftovers), default=None)
+        return succeed(Claims([each for _, each in due], next_due))
+
+    def leftover_ended(self, leftover: Leftover, until: float | None) -> Deferred[None]:
+        if until is None:
+            self.tidied.append(leftover)
+        else:
+            self.leftovers.append((until, evolve(leftover, tries=leftover.tries + 1)))
+        return succeed(None)
+
+    def leave(self, leftover: Leftover | None, now: float) -> None:
+        """Keep a leftover, if there is one."""
+        if leftover is not None:
+            self.leftovers.append((now, evolve(leftover, since=now)))
+
     def ask_ended(
-        self, ask: Ask, outcome: Any, now: float, *, claim: bool = False
+        self,
+        ask: Ask,
+        outcome: Any,
+        now: float,
+        *,
+        claim: bool = False,
+        leftover: Leftover | None = None,
     ) -> Deferred[Ended]:
         if not self.writable:
             return fail(JournalUnavailable("full", retry_after=1))
         if not self.kept:
             return succeed(Ended(kept=False))
         self.ends.append(outcome)
+        self.leave(leftover, now)
         if isinstance(outcome, Underway):
             self.polls.append((outcome.until, _polled(ask, outcome, now)))
         delivery = None
@@ -68,8 +98,11 @@ class ClaimsJournal:
             )
         return succeed(Ended(kept=True, delivery=delivery))
 
-    def delivery_ended(self, _: Delivery, outcome: Any, __: float) -> Deferred[Ended]:
+    def delivery_ended(
+        self, _: Delivery, outcome: Any, now: float, *, leftover: Leftover | None = None
+    ) -> Deferred[Ended]:
         self.delivered.append(outcome)
+        self.leave(leftover, now)
         return succeed(Ended(kept=True))
 
 

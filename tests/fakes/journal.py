@@ -19,15 +19,18 @@ class MemoryJournal:
         needs: Until when each is needed.
         unneeded_: The ids that are needed no longer, in this order.
         claimed: Whether a claim was requested, for each acceptance.
+        forgotten: The ids that were cancelled, if what a provider keeps of them is to be deleted.
     """
 
     fault = claim_asks = claim_deliveries = claim_expired = claim_submitted = None
+    claim_leftovers = None
 
     def __init__(self) -> None:
         self.prompts: dict[str, Prompt] = {}
         self.needs: dict[str, float] = {}
         self.unneeded_: list[str] = []
         self.claimed: list[bool] = []
+        self.forgotten: list[str] = []
         self._kept: dict[str, Kept] = {}
         self._keys: dict[Key, str] = {}
         self._used = 0
@@ -79,15 +82,15 @@ class MemoryJournal:
         self.needs.pop(prompt_id, None)
         return succeed(None)
 
-    def cancel(self, prompt_id: str) -> Deferred[Cancelled | None]:
+    def cancel(self, prompt_id: str, *, forget: bool = False) -> Deferred[Cancelled | None]:
         if prompt_id not in self._kept:
             return succeed(None)
         state = self._kept[prompt_id].record.state
         if state not in {*ASKING, State.CANCELLED}:
             return fail(NotCancelled("it was answered"))
         self.end(prompt_id, State.CANCELLED)
-        submitted = f"resp_{prompt_id}" if state is State.SUBMITTED else None
-        return succeed(Cancelled(state is State.CANCELLED, submitted))
+        self.forgotten += [prompt_id] * forget
+        return succeed(Cancelled(state is State.CANCELLED))
 
     def end(
         self,

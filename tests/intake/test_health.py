@@ -49,6 +49,12 @@ class HealthTests(DoorTestCase):
         self.assertEqual(body["status"], "degraded")
         self.assertEqual(body["checks"]["target.gone"], "events wait for the target `gone`")
 
+    def test_degraded_by_prompts_of_a_fallback_that_is_gone(self) -> None:
+        self.pipeline.missing_fallbacks["gone"] = "the fallback `gone` has prompts"
+        body = self.ready(200)
+        self.assertEqual(body["status"], "degraded")
+        self.assertEqual(body["checks"]["openai.gone"], "the fallback `gone` has prompts")
+
     def test_what_was_tried(self) -> None:
         for name, breaker in (
             ("openai", self.pipeline.model),

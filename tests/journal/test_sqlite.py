@@ -116,6 +116,8 @@ class PlanTests(JournalTestCase):
         for state in (State.ACCEPTED, State.ANSWERED, State.FAILED):
             self.successResultOf(self.journal.latest(state, None, 1))
         self.successResultOf(self.journal.tally(DAY.date))
+        self.successResultOf(self.journal.claim_expired(NOON, 5))
+        self.successResultOf(self.journal.claim_leftovers(NOON, 5))
         self.successResultOf(self.journal.redrive("p3"))
         self.recover(SqliteJournal(self.opened, self.clock, at_once))
         db.set_trace_callback(None)
@@ -135,6 +137,9 @@ class PlanTests(JournalTestCase):
             "INDEX to_ask (owner>?)",
             "INDEX to_deliver (destination=? AND due<?)",
             "INDEX failures",
+            "INDEX to_expire (ends>? AND ends<?)",
+            "INDEX to_give_up (owner=? AND ends>? AND ends<?)",
+            "INDEX to_tidy_up (due<?)",
         ):
             self.assertTrue(any(step in plan for plan in plans), (step, "\n".join(plans)))
         bad = [plan for plan in plans if re.match(r"SCAN (prompts|texts|outbox)( AS \w+)?:", plan)]

@@ -236,6 +236,12 @@ class FromVersion4Tests(FromVersion3Tests):
     version = 4
 
 
+class FromVersion5Tests(FromVersion4Tests):
+    """The same journal, once it was of version 5."""
+
+    version = 5
+
+
 class CopyTests(Version2TestCase):
     """Before an upgrade there is a copy, which an earlier release can start from."""
 

@@ -7,10 +7,10 @@ import attrs
 from twisted.internet.defer import Deferred, succeed
 
 from chatgpt_source.errors import PeerFailure, Permanent, PossiblyBilled, Transient
-from chatgpt_source.journal import TIME_IS_UP, Claims
+from chatgpt_source.journal import LAST_POLL, TIME_IS_UP, Claims, Underway
 from chatgpt_source.pipeline.recording import is_late, late
 from chatgpt_source.pipeline.worker import POLL_INTERVAL
-from chatgpt_source.prompt import State
+from chatgpt_source.prompt import State, Submitted
 from chatgpt_source.telemetry.observer import AskEnded, Observer
 from tests.journal.common import NOON, prompt
 from tests.pipeline.test_pipeline import CONFIG, PipelineTestCase
@@ -48,6 +48,19 @@ class ExpiringTests(PipelineTestCase):
 
     def error(self, name: str = "p1") -> str:
         return str(self.record(name).error)
+
+    def test_one_that_is_submitted_and_not_polled_in_time(self) -> None:
+        self.post("p1", deadline=self.after(10))
+        self.model.answer(Submitted("resp_1"))
+        self.model.look_up = lambda *_: Deferred()  # type: ignore[attr-defined]
+        ask = self.successResultOf(self.journal.claim_submitted(self.after(1), 1)).claimed[0]
+        self.end(ask, Underway("resp_1", self.after(1000)))
+        stopped: list[str] = []
+        self.model.cancel = lambda id_: succeed(stopped.append(id_))  # type: ignore[attr-defined]
+        self.pass_time(10 + LAST_POLL - 1)
+        self.assertEqual((self.states("p1"), stopped), (["submitted"], []))
+        self.pass_time(1 + POLL_INTERVAL)
+        self.assertEqual((self.states("p1"), stopped), (["failed"], ["resp_1"]))
 
     def test_one_that_waits_fails_in_time_and_gives_its_unit_back(self) -> None:
         self.post("p1")

@@ -197,6 +197,37 @@ class FailingPollTests(SubmittedTestCase):
         ]
         self.assertEqual(lines, expected)
 
+    def test_they_are_not_logged_over_and_over(self) -> None:
+        for number in range(20):
+            self.submit(f"p{number}")
+        with capturedLogs() as logged:
+            for _ in range(20):
+                self.poll(AGAIN, None)
+        self.assertLess(len(logged), 5)
+
+    def test_once_nothing_is_submitted_nothing_fails(self) -> None:
+        self.submit(deadline=self.clock.seconds() + 1)
+        self.poll(HOLD)
+        self.assertIsInstance(self.last, Failed)
+        self.clock.advance(2 * POLL_INTERVAL)
+        self.assertIsNone(self.pipeline.polls.trouble)
+
+    def test_its_record_says_why(self) -> None:
+        self.submit()
+        self.poll(AGAIN)
+        self.assertEqual(self.last.error, AGAIN.reason)
+        self.poll(None)
+        self.assertIsNone(self.last.error)
+
+    def test_the_provider_that_has_it_is_told_of(self) -> None:
+        self.post(deadline=self.clock.seconds() + 1)
+        self.provider.asks.answer(Submitted("resp_p1"))
+        due, ask = self.journal.polls[0]
+        self.journal.polls = [(due, attrs.evolve(ask, provider="second"))]
+        self.clock.advance(1.1)
+        self.assertIsInstance(self.last, Failed)
+        self.assertEqual(self.told.ends[-1].provider, "second")
+
 
 class MissingTests(SubmittedTestCase):
     def test_three_times_in_a_row_and_for_30_s_then_it_is_asked_again(self) -> None:

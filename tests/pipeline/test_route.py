@@ -209,7 +209,8 @@ class FallbackTests(RouteTestCase):
         self.begin(fallbacks=())
         self.pass_time(2)
         self.assertEqual(self.states("p1"), ["submitted"])
-        self.assertIn("`second`", self.pipeline.polls.trouble or "")
+        self.assertIn("`second`", self.pipeline.missing_fallbacks["second"])
+        self.assertIsNone(self.pipeline.polls.trouble)
 
 
 class ThreeTests(RouteTestCase):

@@ -40,6 +40,7 @@ from chatgpt_source.journal.group import RETRY_AFTER, GroupCommit
 from chatgpt_source.journal.sqlite import (
     asks,
     batches,
+    leftovers,
     operator,
     outbox,
     records,
@@ -57,7 +58,7 @@ from chatgpt_source.journal.sqlite.file import (
 from chatgpt_source.journal.sqlite.rows import Now, Owner
 from chatgpt_source.journal.sqlite.transact import PATIENCE, Transactor
 from chatgpt_source.log import get_logger, log_unexpected
-from chatgpt_source.prompt import NOWHERE, Ask, Delivery, Prompt, State, Tier
+from chatgpt_source.prompt import NOWHERE, Ask, Delivery, Leftover, Prompt, State, Tier
 from chatgpt_source.tiers import Tiers
 
 __all__ = ["OpenJournal", "SqliteJournal", "check_journal", "open_beside", "open_journal"]
@@ -230,19 +231,39 @@ class SqliteJournal:
         now: float,
         *,
         claim: bool = False,
+        leftover: Leftover | None = None,
     ) -> Deferred[Ended]:
         owner, date = self._owner, wall(self._clock)
         if ask.prompt.target == NOWHERE:
             self._wipe_later()
-        return self._write(lambda db: asks.ended(db, owner, ask, outcome, now, date, claim=claim))
+        return self._write(
+            lambda db: asks.ended(
+                db, owner, ask, outcome, now, date, claim=claim, leftover=leftover
+            )
+        )
 
     def delivery_ended(
-        self, delivery: Delivery, outcome: Delivered | Postponed | Failed, now: float
+        self,
+        delivery: Delivery,
+        outcome: Delivered | Postponed | Failed,
+        now: float,
+        *,
+        leftover: Leftover | None = None,
     ) -> Deferred[Ended]:
         owner, date = self._owner, wall(self._clock)
         if not isinstance(outcome, Postponed):
             self._wipe_later()
-        return self._write(lambda db: outbox.ended(db, owner, delivery, outcome, now, date))
+        return self._write(
+            lambda db: outbox.ended(db, owner, delivery, outcome, now, date, leftover)
+        )
+
+    def claim_leftovers(self, now: float, most: int) -> Deferred[Claims[Leftover]]:
+        owner = self._owner
+        return self._write(lambda db: leftovers.claim(db, owner, now, most))
+
+    def leftover_ended(self, leftover: Leftover, until: float | None) -> Deferred[None]:
+        owner = self._owner
+        return self._write(lambda db: leftovers.ended(db, owner, leftover, until))
 
     def remember(self, peer: str, state: PeerState) -> Deferred[None]:
         fingerprint = self._fingerprints[peer]
@@ -282,10 +303,12 @@ class SqliteJournal:
         date = wall(self._clock)
         return self._write(lambda db: operator.redrive(db, prompt_id, date), WRITE_PATIENCE)
 
-    def cancel(self, prompt_id: str) -> Deferred[Cancelled | None]:
+    def cancel(self, prompt_id: str, *, forget: bool = False) -> Deferred[Cancelled | None]:
         self._wipe_later()
-        date = wall(self._clock)
-        return self._write(lambda db: operator.cancel(db, prompt_id, date), WRITE_PATIENCE)
+        now = self._now()
+        return self._write(
+            lambda db: operator.cancel(db, prompt_id, now, forget=forget), WRITE_PATIENCE
+        )
 
     def purge(self, prompt_id: str) -> Deferred[bool]:
         self._wipe_later()

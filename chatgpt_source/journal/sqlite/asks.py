@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from chatgpt_source.errors import BacklogFull, Draining, QuotaUsedUp
 from chatgpt_source.journal import (
+    LAST_POLL,
     Admitted,
     Answered,
     AskOutcome,
@@ -18,11 +19,11 @@ from chatgpt_source.journal import (
     Underway,
 )
 from chatgpt_source.journal.group import RETRY_AFTER
-from chatgpt_source.journal.sqlite import keys, outbox, records, texts
+from chatgpt_source.journal.sqlite import keys, leftovers, outbox, records, texts
 from chatgpt_source.journal.sqlite.rows import Owner, of_limited_size
 from chatgpt_source.journal.sqlite.texts import Part, trace_of
 from chatgpt_source.journal.states import Event, after
-from chatgpt_source.prompt import NOWHERE, Ask, Delivery, Details, Prompt, State, Tier
+from chatgpt_source.prompt import NOWHERE, Ask, Delivery, Details, Leftover, Prompt, State, Tier
 
 _CLAIMED = "id = ? AND owner = ? AND token = ?"
 _TO_CLAIM = "prompts WHERE state = 'accepted' AND owner IS NULL"
@@ -41,6 +42,7 @@ _ASK = (
     f" missing, provider, batch {_PROMPTS} owner IS NULL AND"
 )
 _EXPIRING = "ends IS NOT NULL AND (state = 'accepted' OR batch IS NOT NULL)"
+_UNPOLLED = "ends IS NOT NULL AND state = 'submitted' AND batch IS NULL"
 
 
 def accept(
@@ -158,11 +160,17 @@ def claim_asks(
 
 def claim_expired(db: sqlite3.Connection, owner: Owner, now: float, most: int) -> Claims[Ask]:
     """Claim prompts whose time is up; see `Journal.claim_expired`."""
-    asks = claim_uncalled(db, owner, now, most, f"{_EXPIRING} AND ends <= ? ORDER BY ends", (now,))
-    (ends,) = db.execute(
-        f"SELECT min(ends) FROM prompts WHERE {_EXPIRING} AND owner IS NULL"
-    ).fetchone()
-    return Claims(asks, ends)
+    asks: list[Ask] = []
+    next_ones = []
+    for which, after_ends in ((_EXPIRING, 0.0), (_UNPOLLED, LAST_POLL)):
+        asks += claim_uncalled(
+            *(db, owner, now, most - len(asks)),
+            f"{which} AND ends <= ? ORDER BY ends",
+            (now - after_ends,),
+        )
+        next_one = f"SELECT min(ends) + ? FROM prompts WHERE {which} AND owner IS NULL"
+        next_ones.append(db.execute(next_one, (after_ends,)).fetchone()[0])
+    return Claims(asks, min((each for each in next_ones if each is not None), default=None))
 
 
 def claim_submitted(db: sqlite3.Connection, owner: Owner, now: float, most: int) -> Claims[Ask]:
@@ -263,6 +271,7 @@ def ended(
     date: float,
     *,
     claim: bool,
+    leftover: Leftover | None,
 ) -> Ended:
     """End a claim; see `Journal.ask_ended`. `date` is the wall clock's."""
     change, values = _change(ask, outcome, now, date)
@@ -274,6 +283,7 @@ def ended(
     if not ended:
         return Ended(kept=False)
     ((seq, day, billed),) = ended
+    leftovers.add(db, leftover, now)
     if isinstance(outcome, Answered):
         texts.set_event(db, seq, outcome.event)
         if ask.prompt.target == NOWHERE:
@@ -340,14 +350,15 @@ def _submission(ask: Ask, outcome: Underway, now: float) -> tuple[str, tuple[obj
     if outcome.missing:
         since = now if ask.missing_since is None else ask.missing_since
     change = (
-        "state = ?, submitted = ?, provider = ?, due = ?, billed = TRUE, error = NULL, held = NULL,"
+        "state = ?, submitted = ?, provider = ?, due = ?, billed = TRUE, error = ?, held = NULL,"
         " polls = ?, missing = ?, missing_since = ?"
     )
     polls = 0 if ask.submitted is None else ask.polls + 1
     missing = ask.missing + 1 if outcome.missing else 0
     new = State.SUBMITTED.value
     provider = outcome.provider if ask.submitted is None else ask.provider
-    return change, (new, outcome.submitted, provider, outcome.until, polls, missing, since)
+    said = (outcome.submitted, provider, outcome.until, outcome.error)
+    return change, (new, *said, polls, missing, since)
 
 
 def _finish(db: sqlite3.Connection, seq: int, kept_until: float | None, date: float) -> None:

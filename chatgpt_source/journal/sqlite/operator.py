@@ -5,10 +5,11 @@ from zoneinfo import ZoneInfo
 
 from chatgpt_source.errors import NotCancelled, NotRedriven
 from chatgpt_source.journal import Cancelled, Terms
-from chatgpt_source.journal.sqlite import asks, outbox, records, texts
+from chatgpt_source.journal.sqlite import asks, leftovers, outbox, records, texts
+from chatgpt_source.journal.sqlite.rows import Now
 from chatgpt_source.journal.sqlite.schema import AT_ONCE, NOT_YET, VERSION, version_of
 from chatgpt_source.journal.states import TRANSITIONS, Event, after
-from chatgpt_source.prompt import DEAD_LETTER, State
+from chatgpt_source.prompt import DEAD_LETTER, Leftover, State
 from chatgpt_source.quota import day_at
 
 
@@ -34,10 +35,11 @@ def redrive(db: sqlite3.Connection, prompt_id: str, date: float) -> State:
     texts.forget_dead_letter(db, seq)
     db.execute(
         "UPDATE prompts SET state = ?, due = ?, since = ?, ended = NULL, tries = 0,"
-        " possibly_billed = 0, deadline = NULL, ends = NULL, submitted = NULL, provider = NULL,"
-        " tier = 'standard' WHERE seq = ?",
+        " possibly_billed = 0, deadline = NULL, ends = NULL, tier = 'standard' WHERE seq = ?",
         (state.value, None if has_event else AT_ONCE, NOT_YET, seq),
     )
+    if not has_event:
+        db.execute("UPDATE prompts SET submitted = NULL, provider = NULL WHERE seq = ?", (seq,))
     return state
 
 
@@ -51,7 +53,7 @@ def _take_unit_again(db: sqlite3.Connection, seq: int, date: float) -> None:
     db.execute("UPDATE prompts SET day = ?, billed = 0 WHERE seq = ?", (day.date, seq))
 
 
-def cancel(db: sqlite3.Connection, prompt_id: str, date: float) -> Cancelled | None:
+def cancel(db: sqlite3.Connection, prompt_id: str, now: Now, *, forget: bool) -> Cancelled | None:
     """Cancel a prompt that waits; see `Journal.cancel`."""
     row = db.execute(
         "SELECT seq, state, owner, day, billed, submitted, provider FROM prompts WHERE id = ?",
@@ -69,11 +71,13 @@ def cancel(db: sqlite3.Connection, prompt_id: str, date: float) -> Cancelled | N
     db.execute(
         "UPDATE prompts SET state = ?, due = NULL, ended = ?, held = NULL, batch = NULL"
         " WHERE seq = ?",
-        (after(State(state), Event.CANCELLED).value, date, seq),
+        (after(State(state), Event.CANCELLED).value, now.date, seq),
     )
     if not billed:
         asks.give_back_unit(db, day)
-    return Cancelled(submitted=submitted if state == State.SUBMITTED else None, provider=provider)
+    if submitted is not None:
+        leftovers.add(db, Leftover(submitted, provider, stop=True, forget=forget), now.steady)
+    return Cancelled()
 
 
 def purge(db: sqlite3.Connection, prompt_id: str) -> bool:

@@ -3,11 +3,11 @@
 import sqlite3
 
 from chatgpt_source.journal import Claims, Delivered, Ended, Failed, Postponed
-from chatgpt_source.journal.sqlite import texts
+from chatgpt_source.journal.sqlite import leftovers, texts
 from chatgpt_source.journal.sqlite.rows import Owner, of_limited_size
 from chatgpt_source.journal.sqlite.texts import Part, trace_of
 from chatgpt_source.journal.states import Event, after
-from chatgpt_source.prompt import DEAD_LETTER, Delivery, State
+from chatgpt_source.prompt import DEAD_LETTER, Delivery, Leftover, State
 
 _CLAIMED = (
     "seq = (SELECT seq FROM prompts WHERE id = ?) AND destination = ? AND owner = ? AND token = ?"
@@ -105,6 +105,7 @@ def ended(
     outcome: Delivered | Postponed | Failed,
     now: float,
     date: float,
+    leftover: Leftover | None,
 ) -> Ended:
     """End a claim; see `Journal.delivery_ended`. `date` is the wall clock's."""
     claim = _claim(owner, delivery)
@@ -119,6 +120,7 @@ def ended(
     if not ended:
         return Ended(kept=False)
     ((seq,),) = ended
+    leftovers.add(db, leftover, now)
     if delivery.destination == DEAD_LETTER.setting:
         texts.forget_dead_letter(db, seq)
         return Ended(kept=True)

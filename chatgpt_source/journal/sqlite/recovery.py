@@ -13,6 +13,8 @@ from chatgpt_source.prompt import MODEL, State, Tier
 
 _TIERS = f"tier IN ({', '.join(repr(tier.value) for tier in Tier)})"
 """True of all; lets SQLite use `to_ask` for what is due later."""
+FIRST_POLLS = 10.0
+"""Seconds from a start in which all submitted prompts are due for a poll."""
 _FIELDS = [each.name for each in fields(PeerState)]
 
 
@@ -48,6 +50,12 @@ def take_over(db: sqlite3.Connection, now: float, keep: float) -> None:
             f" WHERE {which} owner IS NULL AND due > :now AND due > {own}",
             at,
         )
+    # The settings or the clock may have changed: a poll says how it is.
+    db.execute(
+        "UPDATE prompts SET due = ?1 WHERE state = 'submitted' AND owner IS NULL AND due > ?1",
+        (now + FIRST_POLLS,),
+    )
+    db.execute("UPDATE leftovers SET owner = NULL, due = ?1, since = min(since, ?1)", (now,))
     db.execute("UPDATE prompts SET needed_until = NULL WHERE needed_until IS NOT NULL")
     db.execute("UPDATE prompts SET kept_until = ?1 WHERE kept_until > ?1", (now + keep,))
 

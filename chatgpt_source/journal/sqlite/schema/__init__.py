@@ -2,10 +2,11 @@
 
 `tables.sql` creates this version's tables; `upgrade_<n>.sql` upgrades version n to the next.
 
-`prompts` has the record of each prompt, `outbox` its deliveries, `texts` its texts, which are
-deleted on delivery. They have a table of their own so that no index and no small update copies
-them. Long texts are in `long_texts` (see the module `texts`). Triggers keep `counts` exact, and
-delete texts with their prompt, also when another process writes.
+`prompts` has the record of each prompt, `outbox` its deliveries, `leftovers` what a provider still
+keeps of it, `texts` its texts, which are deleted on delivery. They have a table of their own so
+that no index and no small update copies them. Long texts are in `long_texts` (see the module
+`texts`). Triggers keep `counts` exact, and delete texts with their prompt, also when another
+process writes.
 """
 
 import sqlite3
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from chatgpt_source.errors import JournalError
 
-VERSION = 5
+VERSION = 6
 APPLICATION_ID = 0x63677073
 """Marks the file's header as this program's ("cgps")."""
 

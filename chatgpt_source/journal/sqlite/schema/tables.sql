@@ -40,6 +40,8 @@ CREATE INDEX to_ask ON prompts (owner, tier, due, seq) WHERE state = 'accepted';
 CREATE INDEX to_poll ON prompts (owner, due, seq) WHERE state = 'submitted';
 CREATE INDEX to_expire ON prompts (ends)
     WHERE ends IS NOT NULL AND (state = 'accepted' OR batch IS NOT NULL);
+CREATE INDEX to_give_up ON prompts (owner, ends)
+    WHERE ends IS NOT NULL AND state = 'submitted' AND batch IS NULL;
 CREATE INDEX to_move_up ON prompts (tier, deadline) WHERE state = 'accepted' AND tier <> 'standard';
 CREATE INDEX in_batch ON prompts (batch, seq) WHERE batch IS NOT NULL;
 CREATE INDEX needed ON prompts (needed_until) WHERE needed_until IS NOT NULL;
@@ -57,6 +59,20 @@ CREATE TABLE batches (                    -- prompts that are sent together, in 
     results TEXT,                         -- JSON: the provider's ids of the files with its results
     cancelled INTEGER NOT NULL DEFAULT 0  -- whether the provider was told to stop it
 );
+
+CREATE TABLE leftovers (                  -- what a provider keeps of a prompt, and nobody needs
+    id INTEGER PRIMARY KEY,
+    submitted TEXT NOT NULL,              -- the provider's id
+    provider TEXT,                        -- its name; NULL: the first
+    stop INTEGER NOT NULL,                -- whether it is to stop its work
+    forget INTEGER NOT NULL,              -- whether it is to delete it
+    since REAL NOT NULL,
+    due REAL NOT NULL,
+    tries INTEGER NOT NULL DEFAULT 0,
+    owner INTEGER,
+    token INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX to_tidy_up ON leftovers (due, id) WHERE owner IS NULL;
 
 CREATE TABLE outbox (                     -- an event that is to be delivered to a destination
     seq INTEGER NOT NULL,                 -- the prompt's; a trigger takes the row along with it
