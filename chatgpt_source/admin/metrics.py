@@ -19,7 +19,7 @@ from chatgpt_source import __version__
 from chatgpt_source.admin.gauges import PREFIX, Gauges
 from chatgpt_source.admin.status import Status
 from chatgpt_source.http.server import BoundedRequest
-from chatgpt_source.prompt import MODEL, NOWHERE, TARGET, Arrival, State
+from chatgpt_source.prompt import MODEL, NOWHERE, TARGET, Answer, Arrival, State
 from chatgpt_source.telemetry.observer import (
     AskEnded,
     AskOutcome,
@@ -209,10 +209,14 @@ class Metrics(Observer):
             if ended.waited is not None:
                 self._wait.observe(ended.waited)
         if ended.answer is not None:
-            self._billed.labels(BilledTier.of(ended.answer.service_tier).value).inc()
-        usage = (ended.answer and ended.answer.usage) or {}
-        for kind in TokenKind:
-            count = usage.get(f"{kind.value}_tokens")
+            self._answered(ended.answer)
+
+    def _answered(self, answer: Answer) -> None:
+        self._billed.labels(BilledTier.of(answer.service_tier).value).inc()
+        for kind, count in (
+            (TokenKind.PROMPT, answer.input_tokens),
+            (TokenKind.COMPLETION, answer.output_tokens),
+        ):
             if type(count) is int and 0 < count < _MOST_TOKENS:
                 self._tokens.labels(kind.value).inc(count)
 

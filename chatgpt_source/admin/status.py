@@ -72,6 +72,7 @@ class Status:
         troubles = [f"the journal {unwell['journal']}"] if "journal" in unwell else []
         troubles += [self._trouble(*each) for each in self.breakers.items()]
         troubles.append(self._trouble(MODEL, self.health.pipeline.polls))
+        troubles += self.health.pipeline.missing_fallbacks.values()
         troubles += self.health.pipeline.missing.values()
         troubles += [unwell.get(name, "") for name in ("failures", "quota", "backlog")]
         return [sentence(trouble) for trouble in troubles if trouble]

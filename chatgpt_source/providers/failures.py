@@ -33,7 +33,12 @@ _MODEL_HOLDS = {
     405: "check `base_url`",
 }
 """Statuses that mean wrong settings, whatever the prompt, and what an operator should check."""
-_AS_STATUS = {"rate_limit_exceeded": 429, "resource_unavailable": 429, "server_error": 500}
+_AS_STATUS = {
+    "rate_limit_exceeded": 429,
+    "resource_unavailable": 429,
+    "server_error": 500,
+    "vector_store_timeout": 500,
+}
 """Codes of a response that failed, and the statuses that mean the same."""
 _NO_ROOM = {(429, "resource_unavailable"), (498, "capacity_exceeded")}
 """What a tier without room answers: OpenAI's and Groq's."""

@@ -217,8 +217,11 @@ class OpenAI(Server):
             self._get(self._base.child("responses", submitted), prompt.trace)
         )
         with with_request_id(reply):
+            if reply.is_too_long:
+                why = f"the model's answer is longer than {MOST_BYTES // 2**20} MiB"
+                raise Permanent(why, status=200)
             with unbilled():
-                answer = read_response(reply)
+                answer = read_response(reply, prompt.id)
             return None if isinstance(answer, Submitted) else await self.structured(answer, prompt)
 
     async def cancel(self, submitted: str) -> None:

@@ -1,5 +1,6 @@
 """Reads a response of OpenAI's Responses API strictly: its answer, or its id."""
 
+import re
 from typing import Any
 
 from chatgpt_source.errors import Lost, Permanent
@@ -21,11 +22,17 @@ from chatgpt_source.providers.reading import (
 _UNDER_WAY = ("queued", "in_progress")
 _ENDED = ("completed", "incomplete", "failed", "cancelled")
 """The statuses of a response."""
+_PROMPT = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""A prompt's id; `body` may set something else in its place."""
 _OF_A_CALL = {"call_id", "name", "arguments"}
 
 
-def read_response(reply: Reply) -> Answer | Submitted:
+def read_response(reply: Reply, prompt: str | None = None) -> Answer | Submitted:
     """Read a successful response; only a 200 can be one.
+
+    Args:
+        reply: The response.
+        prompt: The prompt's id, if it must not be of another one.
 
     Raises:
         PossiblyBilled: If it is not a response.
@@ -34,6 +41,8 @@ def read_response(reply: Reply) -> Answer | Submitted:
             succeed.
     """
     response = read_object(reply)
+    if prompt is not None and _prompt_of(response) not in {None, prompt}:
+        raise unreadable("it is of another prompt")
     status = response.get("status")
     if status in _UNDER_WAY:
         return Submitted(read_id(response.get("id")))
@@ -59,6 +68,13 @@ def read_response(reply: Reply) -> Answer | Submitted:
         service_tier=plain_or_none(response.get("service_tier")),
         tool_calls=calls or None,
     )
+
+
+def _prompt_of(response: dict[str, Any]) -> str | None:
+    """The id of a prompt of ours that a response names; None if it names none."""
+    metadata = response.get("metadata")
+    named = metadata.get("prompt") if isinstance(metadata, dict) else None
+    return named if isinstance(named, str) and _PROMPT.fullmatch(named) else None
 
 
 def _codes(error: Any) -> list[str]:

@@ -248,14 +248,11 @@ class _Chat(_Work):
         self._capture = capture
 
     def answered(self, answer: Answer) -> None:
-        usage = answer.usage or {}
         told = {
             "gen_ai.response.model": answer.model,
             "gen_ai.response.finish_reasons": answer.finish_reason and [answer.finish_reason],
-            "gen_ai.usage.input_tokens": usage.get("prompt_tokens", usage.get("input_tokens")),
-            "gen_ai.usage.output_tokens": usage.get(
-                "completion_tokens", usage.get("output_tokens")
-            ),
+            "gen_ai.usage.input_tokens": answer.input_tokens,
+            "gen_ai.usage.output_tokens": answer.output_tokens,
         }
         if self._capture:
             told["gen_ai.output.messages"] = _message(

@@ -296,6 +296,13 @@ class KeepingContract(Contract):
         self.assertEqual(answer.content, answer_to(PROMPT.text))
         self.assertEqual(self.fake.billed, 1)
 
+    async def test_one_that_is_too_long(self) -> None:
+        """It gets no shorter."""
+        submitted = await self.submit()
+        self.fake.queue(Reply(200, b" " * (2**21 + 1)))
+        error = await self.fails(Permanent, self.provider.look_up(submitted, PROMPT))
+        self.assertEqual(error.reason, "the model's answer is longer than 2 MiB")
+
     async def test_cancelled(self) -> None:
         submitted = await self.submit()
         for _ in range(2):

@@ -155,6 +155,7 @@ class FailedResponseTests(SynchronousTestCase):
         self.assertEqual(self.failure("server_error"), (Lost, 500))
         self.assertEqual(self.failure("rate_limit_exceeded"), (Lost, 429))
         self.assertTrue(failed_response(["rate_limit_exceeded"]).throttled)
+        self.assertIsInstance(failed_response(["vector_store_timeout"]), Lost)
 
     def test_an_empty_account_may_be_filled(self) -> None:
         for code in EMPTY_ACCOUNT:

@@ -1,6 +1,7 @@
 """How strictly a response of the Responses API is read."""
 
 from typing import Any
+from uuid import UUID
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -9,6 +10,8 @@ from chatgpt_source.errors import CallError, Lost, Permanent, PossiblyBilled
 from chatgpt_source.prompt import Answer, Submitted
 from chatgpt_source.providers.response import read_response
 from tests.providers.common import OpenAICase, reply
+
+OURS, OTHERS = str(UUID(int=1)), str(UUID(int=2))
 
 
 def said(*parts: Any, **message: Any) -> dict[str, Any]:
@@ -53,6 +56,14 @@ class ReadResponseTests(OpenAICase):
 
     def unreadable(self, body: Any, words: str = "") -> None:
         self.failure(PossiblyBilled, body, f"the model's answer can't be read: {words}")
+
+    def test_of_another_prompt(self) -> None:
+        """A proxy may mix them up; `body` may set the metadata."""
+        for metadata in (None, {}, {"prompt": OURS}, {"prompt": "v2"}, {"prompt": 7}):
+            read = read_response(reply(response(metadata=metadata)), OURS)
+            self.assertIsInstance(read, Answer)
+        with self.assertRaisesRegex(PossiblyBilled, "it is of another prompt"):
+            read_response(reply(response(metadata={"prompt": OTHERS})), OURS)
 
     def test_whole(self) -> None:
         self.assertEqual(

@@ -18,7 +18,7 @@ from twisted.web.client import (
 from twisted.web.http_headers import Headers
 
 from chatgpt_source.http.client.agent import Agent
-from chatgpt_source.http.client.body import Body, Collector, Passer, StreamedBody
+from chatgpt_source.http.client.body import TOO_LONG, Body, Collector, Passer, StreamedBody
 from chatgpt_source.http.client.certificates import PlatformAndThese
 from chatgpt_source.http.client.connect import Connector
 from chatgpt_source.http.client.pool import Pool
@@ -59,6 +59,11 @@ class Reply:
     headers: Headers = field(repr=False)
     body: bytes = field(repr=False)
     flaw: str | None = None
+
+    @property
+    def is_too_long(self) -> bool:
+        """Whether its body has more bytes than are kept."""
+        return self.flaw == TOO_LONG
 
     def header(self, name: str) -> str | None:
         """The ASCII of a header's first value; None if it is absent or over `MOST_HEADER`."""

@@ -16,6 +16,8 @@ from chatgpt_source.http.client.words import describe
 
 MOST_HELD = 64 * 2**10
 """Bytes of a streamed response that may wait to be taken; then its connection is not read."""
+TOO_LONG = "was longer than it may be"
+"""The flaw of a response of which the rest is not read."""
 
 
 @implementer(IBodyProducer)
@@ -159,7 +161,7 @@ class Collector(Protocol):
         self._body.write(data[: self._left])
         self._left -= len(data)
         if self._left < 0:
-            self._end("was longer than it may be")
+            self._end(TOO_LONG)
             self._abort()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
