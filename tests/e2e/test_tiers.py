@@ -4,6 +4,7 @@ import json
 import random
 from collections import Counter
 from datetime import datetime
+from math import inf
 
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
@@ -488,17 +489,23 @@ class FallbackTests(TiersCase):
 
 class MixedTests(TiersCase):
     KILLS = 10
+    SEED = 13
 
     async def test_all_tiers_through_kills(self):
-        """Paid twice is at most what was on its way to the disk, in each of two tiers."""
+        """Paid twice is at most what was on its way to the disk, in each of two tiers.
+
+        Each deadline holds.
+        """
         self.openai.seconds = 2 * MINUTE
-        chance = random.Random(13)
+        chance = random.Random(self.SEED)
+        far = []
         daemon = await self.started(
             api="responses", background=True, batch_over=4 * HOUR, flex_over=HOUR
         )
         for _ in range(self.KILLS):
-            for deadline in (None, "3h", "24h"):
-                await self.send(daemon, 20, deadline)
+            for deadline, seconds in ((None, inf), ("3h", 3 * HOUR), ("24h", DAY)):
+                ids = await self.send(daemon, 20, deadline)
+                far += [(id_, seconds) for id_ in ids if seconds < inf]
             for _ in range(chance.randrange(3)):
                 await daemon.live(chance.uniform(1, 5 * MINUTE))
             await deferLater(reactor, chance.uniform(0, 0.1))
@@ -510,4 +517,6 @@ class MixedTests(TiersCase):
         self.assertTrue(0 <= paid_twice <= 2 * self.KILLS, paid_twice)
         self.assertEqual(set(self.openai.paid.values()), {1})
         self.assertEqual(self.openai.paid.total(), 20 * self.KILLS)
+        for id_, seconds in far:
+            await self.assert_in_time(daemon, [id_], seconds)
         self.assert_fair()
