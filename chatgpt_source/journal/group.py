@@ -1,7 +1,7 @@
 """Group commit: operations run in one thread; arrivals during a commit form the next group.
 
 There is no timer and no batch size. A single operation commits at once; under load, one fsync
-commits all that arrived during the one before.
+commits all that arrived during the one before, and all that the callbacks of that one submit.
 
 `twisted.enterprise.adbapi` does not fit: it runs one transaction for each interaction, and it
 reconnects by itself, which loses the connection's pragmas and locks.
@@ -97,7 +97,7 @@ class GroupCommit(Generic[Connection]):
         self._under_way: Sequence[Operation[Connection]] = ()
         self._busy_since: float | None = None
         self._done: deque[tuple[Operation[Connection], object]] = deque()
-        self._firing = False
+        self._firing = self._calling_back = False
         self._idle: list[Deferred[None]] = []
         self._next_look: IDelayedCall | None = None
 
@@ -136,8 +136,7 @@ class GroupCommit(Generic[Connection]):
             waiter: Withdrawable[Any] = Withdrawable(lambda: self._withdraw(operation))
             operation = Operation(run, writes, until, waiter)
         self._waiting[operation] = None
-        if self._busy_since is None:
-            self._start()
+        self._start_waiting()
         return operation.waiter
 
     def silence(self) -> JournalUnavailable:
@@ -164,6 +163,11 @@ class GroupCommit(Generic[Connection]):
             del self._waiting[operation]
             operation.waiter.errback(CancelledError())
 
+    def _start_waiting(self) -> None:
+        """Start the next group, unless one is under way, or callbacks may add to it."""
+        if self._waiting and self._busy_since is None and not self._calling_back:
+            self._start()
+
     def _start(self) -> None:
         self._busy_since = self._clock.seconds()
         group = list(islice(self._waiting, MOST_TOGETHER))
@@ -178,9 +182,8 @@ class GroupCommit(Generic[Connection]):
     def _finish(self, result: object, group: Sequence[Operation[Connection]]) -> None:
         self._busy_since = None
         self._under_way = ()
-        if self._waiting:
-            self._start()  # before the callbacks, to keep the disk busy
-        self._tell(group, result)
+        self._tell(group, result)  # first: the thread would contend with it for the GIL
+        self._start_waiting()
 
     @property
     def _is_idle(self) -> bool:
@@ -193,7 +196,7 @@ class GroupCommit(Generic[Connection]):
 
     def _fire_waiters(self) -> None:
         """Fire the waiters in order, for up to `CALLBACK_TIME` seconds of this turn."""
-        self._firing = True
+        self._firing = self._calling_back = True
         over = self._clock.seconds() + CALLBACK_TIME
         while self._done:
             operation, result = self._done.popleft()
@@ -201,8 +204,11 @@ class GroupCommit(Generic[Connection]):
                 _fire(operation, result)
             if self._done and self._clock.seconds() >= over:
                 self._clock.callLater(0, self._fire_waiters)
-                return
-        self._firing = False
+                break
+        else:
+            self._firing = False
+        self._calling_back = False
+        self._start_waiting()
         if self._is_idle:
             idle, self._idle = self._idle, []
             for waiter in idle:

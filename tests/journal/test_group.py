@@ -36,6 +36,9 @@ class GroupCommitTests(SynchronousTestCase):
     def wait(self, seconds: float) -> None:
         self.clock.pump([LOOK] * round(seconds / LOOK))
 
+    def take_a_turn(self, _: object) -> None:
+        self.clock.rightNow += group.CALLBACK_TIME
+
     def test_groups(self) -> None:
         waiters = [self.submit(name) for name in "abc"]
         idle = self.group.when_idle()
@@ -49,12 +52,27 @@ class GroupCommitTests(SynchronousTestCase):
         self.successResultOf(idle)
         self.assertEqual(self.groups, [["a"], ["b", "c"], ["d"]])
 
-    def test_the_next_group_starts_before_the_last_is_told(self) -> None:
-        order: list[str] = []
-        self.submit("a").addCallback(lambda _: order.append(f"{len(self.threads.waiting)}"))
+    def test_what_callbacks_submit_joins_the_next_group(self) -> None:
+        def submit_more(_: object) -> None:
+            self.submit("c")
+            self.submit("d")
+
+        self.submit("a").addCallback(submit_more)
         self.submit("b")
         self.threads.work()
-        self.assertEqual(order, ["1"])
+        self.threads.work()
+        self.assertEqual(self.groups, [["a"], ["b", "c", "d"]])
+
+    def test_the_next_group_starts_after_one_turn_of_callbacks(self) -> None:
+        self.submit("a")
+        for name in "bcd":
+            self.submit(name).addCallback(self.take_a_turn)
+        self.threads.work()
+        self.submit("e")
+        self.threads.work()
+        self.assertEqual(len(self.threads.waiting), 1)
+        self.threads.work()
+        self.assertEqual(self.groups, [["a"], ["b", "c", "d"], ["e"]])
 
     def test_a_thread_that_fails_fails_its_group_alone(self) -> None:
         first, second = self.submit("a"), self.submit("b")
