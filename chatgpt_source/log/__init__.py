@@ -120,17 +120,30 @@ class _LineObserver:
         return self._line({**event, "log_format": told, "lines": lines})
 
     def _line(self, event: LogEvent) -> bytes:
-        when = datetime.fromtimestamp(event["log_time"], timezone.utc)
-        stamp = when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        level = event["log_level"]
+        stamp, level = _stamp(event["log_time"]), event["log_level"]
         name = _NAMES.get(level, level.name)
         chosen = _chosen["format"]
         if (self._auto if chosen == "auto" else chosen) == "json":
-            own = (stamp, name, str(event.get("log_namespace", "")), text_of(event))
-            line = json.dumps({**dict(zip(_OWN_MEMBERS, own, strict=True)), **_fields(event)})
+            own = {
+                "time": stamp,
+                "level": name,
+                "logger": str(event.get("log_namespace", "")),
+                "message": text_of(event),
+            }
+            line = json.dumps(own | _fields(event))
         else:
             line = f"{stamp} {name:<8} {text_of(event)}"
         return f"{line}\n".encode(self._encoding, "replace")
+
+
+def _stamp(instant: float) -> str:
+    second, thousandths = divmod(int(instant * 1000), 1000)
+    return f"{_second(second)}.{thousandths:03}Z"
+
+
+@lru_cache(maxsize=8)
+def _second(instant: int) -> str:
+    return datetime.fromtimestamp(instant, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def text_of(event: LogEvent) -> str:
@@ -151,12 +164,11 @@ def _clean(text: str) -> str:
     return text.translate(_ONE_LINE).encode("utf-8", "replace").decode("utf-8")
 
 
-def _fields(event: LogEvent) -> Mapping[str, Any]:
+def _fields(event: LogEvent) -> dict[str, Any]:
     """The plain values that the format string of one of our events names."""
     if not is_ours(event) or "log_failure" in event:
         return {}
-    named = {name: event.get(name) for name in _named(event.get("log_format") or "")}
-    return {name: _plain(value) for name, value in named.items()}
+    return {name: _plain(event.get(name)) for name in _named(event.get("log_format") or "")}
 
 
 @lru_cache(maxsize=256)
