@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 STALL = 1.0
@@ -29,41 +29,53 @@ def with_timeout(
     may be unread in a socket. The step then gets more time to read it. Whoever cancels the result
     gets a CancelledError, whatever error the step then ends with.
     """
-    due = clock.seconds() + seconds
-    expired = False
-    timer: IDelayedCall
-
-    def expire() -> None:
-        nonlocal timer, due
-        now = clock.seconds()
-        if moved is not None and moved() + seconds > now:
-            due = moved() + seconds
-            timer = clock.callLater(due - now, expire)
-        elif now - due > STALL:
-            timer = clock.callLater(AFTER_STALL, end)
-        else:
-            end()
-
-    def end() -> None:
-        nonlocal expired
-        expired = True
-        step.cancel()
-
-    def ended(result: Any) -> None:
-        if timer.active():
-            timer.cancel()
-        if not waiting.called:
-            late = expired and isinstance(result, Failure)
-            waiting.callback(Failure(TimeoutError(seconds)) if late else result)
-
-    def cancel(waiting: Deferred[T]) -> None:
-        waiting.errback(CancelledError())
-        step.cancel()
-
-    waiting: Deferred[T] = Deferred(cancel)
-    timer = clock.callLater(seconds, expire)
-    step.addBoth(ended)
+    limit = _Limit(step, seconds, clock, moved)
+    waiting: Deferred[T] = Deferred(limit.cancel)
+    step.addBoth(limit.ended, waiting)
     return waiting
+
+
+class _Limit:
+    """The time limit of a step. It does not hold who waits, which would be a cycle."""
+
+    def __init__(
+        self,
+        step: Deferred[Any],
+        seconds: float,
+        clock: IReactorTime,
+        moved: Callable[[], float] | None,
+    ) -> None:
+        self._step, self._seconds, self._clock, self._moved = step, seconds, clock, moved
+        self._due = clock.seconds() + seconds
+        self._expired = False
+        self._timer = clock.callLater(seconds, self._expire)
+
+    def _expire(self) -> None:
+        now = self._clock.seconds()
+        if self._moved is not None and self._moved() + self._seconds > now:
+            self._due = self._moved() + self._seconds
+            self._timer = self._clock.callLater(self._due - now, self._expire)
+        elif now - self._due > STALL:
+            self._timer = self._clock.callLater(AFTER_STALL, self._end)
+        else:
+            self._end()
+
+    def _end(self) -> None:
+        self._expired = True
+        self._step.cancel()
+
+    def ended(self, result: Any, waiting: Deferred[Any]) -> None:
+        """The step has ended."""
+        if self._timer.active():
+            self._timer.cancel()
+        if not waiting.called:
+            late = self._expired and isinstance(result, Failure)
+            waiting.callback(Failure(TimeoutError(self._seconds)) if late else result)
+
+    def cancel(self, waiting: Deferred[Any]) -> None:
+        """Whoever waits gives up."""
+        waiting.errback(CancelledError())
+        self._step.cancel()
 
 
 async def completes(step: Deferred[Any], seconds: float, clock: IReactorTime) -> bool:

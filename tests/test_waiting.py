@@ -5,6 +5,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.waiting import AFTER_STALL, completes, with_timeout
+from tests.cycles import left_by
 
 
 class WithTimeoutTests(SynchronousTestCase):
@@ -17,6 +18,15 @@ class WithTimeoutTests(SynchronousTestCase):
         self.step.callback("done")
         self.assertEqual(self.successResultOf(self.ended), "done")
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_it_leaves_no_cycles(self) -> None:
+        def wait() -> None:
+            step: Deferred[str] = Deferred()
+            ended = with_timeout(step, 10, self.clock)
+            step.callback("done")
+            self.successResultOf(ended)
+
+        self.assertEqual(left_by(wait), 0)
 
     def test_too_late(self) -> None:
         self.clock.advance(10)
@@ -43,22 +53,23 @@ class WithTimeoutTests(SynchronousTestCase):
         self.failureResultOf(self.ended, TimeoutError)
 
     def test_from_when_it_last_moved_on(self) -> None:
-        moved = 0.0
-        ended = with_timeout(Deferred(), 10, self.clock, lambda: moved)
-        self.clock.advance(9)
+        clock, moved = Clock(), 0.0
+        ended = with_timeout(Deferred(), 10, clock, lambda: moved)
+        clock.advance(9)
         moved = 9.0
-        self.clock.advance(1)
-        self.clock.advance(8.9)
+        clock.advance(1)
+        clock.advance(8.9)
         self.assertNoResult(ended)
-        self.clock.advance(0.2)
+        clock.advance(0.2)
         self.failureResultOf(ended, TimeoutError)
 
     def test_one_that_moved_on_may_stall_too(self) -> None:
-        ended = with_timeout(Deferred(), 10, self.clock, lambda: 5.0)
-        self.clock.advance(10)
-        self.clock.advance(60)
+        clock = Clock()
+        ended = with_timeout(Deferred(), 10, clock, lambda: 5.0)
+        clock.advance(10)
+        clock.advance(60)
         self.assertNoResult(ended)
-        self.clock.advance(AFTER_STALL)
+        clock.advance(AFTER_STALL)
         self.failureResultOf(ended, TimeoutError)
 
 

@@ -64,14 +64,14 @@ class Withdrawable(Deferred[Result]):
     An operation that has begun may be on disk, so then `cancel` does nothing.
     """
 
-    def __init__(self, withdraw: Callable[[], object]) -> None:
+    def __init__(self, withdraw: Callable[["Withdrawable[Result]"], object]) -> None:
         super().__init__()
         self._withdraw = withdraw
 
     def cancel(self) -> None:
         """Withdraw the operation if it has not begun; the wait then fails with a CancelledError."""
         if not self.called:
-            self._withdraw()
+            self._withdraw(self)
 
 
 class GroupCommit(Generic[Connection]):
@@ -93,7 +93,7 @@ class GroupCommit(Generic[Connection]):
         self._in_thread = in_thread
         self._transact = transact
         self._clock = clock
-        self._waiting: dict[Operation[Connection], None] = {}
+        self._waiting: dict[Deferred[Any], Operation[Connection]] = {}
         self._under_way: Sequence[Operation[Connection]] = ()
         self._busy_since: float | None = None
         self._done: deque[tuple[Operation[Connection], object]] = deque()
@@ -133,9 +133,8 @@ class GroupCommit(Generic[Connection]):
             return fail(JournalUnavailable("too many wait for it", retry_after=RETRY_AFTER))
         else:
             until = self._clock.seconds() + patience
-            waiter: Withdrawable[Any] = Withdrawable(lambda: self._withdraw(operation))
-            operation = Operation(run, writes, until, waiter)
-        self._waiting[operation] = None
+            operation = Operation(run, writes, until, Withdrawable(self._withdraw))
+        self._waiting[operation.waiter] = operation
         self._start_waiting()
         return operation.waiter
 
@@ -158,10 +157,10 @@ class GroupCommit(Generic[Connection]):
             self._next_look.cancel()
             self._next_look = None
 
-    def _withdraw(self, operation: Operation[Connection]) -> None:
-        if operation in self._waiting:
-            del self._waiting[operation]
-            operation.waiter.errback(CancelledError())
+    def _withdraw(self, waiter: Deferred[Any]) -> None:
+        if waiter in self._waiting:
+            del self._waiting[waiter]
+            waiter.errback(CancelledError())
 
     def _start_waiting(self) -> None:
         """Start the next group, unless one is under way, or callbacks may add to it."""
@@ -170,9 +169,9 @@ class GroupCommit(Generic[Connection]):
 
     def _start(self) -> None:
         self._busy_since = self._clock.seconds()
-        group = list(islice(self._waiting, MOST_TOGETHER))
+        group = list(islice(self._waiting.values(), MOST_TOGETHER))
         for operation in group:
-            del self._waiting[operation]
+            del self._waiting[operation.waiter]
         self._under_way = group
         done = self._in_thread(lambda: self._transact(group))
         done.addBoth(self._finish, group)
@@ -224,11 +223,11 @@ class GroupCommit(Generic[Connection]):
         reads = (each for each in self._under_way if not (each.writes or each.waiter.called))
         late = [
             operation
-            for operation in (*reads, *self._waiting)
+            for operation in (*reads, *self._waiting.values())
             if operation.until is not None and operation.until <= now
         ]
         for operation in late:
-            self._waiting.pop(operation, None)
+            self._waiting.pop(operation.waiter, None)
         self._tell(late, Failure(self.silence()))
 
 

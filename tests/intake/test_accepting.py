@@ -208,7 +208,7 @@ class WaitTests(MemoryDoorTestCase):
         self.connect()
 
     def test_who_hangs_up_while_it_is_written(self) -> None:
-        written: Deferred[list[Admitted]] = Withdrawable(lambda: None)  # it has begun
+        written: Deferred[list[Admitted]] = Withdrawable(lambda _: None)  # it has begun
         self.patch(self.journal, "accept", lambda *_, **__: written)
         self.wait()
         self.channel.connectionLost(Failure(ConnectionResetError()))
@@ -253,7 +253,7 @@ class WaitTests(MemoryDoorTestCase):
         def accept(submissions: Any, *_: object, **__: object) -> Deferred[list[Admitted]]:
             prompt = submissions[0].prompt
             held.append(ref(prompt))
-            written: Deferred[list[Admitted]] = Withdrawable(lambda: prompt)
+            written: Deferred[list[Admitted]] = Withdrawable(lambda _: prompt)
             written.callback([Admitted("p1", 1, ask=Ask(prompt, 1, 1, NOON))])
             return written
 

@@ -119,7 +119,7 @@ class AccessTests(DoorTestCase):
         self.assert_line([line], "POST", "/", 500, " why=defect")
 
     def test_a_caller_who_hangs_up(self) -> None:
-        written: Deferred[list[Admitted]] = Withdrawable(lambda: None)  # it has begun
+        written: Deferred[list[Admitted]] = Withdrawable(lambda _: None)  # it has begun
         self.patch(self.journal, "accept", lambda *_, **__: written)
         self.channel.dataReceived(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx")
         self.channel.connectionLost(Failure(ConnectionResetError()))
@@ -149,7 +149,7 @@ class AccessTests(DoorTestCase):
             self.connect()
 
     def test_the_time_it_took(self) -> None:
-        written: Deferred[list[Admitted]] = Withdrawable(lambda: None)  # it has begun
+        written: Deferred[list[Admitted]] = Withdrawable(lambda _: None)  # it has begun
         self.patch(self.journal, "accept", lambda *_, **__: written)
         self.channel.dataReceived(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx")
         self.clock.advance(1.5)

@@ -60,7 +60,7 @@ class AcceptTests(DoorTestCase):
         self.assertIn(b"202", self.transport.value())
 
     def test_a_caller_who_hangs_up_before_the_202(self) -> None:
-        written: Deferred[list[Admitted]] = Withdrawable(lambda: None)  # it has begun
+        written: Deferred[list[Admitted]] = Withdrawable(lambda _: None)  # it has begun
         self.patch(self.journal, "accept", lambda *_, **__: written)
         self.channel.dataReceived(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx")
         self.channel.connectionLost(Failure(ConnectionResetError()))
@@ -71,7 +71,7 @@ class AcceptTests(DoorTestCase):
 
     def test_what_has_not_begun_goes_with_its_caller(self) -> None:
         withdrawn: list[str] = []
-        written: Deferred[list[Admitted]] = Withdrawable(lambda: withdrawn.append("it"))
+        written: Deferred[list[Admitted]] = Withdrawable(lambda _: withdrawn.append("it"))
         self.patch(self.journal, "accept", lambda *_, **__: written)
         body = b"x" * 9000
         self.site.__init__(self.clock, self.intake.answer, 10**4)  # type: ignore[misc]

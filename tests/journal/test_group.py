@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from chatgpt_source.errors import JournalUnavailable
 from chatgpt_source.journal import group
 from chatgpt_source.journal.group import LOOK, MOST_TOGETHER, STALLED, GroupCommit, Operation
+from tests.cycles import left_by
 from tests.journal.common import Threads
 
 
@@ -73,6 +74,14 @@ class GroupCommitTests(SynchronousTestCase):
         self.assertEqual(len(self.threads.waiting), 1)
         self.threads.work()
         self.assertEqual(self.groups, [["a"], ["b", "c", "d"], ["e"]])
+
+    def test_an_operation_leaves_no_cycles(self) -> None:
+        def run() -> None:
+            done = self.submit("a", 10.0)
+            self.threads.work()
+            self.successResultOf(done)
+
+        self.assertEqual(left_by(run), 0)
 
     def test_a_thread_that_fails_fails_its_group_alone(self) -> None:
         first, second = self.submit("a"), self.submit("b")

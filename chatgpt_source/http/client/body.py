@@ -140,14 +140,15 @@ class Collector(Protocol):
         self.response: IResponse | None = None
         self.flaw: str | None = "did not end in time"
         self._body = BytesIO()  # not a list: each of many tiny chunks would be an object
-        self._done: Deferred[None] = Deferred(lambda _: self._abort())
+        self._done: Deferred[None] | None = Deferred(lambda _: self._abort())
         self._left = most
 
     def begin(self, response: IResponse) -> Deferred[None]:
         """Collect the body; fires at its end. Cancelling that ends the connection."""
-        self.response = response
+        assert self._done is not None  # noqa: S101 - the body has not begun
+        self.response, done = response, self._done
         response.deliverBody(self)
-        return self._done
+        return done
 
     @property
     def body(self) -> bytes:
@@ -170,9 +171,10 @@ class Collector(Protocol):
         self._end(None if whole else f"was cut short ({describe(reason.value)})")
 
     def _end(self, flaw: str | None) -> None:
-        if not self._done.called:
+        done, self._done = self._done, None  # which has this collector: it would be a cycle
+        if done is not None and not done.called:
             self.flaw = flaw
-            self._done.callback(None)
+            done.callback(None)
 
     def _abort(self) -> None:
         self._connection.abortConnection()

@@ -53,13 +53,15 @@ class Response:
         """Pass on further pieces of the body, and the reason of its end."""
         self._pieces += pieces or ()
         self._reason = reason or self._reason
-        if self._receiver is None:
+        receiver = self._receiver
+        if receiver is None:
             return
         ready, self._pieces = self._pieces, []
         for piece in ready:
-            self._receiver.dataReceived(piece)
+            receiver.dataReceived(piece)
         if self._reason is not None:
-            self._receiver.connectionLost(self._reason)
+            self._receiver = None  # it may have this response, which would be a cycle
+            receiver.connectionLost(self._reason)
 
 
 @implementer(IHandshakeListener)

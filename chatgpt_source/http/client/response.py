@@ -78,6 +78,8 @@ class ResponseReader:
             if not self.complete:
                 raise NotHTTP from None
             self.keeps_connection = False  # more bytes than the response has
+        if self.complete:
+            del self._parser  # it has this reader's methods, which would be a cycle
         if not self.has_head:
             if self._count > MOST_HEAD or self._lines > MOST_LINES:
                 raise TooLongHead

@@ -14,6 +14,7 @@ from chatgpt_source.http.client.body import Collector
 from chatgpt_source.http.client.connection import CLOSE_TIMEOUT, PIECE, Connection
 from chatgpt_source.http.client.response import MOST_WIRE
 from chatgpt_source.http.client.work_queue import WorkQueue
+from tests.cycles import left_by
 from tests.http.client.test_client import OK
 from tests.http.client.test_work_queue import Turning
 
@@ -90,6 +91,17 @@ class ReadingTests(ConnectionCase):
         self.assertEqual((len(self.data()), self.body.reasons), (LONG, [ResponseDone]))
         self.assertEqual(self.released, [self.connection])
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_a_response_leaves_no_cycles(self) -> None:
+        def call() -> None:
+            collector = Collector(100)
+            response = self.connection.request(b"head\r\n\r\n", None, self.released.append)
+            done = response.addCallback(collector.begin)
+            self.connection.dataReceived(OK)
+            self.successResultOf(done)
+            self.assertEqual(collector.body, b"ok")
+
+        self.assertEqual(left_by(call), 0)
 
     def test_what_takes_long_is_read_over_several_turns(self) -> None:
         self.request(seconds=0.002)
