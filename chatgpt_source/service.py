@@ -52,8 +52,6 @@ log = get_logger(__name__)
 
 MOST_OPERATORS = 60
 """Connections that the admin site may have."""
-COLLECT_AFTER = 10_000
-"""Objects made, and not freed, after which Python looks for cycles among them."""
 
 
 class Options(usage.Options):
@@ -207,7 +205,8 @@ class ChatGPTSource(Service):
         application.serve(self._site, self._admin_site)
         for warning in check.unguarded(self._config):
             log.warn("{warning}", warning=warning)
-        _collect_less()
+        gc.collect()
+        gc.freeze()  # what the start has made stays: Python need not look for cycles in it again
 
     async def _complete(self, beginning: Deferred[None]) -> None:
         """Wait for a start that takes time, and tell the parent process how it ended."""
@@ -264,13 +263,6 @@ class ChatGPTSource(Service):
             if self._twistd.get("nodaemon", True):
                 raise SystemExit(str(error)) from None
             raise
-
-
-def _collect_less() -> None:
-    """Let Python look for cycles less often, and not again at what the start has made."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(COLLECT_AFTER)  # its default looks at most prompts while they are under way
 
 
 def _raise_failure(fired: Deferred[None]) -> None:
