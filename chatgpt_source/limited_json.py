@@ -24,7 +24,7 @@ def read(text: str) -> Any:
         RecursionError: If it is nested too deeply.
     """
     check(text)
-    return json.loads(text, parse_int=_whole)
+    return _DECODER.decode(text)
 
 
 def check(text: str, most: int = MOST_MARKS) -> None:
@@ -60,3 +60,6 @@ def _marks(text: str) -> int:
 
 def _whole(digits: str) -> int | float:
     return (int if len(digits) <= MOST_DIGITS + digits.startswith("-") else float)(digits)
+
+
+_DECODER = json.JSONDecoder(parse_int=_whole)

@@ -61,6 +61,7 @@ FIELDS: Mapping[str, Callable[[str, Config, IReactorTime], Any]] = {
     "deadline": _deadline,
 }
 """How each field is read; they raise Wrong."""
+_HEADERS = {name: f"vanus-{name}".encode("ascii") for name in FIELDS}
 
 
 def read_fields(
@@ -79,7 +80,7 @@ def read_fields(
     """
     fields: Fields = {}
     for name, read in FIELDS.items():
-        values = request.requestHeaders.getRawHeaders(f"vanus-{name}".encode())
+        values = request.requestHeaders.getRawHeaders(_HEADERS[name])
         if values is None or name in but:
             continue
         try:

@@ -205,6 +205,9 @@ def read_key(request: BoundedRequest, config: Config) -> Key | None:
 def read_request_trace(request: BoundedRequest) -> Trace | None:
     """The trace that a request is part of, or else its event in binary mode, if any."""
     get = request.requestHeaders.getRawHeaders
-    return read_trace(get(b"traceparent", []), get(b"tracestate", [])) or read_trace(
-        get(b"ce-traceparent", []), get(b"ce-tracestate", [])
-    )
+    for prefix in (b"", b"ce-"):
+        parents = get(prefix + b"traceparent")
+        trace = parents and read_trace(parents, get(prefix + b"tracestate", []))
+        if trace:
+            return trace
+    return None

@@ -1,5 +1,7 @@
 """Encodes the head of a response."""
 
+import time
+from functools import lru_cache
 from http import HTTPStatus
 
 from twisted.web.http import datetimeToString
@@ -12,7 +14,13 @@ Fields = dict[str, str | tuple[str, ...]]
 
 def own_fields() -> Fields:
     """The fields of every response (RFC 9110, section 6.6.1 and 10.2.4)."""
-    return {"Server": _SERVER, "Date": datetimeToString().decode("ascii")}
+    return {"Server": _SERVER, "Date": _date(int(time.time()))}
+
+
+@lru_cache(maxsize=8)
+def _date(instant: int) -> str:
+    date: bytes = datetimeToString(instant)
+    return date.decode("ascii")
 
 
 def encode_head(version: bytes, status: int, fields: Fields) -> bytes:
