@@ -181,6 +181,7 @@ class PutTests(SynchronousTestCase):
         self.lines.flush(20)
         self.assertEqual(os.read(self.read, 100), b"a line\ndata")
         self.assertEqual(self.ends, [] if piece is None else [None])
+        wait_for(lambda: self.lines._idle)  # the thread may look for lines yet
         self.assertIsNone(self.put(b"data"))
         self.assertIsNone(self.put(b""))
         self.assertEqual(os.read(self.read, 100), b"data")
