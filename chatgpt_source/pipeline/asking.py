@@ -75,6 +75,8 @@ class Asking:
         if is_late(ask.prompt, self.clock.seconds()):
             await self.expiring.expire(ask, call)
             return
+        if ask.attempt > 1:  # it waited for one already: others try it again
+            self.route.spare(call, self.clock.seconds())
         earlier: _Failure | None = None
         billed = False
         while True:

@@ -79,6 +79,16 @@ class Route:
         """The place of the next provider that takes the prompt of a call; None if there is none."""
         return self._next(call.place + 1, now)
 
+    def spare(self, call: Call, now: float) -> None:
+        """Let a call that would try a provider again go to the next that works and has room."""
+        if self.at(call).breaker.is_well(now):
+            return
+        for place in range(call.place + 1, len(self.stops)):
+            breaker = self.stops[place].breaker
+            if breaker.trouble is None and breaker.is_well(now) and breaker.room(now) > 0:
+                self.move(call, place, now)
+                return
+
     def move(self, call: Call, place: int, now: float) -> None:
         """End a call that failed, and count it as a new one at another place."""
         self.end(call)

@@ -137,6 +137,23 @@ class FallbackTests(RouteTestCase):
         self.post("p4", "p5")
         self.assertEqual(self.calls(), [4, 2])
 
+    def test_one_that_failed_is_not_tried_again_by_the_same_prompt(self) -> None:
+        self.post("p1")
+        self.model.answer(SLOW)
+        self.pass_time(1.2)
+        self.assertEqual(self.calls(), [1, 1])
+        self.second.answer()
+        self.post("p2")
+        self.assertEqual(self.calls(), [2, 1])
+
+    def test_one_that_failed_is_tried_again_by_the_same_prompt_if_no_other_is_well(self) -> None:
+        self.post("p1", "p2")
+        self.model.answer(SLOW)
+        self.model.answer(DOWN)
+        self.second.answer(DOWN)
+        self.pass_time(1.2)
+        self.assertEqual(self.calls(), [3, 2])
+
     def test_one_that_is_full_is_waited_for(self) -> None:
         self.post("p1", "p2", "p3")
         self.assertEqual(self.calls(), [2, 0])
