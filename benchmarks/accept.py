@@ -46,7 +46,7 @@ class Unwritten:
     """A journal that forgets at once."""
 
     fault = None
-    claim_asks = claim_expired = claim_submitted = None  # nothing is asked
+    claim_asks = claim_expired = claim_submitted = claim_leftovers = None  # nothing is asked
 
     def accept(self, submissions: Any, *_: object, **__: object) -> Deferred[list[Admitted]]:
         return succeed([Admitted(each.prompt.id, 1) for each in submissions])
