@@ -62,8 +62,11 @@ setup(
         "console_scripts": ["chatgpt-source-journal = chatgpt_source.journal.command:main"]
     },
     extras_require={
+        # Completes the options of `chatgpt-source-journal` in a shell.
+        "completion": ["argcomplete>=3"],
         "test": [
             *OTEL,
+            "argcomplete>=3",
             "hypothesis>=6.100",
             "kubernetes-validate>=1.31",
             # The types that OpenAI's own SDK makes of their published schema.

@@ -5,11 +5,14 @@ back would delay every timer by an hour. `steady` makes a reactor use the monoto
 Durations use the reactor's `seconds()`. Dates, and times for people and peers, use `wall`.
 """
 
+import re
 import time
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.python import runtime
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def steady(reactor: Any) -> None:
@@ -29,6 +32,12 @@ def wall(clock: IReactorTime) -> float:
     """The wall clock, in seconds since the epoch; of a clock with only one time, that time."""
     told = getattr(clock, "wall", clock.seconds)
     return float(told())
+
+
+def read_duration(text: str) -> float | None:
+    """The seconds of a duration like `90s`, `15m`, `24h` or `7d`; None if it is none."""
+    match = re.fullmatch("([0-9]{1,10})([smhd])", text, re.ASCII)
+    return None if match is None else float(int(match[1]) * _UNITS[match[2]])
 
 
 def date_of(instant: float, clock: IReactorTime) -> float:

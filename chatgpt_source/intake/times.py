@@ -1,16 +1,13 @@
 """Reads instants that callers name: a duration from now, or a date. Pure."""
 
-import re
-
 from twisted.internet.interfaces import IReactorTime
 
-from chatgpt_source.clock import wall
+from chatgpt_source.clock import read_duration, wall
 from chatgpt_source.cloudevent import read_time
 from chatgpt_source.config.readers import Wrong
 
 MOST_AHEAD = 10 * 366 * 86400.0
 """Seconds that an instant may be ahead: 10 years."""
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def read_instant(text: str, clock: IReactorTime) -> float:
@@ -20,8 +17,8 @@ def read_instant(text: str, clock: IReactorTime) -> float:
         Wrong: If it is none, or too far ahead.
     """
     now = clock.seconds()
-    if match := re.fullmatch("([0-9]{1,10})([smhd])", text, re.ASCII):
-        instant = now + int(match[1]) * _UNITS[match[2]]
+    if (duration := read_duration(text)) is not None:
+        instant = now + duration
     elif (date := read_time(text)) is not None:
         instant = steady_of(date, clock)
     else:

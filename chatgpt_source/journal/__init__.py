@@ -619,6 +619,9 @@ class Journal(Protocol):
     def record(self, prompt_id: str) -> Deferred[Record | None]:
         """A prompt's record; None if there is none."""
 
+    def ids(self, beginning: str, most: int) -> Deferred[Sequence[str]]:
+        """The ids of up to `most` prompts that begin so, in their order."""
+
     def records(self, state: State | None, after: int, most: int) -> Deferred[Sequence[Record]]:
         """Up to `most` records in order of acceptance, `after` a position, in a state or any."""
 

@@ -12,7 +12,10 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import closing
+from functools import partial
+from importlib import import_module
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import Any, TextIO
 
 from attrs import frozen
@@ -20,12 +23,26 @@ from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater, react
 
+from chatgpt_source import __version__
+from chatgpt_source.clock import read_duration, wall
+from chatgpt_source.cloudevent import read_time
 from chatgpt_source.errors import JournalError, JournalUnavailable, NotRedriven, QuotaUsedUp
 from chatgpt_source.journal import Journal, Record
 from chatgpt_source.journal.engine import OpenJournal, journal_in, open_beside
 from chatgpt_source.journal.sqlite.backup import BackupStopped, back_up
+from chatgpt_source.journal.table import Look, header, line, row, since
 from chatgpt_source.prompt import State
 
+EXAMPLES = """examples:
+  chatgpt-source-journal list --since 24h
+  chatgpt-source-journal list --state all --limit 5
+  chatgpt-source-journal show 0effe4cc            the beginning of an id is enough
+  chatgpt-source-journal redrive --all --reason "the target"
+  chatgpt-source-journal backup backup.sqlite
+"""
+IN_A_TERMINAL = 30
+"""Prompts that `list` shows in a terminal unless `--limit` says otherwise."""
+_ID = "an id, or its beginning"
 PAGE = 500
 """Records read at a time, so that a long journal needs little memory."""
 
@@ -42,32 +59,51 @@ Act = Callable[[str], Coroutine[Deferred[Any], Any, tuple[bool, str]]]
 
 def parser() -> argparse.ArgumentParser:
     """The parser of the command line."""
-    top = argparse.ArgumentParser(prog="chatgpt-source-journal", description=__doc__)
-    top.add_argument(
-        "--journal",
-        type=Path,
-        default=Path("journal.sqlite"),
-        help="the journal's path (default: journal.sqlite in this folder, the daemon's --rundir)",
+    top = argparse.ArgumentParser(
+        prog="chatgpt-source-journal",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    _add_json(top, default=False)
+    top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    _add_common(top, Path("journal.sqlite"), as_json=False)
     also = argparse.ArgumentParser(add_help=False)
-    _add_json(also, default=argparse.SUPPRESS)  # else it would undo one before the command
+    # These must not undo one before the command.
+    _add_common(also, argparse.SUPPRESS, as_json=argparse.SUPPRESS)
+    some = argparse.ArgumentParser(add_help=False)
+    some.add_argument(
+        "--since",
+        type=_Since.read,
+        metavar="TIME",
+        help="only those in their state since then: 90s, 15m, 24h, 7d, or 2026-01-31T12:00:00Z",
+    )
+    some.add_argument("--reason", metavar="TEXT", help="only those whose reason has this text")
     commands = top.add_subparsers(dest="command", required=True)
     listing = commands.add_parser(
-        "list", parents=[also], help="list prompts, by default the failed ones"
+        "list",
+        parents=[also, some],
+        help="list prompts, by default the failed ones, the newest first",
     )
     states = [state.value for state in State]
     listing.add_argument("--state", choices=[*states, "all"], default="failed")
+    listing.add_argument(
+        "--limit",
+        type=int,
+        metavar="N",
+        help=f"how many; 0: all (default: {IN_A_TERMINAL} in a terminal, else all)",
+    )
     show = commands.add_parser("show", parents=[also], help="show a prompt's record")
-    show.add_argument("id", metavar="ID")
+    show.add_argument("id", metavar="ID", help=_ID)
     for name, text in (
         ("redrive", "ask or deliver failed prompts again"),
         ("purge", "delete failed prompts and their texts"),
     ):
-        acting = commands.add_parser(name, parents=[also], help=text)
+        acting = commands.add_parser(name, parents=[also, some], help=text)
         which = acting.add_mutually_exclusive_group(required=True)
-        which.add_argument("ids", metavar="ID", nargs="*", default=[])
-        which.add_argument("--all", action="store_true", help="every failed prompt")
+        which.add_argument("ids", metavar="ID", nargs="*", default=[], help=_ID)
+        which.add_argument(
+            "--all", action="store_true", help="every failed prompt, or those of --since, --reason"
+        )
     backup = commands.add_parser(
         "backup", parents=[also], help="copy the journal to a new file that you alone can read"
     )
@@ -75,10 +111,58 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _add_json(to: argparse.ArgumentParser, *, default: bool | str) -> None:
+def _add_common(to: argparse.ArgumentParser, journal: Path | str, *, as_json: bool | str) -> None:
     to.add_argument(
-        "--json", action="store_true", default=default, help="print JSON, one object a line"
+        "--journal",
+        type=Path,
+        default=journal,
+        help="the journal's path (default: journal.sqlite in this folder, the daemon's --rundir)",
     )
+    to.add_argument(
+        "--json", action="store_true", default=as_json, help="print JSON, one object a line"
+    )
+
+
+def parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The options of a command line; a mistake ends the process with a line."""
+    top = parser()
+    if "_ARGCOMPLETE" in os.environ:  # set by a shell that asks for completions
+        argcomplete: Any = import_module("argcomplete")
+        argcomplete.autocomplete(top)
+    options = top.parse_args(argv)
+    if getattr(options, "ids", None) and (options.since or options.reason):
+        top.error("--since and --reason choose among --all: leave out the ids")
+    return options
+
+
+@frozen
+class _Since:
+    """A date, or a duration before now."""
+
+    ago: float | None
+    date: float | None
+
+    @classmethod
+    def read(cls, text: str) -> "_Since":
+        ago, date = read_duration(text), read_time(text)
+        if ago is None and date is None:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is neither a duration like 90s, 15m, 24h or 7d, nor a time like"
+                " 2026-01-31T12:00:00Z"
+            )
+        return cls(ago, date)
+
+    def at(self, now: float) -> float:
+        """The date."""
+        return now - (self.ago or 0.0) if self.date is None else self.date
+
+
+def look_of(out: TextIO, environ: Mapping[str, str]) -> Look:
+    """How an output looks: a terminal has a table, in colours unless `NO_COLOR` is set."""
+    if not out.isatty():
+        return Look()
+    plain = environ.get("NO_COLOR") or environ.get("TERM") == "dumb"
+    return Look(get_terminal_size().columns, not plain)
 
 
 @frozen
@@ -91,6 +175,8 @@ class Operator:
         out: The output.
         json: Whether to print JSON.
         pause: Waits for some seconds.
+        err: The output for what is no result.
+        look: How the output looks.
     """
 
     journal: Journal
@@ -98,21 +184,57 @@ class Operator:
     out: TextIO
     json: bool
     pause: Callable[[float], Awaitable[None]]
+    err: TextIO
+    look: Look
 
     async def do(self, options: argparse.Namespace) -> int:
         """Run the command; returns the exit status."""
         if options.command == "list":
-            state = None if options.state == "all" else State(options.state)
-            async for record in self._records(state):
-                self._print(record)
+            await self._list(options)
             return 0
         if options.command == "show":
             return await self._show(options.id)
-        ids = options.ids
-        if options.all:
-            ids = [record.id async for record in self._records(State.FAILED)]
         act = self._redrive if options.command == "redrive" else self._purge
-        return 0 if await self._each(ids, act) else 1
+        if options.all:
+            wanted = self._wanted(options)
+            ids = [each.id async for each in self._records(State.FAILED) if wanted(each)]
+            if not ids and not self.json:
+                self.err.write("no failed prompts\n")
+            return 0 if await self._each(ids, act) else 1
+        return 0 if await self._each(options.ids, partial(self._whole, act)) else 1
+
+    async def _list(self, options: argparse.Namespace) -> None:
+        limit = options.limit
+        if limit is None and self._is_table:
+            limit = IN_A_TERMINAL
+        wanted, shown = self._wanted(options), 0
+        async for record in self._newest(None if options.state == "all" else State(options.state)):
+            if not wanted(record):
+                continue
+            if shown == limit and limit:
+                self.err.write(f"and more: --limit shows more than {limit}, and 0 all\n")
+                return
+            if not shown and self._is_table:
+                self.out.write(header(self.look) + "\n")
+            shown += 1
+            text = row(record, wall(self.clock), self.look) if self._is_table else line(record)
+            self._write(record.to_dict(), text)
+        if not shown and not self.json:
+            self.err.write(f"no {'' if options.state == 'all' else options.state + ' '}prompts\n")
+
+    @property
+    def _is_table(self) -> bool:
+        return self.look.width is not None and not self.json
+
+    def _wanted(self, options: argparse.Namespace) -> Callable[[Record], bool]:
+        """Whether a prompt is one of those that `--since` and `--reason` choose."""
+        earliest = options.since.at(wall(self.clock)) if options.since else 0.0
+        reason = (options.reason or "").lower()
+
+        def wanted(record: Record) -> bool:
+            return since(record) >= earliest and reason in (record.error or "").lower()
+
+        return wanted
 
     async def _each(self, ids: Sequence[str], act: Act) -> bool:
         """Act on prompts, a few in a transaction; returns whether all were acted on.
@@ -141,6 +263,23 @@ class Operator:
         self._tell(prompt_id, detail, done=done)
         return done
 
+    async def _whole(self, act: Act, given: str) -> tuple[bool, str]:
+        """Act on the prompt whose id begins so."""
+        prompt_id, detail = await self._found(given)
+        if prompt_id is None:
+            return False, detail
+        done, detail = await act(prompt_id)
+        return done, detail if prompt_id == given else f"({prompt_id}) {detail}"
+
+    async def _found(self, given: str) -> tuple[str | None, str]:
+        """The id that is given whole, or by its beginning; None, and why, if there is none."""
+        ids = await self.journal.ids(given, 2) if given else []
+        if not ids:
+            return None, "not in this journal"
+        if len(ids) > 1 and given != ids[0]:
+            return None, "several ids begin so: give more of it"
+        return ids[0], ""
+
     async def _records(self, state: State | None) -> AsyncIterator[Record]:
         after = 0
         while page := await self.journal.records(state, after, PAGE):
@@ -148,10 +287,18 @@ class Operator:
                 yield record
             after = page[-1].position
 
-    async def _show(self, prompt_id: str) -> int:
-        record = await self.journal.record(prompt_id)
-        if record is None:
-            self._tell(prompt_id, "not in this journal", done=False)
+    async def _newest(self, state: State | None) -> AsyncIterator[Record]:
+        before = None
+        while page := await self.journal.latest(state, before, PAGE):
+            for record in page:
+                yield record
+            before = page[-1].position
+
+    async def _show(self, given: str) -> int:
+        prompt_id, detail = await self._found(given)
+        record = prompt_id and await self.journal.record(prompt_id)
+        if not record:
+            self._tell(given, detail or "not in this journal", done=False)
             return 1
         values = record.to_dict()
         lines = (f"{name + ':':<14}{'-' if v is None else v}" for name, v in values.items())
@@ -170,14 +317,6 @@ class Operator:
     async def _purge(self, prompt_id: str) -> tuple[bool, str]:
         gone = await self.journal.purge(prompt_id)
         return gone, "forgotten" if gone else "no failed prompt of this journal"
-
-    def _print(self, record: Record) -> None:
-        values = record.to_dict()
-        line = (
-            f"{record.id}  {record.state.value:<9}  {values['accepted']}"
-            f"  asks={record.asks} deliveries={record.deliveries}  {record.error or ''}"
-        )
-        self._write(values, line.rstrip())
 
     def _tell(self, prompt_id: str, detail: str, *, done: bool) -> None:
         self._write({"id": prompt_id, "done": done, "detail": detail}, f"{prompt_id}  {detail}")
@@ -215,7 +354,13 @@ async def _run(reactor: IReactorTime, opened: OpenJournal, options: argparse.Nam
     # It needs no thread. The operations of one turn of the reactor form one transaction.
     journal = journal_in(opened, reactor, lambda run: deferLater(reactor, 0, run))
     operator = Operator(
-        journal, reactor, sys.stdout, options.json, lambda delay: deferLater(reactor, delay)
+        journal,
+        reactor,
+        sys.stdout,
+        options.json,
+        lambda delay: deferLater(reactor, delay),
+        sys.stderr,
+        look_of(sys.stdout, os.environ),
     )
     try:
         status = await operator.do(options)
@@ -234,7 +379,7 @@ async def _run(reactor: IReactorTime, opened: OpenJournal, options: argparse.Nam
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The console script."""
-    options = parser().parse_args(argv)
+    options = parsed(argv)
     try:
         opened = open_beside(options.journal)
     except JournalError as error:

@@ -700,6 +700,18 @@ class ReadContract(Contract):
         self.deliver("p3")
         self.fail_it("p4", "no")
 
+    def test_ids_by_their_beginning(self) -> None:
+        self.accept(*map(prompt, ("ab-1", "ab-2", "ab", "b", "ab\U0010fffe")))
+        for beginning, most, ids in (
+            ("ab-", 5, ["ab-1", "ab-2"]),
+            ("ab", 2, ["ab", "ab-1"]),
+            ("b", 5, ["b"]),
+            ("a%", 5, []),
+            ("c", 5, []),
+        ):
+            found = self.successResultOf(self.journal.ids(beginning, most))
+            self.assertEqual(list(found), ids, beginning)
+
     def test_tally(self) -> None:
         self.end_some()
         tally = self.successResultOf(self.journal.tally(DAY.date))

@@ -125,7 +125,7 @@ class OperatorTests(DaemonCase):
         await daemon.reaches(undelivered, "failed")
         status, listed = await self.operate(daemon, "list")
         ids = [json.loads(line)["id"] for line in listed.splitlines()]
-        self.assertEqual((status, ids), (0, [unanswered, undelivered]))
+        self.assertEqual((status, ids), (0, [undelivered, unanswered]))
         asks = len(self.openai.asks)
         status, _ = await self.operate(daemon, "redrive", "--all")
         self.assertEqual(status, 0)

@@ -92,7 +92,7 @@ class WaitTests(DaemonCase):
         async def found() -> str:
             _, told = await daemon.operate("list", "--state", "accepted")
             ids = [json.loads(line)["id"] for line in told.splitlines()]
-            return ids[1] if len(ids) == 2 else ""
+            return ids[0] if len(ids) == 2 else ""
 
         prompt_id = await until(found, "the second prompt")
         return await call("DELETE", f"http://127.0.0.1:{daemon.port}/prompts/{prompt_id}")

@@ -1,15 +1,20 @@
 """chatgpt-source-journal, on a journal that a daemon is using too."""
 
 import json
+import os
+import subprocess
 import sys
 from io import StringIO
+from pathlib import Path
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred, succeed
 
+from chatgpt_source import __version__
 from chatgpt_source.errors import JournalError
-from chatgpt_source.journal.command import PAUSE, Operator, parser
+from chatgpt_source.journal.command import IN_A_TERMINAL, PAUSE, Operator, look_of, parsed
 from chatgpt_source.journal.sqlite import SqliteJournal, open_beside
+from chatgpt_source.journal.table import Look
 from tests.journal.common import JournalTestCase, at_once, prompt
 
 
@@ -20,6 +25,7 @@ class CommandTests(JournalTestCase):
         super().setUp()
         self.pauses: list[float] = []
         self.in_thread: Any = at_once
+        self.look = Look()
         for name, give_back in (("p1", True), ("p2", True), ("p3", False)):
             self.accept(prompt(name, "a secret"))
             self.asks()
@@ -33,10 +39,12 @@ class CommandTests(JournalTestCase):
         return succeed(None)
 
     def run_command(self, *argv: str) -> tuple[int, str]:
-        options = parser().parse_args(argv)
+        options = parsed(argv)
         beside = SqliteJournal(open_beside(self.path), cast(Any, self.clock), self.in_thread)
         out = StringIO()
-        operator = Operator(beside, cast(Any, self.clock), out, options.json, self.pause)
+        clock = cast(Any, self.clock)
+        self.err = StringIO()
+        operator = Operator(beside, clock, out, options.json, self.pause, self.err, self.look)
         status = self.successResultOf(Deferred.fromCoroutine(operator.do(options)))
         self.successResultOf(beside.close())
         self.assertNotIn("secret", out.getvalue())
@@ -45,18 +53,19 @@ class CommandTests(JournalTestCase):
     def test_list(self) -> None:
         status, text = self.run_command("list")
         lines = text.splitlines()
-        self.assertEqual((status, [line.split()[0] for line in lines]), (0, ["p1", "p2", "p3"]))
+        self.assertEqual((status, [line.split()[0] for line in lines]), (0, ["p3", "p2", "p1"]))
         self.assertIn("the reason", lines[0])
         _, text = self.run_command("list", "--state", "all")
         self.assertEqual(len(text.splitlines()), 4)
         _, text = self.run_command("list", "--state", "accepted")
         self.assertEqual(text.split()[0], "p4")
         self.assertEqual(self.run_command("list", "--state", "delivered"), (0, ""))
+        self.assertEqual(self.err.getvalue(), "no delivered prompts\n")
 
     def test_list_as_json(self) -> None:
         _, text = self.run_command("--json", "list")
         first = json.loads(text.splitlines()[0])
-        self.assertEqual(first["id"], "p1")
+        self.assertEqual(first["id"], "p3")
         self.assertEqual((first["state"], first["error"]), ("failed", "the reason"))
         self.assertEqual(first["accepted"], "2027-01-15T12:00:00Z")
 
@@ -65,6 +74,121 @@ class CommandTests(JournalTestCase):
         self.accept(*many, limit=5000, max_backlog=5000)
         _, text = self.run_command("list", "--state", "accepted")
         self.assertEqual(len(text.splitlines()), 1201)
+
+    def test_list_some(self) -> None:
+        self.clock.advance(3600)
+        self.asks()
+        self.fail_it("p4", "another Reason")
+        for choice, names in (
+            (["--limit", "2"], "p4 p3"),
+            (["--limit", "0"], "p4 p3 p2 p1"),
+            (["--since", "59m"], "p4"),
+            (["--since", "2h"], "p4 p3 p2 p1"),
+            (["--since", "2027-01-15T12:30:00Z"], "p4"),
+            (["--reason", "the reason"], "p3 p2 p1"),
+            (["--reason", "REASON", "--limit", "1"], "p4"),
+        ):
+            _, text = self.run_command("list", *choice)
+            self.assertEqual([line.split()[0] for line in text.splitlines()], names.split())
+        self.assertIn("--limit shows more than 1", self.err.getvalue())
+
+    def test_list_in_a_terminal(self) -> None:
+        self.look = Look(44, colour=False)
+        self.clock.advance(200)
+        _, text = self.run_command("list")
+        self.assertEqual(
+            text.splitlines()[:2],
+            [
+                "ID        STATE        SINCE  ASKS  SENT  R…",
+                "p3        failed       3 min     1     1  t…",
+            ],
+        )
+        self.look = Look(80, colour=True)
+        _, text = self.run_command("list")
+        self.assertIn("\x1b[31mfailed\x1b[0m  ", text)
+        self.assertIn("  the reason\n", text)
+
+    def test_a_terminal_shows_some_at_once(self) -> None:
+        self.look = Look(80)
+        self.accept(*[prompt(f"q{n}") for n in range(50)], limit=5000, max_backlog=5000)
+        _, text = self.run_command("list", "--state", "accepted")
+        self.assertEqual(len(text.splitlines()), 1 + IN_A_TERMINAL)
+        self.assertIn("--limit shows more than 30", self.err.getvalue())
+
+    def test_the_beginning_of_an_id(self) -> None:
+        self.accept(prompt("abc-1"), prompt("abc-2"), prompt("abc"))
+        for given, status, said in (
+            ("abc-1", 0, "abc-1"),
+            ("abc", 0, "abc"),
+            ("p4", 0, "p4"),
+            ("ab", 1, "several ids begin so"),
+            ("x", 1, "not in this journal"),
+            ("", 1, "not in this journal"),
+        ):
+            got, text = self.run_command("show", given)
+            self.assertEqual(got, status, given)
+            self.assertIn(said, text)
+        self.fail_it("p4")
+        status, text = self.run_command("purge", "p4", "abc-")
+        self.assertEqual(status, 1)
+        self.assertIn("p4  forgotten", text)
+        self.assertIn("abc-  several ids begin so", text)
+
+    def test_all_with_a_reason(self) -> None:
+        self.asks()
+        self.fail_it("p4", "another reason")
+        status, text = self.run_command("purge", "--all", "--reason", "another")
+        self.assertEqual((status, text), (0, "p4  forgotten\n"))
+        self.assertEqual(self.run_command("purge", "--all", "--since", "1s")[0], 0)
+        self.clock.advance(60)
+        self.run_command("redrive", "--all", "--since", "1s")
+        self.assertEqual(self.err.getvalue(), "no failed prompts\n")
+
+    def test_mistakes(self) -> None:
+        for argv, said in (
+            (["list", "--since", "yesterday"], "neither a duration like 90s"),
+            (["purge", "p1", "--reason", "x"], "leave out the ids"),
+        ):
+            self.patch(sys, "stderr", StringIO())
+            self.assertRaises(SystemExit, parsed, argv)
+            self.assertIn(said, sys.stderr.getvalue())  # type: ignore[attr-defined]
+
+    def test_options_before_and_after_the_command(self) -> None:
+        for argv in (["--journal", "x", "--json", "list"], ["list", "--json", "--journal", "x"]):
+            options = parsed(argv)
+            self.assertEqual((str(options.journal), options.json), ("x", True))
+        self.assertEqual(str(parsed(["list"]).journal), "journal.sqlite")
+
+    def test_its_version(self) -> None:
+        self.patch(sys, "stdout", StringIO())
+        self.assertRaises(SystemExit, parsed, ["--version"])
+        said = sys.stdout.getvalue()  # type: ignore[attr-defined]
+        self.assertEqual(said, f"chatgpt-source-journal {__version__}\n")
+
+    def test_completions(self) -> None:
+        program = Path(sys.executable).with_name("chatgpt-source-journal")
+        line = "chatgpt-source-journal li"
+        asked = {
+            "_ARGCOMPLETE": "1",
+            "_ARGCOMPLETE_STDOUT_FILENAME": str(self.path.with_name("completions")),
+            "_ARGCOMPLETE_IFS": "\n",
+            "COMP_LINE": line,
+            "COMP_POINT": str(len(line)),
+        }
+        subprocess.run([program], env={**os.environ, **asked}, timeout=60, check=True)
+        told = self.path.with_name("completions").read_text()
+        self.assertEqual(told.split(), ["list"])
+
+    def test_how_it_looks(self) -> None:
+        class Terminal(StringIO):
+            def isatty(self) -> bool:
+                return True
+
+        self.patch(os, "environ", {**os.environ, "COLUMNS": "70"})
+        self.assertEqual(look_of(StringIO(), {}), Look())
+        self.assertEqual(look_of(Terminal(), {}), Look(70, colour=True))
+        for plain in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
+            self.assertEqual(look_of(Terminal(), plain), Look(70))
 
     def test_show(self) -> None:
         status, text = self.run_command("show", "p3")
@@ -129,7 +253,7 @@ class CommandTests(JournalTestCase):
     def test_all_and_ids_do_not_go_together(self) -> None:
         for argv in (["redrive"], ["redrive", "p1", "--all"], ["purge"], []):
             self.patch(sys, "stderr", StringIO())
-            self.assertRaises(SystemExit, parser().parse_args, argv)
+            self.assertRaises(SystemExit, parsed, argv)
 
     def test_looking_writes_nothing(self) -> None:
         before = self.opened.connection.execute("PRAGMA data_version").fetchone()

@@ -273,6 +273,9 @@ class SqliteJournal:
         now = self._now()
         return self._read(lambda db: records.record(db, prompt_id, now))
 
+    def ids(self, beginning: str, most: int) -> Deferred[Sequence[str]]:
+        return self._read(lambda db: records.ids(db, beginning, most))
+
     def records(self, state: State | None, after: int, most: int) -> Deferred[Sequence[Record]]:
         now = self._now()
         return self._read(lambda db: records.records(db, state, after, most, now))

@@ -1,6 +1,7 @@
 """Read the records, the counts and the days."""
 
 import sqlite3
+import sys
 
 from chatgpt_source.http.client.retry_after import LONGEST_RETRY_AFTER
 from chatgpt_source.journal import TIME_IS_UP, End, Kept, Record, Tally
@@ -52,6 +53,15 @@ def kept(
     ).fetchone()
     timed_out = found.state is State.FAILED and (found.error or "").startswith(TIME_IS_UP)
     return Kept(found, row and row[0], timed_out)
+
+
+def ids(db: sqlite3.Connection, beginning: str, most: int) -> list[str]:
+    """The ids that begin so; see `Journal.ids`."""
+    found = db.execute(
+        "SELECT id FROM prompts WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
+        (beginning, beginning + chr(sys.maxunicode), most),
+    )
+    return [name for (name,) in found]
 
 
 def records(

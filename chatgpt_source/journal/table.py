@@ -1,0 +1,71 @@
+"""Prompts as the rows of a table for a terminal, or as lines for other programs. Pure."""
+
+from attrs import frozen
+
+from chatgpt_source.journal import Record, rfc3339
+from chatgpt_source.prompt import State
+
+SHORT = 8
+"""Characters of an id in a table; they are enough to name a prompt."""
+_RED, _GREEN, _YELLOW, _DIM = 31, 32, 33, 2
+_COLOURS = {State.FAILED: _RED, State.DELIVERED: _GREEN, State.CANCELLED: _DIM}
+_UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
+
+
+@frozen
+class Look:
+    """How the output looks.
+
+    Attributes:
+        width: The columns of the terminal; None: it is none.
+        colour: Whether states have colours.
+    """
+
+    width: int | None = None
+    colour: bool = False
+
+
+def header(look: Look) -> str:
+    """The table's first row."""
+    return _cut(_row("ID", "STATE", "SINCE", "ASKS", "SENT", "REASON"), look)
+
+
+def row(record: Record, now: float, look: Look) -> str:
+    """A prompt's row; `now` is a date."""
+    cells = (record.id[:SHORT], record.state.value, age(now - since(record)))
+    text = _cut(_row(*cells, str(record.asks), str(record.deliveries), record.error or ""), look)
+    if not look.colour:
+        return text
+    coloured = f"\x1b[{_COLOURS.get(record.state, _YELLOW)}m{record.state.value}\x1b[0m"
+    return text.replace(record.state.value, coloured, 1)
+
+
+def line(record: Record) -> str:
+    """A prompt as a line for other programs, with its whole id."""
+    return (
+        f"{record.id}  {record.state.value:<9}  {rfc3339(record.accepted)}"
+        f"  asks={record.asks} deliveries={record.deliveries}  {record.error or ''}"
+    ).rstrip()
+
+
+def since(record: Record) -> float:
+    """The date from which on a prompt is in its state, as far as its record says."""
+    return record.ended or record.answered or record.accepted
+
+
+def age(seconds: float) -> str:
+    """A duration in its largest unit."""
+    for size, unit in _UNITS:
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit}"
+    return f"{max(0, int(seconds))} s"
+
+
+def _row(name: str, state: str, since: str, asks: str, sent: str, reason: str) -> str:
+    return f"{name:<{SHORT}}  {state:<9}  {since:>7}  {asks:>4}  {sent:>4}  {reason}".rstrip()
+
+
+def _cut(text: str, look: Look) -> str:
+    if look.width is None or len(text) <= look.width:
+        return text
+    return text[: look.width - 1] + "…"
