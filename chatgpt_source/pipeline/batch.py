@@ -85,14 +85,15 @@ class Batches:
     most: int = field(init=False, default=MOST_PROMPTS)
     _limited: int = field(init=False, default=0)
     """How many batches in a row found no room."""
-    _running: set[int] = field(init=False, factory=set)
-    """The batches that the provider works on."""
+    _under_way: set[int] = field(init=False, factory=set)
+    """The batches that are sent, or have been."""
     _sent: dict[int, int] = field(init=False, factory=dict)
     """How many prompts the batches have that this process has uploaded."""
 
     async def see_through(self, batch: Batch, *, is_new: bool) -> None:
         """See a batch through, also after a bug: then it goes on from what is on disk."""
         while True:
+            self._under_way.add(batch.id)
             try:
                 await self._go_through(batch, is_new=is_new)
             except (CancelledError, Stopped):
@@ -102,11 +103,16 @@ class Batches:
             else:
                 return
             finally:
-                self._running.discard(batch.id)
+                self._under_way.discard(batch.id)
                 self._sent.pop(batch.id, None)
             await self._calls.sleep(LONGEST_BATCH_POLL)
             known = await recorded(self._clock, self._journal.batches)
             batch, is_new = next(each for each in known if each.id == batch.id), False
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another batch may be sent: one at a time, after one that was too large."""
+        return self.most == MOST_PROMPTS or not self._under_way
 
     async def give_up(self, batch: Batch, why: str) -> None:
         """Let all prompts of a batch that was not submitted be asked otherwise."""
@@ -216,7 +222,6 @@ class Batches:
 
     async def _ended(self, batch: Batch) -> tuple[Batch, BatchStatus]:
         """Wait until the provider has ended a batch; cancel it if it is of no use any more."""
-        self._running.add(batch.id)
         polls, missing = 0, _Missing()
         while True:
             polls += 1
@@ -276,7 +281,7 @@ class Batches:
         self._limited += 1
         wait = limit_interval(self._limited)
         self.opens_at = self._clock.seconds() + wait
-        if self._running <= {batch.id}:
+        if self._under_way <= {batch.id}:
             self.most = max(LOT, min(self.most, self._sent.get(batch.id, self.most)) // 2)
         log.warn(
             "the model has no room for batches: the next follows in {wait:.0f} s,"

@@ -160,7 +160,7 @@ class Batching:
         now = self._clock.seconds()
         while await self._journal.move_up(now, self._config.tiers):
             pass
-        if now < max(self._batches.opens_at, self.breaker.opens_at):
+        if now < max(self._batches.opens_at, self.breaker.opens_at) or not self._batches.has_room:
             return
         window = now - self._config.batch_window
         if self._open or self._full or await self._journal.is_batch_due(now, window, MOST_PROMPTS):

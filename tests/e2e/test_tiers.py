@@ -224,6 +224,52 @@ class BatchTests(TiersCase):
         ran = self.openai.paid.total()
         self.assert_paid_once(ran / 2 + (FEW - ran))
 
+    async def test_one_near_deadline_among_far_ones(self):
+        """It ends the batch, and what has time goes into another one, through crashes."""
+        self.openai.running = 2 * DAY
+        daemon = await self.started(batch_over=6 * HOUR)
+        near = await self.send(daemon, 2, "8h")
+        far = await self.send(daemon, FEW - 2)
+        await self.pass_until(daemon, lambda: self.openai.batches, "a batch")
+        await daemon.live(7 * HOUR)
+        self.openai.running = 10 * MINUTE
+        self.openai.troubles["cancel"].extend([HANGS, Fault.HANG])
+        self.openai.troubles["upload"].extend([HANGS, Fault.HANG])
+        self.openai.troubles["submit"].extend([HANGS, Fault.HANG])
+        await self.crash_at_each_trouble(daemon)
+        await self.pass_until(daemon, self.has_all, "all answers")
+        self.assert_delivered()
+        await self.assert_in_time(daemon, near, 8 * HOUR)
+        await self.assert_in_time(daemon, far, DAY)
+        self.assertEqual(len(self.openai.batches), 2)
+        self.assertEqual(set(self.openai.paid.values()), {1})
+        urgent = len(self.sent) - self.openai.paid.total()
+        self.assertTrue(0 < urgent <= 2, urgent)
+        self.assert_paid_once(self.openai.paid.total() / 2 + urgent)
+
+    async def test_one_of_which_no_prompt_is_left(self):
+        self.openai.running = 2 * DAY
+        daemon = await self.started()
+        ids = await self.send(daemon, 5)
+        await self.pass_until(daemon, lambda: self.openai.batches, "a batch")
+        for id_ in ids:
+            await self.end(daemon, id_)
+        (batch,) = self.openai.batches.values()
+        await self.pass_until(daemon, lambda: batch.cancelling, "its end")
+        await self.pass_until(daemon, lambda: not self.openai.files, "no file left behind")
+        self.assertEqual((self.target.events, self.openai.asks), ([], []))
+
+    async def test_too_large_for_the_account(self):
+        """It is formed again half as large, until there is room."""
+        self.openai.failures.extend(["token_limit_exceeded"] * 2)
+        daemon = await self.started()
+        await self.send(daemon, 300)
+        await self.pass_until(daemon, self.has_all, "all answers")
+        self.assert_delivered()
+        sizes = [len(batch.lines) for batch in self.openai.batches.values()]
+        self.assertEqual(sizes[:3], [300, 150, 100])
+        self.assert_paid_once(150)
+
     async def test_a_server_without_batches(self):
         """What can't go into a batch moves up in time."""
         daemon = await self.started()

@@ -370,7 +370,9 @@ class BatchTests(BatchingTestCase):
         full = BatchStatus("failed", ended=True, code="token_limit_exceeded")
         self.batches.scripts["look up"] = [full]
         self.live(11 * MINUTE)
-        self.assertEqual(self.batches.sent[1:], [["p1", "p2"], ["p3", "p4"]])
+        self.assertEqual(self.batches.sent[1:], [["p1", "p2"]])
+        self.end_with(("p1", ANSWER), ("p2", ANSWER))
+        self.assertEqual(self.batches.sent[2:], [["p3", "p4"]])
 
     def test_nobody_waits_for_a_provider_longer_than_there_is_time(self) -> None:
         for kind in ("upload", "look up"):
