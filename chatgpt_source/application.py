@@ -1,7 +1,6 @@
 """Creates the daemon's parts, connects them, and starts and stops them in order."""
 
 import os
-from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from threading import Thread
@@ -15,7 +14,7 @@ from twisted.python.threadpool import ThreadPool
 from chatgpt_source import __version__
 from chatgpt_source.clock import wall
 from chatgpt_source.config import Config
-from chatgpt_source.delivery.target import Target
+from chatgpt_source.delivery.target import targets_of
 from chatgpt_source.errors import JournalUnavailable
 from chatgpt_source.http.client import make_client
 from chatgpt_source.http.server import BoundedSite, origin_of
@@ -27,7 +26,6 @@ from chatgpt_source.journal import Recovered
 from chatgpt_source.journal.engine import OpenJournal, journal_in
 from chatgpt_source.log import get_logger, log_unexpected
 from chatgpt_source.pipeline import Pipeline, peers_of
-from chatgpt_source.prompt import DEAD_LETTER, TARGET, receiver_at
 from chatgpt_source.providers import Provider, provider_of
 from chatgpt_source.providers.openai_batch import OpenAIBatch
 from chatgpt_source.quota import Calendar, Midnight
@@ -81,7 +79,10 @@ class Application:
             self._journal,
             config,
             self._provider,
-            {name: each.deliver for name, each in self._targets()},
+            {
+                receiver.destination: target.deliver
+                for receiver, target in targets_of(config, self._client, reactor)
+            },
             observer=observers,
             spans=self._spans,
             batches=OpenAIBatch(self._client, reactor, config),
@@ -107,21 +108,6 @@ class Application:
             from chatgpt_source.admin import Admin  # noqa: PLC0415 - only its users pay for it
 
             self._admin = Admin(self._intake, observers)
-
-    def _targets(self) -> Iterator[tuple[str, Target]]:
-        """The receivers of events, by destination."""
-        config = self._config
-        target_at = partial(Target, self._client, self._reactor)
-        mode = config.content_mode
-        yield (
-            TARGET.destination,
-            target_at(config.target, mode, config.target_headers, config.signing_secret),
-        )
-        for name, each in config.targets.items():
-            settings = each.url, each.content_mode, each.headers, each.signing_secret
-            yield name, target_at(*settings, receiver_at(name))
-        if config.dead_letter is not None:
-            yield DEAD_LETTER.destination, target_at(config.dead_letter, mode, receiver=DEAD_LETTER)
 
     async def recover(self) -> Recovered:
         """Take up what the journal has of earlier processes; called before `start`.

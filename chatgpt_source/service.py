@@ -13,12 +13,13 @@ from attrs import define, field
 from twisted.application.service import IService, Service
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IListeningPort
+from twisted.internet.task import react
 from twisted.logger import ILogObserver
 from twisted.python import usage
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
-from chatgpt_source import check
+from chatgpt_source import __version__, check
 from chatgpt_source.application import CLOSE_TIMEOUT, Application
 from chatgpt_source.clock import steady
 from chatgpt_source.config import Config, files_for_callers
@@ -58,7 +59,8 @@ class Options(usage.Options):
     """The options of `twistd chatgpt-source`; the settings are in the config file."""
 
     optFlags: ClassVar = [
-        ["check", None, "Say what the daemon would do, or what is wrong, without starting it."]
+        ["check", None, "Say what the daemon would do, or what is wrong, without starting it."],
+        ["online", None, "With --check: also try the keys and the targets, without a prompt."],
     ]
     longdesc = (
         "Takes prompts by POST, asks a chat model, and delivers the answers as CloudEvents. It is"
@@ -70,13 +72,38 @@ class Options(usage.Options):
         """Run --check here, before twistd refuses because of a running daemon's pidfile.
 
         Raises:
-            SystemExit: With status 0 if the daemon would start.
+            SystemExit: With status 0 if the daemon would start, and with --online gets through.
             Mistakes: If it would not.
+            UsageError: If --online comes alone.
         """
+        if self["online"] and not self["check"]:
+            raise usage.UsageError("--online belongs to --check")
         if self["check"]:
             facts = check.gather(os.environ, self.parent or {}, time.time())
             sys.stdout.write("".join(f"{line}\n" for line in check.tell(facts)))
+            sys.stdout.flush()
+            if self["online"]:
+                react(lambda reactor: Deferred.fromCoroutine(_try_online(reactor, facts.config)))
             raise SystemExit(0)
+
+    def opt_version(self) -> None:
+        """Say which release this is."""
+        sys.stdout.write(f"chatgpt-source {__version__}\n")
+        raise SystemExit(0)
+
+
+async def _try_online(reactor: Any, config: Config) -> None:
+    """Try the keys and the targets, and say what came of it.
+
+    Raises:
+        SystemExit: With status 1 if something is not well.
+    """
+    from chatgpt_source.online import try_all  # noqa: PLC0415 - only its users pay for it
+
+    found = await try_all(reactor, config)
+    sys.stdout.write("".join(f"online:   {each.line}\n" for each in found))
+    if not all(each.is_well for each in found):
+        raise SystemExit(1)
 
 
 def makeService(options: Options) -> IService:

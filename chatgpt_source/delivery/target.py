@@ -3,20 +3,25 @@
 import hashlib
 import hmac
 from base64 import b64decode, b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.http_headers import Headers
 
 from chatgpt_source.clock import wall
+from chatgpt_source.config import Config
 from chatgpt_source.config.secret import Secret
 from chatgpt_source.delivery.event import CONTENT_TYPE, binary
 from chatgpt_source.errors import CallError, PeerFailure, Permanent, Transient, first_class
 from chatgpt_source.http.client import Client, FixedURL, NoReply, NotSent
 from chatgpt_source.http.client.retry_after import read_retry_after
-from chatgpt_source.prompt import TARGET, Delivery, Receiver
+from chatgpt_source.http.server import origin_of
+from chatgpt_source.prompt import DEAD_LETTER, TARGET, Delivery, Receiver, receiver_at
 
 TIMEOUT = 30.0
+_REFUSES = {401, 403, 404, 410}
+"""Statuses that an event would meet too, whatever the method."""
 MOST_BYTES = 64 * 2**10
 """Bytes of a receiver's response that are read; its content is not used."""
 
@@ -76,6 +81,26 @@ class Target:
             wait = read_retry_after(reply.header, wall(self._clock))
             raise receiver_error(self._receiver, reply.status, wait)
 
+    @property
+    def origin(self) -> str:
+        """Its address without path and query, which may be secret."""
+        return origin_of(self._url.to_text())
+
+    async def try_to_reach(self) -> str:
+        """Send OPTIONS, which is no event; what came of it, in words.
+
+        Raises:
+            CallError: If no event can be expected to get there.
+        """
+        headers = Headers({name: [secret.read()] for name, secret in self._settings.items()})
+        try:
+            reply = await self._client.options(self._url, headers, timeout=TIMEOUT, most=MOST_BYTES)
+        except (NotSent, NoReply) as error:
+            raise Transient(f"{self._receiver.name} can't be reached: {error}") from None
+        if reply.status in _REFUSES or reply.status >= 500:
+            raise receiver_error(self._receiver, reply.status)
+        return f"answers ({reply.status} to OPTIONS)"
+
     def _message(self, delivery: Delivery) -> tuple[Headers, bytes]:
         named, body = {"content-type": CONTENT_TYPE}, delivery.event
         if self._mode == "binary":
@@ -87,6 +112,23 @@ class Target:
             secrets = [secret.read() for secret in self._signing]
             named |= signature(secrets, delivery.id, int(wall(self._clock)), body)
         return Headers({name: [value] for name, value in named.items()}), body
+
+
+def targets_of(
+    config: Config, client: Client, clock: IReactorTime
+) -> Iterator[tuple[Receiver, Target]]:
+    """The receivers of events that the settings name."""
+    target_at = partial(Target, client, clock)
+    mode = config.content_mode
+    yield (
+        TARGET,
+        target_at(config.target, mode, config.target_headers, config.signing_secret),
+    )
+    for name, each in config.targets.items():
+        settings = each.url, each.content_mode, each.headers, each.signing_secret
+        yield receiver_at(name), target_at(*settings, receiver_at(name))
+    if config.dead_letter is not None:
+        yield DEAD_LETTER, target_at(config.dead_letter, mode, receiver=DEAD_LETTER)
 
 
 def signature(secrets: Sequence[str], id_: str, timestamp: int, body: bytes) -> dict[str, str]:

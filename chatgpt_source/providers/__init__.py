@@ -34,6 +34,9 @@ class Provider(Protocol):
     async def forget(self, submitted: str) -> None:
         """Let the provider delete what it keeps under an id."""
 
+    async def try_key(self) -> str:
+        """See that the provider takes the key, without a prompt; what came of it, in words."""
+
     async def doubts(self) -> str | None:
         """A warning about the settings from the provider; None if there is none."""
 

@@ -13,7 +13,7 @@ from twisted.web.http_headers import Headers
 from chatgpt_source import limited_json
 from chatgpt_source.clock import wall
 from chatgpt_source.config import Config
-from chatgpt_source.errors import CallError, Gone, Permanent, PossiblyBilled, Transient
+from chatgpt_source.errors import CallError, Gone, PeerFailure, Permanent, PossiblyBilled, Transient
 from chatgpt_source.http.client import Client, FixedURL, NoReply, NotSent, Reply
 from chatgpt_source.http.client.retry_after import read_retry_after, read_should_retry
 from chatgpt_source.prompt import Answer, Prompt, Submitted, Trace
@@ -33,6 +33,8 @@ ON_FLEX = {"service_tier": "flex"}
 _OF_FLEX = dict.fromkeys(ON_FLEX, "flex_over")
 MOST_FLEX = 900.0
 """Seconds that a call on the flex tier may take at the most."""
+_NO_LIST = {404, 405}
+"""What a server answers that has no `GET /models`."""
 _INSTRUCTING = {"system", "developer"}
 """Roles of messages that instruct the model."""
 
@@ -239,6 +241,20 @@ class OpenAI(Server):
             CallError: If it does not say that it has.
         """
         await self._of_kept(self._delete(self._base.child("responses", submitted)))
+
+    async def try_key(self) -> str:
+        """List the models, which costs nothing; what came of it, in words.
+
+        Raises:
+            CallError: If no prompt can be expected to be answered.
+        """
+        try:
+            reply = await self._of_kept(self._get(self._base.child("models")), None)
+        except PeerFailure as error:
+            if error.status in _NO_LIST:
+                return "answers, and does not list its models"
+            raise
+        return doubts(reply, self._config.model) or "takes the key, and has the model"
 
     async def doubts(self) -> str | None:
         """A warning about the configured model from `GET /models`; None if there is none.

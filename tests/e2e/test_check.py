@@ -1,6 +1,8 @@
 """`twistd chatgpt-source --check`, in the foreground and not, beside a daemon and without one."""
 
+from chatgpt_source import __version__
 from tests.e2e.processes import LOG_TO_STDOUT, Daemon, DaemonCase
+from tests.fakes.openai import api_error
 from tests.fakes.server import Reply
 
 PLAIN = ()
@@ -25,6 +27,51 @@ class CheckTests(DaemonCase):
             self.assertIn(f"delivers: to {self.target.origin}", lines)
             self.assertIn(f"journal:  {daemon.dir}/journal.sqlite (it would be created)", lines)
         self.assertEqual(list(daemon.files()), ["config.yml"])
+
+    async def online(self, daemon, *, status):
+        """What trying the peers says."""
+        arguments = ("chatgpt-source", "--check", "--online")
+        process = daemon.launch(f"--rundir={daemon.dir}", arguments=arguments)
+        self.assertEqual(await process.end(), status, process.text)
+        self.assertNotIn("Traceback", process.text)
+        lines = process.text.splitlines()
+        self.assertEqual(lines[0], "chatgpt-source would start")
+        return [line for line in lines if line.startswith("online:")]
+
+    async def test_online(self):
+        fallback = {"name": "second", "base_url": self.openai.base_url, "token": "sk-wrong"}
+        daemon = self.daemon(fallbacks=[fallback], targets={"more": {"url": self.target.origin}})
+        lines = await self.online(daemon, status=0)
+        model, target = self.openai.origin, self.target.origin
+        told = [
+            f"the model at {model} takes the key, and has the model",
+            f"the fallback `second` at {model} takes the key, and has the model",
+            f"the target at {target} answers (405 to OPTIONS)",
+            f"the target `more` at {target} answers (405 to OPTIONS)",
+        ]
+        self.assertEqual(lines, [f"online:   {line}" for line in told])
+        self.assertEqual((self.openai.asks, self.target.events), ([], []))
+        self.assertEqual(list(daemon.files()), ["config.yml"])
+
+    async def test_online_without_luck(self):
+        self.openai.models, self.target.options = api_error(401), Reply(404)
+        first, second = await self.online(self.daemon(), status=1)
+        self.assertTrue(first.endswith(": the model answered 401: check `token`"), first)
+        self.assertIn(": the target answered 404", second)
+        await self.openai.stop()
+        first, _ = await self.online(self.daemon(), status=1)
+        self.assertIn("the model can't be reached: ", first)
+
+    async def test_online_belongs_to_check(self):
+        daemon = self.daemon()
+        process = daemon.launch(arguments=("chatgpt-source", "--online"))
+        self.assertNotEqual(await process.end(), 0)
+        self.assertIn("--online belongs to --check", process.text)
+
+    async def test_its_version(self):
+        process = self.daemon().launch(arguments=("chatgpt-source", "--version"))
+        self.assertEqual(await process.end(), 0)
+        self.assertEqual(process.text, f"chatgpt-source {__version__}\n")
 
     async def test_beside_a_daemon_and_after_it(self):
         self.openai.script = lambda _: Reply(503)

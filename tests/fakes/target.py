@@ -18,24 +18,29 @@ class FakeTarget(ScriptedServer):
 
     Attributes:
         events: The events that were answered with a 2xx, in order.
+        options: What `OPTIONS` is answered.
     """
 
     def __init__(self, reactor: Any) -> None:
         super().__init__(reactor)
         self.events: list[dict[str, Any]] = []
+        self.options = Reply(405)
+
+    def aside(self, request: Received) -> Reply | None:
+        return self.options if request.method == "OPTIONS" else None
 
     def default(self, _request: Received) -> Reply:
         return Reply(200)
 
     def objection(self, request: Received) -> Reply | None:
-        wrong = _wrong_with(request)
+        wrong = None if request.method == "OPTIONS" else _wrong_with(request)
         if wrong is None:
             return None
         self.complaints.append(wrong)
         return Reply(400, wrong.encode(), {"Content-Type": "text/plain; charset=utf-8"})
 
     def answered(self, request: Received) -> None:
-        if 200 <= request.reply.status < 300:
+        if 200 <= request.reply.status < 300 and request.method == "POST":
             self.events.append(request.document)
 
     def bodies(self, event_id: str) -> list[bytes]:

@@ -198,6 +198,12 @@ class Client:
         """
         return await self._call(self._http, "GET", url, headers, None, timeout, Collector(most))
 
+    async def options(
+        self, url: EncodedURL, headers: Headers, *, timeout: float, most: int
+    ) -> Reply:
+        """Send one OPTIONS, otherwise as `get`."""
+        return await self._call(self._http, "OPTIONS", url, headers, None, timeout, Collector(most))
+
     async def delete(
         self, url: EncodedURL, headers: Headers, *, timeout: float, most: int
     ) -> Reply:
