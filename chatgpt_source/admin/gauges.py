@@ -78,6 +78,11 @@ class Gauges(Collector):
             "The time since the oldest prompt of the backlog was accepted; 0 if there is none.",
             self._status.oldest_age(tally),
         )
+        yield _gauge(
+            "leftovers",
+            "Calls that are still to cancel or delete at the provider what nobody needs.",
+            tally.leftovers,
+        )
 
 
 def _gauge(name: str, told: str, value: float | Mapping[str, float], *label: str) -> Metric:

@@ -380,11 +380,13 @@ class Tally:
         used: How many units of a day are used.
         oldest: When the oldest prompt of the backlog was accepted, of those that may be asked
             already; None if there is none.
+        leftovers: How many leftovers wait to be cancelled or deleted.
     """
 
     prompts: Mapping[State, int]
     used: int
     oldest: float | None = None
+    leftovers: int = 0
 
     @property
     def backlog(self) -> int:

@@ -531,6 +531,7 @@ class LeftoverContract(Contract):
 
     def test_of_one_that_failed(self) -> None:
         self.end(self.polled_one(), Failed("why"), leftover=self.left)
+        self.assertEqual(self.successResultOf(self.journal.tally(DAY.date)).leftovers, 1)
         self.assertEqual(self.told(), [("resp-1", "second", False, True)])
 
     def test_of_one_that_was_delivered(self) -> None:

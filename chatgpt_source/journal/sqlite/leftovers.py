@@ -46,6 +46,12 @@ def claim(db: sqlite3.Connection, owner: Owner, now: float, most: int) -> Claims
     return Claims(claimed, due)
 
 
+def count(db: sqlite3.Connection) -> int:
+    """How many there are."""
+    (number,) = db.execute("SELECT count(*) FROM leftovers").fetchone()
+    return int(number)
+
+
 def ended(db: sqlite3.Connection, owner: Owner, leftover: Leftover, until: float | None) -> None:
     """End a claim; see `Journal.leftover_ended`."""
     claim = (leftover.id, owner.id, leftover.token)

@@ -5,6 +5,7 @@ import sys
 
 from chatgpt_source.http.client.retry_after import LONGEST_RETRY_AFTER
 from chatgpt_source.journal import TIME_IS_UP, End, Kept, Record, Tally
+from chatgpt_source.journal.sqlite import leftovers
 from chatgpt_source.journal.sqlite.rows import Now, by_name
 from chatgpt_source.journal.sqlite.texts import Part
 from chatgpt_source.journal.states import WAITING
@@ -138,7 +139,7 @@ def _record(row: sqlite3.Row, now: Now) -> Record:
 
 def tally(db: sqlite3.Connection, day: str, now: float) -> Tally:
     """What the journal holds; see `Journal.tally`."""
-    return Tally(counts(db), units(db, day), oldest(db, now))
+    return Tally(counts(db), units(db, day), oldest(db, now), leftovers.count(db))
 
 
 def counts(db: sqlite3.Connection) -> dict[State, int]:
