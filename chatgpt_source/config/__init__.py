@@ -99,7 +99,25 @@ def load(environ: Mapping[str, str], default_file: Path = DEFAULT_FILE) -> Confi
         for key, why in _WITHOUT_EFFECT.items()
         if key in document
     )
-    return Config(**settings, origin=origin, warnings=warnings)
+    config = Config(**settings, origin=origin)
+    return attrs.evolve(config, warnings=(*warnings, *_short_times(config)))
+
+
+def _short_times(config: Config) -> Iterator[str]:
+    """Warnings about tiers that prompts hardly get time for."""
+    batch, flex, deadline = config.batch_over, config.flex_over, config.deadline
+    least = config.batch_window + config.batch_margin + (flex or 0.0)
+    if batch is not None and batch <= least:
+        yield (
+            f"`batch_over` should be more than {least:g} s: `batch_window`, `batch_margin` and"
+            " `flex_over` leave a batch no time"
+        )
+    for name, over in (("batch_over", batch), ("flex_over", flex)):
+        if over is not None and deadline is not None and deadline <= over:
+            yield (
+                f"`deadline` is not more than `{name}`: only a prompt that names a later one is"
+                " asked so"
+            )
 
 
 def _clashes(settings: Mapping[str, Any], document: Mapping[str, Any]) -> Iterator[str]:
@@ -159,6 +177,8 @@ def _clashes_of_api(settings: Mapping[str, Any], document: Mapping[str, Any]) ->
             "`forget_responses` must be false unless `background` is true: only such responses are"
             " kept under ids that we know"
         )
+    if settings.get("background") and settings.get("body", {}).get("store") is False:
+        yield "`body` must be without `store: false` where `background` is true, which needs it"
     for member in RESPONSES_OWN if responses else ():
         if member in settings.get("body", ()):
             yield f"`body` must be without `{member}`: {RESPONSES_OWN[member]}"

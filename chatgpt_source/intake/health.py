@@ -59,7 +59,7 @@ class Health:
             "journal": journal,
             "openai": _check(
                 self._trouble_of_model() or self.pipeline.polls.trouble,
-                self.pipeline.model.tried or self.pipeline.polls.tried,
+                self.pipeline.has_tried_model,
             ),
             **{
                 f"openai.{stop.name}": _check(stop.breaker.trouble, stop.breaker.tried)

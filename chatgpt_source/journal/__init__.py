@@ -481,6 +481,8 @@ class Journal(Protocol):
     def move_up(self, now: float, tiers: Tiers) -> Deferred[bool]:
         """Move some accepted prompts to the tiers that their deadlines ask for by now.
 
+        They are due there, unless they are not to be asked yet.
+
         Returns:
             Whether there were any, and so may be more.
         """

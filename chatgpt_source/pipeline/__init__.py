@@ -226,6 +226,13 @@ class Pipeline:
         return {**self._of_asks, **batches, **labelled}
 
     @property
+    def has_tried_model(self) -> bool:
+        """Whether any call to the first provider has ended, on whichever tier."""
+        tiers = [self.model, self.polls, *self._of_batches.values()]
+        tiers += [stop.breaker for each in self._flex for stop in each.route.stops]
+        return any(breaker.tried for breaker in tiers)
+
+    @property
     def _of_asks(self) -> Mapping[str, Breaker]:
         routes = [self.route, *(each.route for each in self._flex)]
         return {stop.peer: stop.breaker for route in routes for stop in route.stops}

@@ -38,6 +38,7 @@ MOST_PROMPTS = 50_000
 """What a file may have by OpenAI's documentation."""
 PATIENCE = 600.0
 """Seconds of tries after which it is seen whether a prompt still waits for what is tried."""
+DAY = 86400.0
 SETTLED_AFTER = 10.0
 """Seconds after which a submission that got no reply is in the provider's list, if ever."""
 TOKEN_LIMIT = "token_limit_exceeded"  # noqa: S105 - no secret
@@ -122,6 +123,7 @@ class Batches:
         """Take a batch from where it is to its end."""
         try:
             if batch.remote is None:
+                batch = await self._with_file(batch, is_new=is_new)
                 batch = await self._submitted(batch, is_new=is_new)
         except TooLate:
             await self.give_up(batch, "its batch was not sent in time")
@@ -140,17 +142,14 @@ class Batches:
         await self._close(batch, rest)
 
     async def _submitted(self, batch: Batch, *, is_new: bool) -> Batch:
-        """Upload the file and submit the batch, unless the provider has them already.
+        """Submit the batch, unless the provider has it already.
 
         Raises:
-            TooLate: If no prompt waits for it any more; or if it is certain that the provider has
-                no such batch, and too late for one.
+            TooLate: If it is certain that the provider has no such batch, and too late for one; or
+                if nobody can say whether it has.
             Permanent: If the provider refuses it.
         """
         until = self._sent_until(batch)
-        if batch.file is None:
-            file = await self._uploaded(batch, until, is_new=is_new)
-            batch = await self.stored(attrs.evolve(batch, file=file))
 
         async def submit() -> str:
             submitting = self._provider.submit(batch.key, batch.file or "")
@@ -168,28 +167,41 @@ class Batches:
             except PossiblyBilled:
                 is_sure = False
             else:
+                log.info("batch {key} is {remote} there", key=batch.key, remote=remote)
                 return await self.stored(attrs.evolve(batch, remote=remote))
 
     async def _found(self, batch: Batch) -> str | None:
         """The provider's id of a batch that it may have; None if it has not.
 
         Raises:
-            TooLate: If no prompt waits for it any more.
+            TooLate: If nobody can say that in time.
         """
         find = partial(self._provider.find, batch.key, batch.created)
         while True:
             with suppress(TooLate):
                 return await self._calls.make(find, until=self._soon())
-            if not await self._prompts.wait_for(batch):
+            if self._is_over(batch):
                 raise TooLate
 
-    async def _uploaded(self, batch: Batch, until: float, *, is_new: bool) -> str:
-        """The id of a batch's file, which is looked for before it is uploaded again.
+    async def _with_file(self, batch: Batch, *, is_new: bool) -> Batch:
+        """Upload the file, unless the provider has it already.
 
         Raises:
-            TooLate: If it has no prompts any more, or is too late.
+            TooLate: If the batch has no prompts any more, or is too late.
+            Permanent: If the provider refuses it.
         """
-        is_sure = is_new
+        if batch.file is None and not is_new:  # also if it is too late for it: it must not stay
+            with suppress(TooLate):
+                find = partial(self._provider.find_file, batch.key)
+                file = await self._calls.make(find, until=self._soon())
+                batch = attrs.evolve(batch, file=file)
+        if batch.file is None:
+            file = await self._uploaded(batch, self._sent_until(batch))
+            batch = attrs.evolve(batch, file=file)
+        return await self.stored(batch)
+
+    async def _uploaded(self, batch: Batch, until: float) -> str:
+        is_sure = True
 
         async def upload() -> str:
             nonlocal is_sure
@@ -226,12 +238,14 @@ class Batches:
         while True:
             polls += 1
             await self._calls.sleep(batch_interval(polls))
+            was_cancelled = batch.cancelled
             batch, until = await self._cancelled_if_useless(batch)
+            polls = polls if batch.cancelled is was_cancelled else 0
             look_up = partial(self._provider.look_up, batch.remote or "")
             try:
                 status = await self._calls.make(look_up, until=until)
             except TooLate:
-                if await self._prompts.wait_for(batch):
+                if not self._is_over(batch):
                     continue
                 status = BatchStatus("unknown", ended=True)
             except Gone as error:
@@ -239,6 +253,8 @@ class Batches:
                     continue
                 status = BatchStatus(error.reason, ended=True)
             missing = _Missing()
+            if status.status == "cancelled":
+                batch = attrs.evolve(batch, cancelled=True)
             if status.files and status.ended:
                 batch = await self.stored(attrs.evolve(batch, results=status.files))
             if status.ended:
@@ -255,7 +271,7 @@ class Batches:
             why = "no prompt waits for it any more"
         else:
             return batch, min(self._soon(), self._clock.seconds() + left)
-        log.warn("batch {key}: cancelling it, since {why}", key=batch.key, why=why)
+        log.info("batch {key}: cancelling it, since {why}", key=batch.key, why=why)
         try:
             await self._calls.once(self._provider.cancel, batch.remote)
         except CallError:  # it may have ended: it is looked at before the next try
@@ -265,7 +281,8 @@ class Batches:
     def _told(self, batch: Batch, status: BatchStatus) -> Rest:
         """Log how a batch has ended; what becomes of its rest."""
         code = "" if status.code is None else f", {status.code}"
-        log.info(
+        tell = log.info if status.status == "completed" or batch.cancelled else log.warn
+        tell(
             "batch {key} has ended ({status}{code})", key=batch.key, status=status.status, code=code
         )
         if status.code == TOKEN_LIMIT:
@@ -314,17 +331,23 @@ class Batches:
         while await self._prompts.release(batch, rest):
             if not self._calls.running:
                 raise Stopped
+        self._under_way.discard(batch.id)
         for file in filter(None, (batch.file, *(batch.results or ()))):
             await self._delete(file)
         await recorded(self._clock, partial(self._journal.drop_batch, batch.id))
 
     async def _delete(self, file: str) -> None:
         try:
-            await self._calls.make(self._provider.delete, file, until=self._soon())
+            until = self._clock.seconds() + DAY
+            await self._calls.make(self._provider.delete, file, until=until)
         except Gone:
             pass
         except (Permanent, TooLate):
             log.warn("the provider did not delete the file {file} of a batch", file=file)
+
+    def _is_over(self, batch: Batch) -> bool:
+        """Whether nobody waits for a batch any more, and whatever it costs is spent."""
+        return self._clock.seconds() >= (batch.deadline or 0.0) + DAY
 
     def _soon(self) -> float:
         return self._clock.seconds() + PATIENCE

@@ -160,7 +160,10 @@ class Batching:
         now = self._clock.seconds()
         while await self._journal.move_up(now, self._config.tiers):
             pass
-        if now < max(self._batches.opens_at, self.breaker.opens_at) or not self._batches.has_room:
+        if now < self.breaker.opens_at:
+            await self._send_all()  # what is in a batch already is given up in time only then
+            return
+        if now < self._batches.opens_at or not self._batches.has_room:
             return
         window = now - self._config.batch_window
         if self._open or self._full or await self._journal.is_batch_due(now, window, MOST_PROMPTS):
@@ -179,9 +182,7 @@ class Batching:
                 return  # there may be no room for more
             if not placed:
                 break
-        self._full += self._open.values()
-        self._open.clear()
-        await self._send_full()
+        await self._send_all()
 
     async def _placed(self, ask: Ask, now: float, most: int) -> Batched | Postponed:
         """Count a prompt into the batch of its model; another tier, if it can't be written."""
@@ -208,6 +209,12 @@ class Batching:
             await self._recording.ended(ask, Call(now), outcome, now, error=error, called=False)
         else:
             await recorded(self._clock, partial(self._journal.ask_ended, ask, outcome, now))
+
+    async def _send_all(self) -> None:
+        """Send all batches that are being gathered."""
+        self._full += self._open.values()
+        self._open.clear()
+        await self._send_full()
 
     async def _send_full(self) -> bool:
         """Send the batches that take no more prompts; returns whether there were any."""

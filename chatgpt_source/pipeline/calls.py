@@ -92,7 +92,7 @@ def report(outcome: Failed | Postponed | Underway, now: float, *, held: bool) ->
     """The observer's values for a call after which the work goes on, or has failed."""
     if isinstance(outcome, Failed):
         return {"state": State.FAILED, "reason": outcome.error}
-    return {"wait": outcome.until - now, "held": held}
+    return {"wait": max(0.0, outcome.until - now), "held": held}
 
 
 async def recorded(clock: IReactorTime, record: Callable[[], Deferred[Result]]) -> Result:

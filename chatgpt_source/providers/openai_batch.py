@@ -178,8 +178,8 @@ class OpenAIBatch(Server):
         with with_request_id(reply):
             try:
                 self._check(reply, {})
-            except Transient as error:
-                if reply.status < 500:
+            except CallError as error:
+                if reply.status < 500:  # else it may have begun, whatever the reply says
                     raise
                 raise PossiblyBilled(
                     error.reason, status=error.status, retry_after=error.retry_after

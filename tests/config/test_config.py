@@ -597,9 +597,9 @@ class KeyTests(ConfigCase):
             "send_event_attempts": 7,
             "dead_letter": "http://127.0.0.1:9/letters",
             "give_up_after": 0,
-            "deadline": 0.5,
+            "deadline": 9999.5,
             "flex_over": 1.0,
-            "batch_over": 2.0,
+            "batch_over": 9.0,
             "batch_window": 3.0,
             "batch_margin": 4.0,
             "prompt_pointer": "/a~1b/0/~0",
@@ -1181,6 +1181,25 @@ class VanusTests(ConfigCase):
         self.assertEqual(len(config.warnings), 2)
         self.assertIn("`store_config` does nothing", config.warnings[0])
         self.assertIn("`batch_size` does nothing", config.warnings[1])
+
+    def test_tiers_without_time(self) -> None:
+        for tiers, words in (
+            (
+                {"batch_over": 3600, "flex_over": 14400},
+                ["`batch_over` should be more than 16800 s"],
+            ),
+            ({"batch_over": 2400}, ["`batch_over` should be more than 2400 s"]),
+            ({"batch_over": 14400, "flex_over": 3600, "deadline": 86400}, []),
+            ({"flex_over": 7200, "deadline": 3600}, ["not more than `flex_over`"]),
+        ):
+            warnings = self.load({**GOOD, **tiers}).warnings
+            self.assertEqual(len(warnings), len(words), tiers)
+            for warning, word in zip(warnings, words, strict=True):
+                self.assertIn(word, warning)
+
+    def test_a_background_that_stores_nothing(self) -> None:
+        stores = {"api": "responses", "background": True, "body": {"store": False}}
+        self.assertIn("without `store: false`", self.mistake({**GOOD, **stores}))
         config = self.load({**GOOD, "context_count": {"SECRET": "x"}})
         self.assertEqual(len(config.warnings), 1)
         self.assertNotIn("SECRET", config.warnings[0])

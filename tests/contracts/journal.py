@@ -984,6 +984,20 @@ class TierContract(Contract):
     def move_up(self, tiers: Tiers) -> bool:
         return bool(self.successResultOf(self.journal.move_up(self.clock.seconds(), tiers)))
 
+    def test_what_moves_up_waits_for_no_attempt_on_the_tier_before(self) -> None:
+        self.accept_in(Tier.FLEX, "p1")
+        self.ids(Tier.FLEX)
+        self.postpone("p1", self.clock.seconds() + 3600)
+        later = attrs.evolve(
+            prompt("p2"), deadline=NOON + 100, tier=Tier.FLEX, not_before=NOON + 50
+        )
+        self.accept(later)
+        self.assertEqual(self.ids(), [])
+        self.assertTrue(self.move_up(Tiers(flex_over=1e6)))
+        self.assertEqual(self.ids(), ["p1"])
+        self.clock.advance(50)
+        self.assertEqual(self.ids(), ["p2"])
+
     def test_each_tier_is_claimed_on_its_own(self) -> None:
         for tier in Tier:
             self.accept_in(tier, tier.value)

@@ -304,6 +304,62 @@ class BatchTests(BatchingTestCase):
         self.assertEqual([each.id for each in self.model.under_way], ["near"])
         self.assertEqual(self.batches.sent[1:], [["far", "unlucky"]])
 
+    def test_one_for_which_nobody_waits_is_cancelled_once_the_provider_is_well(self) -> None:
+        self.send("p1")
+        self.successResultOf(self.journal.cancel("p1"))
+        self.batches.scripts = {"look up": [DOWN] * 10_000, "cancel": [DOWN] * 10_000}
+        self.live(HOUR)
+        self.batches.scripts = {"cancel": [None]}
+        self.live(2 * MINUTE)
+        self.assertEqual(self.batches.scripts["cancel"], [])
+
+    def test_one_that_the_provider_says_is_cancelled_goes_into_a_batch_again(self) -> None:
+        """The reply to our cancel may have been lost."""
+        self.send("p1")
+        self.batches.scripts["look up"] = [BatchStatus("cancelled", ended=True)]
+        self.live(3 * MINUTE)
+        self.assertEqual(self.batches.sent, [["p1"]] * 2)
+
+    def test_the_file_of_one_that_is_not_submitted_is_deleted(self) -> None:
+        for refusal in (Permanent("refused", status=400), Transient("full", status=429)):
+            self.batches.calls.clear()
+            self.batches.scripts = {"submit": [refusal] * 10_000}
+            self.send(f"to {refusal.status}", seconds=3 * HOUR)
+            self.clock.pump([10.0] * 1000)
+            self.assertIn("delete file", self.batches.calls)
+            self.assertTrue(self.is_done())
+
+    def test_a_file_is_deleted_once_the_provider_is_well(self) -> None:
+        self.batches.scripts["delete file"] = [DOWN] * 10_000
+        self.send("p1")
+        self.end_with(("p1", ANSWER))
+        self.live(HOUR)
+        self.assertEqual((self.states("p1"), self.is_done()), (["answered"], False))
+        self.batches.scripts.clear()
+        self.live(2 * MINUTE)
+        self.assertTrue(self.is_done())
+
+    def test_a_file_of_which_only_the_provider_knows_is_deleted(self) -> None:
+        self.batches.scripts = {"upload": [DOWN] * 1000}
+        self.send("p1")
+        self.batches.scripts = {"find file": ["a-file"]}
+        self.batches.calls.clear()
+        self.crash_and_start(batch_over=None)
+        self.live(MINUTE)
+        self.assertEqual(self.batches.calls, ["find file", "find", "delete a-file"])
+        self.assertEqual([each.id for each in self.model.under_way], ["p1"])
+
+    def test_a_hold_sends_what_is_in_a_batch_so_that_it_moves_up_in_time(self) -> None:
+        self.gathered("p1")
+        self.batches.scripts = {
+            kind: [PeerFailure("no", status=404)] * 10_000 for kind in ("upload", "submit")
+        }
+        self.send("p2", seconds=3 * HOUR)
+        self.crash_and_start()
+        self.clock.pump([10.0] * 9000)
+        self.assertEqual(self.states("p1", "p2"), ["accepted"] * 2)
+        self.assertTrue(self.is_done())
+
     def test_one_for_which_nobody_waits_is_cancelled(self) -> None:
         self.send("p1")
         self.successResultOf(self.journal.cancel("p1"))
@@ -319,7 +375,8 @@ class BatchTests(BatchingTestCase):
         self.send("p1", seconds=3 * HOUR)
         self.live(3 * HOUR)
         self.assertEqual((self.states("p1"), self.model.calls), (["failed"], []))
-        self.live(10 * MINUTE)
+        self.assertFalse(self.is_done())
+        self.clock.pump([60.0] * (24 * 60 + 30))
         self.assertTrue(self.is_done())
 
     def test_a_bug_in_a_submission(self) -> None:

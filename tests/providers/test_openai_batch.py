@@ -241,7 +241,8 @@ class LostCallTests(BatchCase):
 
     async def test_a_submission_may_have_begun(self) -> None:
         file = await self.upload("key", prompts(1))
-        for trouble in (Fault.RESET, Fault.CUT, Reply(502), Reply.of_json({"id": "a b"})):
+        never = Reply(500, headers=NEVER_AGAIN)
+        for trouble in (Fault.RESET, Fault.CUT, Reply(502), never, Reply.of_json({"id": "a b"})):
             self.fake.troubles["submit"].append(trouble)
             await self.fails(PossiblyBilled, self.provider.submit("key", file))
         self.assertEqual(

@@ -466,7 +466,7 @@ class ModelTests(OpenAICase):
         config = attrs.evolve(CONFIG, **settings_)
         self.assertEqual(
             sorted(name for name in vars(Client) if not name.startswith("_")),
-            ["delete", "get", "post", "receive", "send"],
+            ["delete", "get", "options", "post", "receive", "send"],
         )
         model = OpenAIChat(self.peer, clock, config)  # type: ignore[arg-type]
         return Deferred.fromCoroutine(model.ask(PROMPT))

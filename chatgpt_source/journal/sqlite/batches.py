@@ -26,7 +26,11 @@ def move_up(db: sqlite3.Connection, now: float, tiers: Tiers) -> bool:
             (tier.value, now + least[tier], MOVED),
         ).fetchall()
         others = [(tiers.above(tier, deadline - now).value, seq) for seq, deadline in rows]
-        db.executemany("UPDATE prompts SET tier = ? WHERE seq = ?", others)
+        db.executemany(
+            "UPDATE prompts SET tier = ?1, due = max(min(due, ?2), coalesce(not_before, 0))"
+            " WHERE seq = ?3",
+            [(tier_above, now, seq) for tier_above, seq in others],
+        )
         moved += len(rows)
     return moved > 0
 
