@@ -122,6 +122,8 @@ async def _failed(call: Awaitable[None]) -> CallError | None:
     except Gone:
         return None
     except CallError as error:
+        if isinstance(error, Permanent) and (error.status or 0) >= 500:  # whatever it says
+            return Transient(error.reason, status=error.status, retry_after=error.retry_after)
         return error
     return None
 

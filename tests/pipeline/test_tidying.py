@@ -99,6 +99,11 @@ class LeftoverTests(TidyingTestCase):
         self.assertIn("did not delete it: submitted=resp_p1 no", formatEvent(logged[-1]))
         self.assertEqual(len(self.journal.tidied), 1)
 
+    def test_a_server_that_fails_and_says_not_to_try_again(self) -> None:
+        self.leave("p1", stop=True)
+        self.provider.cancels.answer(Permanent("the model answered 500", status=500))
+        self.assertEqual((self.waits(), self.asked), ([0.5], (1, 0)))
+
     def test_a_provider_that_was_removed(self) -> None:
         """It may be put back."""
         self.journal.leave(Leftover("resp_p1", "second", forget=True), self.clock.seconds())
