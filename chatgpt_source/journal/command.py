@@ -197,7 +197,7 @@ class Operator:
         act = self._redrive if options.command == "redrive" else self._purge
         if options.all:
             wanted = self._wanted(options)
-            ids = [each.id async for each in self._records(State.FAILED) if wanted(each)]
+            ids = [each.id async for each in self._oldest(State.FAILED) if wanted(each)]
             if not ids and not self.json:
                 self.err.write("no failed prompts\n")
             return 0 if await self._each(ids, act) else 1
@@ -280,19 +280,11 @@ class Operator:
             return None, "several ids begin so: give more of it"
         return ids[0], ""
 
-    async def _records(self, state: State | None) -> AsyncIterator[Record]:
-        after = 0
-        while page := await self.journal.records(state, after, PAGE):
-            for record in page:
-                yield record
-            after = page[-1].position
+    def _oldest(self, state: State | None) -> AsyncIterator[Record]:
+        return _each_of(lambda after: self.journal.records(state, after or 0, PAGE))
 
-    async def _newest(self, state: State | None) -> AsyncIterator[Record]:
-        before = None
-        while page := await self.journal.latest(state, before, PAGE):
-            for record in page:
-                yield record
-            before = page[-1].position
+    def _newest(self, state: State | None) -> AsyncIterator[Record]:
+        return _each_of(lambda before: self.journal.latest(state, before, PAGE))
 
     async def _show(self, given: str) -> int:
         prompt_id, detail = await self._found(given)
@@ -323,6 +315,17 @@ class Operator:
 
     def _write(self, values: Mapping[str, object], text: str) -> None:
         self.out.write(f"{json.dumps(values) if self.json else text}\n")
+
+
+async def _each_of(
+    page_from: Callable[[int | None], Awaitable[Sequence[Record]]],
+) -> AsyncIterator[Record]:
+    """The records of all pages; each page begins after the last record of the one before."""
+    position = None
+    while page := await page_from(position):
+        for record in page:
+            yield record
+        position = page[-1].position
 
 
 def run_backup(opened: OpenJournal, options: argparse.Namespace, out: TextIO) -> int:

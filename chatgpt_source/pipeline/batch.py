@@ -29,16 +29,16 @@ from chatgpt_source.pipeline.backoff import (
 from chatgpt_source.pipeline.batch_calls import BatchCalls, Stopped, TooLate
 from chatgpt_source.pipeline.batch_prompts import LOT, BatchPrompts, Rest
 from chatgpt_source.pipeline.calls import foreseen, is_given_up, recorded
+from chatgpt_source.pipeline.tidying import GIVEN_UP_AFTER
 from chatgpt_source.providers.batch_lines import Line
-from chatgpt_source.providers.openai_batch import BatchStatus, OpenAIBatch
+from chatgpt_source.providers.openai_batch import DAY, BatchStatus, OpenAIBatch
 
 log = get_logger(__name__)
 
 MOST_PROMPTS = 50_000
 """What a file may have by OpenAI's documentation."""
 PATIENCE = 600.0
-"""Seconds of tries after which it is seen whether a prompt still waits for what is tried."""
-DAY = 86400.0
+"""Seconds of tries after which it is seen whether there is a point in going on."""
 SETTLED_AFTER = 10.0
 """Seconds after which a submission that got no reply is in the provider's list, if ever."""
 TOKEN_LIMIT = "token_limit_exceeded"  # noqa: S105 - no secret
@@ -190,15 +190,16 @@ class Batches:
             TooLate: If the batch has no prompts any more, or is too late.
             Permanent: If the provider refuses it.
         """
-        if batch.file is None and not is_new:  # also if it is too late for it: it must not stay
+        if batch.file is not None:
+            return batch
+        file = None
+        if not is_new:  # also if it is too late for it: it must not stay there
             with suppress(TooLate):
                 find = partial(self._provider.find_file, batch.key)
                 file = await self._calls.make(find, until=self._soon())
-                batch = attrs.evolve(batch, file=file)
-        if batch.file is None:
+        if file is None:
             file = await self._uploaded(batch, self._sent_until(batch))
-            batch = attrs.evolve(batch, file=file)
-        return await self.stored(batch)
+        return await self.stored(attrs.evolve(batch, file=file))
 
     async def _uploaded(self, batch: Batch, until: float) -> str:
         is_sure = True
@@ -338,7 +339,7 @@ class Batches:
 
     async def _delete(self, file: str) -> None:
         try:
-            until = self._clock.seconds() + DAY
+            until = self._clock.seconds() + GIVEN_UP_AFTER
             await self._calls.make(self._provider.delete, file, until=until)
         except Gone:
             pass

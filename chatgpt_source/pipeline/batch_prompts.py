@@ -112,13 +112,20 @@ class BatchPrompts:
     async def release(self, batch: Batch, rest: Rest) -> bool:
         """Let some prompts be asked otherwise; returns whether there were any."""
         asks = await self._claimed(batch)
-        await together(self._release(ask, rest) for ask in asks)
+        await together(self.release_one(ask, rest) for ask in asks)
         return bool(asks)
 
-    async def _release(self, ask: Ask, rest: Rest) -> None:
+    async def release_one(self, ask: Ask, rest: Rest, *, called: bool = True) -> None:
+        """Let a claimed prompt be asked otherwise.
+
+        Args:
+            ask: Its claim.
+            rest: Why, and whether it may go into a batch again.
+            called: Whether it was in a batch that was sent, or was to be.
+        """
         now = self._clock.seconds()
-        outcome = self._moved(ask, rest, now)
-        await self._recording.ended(ask, Call(now), outcome, now, error=Lost(rest.why))
+        outcome, error = self._moved(ask, rest, now), Lost(rest.why)
+        await self._recording.ended(ask, Call(now), outcome, now, error=error, called=called)
 
     def _moved(self, ask: Ask, rest: Rest, now: float) -> Postponed:
         tiers, left = self._config.tiers, deadline_of(ask.prompt) - now

@@ -11,13 +11,13 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from chatgpt_source.config import Config
-from chatgpt_source.errors import JournalUnavailable, Lost
-from chatgpt_source.journal import Batch, Batched, Journal, Postponed
+from chatgpt_source.errors import JournalUnavailable
+from chatgpt_source.journal import Batch, Batched, Journal
 from chatgpt_source.log import get_logger, log_unexpected
 from chatgpt_source.pipeline.batch import MOST_PROMPTS, Batches
 from chatgpt_source.pipeline.batch_calls import BatchCalls, Stopped
-from chatgpt_source.pipeline.batch_prompts import LOT, BatchPrompts, deadline_of
-from chatgpt_source.pipeline.breaker import Breaker, Call
+from chatgpt_source.pipeline.batch_prompts import LOT, BatchPrompts, Rest, deadline_of
+from chatgpt_source.pipeline.breaker import Breaker
 from chatgpt_source.pipeline.calls import Random, recorded
 from chatgpt_source.pipeline.recording import Recording
 from chatgpt_source.pipeline.tasks import Tasks, together
@@ -174,7 +174,7 @@ class Batching:
         most = min(MOST_PROMPTS, self._batches.most)
         while True:
             claims = await self._journal.claim_asks(now, LOT, Tier.BATCH)
-            placed = [(ask, await self._placed(ask, now, most)) for ask in claims.claimed]
+            placed = [(ask, await self._placed(ask.prompt, most)) for ask in claims.claimed]
             await together(self._put(ask, outcome, now) for ask, outcome in placed)
             if not self._calls.running:
                 raise Stopped
@@ -184,15 +184,13 @@ class Batching:
                 break
         await self._send_all()
 
-    async def _placed(self, ask: Ask, now: float, most: int) -> Batched | Postponed:
-        """Count a prompt into the batch of its model; another tier, if it can't be written."""
-        prompt = ask.prompt
+    async def _placed(self, prompt: Prompt, most: int) -> Batched | None:
+        """Count a prompt into the batch of its model; None if it can't be written."""
         try:
             model, size = self._model(prompt), len(self._provider.line(prompt))
         except Exception:  # noqa: BLE001 - one prompt must not stop the others
             log_unexpected(log, "gathering a batch", Failure())
-            tier = self._config.tiers.above(Tier.BATCH, deadline_of(prompt) - now)
-            return Postponed(now, UNWRITABLE, tier=tier)
+            return None
         opened = self._open.get(model)
         if opened and (opened.count >= most or opened.size + size > MOST_BYTES):
             self._full.append(self._open.pop(model))
@@ -203,10 +201,9 @@ class Batching:
         opened.add(prompt, size)
         return Batched(opened.batch.id)
 
-    async def _put(self, ask: Ask, outcome: Batched | Postponed, now: float) -> None:
-        if isinstance(outcome, Postponed):
-            error = Lost(outcome.error)
-            await self._recording.ended(ask, Call(now), outcome, now, error=error, called=False)
+    async def _put(self, ask: Ask, outcome: Batched | None, now: float) -> None:
+        if outcome is None:
+            await self._prompts.release_one(ask, Rest(UNWRITABLE), called=False)
         else:
             await recorded(self._clock, partial(self._journal.ask_ended, ask, outcome, now))
 
