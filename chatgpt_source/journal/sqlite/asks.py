@@ -3,22 +3,19 @@
 import sqlite3
 from collections.abc import Sequence
 
-from chatgpt_source.errors import BacklogFull, Draining, QuotaUsedUp
 from chatgpt_source.journal import (
     LAST_POLL,
     Admitted,
     Answered,
     AskOutcome,
-    Batched,
     Claims,
     Ended,
     Failed,
-    Postponed,
     Submission,
     Terms,
-    Underway,
+    admission,
+    changes,
 )
-from chatgpt_source.journal.group import RETRY_AFTER
 from chatgpt_source.journal.sqlite import keys, leftovers, outbox, records, texts
 from chatgpt_source.journal.sqlite.rows import Owner, of_limited_size
 from chatgpt_source.journal.sqlite.texts import Part, trace_of
@@ -63,7 +60,7 @@ def accept(
         if earlier is None:
             new.setdefault(each.key or each.prompt.id, each)
     if new:
-        _check(terms, used, backlog, len(new))
+        admission.check(terms, used, backlog, len(new))
         take_units(db, terms, used, len(new), submissions[0].prompt.accepted)
     left = max(0, terms.limit - used - len(new))
     asks = {
@@ -82,17 +79,6 @@ def accept(
 def _known(db: sqlite3.Connection, submission: Submission) -> str | None:
     key = submission.key
     return None if key is None else keys.known(db, submission.prompt, key)
-
-
-def _check(terms: Terms, used: int, backlog: int, count: int) -> None:
-    if terms.draining:
-        raise Draining("the daemon is stopping", retry_after=RETRY_AFTER)
-    fits = used + count <= terms.limit  # else the day's limit is the reason
-    if fits and backlog + count > terms.max_backlog:
-        reason = f"{terms.max_backlog} prompts wait already"
-        if count > 1:
-            reason = f"{backlog} prompts wait, {terms.max_backlog} may, and these are {count}"
-        raise BacklogFull(reason, retry_after=RETRY_AFTER)
 
 
 def _add(
@@ -128,12 +114,7 @@ def take_units(db: sqlite3.Connection, terms: Terms, used: int, count: int, now:
     Raises:
         QuotaUsedUp: If it has not so many left.
     """
-    if used + count > terms.limit:
-        reason = f"the day's limit of {terms.limit} prompts is used up"
-        left = max(0, terms.limit - used)
-        if left > 0:
-            reason = f"the day has {left} of its {terms.limit} prompts left, and these are {count}"
-        raise QuotaUsedUp(reason, retry_after=terms.day.end - now, left=left)
+    admission.check_units(terms, used, count, now)
     db.execute(
         "INSERT INTO days VALUES (?1, ?2) ON CONFLICT (day) DO UPDATE SET used = used + ?2",
         (terms.day.date, count),
@@ -274,7 +255,7 @@ def ended(
     leftover: Leftover | None,
 ) -> Ended:
     """End a claim; see `Journal.ask_ended`. `date` is the wall clock's."""
-    change, values = _change(ask, outcome, now, date)
+    change, values = changes.change(ask, outcome, now, date)
     ended = db.execute(
         f"UPDATE prompts SET {change}, tries = ?, asks = ?, owner = NULL WHERE {_CLAIMED}"
         " RETURNING seq, day, billed",
@@ -303,62 +284,6 @@ def ended(
 def give_back_unit(db: sqlite3.Connection, day: str) -> None:
     """Give a unit back to its day."""
     db.execute("UPDATE days SET used = used - 1 WHERE used > 0 AND day = ?", (day,))
-
-
-def _change(
-    ask: Ask, outcome: AskOutcome, now: float, date: float
-) -> tuple[str, tuple[object, ...]]:
-    """What the end of a claim changes in its prompt's row: SQL, and its values."""
-    state = State.SUBMITTED if ask.is_submitted else State.ACCEPTED
-    if isinstance(outcome, Underway):
-        return _submission(ask, outcome, now)
-    if isinstance(outcome, Batched):
-        new = after(state, Event.SUBMITTED).value
-        change = "state = ?, batch = ?, due = NULL, billed = TRUE, error = NULL, held = NULL"
-        return change, (new, outcome.batch)
-    if isinstance(outcome, Postponed):
-        billed = ask.possibly_billed + outcome.possibly_billed
-        delayed = (
-            "due = ?, error = ?, possibly_billed = ?, billed = billed OR ?,"
-            " held = coalesce(held, ?), request_id = coalesce(?, request_id)"
-        )
-        values = (
-            outcome.until,
-            outcome.error,
-            billed,
-            billed > 0,
-            outcome.held,
-            outcome.request_id,
-        )
-        if ask.is_submitted:
-            delayed += f", state = '{after(state, Event.LOST).value}', submitted = NULL"
-            delayed += ", provider = NULL, batch = NULL"
-        if outcome.tier is not None:
-            delayed += f", tier = '{outcome.tier.value}'"
-        return delayed, values
-    moved = "state = ?, due = NULL, held = NULL, request_id = coalesce(?, request_id), batch = NULL"
-    if isinstance(outcome, Answered):
-        new = after(state, Event.ANSWERED).value
-        return f"{moved}, answered = ?, error = NULL", (new, outcome.answer.request_id, date)
-    new = after(state, Event.FAILED).value
-    return f"{moved}, ended = ?, error = ?", (new, outcome.request_id, date, outcome.error)
-
-
-def _submission(ask: Ask, outcome: Underway, now: float) -> tuple[str, tuple[object, ...]]:
-    """What changes in the row of a prompt that the provider works on."""
-    since = None
-    if outcome.missing:
-        since = now if ask.missing_since is None else ask.missing_since
-    change = (
-        "state = ?, submitted = ?, provider = ?, due = ?, billed = TRUE, error = ?, held = NULL,"
-        " polls = ?, missing = ?, missing_since = ?"
-    )
-    polls = 0 if ask.submitted is None else ask.polls + 1
-    missing = ask.missing + 1 if outcome.missing else 0
-    new = State.SUBMITTED.value
-    provider = outcome.provider if ask.submitted is None else ask.provider
-    said = (outcome.submitted, provider, outcome.until, outcome.error)
-    return change, (new, *said, polls, missing, since)
 
 
 def _finish(db: sqlite3.Connection, seq: int, kept_until: float | None, date: float) -> None:

@@ -1,12 +1,11 @@
 """Idempotency keys: stored as digests, each with a digest of its prompt."""
 
-import hashlib
 import hmac
 import sqlite3
 
 from chatgpt_source.errors import KeyReused
-from chatgpt_source.journal import Key
-from chatgpt_source.prompt import TARGET, Prompt
+from chatgpt_source.journal import Key, digests
+from chatgpt_source.prompt import Prompt
 
 
 def add(db: sqlite3.Connection, seq: int, prompt: Prompt, key: Key) -> None:
@@ -37,17 +36,9 @@ def known(db: sqlite3.Connection, prompt: Prompt, key: Key) -> str | None:
 def digest(db: sqlite3.Connection, *words: str) -> bytes:
     """A digest keyed with the journal's secret: without that, nobody can test a guess."""
     (secret,) = db.execute("SELECT value FROM secret").fetchone()
-    made = hmac.new(secret, digestmod=hashlib.sha256)
-    for word in words:
-        raw = word.encode("utf-8")
-        made.update(len(raw).to_bytes(8, "big") + raw)
-    return made.digest()
+    return digests.digest(secret, *words)
 
 
 def _fingerprint(db: sqlite3.Connection, prompt: Prompt) -> bytes:
-    # Without its times: "in an hour" is another instant in each repeat.
-    details = prompt.details.to_json()
-    more = [] if details is None else [details]
-    if prompt.target != TARGET.setting:
-        more.append(prompt.target)
-    return digest(db, prompt.text, prompt.source, prompt.type, *more)
+    (secret,) = db.execute("SELECT value FROM secret").fetchone()
+    return digests.fingerprint(secret, prompt)
