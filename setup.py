@@ -5,6 +5,7 @@ from pathlib import Path
 from setuptools import setup
 
 OTEL = ["opentelemetry-sdk>=1.30", "opentelemetry-exporter-otlp-proto-http>=1.30"]
+POSTGRES = ["psycopg[binary]>=3.2"]
 
 setup(
     name="chatgpt-source",
@@ -26,6 +27,8 @@ setup(
         "chatgpt_source.http.server",
         "chatgpt_source.intake",
         "chatgpt_source.journal",
+        "chatgpt_source.journal.postgres",
+        "chatgpt_source.journal.postgres.schema",
         "chatgpt_source.journal.sqlite",
         "chatgpt_source.journal.sqlite.schema",
         "chatgpt_source.log",
@@ -39,6 +42,7 @@ setup(
         "chatgpt_source": ["py.typed"],
         "chatgpt_source.admin": ["page.css", "page.js", "page.xml"],
         "chatgpt_source.intake": ["openapi.json"],
+        "chatgpt_source.journal.postgres.schema": ["*.sql"],
         "chatgpt_source.journal.sqlite.schema": ["*.sql"],
     },
     python_requires=">=3.10",
@@ -67,6 +71,7 @@ setup(
         "test": [
             *OTEL,
             "argcomplete>=3",
+            *POSTGRES,
             "hypothesis>=6.100",
             "kubernetes-validate>=1.31",
             # The types that OpenAI's own SDK makes of their published schema.
@@ -80,10 +85,12 @@ setup(
             "standardwebhooks>=1.0",
         ],
         "otel": OTEL,
+        "postgres": POSTGRES,
         # Rivals, and charts.
         "bench": ["fastapi>=0.115", "httpx>=0.27", "matplotlib>=3.9", "openai>=2", "uvicorn>=0.30"],
         "lint": [
             *OTEL,
+            *POSTGRES,
             "import-linter>=2.1",
             "mypy>=1.14",
             "mypy-zope>=1.0.9",

@@ -1,0 +1,437 @@
+"""The journal in a PostgreSQL database, which several daemons share.
+
+Time: operations speak of instants of their process's steady clock. The database stores what several
+processes compare (`due`, `since`, deadlines, the ends of needs) by its own clock. Each process
+measures the offset between the two when it connects, and adds or subtracts it where an instant
+enters or leaves this package (`Session.stored`, `Session.steady`); nothing else converts. Leases
+are compared within the database alone, by `clock_timestamp()`. The dates of a record (`accepted`,
+`answered`, `ended`) are for people: the wall clock's of the process that wrote them, never compared
+with an instant.
+
+A claim has a token from a sequence, unlike every other, and its owner, a row of `owners`. Every
+group that an owner commits renews its lease. Once that has ended, any other owner ends its claims;
+the end of such a claim then changes nothing, as its token is no longer one of a claim.
+
+`asks`, `outbox`, `leftovers`, `batches`, `operator` and `records` write and read the tables,
+`transact` commits groups, `recovery` has the leases, `connect` the connection.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, TypeVar
+
+import psycopg
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.python.failure import Failure
+
+from chatgpt_source.clock import wall
+from chatgpt_source.errors import JournalError, JournalUnavailable
+from chatgpt_source.journal import (
+    Admitted,
+    AskOutcome,
+    Batch,
+    Cancelled,
+    Claims,
+    Delivered,
+    End,
+    Ended,
+    Failed,
+    Kept,
+    PeerState,
+    Postponed,
+    Record,
+    Recovered,
+    Submission,
+    Tally,
+    Terms,
+)
+from chatgpt_source.journal.group import RETRY_AFTER, GroupCommit
+from chatgpt_source.journal.postgres import (
+    asks,
+    batches,
+    leftovers,
+    operator,
+    outbox,
+    records,
+    recovery,
+    schema,
+)
+from chatgpt_source.journal.postgres.connect import connect, location, read_url, reason_of
+from chatgpt_source.journal.postgres.session import Connection, Session, Steps, offset
+from chatgpt_source.journal.postgres.transact import Ranked, Transactor
+from chatgpt_source.log import get_logger, log_unexpected
+from chatgpt_source.prompt import Ask, Delivery, Leftover, Prompt, State, Tier
+from chatgpt_source.tiers import Tiers
+
+__all__ = ["PostgresJournal", "open_journal"]
+
+log = get_logger(__name__)
+
+Result = TypeVar("Result")
+InThread = Callable[[Callable[[], None]], Deferred[None]]
+
+RENEW_EVERY = 5.0
+"""Seconds between two renewals of the lease, and two looks for others' that have ended."""
+WATCH_EVERY = 2.0
+"""Seconds between two deletions of texts that are kept no longer."""
+READ_PATIENCE = 0.9
+"""Seconds that a caller waits for a read; under 1 s, as pages are refreshed every second."""
+WRITE_PATIENCE = 10.0
+"""Seconds that a caller waits for its write to begin."""
+DELIVERED, ANSWERED, CLAIM, OTHER = range(4)
+"""The order in a group; what is accepted comes last."""
+
+
+def database_date(connection: Connection) -> float:
+    """The database's clock."""
+    row = connection.execute("SELECT extract(epoch FROM clock_timestamp())::float8 AS at")
+    found = row.fetchone()
+    return float(found["at"]) if found else 0.0
+
+
+def open_journal(url: str, password: str | None = None) -> tuple[str, Connection]:
+    """Connect, and create the tables if there are none.
+
+    Raises:
+        JournalError: If that fails; the text has no secret.
+    """
+    conninfo = read_url(url, password)
+    try:
+        connection = connect(conninfo)
+        try:
+            schema.require(connection)
+        except BaseException:
+            connection.close()
+            raise
+    except psycopg.Error as error:
+        reason = f"journal {location(conninfo)} can't be opened: {reason_of(error)}"
+        raise JournalError(reason) from None
+    return conninfo, connection
+
+
+class PostgresJournal:
+    """A `Journal` in a PostgreSQL database.
+
+    Args:
+        opened: By `open_journal`; closed by `close`.
+        clock: The time, and the date.
+        in_thread: Runs a function in the journal's own thread.
+        date_by: The database's clock.
+    """
+
+    def __init__(
+        self,
+        opened: tuple[str, Connection],
+        clock: IReactorTime,
+        in_thread: InThread,
+        date_by: Callable[[Connection], float] = database_date,
+    ) -> None:
+        self._conninfo, connection = opened
+        self._clock = clock
+        self._in_thread = in_thread
+        self._date_by = date_by
+        self._session = Session(connection)
+        self._settle()
+        self._transactor = Transactor(self._session, self._reconnect)
+        self._group: GroupCommit[Session] = GroupCommit(in_thread, self._transactor.run, clock)
+        self._watches = [
+            (LoopingCall(self._renew), RENEW_EVERY),
+            (LoopingCall(self._let_lapse), WATCH_EVERY),
+        ]
+        for watch, _ in self._watches:
+            watch.clock = clock
+        self._closing = False
+        self._fault: str | None = None
+        self._peers: Mapping[str, str] = {}
+
+    @property
+    def fault(self) -> str | None:
+        if self._group.silent_for >= READ_PATIENCE:
+            return self._group.silence().reason
+        return self._fault
+
+    @property
+    def location(self) -> str:
+        return location(self._conninfo)
+
+    def _settle(self) -> None:
+        """Read what a session needs besides its connection."""
+        connection = self._session.connection
+        row = connection.execute("SELECT value FROM secret").fetchone()
+        self._session.secret = bytes(row["value"]) if row else b""
+        before = self._clock.seconds()
+        date = self._date_by(connection)
+        self._session.offset = offset(date, (before + self._clock.seconds()) / 2)
+
+    def _reconnect(self) -> None:
+        self._session.connection = connect(self._conninfo)
+        self._settle()
+
+    def recover(
+        self, everyday_limit: int, timezone: str, peers: Mapping[str, str], keep: float
+    ) -> Deferred[Recovered]:
+        now = self._clock.seconds()
+        self._peers = peers
+        return self._write(
+            lambda db: recovery.recover(db, now, keep, everyday_limit, timezone, peers)
+        ).addCallbacks(self._begun, self._not_begun)
+
+    def _begun(self, recovered: Recovered) -> Recovered:
+        for watch, seconds in self._watches:
+            watch.start(seconds, now=False)
+        return recovered
+
+    def _not_begun(self, failure: Failure) -> Recovered:
+        failure.trap(JournalUnavailable)
+        reason = getattr(failure.value, "reason", "")
+        raise JournalError(f"journal {self.location} can't be written: {reason}")
+
+    # The methods of `Journal`, which documents them.
+
+    def accept(
+        self, submissions: Sequence[Submission], terms: Terms, *, claim: bool = False
+    ) -> Deferred[Sequence[Admitted]]:
+        if claim:
+            self._require_owner()
+        request = asks.Accept(submissions, terms, claim, self._clock.seconds())
+        return self._submit(request, WRITE_PATIENCE, writes=True).addCallbacks(
+            self._well, self._unwell
+        )
+
+    def claim_asks(
+        self, now: float, most: int, tier: Tier = Tier.STANDARD
+    ) -> Deferred[Claims[Ask]]:
+        return self._claim(lambda db: asks.claim_asks(db, now, most, tier))
+
+    def claim_expired(self, now: float, most: int) -> Deferred[Claims[Ask]]:
+        return self._claim(lambda db: asks.claim_expired(db, now, most))
+
+    def claim_submitted(self, now: float, most: int) -> Deferred[Claims[Ask]]:
+        return self._claim(lambda db: asks.claim_submitted(db, now, most))
+
+    def move_up(self, now: float, tiers: Tiers) -> Deferred[bool]:
+        return self._write(lambda db: batches.move_up(db, now, tiers))
+
+    def is_batch_due(self, now: float, since: float, full: int) -> Deferred[bool]:
+        return self._read(lambda db: batches.is_due(db, now, since, full))
+
+    def open_batch(self, key: str) -> Deferred[Batch]:
+        date = wall(self._clock)
+        return self._write(lambda db: batches.open_batch(db, key, date))
+
+    def batches(self) -> Deferred[Sequence[Batch]]:
+        return self._read(batches.batches, None)
+
+    def store_batch(self, batch: Batch) -> Deferred[None]:
+        return self._write(lambda db: batches.store(db, batch))
+
+    def drop_batch(self, batch: int) -> Deferred[None]:
+        return self._write(lambda db: batches.drop(db, batch))
+
+    def batched(self, batch: int, after: int, most: int) -> Deferred[Sequence[tuple[int, Prompt]]]:
+        return self._read(lambda db: asks.prompts_in(db, batch, after, most), None)
+
+    def claim_batched(
+        self, batch: int, now: float, most: int, ids: Collection[str] | None = None
+    ) -> Deferred[Claims[Ask]]:
+        some = None if ids is None else list(ids)
+        return self._claim(lambda db: asks.claim_batched(db, batch, now, most, some))
+
+    def claim_deliveries(
+        self, destination: str, now: float, most: int, *, untried_since: float | None = None
+    ) -> Deferred[Claims[Delivery]]:
+        return self._claim(
+            lambda db: outbox.claim_deliveries(db, destination, now, most, untried_since)
+        )
+
+    def ask_ended(
+        self,
+        ask: Ask,
+        outcome: AskOutcome,
+        now: float,
+        *,
+        claim: bool = False,
+        leftover: Leftover | None = None,
+    ) -> Deferred[Ended]:
+        date = wall(self._clock)
+        return self._write(
+            lambda db: asks.ended(db, ask, outcome, now, date, claim=claim, leftover=leftover),
+            rank=ANSWERED,
+        )
+
+    def delivery_ended(
+        self,
+        delivery: Delivery,
+        outcome: Delivered | Postponed | Failed,
+        now: float,
+        *,
+        leftover: Leftover | None = None,
+    ) -> Deferred[Ended]:
+        date = wall(self._clock)
+        return self._write(
+            lambda db: outbox.ended(db, delivery, outcome, now, date, leftover), rank=DELIVERED
+        )
+
+    def claim_leftovers(self, now: float, most: int) -> Deferred[Claims[Leftover]]:
+        return self._claim(lambda db: leftovers.claim(db, now, most))
+
+    def leftover_ended(self, leftover: Leftover, until: float | None) -> Deferred[None]:
+        return self._write(lambda db: leftovers.ended(db, leftover, until))
+
+    def remember(self, peer: str, state: PeerState) -> Deferred[None]:
+        settings = self._peers[peer]
+        return self._write(lambda db: recovery.remember(db, peer, settings, state))
+
+    def record(self, prompt_id: str) -> Deferred[Record | None]:
+        now, date = self._now()
+        return self._read(lambda db: records.record(db, prompt_id, now, date))
+
+    def records(self, state: State | None, after: int, most: int) -> Deferred[Sequence[Record]]:
+        now, date = self._now()
+        return self._read(lambda db: records.records(db, state, after, most, now, date))
+
+    def latest(
+        self, state: State | None, before: int | None, most: int
+    ) -> Deferred[Sequence[Record]]:
+        now, date = self._now()
+        return self._read(lambda db: records.latest(db, state, before, most, now, date))
+
+    def kept(self, prompt_id: str, needed_until: float | None = None) -> Deferred[Kept | None]:
+        now, date = self._now()
+
+        def steps(db: Session) -> Steps[Kept | None]:
+            return records.kept(db, prompt_id, now, date, needed_until)
+
+        if needed_until is None:
+            return self._read(steps, WRITE_PATIENCE)
+        return self._write(steps, WRITE_PATIENCE)
+
+    def unneeded(self, prompt_id: str) -> Deferred[None]:
+        return self._write(lambda db: records.unneeded(db, prompt_id))
+
+    def ends(self, since: float, most: int) -> Deferred[Sequence[End]]:
+        return self._read(lambda db: records.ends(db, since, most))
+
+    def tally(self, day: str) -> Deferred[Tally]:
+        now = self._clock.seconds()
+        return self._read(lambda db: records.tally(db, day, now))
+
+    def redrive(self, prompt_id: str) -> Deferred[State]:
+        date = wall(self._clock)
+        return self._write(lambda db: operator.redrive(db, prompt_id, date), WRITE_PATIENCE)
+
+    def cancel(self, prompt_id: str, *, forget: bool = False) -> Deferred[Cancelled | None]:
+        now, date = self._now()
+        return self._write(
+            lambda db: operator.cancel(db, prompt_id, now, date, forget=forget), WRITE_PATIENCE
+        )
+
+    def purge(self, prompt_id: str) -> Deferred[bool]:
+        return self._write(lambda db: operator.purge(db, prompt_id), WRITE_PATIENCE)
+
+    def prune(self, before: float) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._prune(before))
+
+    async def _prune(self, before: float) -> None:
+        await self.probe()
+        while await self._write(lambda db: records.prune(db, before)):
+            pass
+
+    def probe(self) -> Deferred[None]:
+        return self._write(records.probe)
+
+    def close(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._close())
+
+    async def _close(self) -> None:
+        for watch, _ in self._watches:
+            if watch.running:
+                watch.stop()
+        now = self._clock.seconds()
+        if self._session.owner is not None:
+            leaving = self._write(lambda db: recovery.leave(db, now))
+            leaving.addErrback(lambda failure: failure.trap(JournalUnavailable) and None)
+            self._closing = True
+            self._transactor.stopping.set()
+            await leaving
+        self._closing = True
+        await self._group.when_idle()
+        self._group.stop()
+        await self._in_thread(self._session.connection.close)
+
+    def _renew(self) -> Deferred[None]:
+        """Renew the lease, as every group does, and end those that are over."""
+        now = self._clock.seconds()
+        return (
+            self._write(lambda db: recovery.sweep(db, now))
+            .addCallback(lambda _: None)
+            .addErrback(self._unexpected, "renewing the journal's lease")
+        )
+
+    def _let_lapse(self) -> Deferred[None]:
+        now = self._clock.seconds()
+
+        async def lapse() -> None:
+            while await self._write(lambda db: records.let_lapse(db, now)):
+                pass
+
+        return Deferred.fromCoroutine(lapse()).addErrback(
+            self._unexpected, "deleting texts from the journal"
+        )
+
+    @staticmethod
+    def _unexpected(failure: Failure, doing: str) -> None:
+        if not failure.check(JournalUnavailable):
+            log_unexpected(log, doing, failure)
+
+    def _now(self) -> tuple[float, float]:
+        return self._clock.seconds(), wall(self._clock)
+
+    def _require_owner(self) -> None:
+        if self._session.owner is None:
+            raise RuntimeError("nothing can be claimed before `recover`")
+
+    def _claim(self, steps: Callable[[Session], Steps[Result]]) -> Deferred[Result]:
+        self._require_owner()
+        return self._write(steps, rank=CLAIM)
+
+    def _write(
+        self,
+        steps: Callable[[Session], Steps[Result]],
+        patience: float | None = None,
+        rank: int = OTHER,
+    ) -> Deferred[Result]:
+        return self._submit(Ranked(rank, steps), patience, writes=True).addCallbacks(
+            self._well, self._unwell
+        )
+
+    def _read(
+        self,
+        steps: Callable[[Session], Steps[Result]],
+        patience: float | None = READ_PATIENCE,
+    ) -> Deferred[Result]:
+        return self._submit(Ranked(OTHER, steps), patience, writes=False)
+
+    def _submit(self, run: Any, patience: float | None, *, writes: bool) -> Deferred[Any]:
+        if self._closing:
+            return fail(JournalUnavailable("the journal is closed", retry_after=RETRY_AFTER))
+        return self._group.submit(run, writes=writes, patience=patience)
+
+    def _well(self, result: Result) -> Result:
+        if self._fault is not None:
+            log.info("journal {path} can be written again", path=self.location)
+            self._fault = None
+        return result
+
+    def _unwell(self, failure: Failure) -> Failure:
+        error = failure.value
+        if isinstance(error, JournalUnavailable):
+            if self._fault is None:
+                log.error(
+                    "journal {path} can't be written: {reason}; accepting no prompts until it can",
+                    path=self.location,
+                    reason=error.reason,
+                )
+            self._fault = error.reason
+        return failure

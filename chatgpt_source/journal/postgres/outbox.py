@@ -1,0 +1,123 @@
+"""The outbox: one row for each event and destination. Each function runs in a transaction."""
+
+from chatgpt_source.journal import Claims, Delivered, Ended, Failed, Postponed
+from chatgpt_source.journal.postgres import leftovers
+from chatgpt_source.journal.postgres.session import MOST_CLAIMED, Session, Steps
+from chatgpt_source.journal.states import Event, after
+from chatgpt_source.prompt import DEAD_LETTER, Delivery, Leftover, State, Trace
+
+_CLAIMED = (
+    "seq = (SELECT seq FROM prompts WHERE id = %s) AND destination = %s AND token = %s"
+    " AND owner IS NOT NULL"
+)
+
+
+def add(
+    db: Session, seq: int, destination: str, due: float, size: int, *, since: float | None = None
+) -> None:
+    """Add the row of a prompt's event; `due` and `since` are the database's instants."""
+    db.execute(
+        "INSERT INTO outbox (seq, destination, due, since, size) VALUES (%s, %s, %s, %s, %s)",
+        (seq, destination, due, due if since is None else since, size),
+    )
+
+
+def add_dead_letter(db: Session, seq: int, dead_letter: bytes, now: float) -> None:
+    """Store a prompt's dead letter, and add its row."""
+    db.execute("UPDATE texts SET letter = %s WHERE seq = %s", (dead_letter, seq))
+    add(db, seq, DEAD_LETTER.setting, db.at(now), len(dead_letter))
+
+
+def claim_deliveries(
+    db: Session, destination: str, now: float, most: int, untried_since: float | None
+) -> Steps[Claims[Delivery]]:
+    """Claim events that are due; see `Journal.claim_deliveries`."""
+    is_letter = destination == DEAD_LETTER.setting
+    found = yield db.execute(
+        "WITH due AS MATERIALIZED (SELECT outbox.seq, outbox.due, outbox.size FROM outbox"
+        " JOIN prompts USING (seq) WHERE outbox.owner IS NULL AND destination = %(to)s"
+        " AND outbox.due <= %(now)s AND (%(since)s::float8 IS NULL OR attempts = 0"
+        " AND deliveries = 0 AND outbox.since >= %(since)s::float8)"
+        " ORDER BY outbox.due, outbox.seq LIMIT %(most)s FOR UPDATE OF outbox SKIP LOCKED),"
+        " few AS (SELECT seq, sum(size) OVER (ORDER BY due, seq) - size AS before FROM due)"
+        " UPDATE outbox SET owner = %(owner)s, token = nextval('tokens'),"
+        " attempts = attempts + 1, since = least(outbox.since, %(now)s)"
+        " FROM few JOIN prompts USING (seq) JOIN texts USING (seq)"
+        f" WHERE outbox.seq = few.seq AND destination = %(to)s AND before < {MOST_CLAIMED}"
+        f" RETURNING outbox.seq, outbox.due, id, {'letter' if is_letter else 'event'} AS event,"
+        " outbox.since, attempts, accepted, traceparent, tracestate, request_id, submitted,"
+        " provider, outbox.held, outbox.token",
+        {
+            "to": destination,
+            "now": db.at(now),
+            "since": db.stored(untried_since),
+            "most": most,
+            "owner": db.owner,
+        },
+    )
+    deliveries = [
+        Delivery(
+            row["id"],
+            bytes(row["event"]),
+            since=row["since"] - db.offset,
+            attempt=row["attempts"],
+            accepted=row["accepted"],
+            trace=row["traceparent"] and Trace(row["traceparent"], row["tracestate"]),
+            request_id=None if is_letter else row["request_id"],
+            held=db.steady(row["held"]),
+            destination=destination,
+            token=row["token"],
+            submitted=None if is_letter else row["submitted"],
+            provider=row["provider"],
+        )
+        for row in sorted(found, key=lambda row: (row["due"], row["seq"]))
+    ]
+    (row,) = yield db.execute(
+        "SELECT min(due) AS due FROM outbox WHERE owner IS NULL AND destination = %s",
+        (destination,),
+    )
+    return Claims(deliveries, db.steady(row["due"]))
+
+
+def ended(
+    db: Session,
+    delivery: Delivery,
+    outcome: Delivered | Postponed | Failed,
+    now: float,
+    date: float,
+    leftover: Leftover | None,
+) -> Steps[Ended]:
+    """End a claim; see `Journal.delivery_ended`. `date` is the wall clock's."""
+    claim = (delivery.id, delivery.destination, delivery.token)
+    if isinstance(outcome, Postponed):
+        rows = yield db.execute(
+            "UPDATE outbox SET due = %s, error = %s, held = coalesce(held, %s), owner = NULL"
+            f" WHERE {_CLAIMED} RETURNING seq",
+            (db.at(outcome.until), outcome.error, db.stored(outcome.held), *claim),
+        )
+        return Ended(kept=bool(rows))
+    query = f"WITH gone AS (DELETE FROM outbox WHERE {_CLAIMED} RETURNING seq), other AS ("
+    is_letter = delivery.destination == DEAD_LETTER.setting
+    values: tuple[object, ...] = ()
+    if is_letter:
+        query += "UPDATE texts SET letter = NULL FROM gone WHERE texts.seq = gone.seq)"
+    else:
+        error = kept_until = None
+        event = Event.DELIVERED
+        if isinstance(outcome, Failed):
+            error, event = outcome.error, Event.FAILED
+        elif outcome.keep:
+            kept_until = db.at(now + outcome.keep)
+        query += (
+            "UPDATE prompts SET state = %s, ended = %s, error = %s, deliveries = deliveries + %s,"
+            " kept_until = %s FROM gone WHERE prompts.seq = gone.seq)"
+        )
+        state = after(State.ANSWERED, event).value
+        values = (state, date, error, delivery.attempt, kept_until)
+    rows = yield db.execute(f"{query} SELECT seq FROM gone", (*claim, *values))
+    if not rows:
+        return Ended(kept=False)
+    leftovers.add(db, leftover, now)
+    if not is_letter and isinstance(outcome, Failed) and outcome.dead_letter is not None:
+        add_dead_letter(db, rows[0]["seq"], outcome.dead_letter, now)
+    return Ended(kept=True)

@@ -1,0 +1,152 @@
+"""Read the records, the counts and the days; end what is kept no longer."""
+
+from chatgpt_source.journal import TIME_IS_UP, End, Kept, Record, Tally
+from chatgpt_source.journal.postgres.asks import IN_BACKLOG
+from chatgpt_source.journal.postgres.session import Row, Session, Steps
+from chatgpt_source.prompt import State
+
+PRUNE_STEP = 500
+"""Records deleted in one transaction, to keep it short."""
+_BEYOND = 2**63 - 1
+_RECORD = (
+    "SELECT prompts.seq AS seq, id, state, accepted, answered, ended, asks,"
+    " deliveries + coalesce(attempts, 0) AS deliveries,"
+    " coalesce(prompts.error, outbox.error) AS error, request_id, target,"
+    " CASE WHEN coalesce(prompts.owner, outbox.owner) IS NULL"
+    " THEN coalesce(prompts.due, outbox.due) END AS due"
+    " FROM prompts LEFT JOIN outbox ON outbox.seq = prompts.seq AND destination = target"
+)
+
+
+def record(db: Session, prompt_id: str, now: float, date: float) -> Steps[Record | None]:
+    """A prompt's record; see `Journal.record`."""
+    rows = yield db.execute(f"{_RECORD} WHERE id = %s", (prompt_id,))
+    return _record(db, rows[0], now, date) if rows else None
+
+
+def kept(
+    db: Session, prompt_id: str, now: float, date: float, needed_until: float | None
+) -> Steps[Kept | None]:
+    """A prompt's record and its event; see `Journal.kept`."""
+    if needed_until is not None:
+        db.execute(
+            "UPDATE prompts SET needed_until = greatest(coalesce(needed_until, 0), %s)"
+            f" WHERE id = %s AND {IN_BACKLOG}",
+            (db.at(needed_until), prompt_id),
+        )
+    found = yield from record(db, prompt_id, now, date)
+    if found is None:
+        return None
+    rows = yield db.execute(
+        "SELECT event FROM prompts JOIN texts USING (seq) WHERE id = %s", (prompt_id,)
+    )
+    event = rows[0]["event"] if rows else None
+    timed_out = found.state is State.FAILED and (found.error or "").startswith(TIME_IS_UP)
+    return Kept(found, None if event is None else bytes(event), timed_out)
+
+
+def unneeded(db: Session, prompt_id: str) -> Steps[None]:
+    """End the need of a prompt's answer; see `Journal.unneeded`."""
+    yield db.execute(
+        "UPDATE prompts SET needed_until = NULL WHERE id = %s AND needed_until IS NOT NULL",
+        (prompt_id,),
+    )
+
+
+def let_lapse(db: Session, now: float) -> Steps[int]:
+    """End some needs whose time has come, and so delete their texts; returns how many."""
+    ended = 0
+    for each in ("needed_until", "kept_until"):
+        rows = yield db.execute(
+            f"WITH few AS (SELECT seq FROM prompts WHERE {each} <= %s LIMIT {PRUNE_STEP}"
+            f" FOR UPDATE SKIP LOCKED) UPDATE prompts SET {each} = NULL FROM few"
+            " WHERE prompts.seq = few.seq RETURNING prompts.seq",
+            (db.at(now),),
+        )
+        ended += len(rows)
+    return ended
+
+
+def prune(db: Session, before: float) -> Steps[int]:
+    """Delete some prompts that ended before a date; returns how many."""
+    rows = yield db.execute(
+        "WITH few AS (SELECT seq FROM prompts WHERE ended < %s AND kept_until IS NULL"
+        " AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.seq = prompts.seq)"
+        f" ORDER BY ended LIMIT {PRUNE_STEP} FOR UPDATE SKIP LOCKED)"
+        " DELETE FROM prompts USING few WHERE prompts.seq = few.seq RETURNING prompts.seq",
+        (before,),
+    )
+    return len(rows)
+
+
+def probe(db: Session) -> Steps[None]:
+    """Write something; see `Journal.probe`."""
+    yield db.execute("UPDATE probes SET count = count + 1")
+
+
+def records(
+    db: Session, state: State | None, after: int, most: int, now: float, date: float
+) -> Steps[list[Record]]:
+    """A page of records; see `Journal.records`."""
+    rows = yield db.execute(
+        f"{_RECORD} WHERE {_in(state)} AND prompts.seq > %s ORDER BY prompts.seq LIMIT %s",
+        (after, most),
+    )
+    return [_record(db, row, now, date) for row in rows]
+
+
+def latest(
+    db: Session, state: State | None, before: int | None, most: int, now: float, date: float
+) -> Steps[list[Record]]:
+    """A page of records, the latest first; see `Journal.latest`."""
+    rows = yield db.execute(
+        f"{_RECORD} WHERE {_in(state)} AND prompts.seq < %s ORDER BY prompts.seq DESC LIMIT %s",
+        (_BEYOND if before is None else before, most),
+    )
+    return [_record(db, row, now, date) for row in rows]
+
+
+def _in(state: State | None) -> str:
+    return "TRUE" if state is None else f"state = '{state.value}'"
+
+
+def ends(db: Session, since: float, most: int) -> Steps[list[End]]:
+    """The ends of the last prompts; see `Journal.ends`."""
+    rows = yield db.execute(
+        "SELECT id, state, ended, error FROM prompts WHERE ended >= %s AND state <> 'cancelled'"
+        " ORDER BY ended DESC LIMIT %s",
+        (since, most),
+    )
+    return [End(row["id"], State(row["state"]), row["ended"], row["error"]) for row in rows]
+
+
+def tally(db: Session, day: str, now: float) -> Steps[Tally]:
+    """What the journal holds; see `Journal.tally`."""
+    counted = yield db.execute("SELECT state, count(*) AS n FROM prompts GROUP BY state")
+    (row,) = yield db.execute(
+        "SELECT coalesce((SELECT used FROM days WHERE day = %s), 0) AS used,"
+        " (SELECT accepted FROM prompts WHERE state IN ('submitted', 'answered')"
+        " OR state = 'accepted' AND (due <= %s OR coalesce(not_before, 0) <= %s)"
+        " ORDER BY seq LIMIT 1) AS oldest",
+        (day, db.at(now), db.at(now)),
+    )
+    known = {found["state"]: found["n"] for found in counted}
+    return Tally({state: known.get(state.value, 0) for state in State}, row["used"], row["oldest"])
+
+
+def _record(db: Session, row: Row, now: float, date: float) -> Record:
+    due = row["due"]
+    return Record(
+        row["id"],
+        State(row["state"]),
+        accepted=row["accepted"],
+        answered=row["answered"],
+        ended=row["ended"],
+        asks=row["asks"],
+        deliveries=row["deliveries"],
+        error=row["error"],
+        next_attempt=None if due is None else max(due - db.offset, now) - now + date,
+        request_id=row["request_id"],
+        target=row["target"],
+        position=row["seq"],
+    )

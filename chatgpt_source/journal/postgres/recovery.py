@@ -1,0 +1,195 @@
+"""Owners and their leases, and what a start finds. Each function runs in a transaction."""
+
+from collections.abc import Mapping, Sequence
+
+from attrs import fields
+
+from chatgpt_source.http.client.retry_after import LONGEST_RETRY_AFTER
+from chatgpt_source.journal import PeerState, Recovered, digests
+from chatgpt_source.journal.postgres.session import Row, Session, Steps
+from chatgpt_source.prompt import MODEL
+
+LEASE = 20.0
+"""Seconds after its last renewal in which an owner's claims are its own."""
+FIRST_POLLS = 10.0
+"""Seconds from a start in which all submitted prompts are due for a poll."""
+UNTIL = f"clock_timestamp() + interval '{LEASE} s'"
+"""The end of a lease that is renewed now; the database's clock alone decides."""
+_FIELDS = [each.name for each in fields(PeerState)]
+_INSTANTS = {"since", "probe_at", "throttled_until"}
+
+
+def _no_later(column: str) -> str:
+    """SQL that makes an instant no later than now; `least` would make one of a NULL."""
+    return f"{column} = CASE WHEN {column} > %(now)s THEN %(now)s ELSE {column} END"
+
+
+_CLAMP = f"{_no_later('since')}, {_no_later('held')}"
+
+
+def recover(
+    db: Session,
+    now: float,
+    keep: float,
+    everyday_limit: int,
+    timezone: str,
+    peers: Mapping[str, str],
+) -> Steps[Recovered]:
+    """Begin a run as a new owner; see `Journal.recover`."""
+    yield from sweep(db, now)
+    (row,) = yield db.execute("SELECT EXISTS (SELECT 1 FROM owners WHERE NOT ended) AS others")
+    yield from _correct(db, now, keep)
+    if not row["others"]:
+        yield from _begin_alone(db, now)
+    (row,) = yield db.execute(f"INSERT INTO owners (until) VALUES ({UNTIL}) RETURNING id")
+    db.owner = row["id"]
+    db.execute("DELETE FROM terms")
+    yield db.execute("INSERT INTO terms VALUES (%s, %s)", (everyday_limit, timezone))
+    recalled = yield from _recall(db, fingerprints(db, peers), now)
+    found = yield db.execute(
+        "SELECT destination, bool_or(error IS NOT NULL) AS failing FROM outbox"
+        " WHERE owner IS NULL GROUP BY destination ORDER BY destination"
+    )
+    (model,) = yield db.execute(
+        "SELECT EXISTS (SELECT 1 FROM prompts WHERE state = 'accepted' AND error IS NOT NULL)"
+        " AS failing"
+    )
+    failing = [MODEL] if model["failing"] else []
+    failing += [each["destination"] for each in found if each["failing"]]
+    return Recovered(recalled, failing, [each["destination"] for each in found])
+
+
+def sweep(db: Session, now: float) -> Steps[int]:
+    """End the leases that are over, and the claims under them; returns how many."""
+    rows = yield db.execute(
+        "WITH over AS (SELECT id FROM owners WHERE NOT ended AND until < clock_timestamp()"
+        " AND id IS DISTINCT FROM %s ORDER BY id FOR UPDATE SKIP LOCKED)"
+        " UPDATE owners SET ended = TRUE FROM over WHERE owners.id = over.id RETURNING owners.id",
+        (db.owner,),
+    )
+    if rows:
+        yield from _release(db, [row["id"] for row in rows], now)
+    yield db.execute("DELETE FROM owners WHERE ended AND until < now() - interval '1 day'")
+    return len(rows)
+
+
+def leave(db: Session, now: float) -> Steps[None]:
+    """Give back this owner's claims at once, and end its lease."""
+    owner, db.owner = db.owner, None
+    yield db.execute("UPDATE owners SET ended = TRUE WHERE id = %s", (owner,))
+    yield from _release(db, [owner or 0], now)
+
+
+def _release(db: Session, owners: Sequence[int], now: float) -> Steps[None]:
+    """Make due what some owners had claimed, in its old order."""
+    values = {"owners": list(owners), "now": db.at(now)}
+    yield db.execute(
+        f"UPDATE prompts SET owner = NULL, {_no_later('due')}, {_CLAMP},"
+        " billed = billed OR state = 'accepted'"
+        " WHERE owner = ANY (%(owners)s) AND state IN ('accepted', 'submitted')",
+        values,
+    )
+    yield db.execute(
+        f"UPDATE outbox SET owner = NULL, {_no_later('due')}, {_CLAMP}"
+        " WHERE owner = ANY (%(owners)s)",
+        values,
+    )
+    yield db.execute(
+        f"UPDATE leftovers SET owner = NULL, {_no_later('due')}, {_no_later('since')}"
+        " WHERE owner = ANY (%(owners)s)",
+        values,
+    )
+
+
+def _correct(db: Session, now: float, keep: float) -> Steps[None]:
+    """Correct instants in the future, as the database's clock may have been set back."""
+    at = db.at(now)
+    values = {"now": at, "latest": at + LONGEST_RETRY_AFTER, "kept": at + keep}
+    for table, which in (
+        ("prompts", "state = 'accepted' AND due > coalesce(not_before, 0) AND"),
+        ("prompts", "state = 'submitted' AND"),
+        ("outbox", ""),
+    ):
+        yield db.execute(
+            f"UPDATE {table} SET due = CASE WHEN due > %(latest)s THEN %(now)s ELSE due END,"
+            f" {_CLAMP} WHERE {which} owner IS NULL AND due > %(now)s"
+            " AND (due > %(latest)s OR since > %(now)s OR held > %(now)s)",
+            values,
+        )
+    yield db.execute("UPDATE prompts SET kept_until = %(kept)s WHERE kept_until > %(kept)s", values)
+
+
+def _begin_alone(db: Session, now: float) -> Steps[None]:
+    """What the first of all owners finds: nobody waits, and polls say how it is."""
+    at = db.at(now)
+    yield db.execute(
+        "UPDATE prompts SET due = %(at)s WHERE state = 'submitted' AND owner IS NULL"
+        " AND due > %(at)s",
+        {"at": at + FIRST_POLLS},
+    )
+    yield db.execute(f"UPDATE leftovers SET due = %(now)s, {_no_later('since')}", {"now": at})
+    yield db.execute("UPDATE prompts SET needed_until = NULL WHERE needed_until IS NOT NULL")
+
+
+def fingerprints(db: Session, settings: Mapping[str, str]) -> Mapping[str, bytes]:
+    """A digest of each peer's settings."""
+    return {peer: digests.digest(db.secret, "peer", peer, text) for peer, text in settings.items()}
+
+
+def remember(db: Session, peer: str, settings: str, state: PeerState) -> Steps[None]:
+    """Store the state of a peer; see `Journal.remember`."""
+    found = fingerprints(db, {peer: settings})[peer]
+    values = [
+        db.stored(getattr(state, name)) if name in _INSTANTS else getattr(state, name)
+        for name in _FIELDS
+    ]
+    names = ["fingerprint", *_FIELDS]
+    yield db.execute(
+        f"INSERT INTO peers (name, {', '.join(names)}) VALUES (%s{', %s' * len(names)})"
+        f" ON CONFLICT (name) DO UPDATE SET ({', '.join(names)})"
+        f" = ROW ({', '.join(f'EXCLUDED.{name}' for name in names)})",
+        (peer, found, *values),
+    )
+
+
+def _recall(db: Session, known: Mapping[str, bytes], now: float) -> Steps[Mapping[str, PeerState]]:
+    """The states of the peers with the same settings; the others are deleted."""
+    found = {}
+    for row in (yield db.execute("SELECT * FROM peers ORDER BY name")):
+        if known.get(row["name"]) == bytes(row["fingerprint"]):
+            found[row["name"]] = _peer(db, row, now)
+        else:
+            db.execute("DELETE FROM peers WHERE name = %s", (row["name"],))
+            yield from _let_go(db, row["name"], now)
+    return found
+
+
+def _peer(db: Session, row: Row, now: float) -> PeerState:
+    since, probe_at, throttled = (
+        db.steady(row[name]) for name in ("since", "probe_at", "throttled_until")
+    )
+    latest = now + LONGEST_RETRY_AFTER
+    return PeerState(
+        row["held"],
+        None if since is None else min(since, now),
+        row["misses"],
+        now if probe_at is not None and probe_at > latest else probe_at,
+        None if throttled is None else min(throttled, latest),
+        row["failing"],
+    )
+
+
+def _let_go(db: Session, peer: str, now: float) -> Steps[None]:
+    """Make work that waits for a peer due, because the settings have changed."""
+    values = {"now": db.at(now), "peer": peer}
+    if peer.partition(".")[0] == MODEL:  # no target's name has a dot
+        yield db.execute(
+            "UPDATE prompts SET due = greatest(%(now)s, coalesce(not_before, %(now)s))"
+            " WHERE state = 'accepted' AND due > %(now)s",
+            values,
+        )
+    else:
+        yield db.execute(
+            "UPDATE outbox SET due = %(now)s WHERE destination = %(peer)s AND due > %(now)s",
+            values,
+        )

@@ -1,0 +1,67 @@
+"""A connection as operations see it: statements, and instants by the database's clock."""
+
+from collections import Counter
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import psycopg
+from attrs import define, field
+
+Row = dict[str, Any]
+Connection = psycopg.Connection[Row]
+Cursor = psycopg.Cursor[Row]
+Result = TypeVar("Result")
+Steps = Generator[Cursor, list[Row], Result]
+"""An operation: it yields each statement whose rows it needs, and returns its result."""
+
+MOST_CLAIMED = 2 * 2**20
+"""Bytes of text in one claim, to keep its transaction short."""
+_EXACT = 1024
+"""Parts of a second in an offset: a sum of such numbers is exact, so instants come back equal."""
+
+
+@define(eq=False)
+class Session:
+    """A connection, with whose claims it makes.
+
+    Attributes:
+        connection: The connection.
+        secret: The journal's secret.
+        offset: What makes an instant of this process one of the database's clock.
+        owner: The id of this run's row in `owners`; None: it claims nothing.
+        returned: How many units the current group gives back to each day.
+    """
+
+    connection: Connection
+    secret: bytes = field(default=b"", repr=False)
+    offset: float = 0.0
+    owner: int | None = None
+    returned: Counter[str] = field(factory=Counter)
+
+    def execute(
+        self, query: str, values: Sequence[object] | Mapping[str, object] | None = None
+    ) -> Cursor:
+        """Send a statement; within a pipeline, its rows are there once the operation yields."""
+        return self.connection.execute(query.encode(), values)
+
+    def stored(self, instant: float | None) -> float | None:
+        """An instant of this process as one of the database's clock."""
+        return None if instant is None else instant + self.offset
+
+    def at(self, instant: float) -> float:
+        """As `stored`, of an instant that there is."""
+        return instant + self.offset
+
+    def steady(self, stored: float | None) -> float | None:
+        """An instant of the database's clock as one of this process."""
+        return None if stored is None else stored - self.offset
+
+
+def offset(database: float, steady: float) -> float:
+    """The offset between two clocks, rounded so that instants survive both ways unchanged."""
+    return round((database - steady) * _EXACT) / _EXACT
+
+
+def rows_of(cursor: Cursor) -> list[Row]:
+    """The rows of a statement that has run."""
+    return cursor.fetchall() if cursor.description is not None else []

