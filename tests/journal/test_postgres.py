@@ -20,6 +20,7 @@ with contextlib.suppress(ImportError):  # the tests are skipped then: `server` s
     import psycopg
 
     from chatgpt_source.journal.postgres import RENEW_EVERY, PostgresJournal, open_journal
+    from chatgpt_source.journal.postgres.recovery import LEASE
     from chatgpt_source.journal.postgres.transact import LONGEST_DELAY
 
 
@@ -175,6 +176,35 @@ class LeaseTests(PostgresTestCase):
             "SELECT until > clock_timestamp() + interval '15 s' AS renewed, ended FROM owners"
         )
         self.assertEqual(owners.fetchall(), [{"renewed": True, "ended": False}])
+
+    def test_after_an_outage_all_have_time_to_renew_theirs(self) -> None:
+        self.accept(prompt())
+        self.claimed_by(self.journal)
+        second = self.another()
+        second._session.connection.close()
+        self.successResultOf(second.probe())
+        self.abandon(self.journal)
+        self.successResultOf(second._renew())
+        self.assertEqual(self.claimed_by(second), [])
+        self.clock.advance(LEASE)
+        self.assertEqual([ask.total for ask in self.claimed_by(second)], [2])
+
+    def test_no_claim_is_returned_after_its_end(self) -> None:
+        transactor = self.journal._transactor
+        self.accept(prompt("p1"))
+        self.answer("p1")
+        ticks = iter(range(0, 10**6, int(LEASE)))
+        transactor.monotonic = lambda: float(next(ticks))
+        before = self.journal._session.owner
+        self.assertIsNone(self.successResultOf(self.admit(prompt("p2"), claim=True)).ask)
+        self.assertEqual(self.deliveries().claimed, [])
+        self.assertNotEqual(self.journal._session.owner, before)
+        transactor.monotonic = lambda: 0.0
+        self.end_leases()
+        self.successResultOf(self.journal.probe())
+        self.successResultOf(self.journal._renew())
+        self.assertEqual([ask.total for ask in self.asks().claimed], [2])
+        self.assertEqual([each.attempt for each in self.deliveries().claimed], [2])
 
     def test_a_stop_gives_claims_back_at_once(self) -> None:
         self.accept(prompt())

@@ -142,6 +142,7 @@ class PostgresJournal:
         for watch, _ in self._watches:
             watch.clock = clock
         self._closing = False
+        self._sweep_after = 0.0
         self._fault: str | None = None
         self._peers: Mapping[str, str] = {}
 
@@ -167,6 +168,7 @@ class PostgresJournal:
     def _reconnect(self) -> None:
         self._session.connection = connect(self._conninfo)
         self._settle()
+        self._sweep_after = self._clock.seconds() + recovery.LEASE
 
     def recover(
         self, everyday_limit: int, timezone: str, peers: Mapping[str, str], keep: float
@@ -361,8 +363,13 @@ class PostgresJournal:
         await self._in_thread(self._session.connection.close)
 
     def _renew(self) -> Deferred[None]:
-        """Renew the lease, as every group does, and end those that are over."""
+        """Renew the lease, as every group does, and end those that are over.
+
+        After an outage of the database, all may be over: who lives has time to renew its own.
+        """
         now = self._clock.seconds()
+        if now < self._sweep_after:
+            return self.probe().addErrback(self._unexpected, "renewing the journal's lease")
         return (
             self._write(lambda db: recovery.sweep(db, now))
             .addCallback(lambda _: None)

@@ -13,6 +13,8 @@ LEASE = 20.0
 """Seconds after its last renewal in which an owner's claims are its own."""
 FIRST_POLLS = 10.0
 """Seconds from a start in which all submitted prompts are due for a poll."""
+STARTS = 0x63677074
+"""The advisory lock under which one process at a time begins a run."""
 UNTIL = f"clock_timestamp() + interval '{LEASE} s'"
 """The end of a lease that is renewed now; the database's clock alone decides."""
 _FIELDS = [each.name for each in fields(PeerState)]
@@ -35,7 +37,8 @@ def recover(
     timezone: str,
     peers: Mapping[str, str],
 ) -> Steps[Recovered]:
-    """Begin a run as a new owner; see `Journal.recover`."""
+    """Begin a run as a new owner; see `Journal.recover`. One does at a time."""
+    yield db.execute("SELECT pg_advisory_xact_lock(%s)", (STARTS,))
     yield from sweep(db, now)
     (row,) = yield db.execute("SELECT EXISTS (SELECT 1 FROM owners WHERE NOT ended) AS others")
     yield from _correct(db, now, keep)
@@ -43,8 +46,11 @@ def recover(
         yield from _begin_alone(db, now)
     (row,) = yield db.execute(f"INSERT INTO owners (until) VALUES ({UNTIL}) RETURNING id")
     db.owner = row["id"]
-    db.execute("DELETE FROM terms")
-    yield db.execute("INSERT INTO terms VALUES (%s, %s)", (everyday_limit, timezone))
+    yield db.execute(
+        "INSERT INTO terms VALUES (1, %s, %s) ON CONFLICT (id) DO UPDATE"
+        " SET (everyday_limit, timezone) = ROW (EXCLUDED.everyday_limit, EXCLUDED.timezone)",
+        (everyday_limit, timezone),
+    )
     recalled = yield from _recall(db, fingerprints(db, peers), now)
     found = yield db.execute(
         "SELECT destination, bool_or(error IS NOT NULL) AS failing FROM outbox"

@@ -14,19 +14,23 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
+import attrs
 import psycopg
 from attrs import define, field, frozen
 from psycopg import errors
 
 from chatgpt_source.errors import JournalUnavailable
+from chatgpt_source.journal import Admitted, Claims, Ended
 from chatgpt_source.journal.group import RETRY_AFTER, Operation
 from chatgpt_source.journal.postgres.asks import Accept, accept
 from chatgpt_source.journal.postgres.connect import reason_of
-from chatgpt_source.journal.postgres.recovery import UNTIL
+from chatgpt_source.journal.postgres.recovery import LEASE, UNTIL
 from chatgpt_source.journal.postgres.session import Cursor, Session, Steps, rows_of
 
 ATTEMPTS = 5
 """Attempts of a group that others' transactions are in the way of."""
+NOBODY = 0
+"""No owner's id."""
 FIRST_DELAY, LONGEST_DELAY = 0.1, 5.0
 """Seconds between two attempts to connect: from, to."""
 
@@ -114,6 +118,7 @@ class Transactor:
 
     def _try(self, writes: Operations) -> Exception | None:
         """Commit the operations, or fail them; returns the error if they are to be tried again."""
+        began = self.monotonic()
         try:
             self._commit(writes)
         except _OwnerEnded as error:
@@ -127,7 +132,17 @@ class Transactor:
         except (psycopg.Error, UnicodeError) as error:
             if not (self._in_doubt and self._was_committed()):
                 self._give_up(writes, error)
+                return None
+        if self._session.owner is not None and self.monotonic() - began >= LEASE:
+            self._let_claims_go(writes)
         return None
+
+    def _let_claims_go(self, writes: Operations) -> None:
+        """Return no claim whose lease may be over: as another owner, let that end unrenewed."""
+        for each in writes:
+            each.result = without_claims(each.result)
+        with suppress(psycopg.Error):  # then the next group finds its owner ended, in time
+            self._begin_anew()
 
     def _give_up(self, writes: Operations, error: Exception) -> None:
         """Fail the operations, but for those that can be written without the others."""
@@ -192,10 +207,11 @@ class Transactor:
     def _begin_anew(self) -> None:
         """Become another owner, as an owner's id is never used again."""
         db = self._session
+        db.owner = NOBODY  # so that the next group tries again if this fails
         row = db.connection.execute(
             f"INSERT INTO owners (until) VALUES ({UNTIL}) RETURNING id"
         ).fetchone()
-        db.owner = row["id"] if row else None
+        db.owner = row["id"] if row else NOBODY
         self._number = 0
 
     def _roll_back(self) -> None:
@@ -211,6 +227,19 @@ class Transactor:
     def _drop(self) -> None:
         with suppress(psycopg.Error):
             self._session.connection.close()
+
+
+def without_claims(result: Any) -> Any:
+    """What an operation returns, as if it had claimed nothing."""
+    if isinstance(result, Claims):
+        return attrs.evolve(result, claimed=[])
+    if isinstance(result, Ended):
+        return attrs.evolve(result, delivery=None)
+    if isinstance(result, list):
+        return [
+            attrs.evolve(each, ask=None) if isinstance(each, Admitted) else each for each in result
+        ]
+    return result
 
 
 def run_together(db: Session, operations: Operations, pipeline: psycopg.Pipeline) -> None:

@@ -4,7 +4,9 @@ CREATE SEQUENCE tokens;
 CREATE TABLE schema (version integer NOT NULL);
 INSERT INTO schema VALUES (1);
 CREATE TABLE secret (value bytea NOT NULL);
-CREATE TABLE terms (everyday_limit integer NOT NULL, timezone text NOT NULL);
+CREATE TABLE terms (                      -- what a redrive has to know of the daemons' settings
+    id integer PRIMARY KEY CHECK (id = 1), everyday_limit integer NOT NULL, timezone text NOT NULL
+);
 CREATE TABLE days (day text PRIMARY KEY, used integer NOT NULL);
 CREATE TABLE probes (count bigint NOT NULL);
 
