@@ -1,5 +1,6 @@
 """Admit prompts, claim them for an ask, and end the claims. Each function runs in a transaction."""
 
+from collections import Counter
 from collections.abc import Sequence
 from hmac import compare_digest
 from typing import Any
@@ -50,19 +51,45 @@ _ASK = (
 )
 _EXPIRING = "ends IS NOT NULL AND (state = 'accepted' OR state = 'submitted' AND batch IS NOT NULL)"
 _UNPOLLED = "ends IS NOT NULL AND state = 'submitted' AND batch IS NULL"
+_COLUMNS = {
+    "id": "text",
+    "due": "float8",
+    "day": "text",
+    "accepted": "float8",
+    "calls": "integer",
+    "owner": "bigint",
+    "target": "text",
+    "not_before": "float8",
+    "deadline": "float8",
+    "ends": "float8",
+    "needed_until": "float8",
+    "tier": "text",
+    "size": "integer",
+    "prompt": "bytea",
+    "source": "text",
+    "type": "text",
+    "parent": "text",
+    "state": "text",
+    "details": "text",
+    "digest": "bytea",
+    "fingerprint": "bytea",
+}
+"""What is given of a new prompt, by name."""
 _INSERT = (
-    "WITH new AS (INSERT INTO prompts (id, state, due, day, accepted, since, tries, asks, owner,"
+    "WITH given AS MATERIALIZED (SELECT * FROM unnest("
+    f"{', '.join(f'%({name})s::{kind}[]' for name, kind in _COLUMNS.items())})"
+    f" WITH ORDINALITY AS given ({', '.join(_COLUMNS)}, place)),"
+    " new AS (INSERT INTO prompts (id, state, due, day, accepted, since, tries, asks, owner,"
     " token, target, not_before, deadline, ends, needed_until, tier, size)"
-    " VALUES (%(id)s, 'accepted', %(due)s, %(day)s, %(accepted)s, %(due)s, %(calls)s, %(calls)s,"
-    " %(owner)s::bigint, CASE WHEN %(owner)s::bigint IS NULL THEN 0 ELSE nextval('tokens') END,"
-    " %(target)s, %(not_before)s, %(deadline)s, %(ends)s, %(needed_until)s, %(tier)s, %(size)s)"
-    " RETURNING seq, token),"
+    " SELECT id, 'accepted', due, day, accepted, due, calls, calls, owner,"
+    " CASE WHEN owner IS NULL THEN 0 ELSE nextval('tokens') END,"
+    " target, not_before, deadline, ends, needed_until, tier, size FROM given ORDER BY place"
+    " RETURNING seq, id, token),"
     " text AS (INSERT INTO texts (seq, prompt, source, type, traceparent, tracestate, details)"
-    " SELECT seq, %(prompt)s::bytea, %(source)s::text, %(type)s::text, %(parent)s::text,"
-    " %(state)s::text, %(details)s::text FROM new),"
-    " key AS (INSERT INTO keys SELECT %(digest)s::bytea, %(fingerprint)s::bytea, seq FROM new"
-    " WHERE %(digest)s::bytea IS NOT NULL)"
-    " SELECT token FROM new"
+    " SELECT seq, prompt, source, type, parent, state, details FROM new JOIN given USING (id)),"
+    " key AS (INSERT INTO keys SELECT digest, fingerprint, seq FROM new JOIN given USING (id)"
+    " WHERE digest IS NOT NULL)"
+    " SELECT id, token FROM new"
 )
 
 
@@ -117,17 +144,17 @@ def accept(db: Session, operations: Sequence[Operation[Any]]) -> Steps[None]:
             operation.error = error
         else:
             inserted.append((operation, request, new))
-    taken = dict.fromkeys(sorted(known.used), 0)
-    cursors = []
+    taken = Counter(dict.fromkeys(sorted(known.used), 0))
+    rows = []
     for _, request, new in inserted:
         taken[request.terms.day.date] += len(new)
-        cursors += [(values, db.execute(_INSERT, values)) for values in new]
-    for day, count in taken.items():
-        if count:
+        rows += new
+    tokens = {}
+    if rows:
+        for day, count in taken.items():
             db.execute("UPDATE days SET used = used + %s WHERE day = %s", (count, day))
-    if cursors:
-        yield db.execute("SELECT")
-    tokens = {values["id"]: rows_of(cursor)[0]["token"] for values, cursor in cursors}
+        added = yield db.execute(_INSERT, {name: [row[name] for row in rows] for name in _COLUMNS})
+        tokens = {row["id"]: row["token"] for row in added}
     for operation, _, _ in inserted:
         operation.result = [
             each
