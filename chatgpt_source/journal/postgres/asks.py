@@ -41,6 +41,10 @@ from chatgpt_source.prompt import (
 )
 
 IN_BACKLOG = f"state IN ({', '.join(repr(state.value) for state in WAITING)})"
+_BACKLOG = f"SELECT count(*) FROM (SELECT 1 FROM prompts WHERE {IN_BACKLOG} LIMIT %(most)s) AS few"
+COUNT_EVERY = 1.0
+"""Seconds for which a backlog of less than half the limit is not counted again: each group would
+look at all that wait."""
 _PROMPT = (
     "prompts.seq AS seq, id, prompt, source, type, accepted, traceparent, tracestate, target,"
     " details, not_before, deadline, ends, tier"
@@ -144,6 +148,7 @@ def accept(db: Session, operations: Sequence[Operation[Any]]) -> Steps[None]:
             operation.error = error
         else:
             inserted.append((operation, request, new))
+    db.backlog = known.backlog
     taken = Counter(dict.fromkeys(sorted(known.used), 0))
     rows = []
     for _, request, new in inserted:
@@ -176,13 +181,16 @@ def _look_up(db: Session, requests: Sequence[Accept]) -> Steps[_Known]:
             " WHERE digest = ANY (%s)",
             (wanted,),
         )
+    now = max(request.now for request in requests)
+    least = min(request.terms.max_backlog for request in requests)
     most = max(request.terms.max_backlog for request in requests) + 1
+    is_far_off = db.backlog * 2 < least and 0 <= now - db.counted < COUNT_EVERY
+    backlog = str(db.backlog) if is_far_off else _BACKLOG
     counted = db.execute(
-        "SELECT (SELECT count(*) FROM (SELECT 1 FROM prompts"
-        f" WHERE {IN_BACKLOG} LIMIT %s) AS few) AS backlog,"
-        " NOT EXISTS (SELECT 1 FROM prompts WHERE state = 'accepted' AND owner IS NULL"
-        " AND tier = 'standard' AND due <= %s) AS is_first",
-        (most, db.at(max(request.now for request in requests))),
+        f"SELECT ({backlog}) AS backlog, NOT EXISTS (SELECT 1 FROM prompts"
+        " WHERE state = 'accepted' AND owner IS NULL AND tier = 'standard'"
+        " AND due <= %(now)s) AS is_first",
+        {"most": most, "now": db.at(now)},
     )
     days = sorted({request.terms.day.date for request in requests})
     used = yield db.execute(
@@ -191,6 +199,8 @@ def _look_up(db: Session, requests: Sequence[Accept]) -> Steps[_Known]:
         (days,),
     )
     (count,) = rows_of(counted)
+    if not is_far_off:
+        db.counted = now
     return _Known(
         {
             bytes(row["digest"]): (bytes(row["fingerprint"]), row["id"])

@@ -29,6 +29,8 @@ class Session:
         secret: The journal's secret.
         offset: What makes an instant of this process one of the database's clock.
         owner: The id of this run's row in `owners`; None: it claims nothing.
+        backlog: How many prompts waited when they were last counted, and those admitted since.
+        counted: When that was.
         returned: How many units the current group gives back to each day.
     """
 
@@ -36,6 +38,8 @@ class Session:
     secret: bytes = field(default=b"", repr=False)
     offset: float = 0.0
     owner: int | None = None
+    backlog: int = 0
+    counted: float = float("-inf")
     returned: Counter[str] = field(factory=Counter)
 
     def execute(
