@@ -289,6 +289,9 @@ class PostgresJournal:
         now, date = self._now()
         return self._read(lambda db: records.record(db, prompt_id, now, date))
 
+    def ids(self, beginning: str, most: int) -> Deferred[Sequence[str]]:
+        return self._read(lambda db: records.ids(db, beginning, most))
+
     def records(self, state: State | None, after: int, most: int) -> Deferred[Sequence[Record]]:
         now, date = self._now()
         return self._read(lambda db: records.records(db, state, after, most, now, date))

@@ -25,9 +25,11 @@ def move_up(db: Session, now: float, tiers: Tiers) -> Steps[bool]:
         seqs = [row["seq"] for row in rows]
         others = [tiers.above(tier, row["deadline"] - db.at(now)).value for row in rows]
         yield db.execute(
-            "UPDATE prompts SET tier = other.tier FROM unnest(%s::bigint[], %s::text[])"
-            " AS other (seq, tier) WHERE prompts.seq = other.seq",
-            (seqs, others),
+            "UPDATE prompts SET tier = other.tier,"
+            " due = greatest(least(due, %s), coalesce(not_before, 0))"
+            " FROM unnest(%s::bigint[], %s::text[]) AS other (seq, tier)"
+            " WHERE prompts.seq = other.seq",
+            (db.at(now), seqs, others),
         )
         moved += len(rows)
     return moved > 0

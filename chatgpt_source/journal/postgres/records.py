@@ -1,5 +1,7 @@
 """Read the records, the counts and the days; end what is kept no longer."""
 
+import sys
+
 from chatgpt_source.journal import TIME_IS_UP, End, Kept, Record, Tally
 from chatgpt_source.journal.postgres.asks import IN_BACKLOG
 from chatgpt_source.journal.postgres.session import Row, Session, Steps
@@ -84,6 +86,15 @@ def probe(db: Session) -> Steps[None]:
     yield db.execute("UPDATE probes SET count = count + 1")
 
 
+def ids(db: Session, beginning: str, most: int) -> Steps[list[str]]:
+    """The ids that begin so; see `Journal.ids`."""
+    rows = yield db.execute(
+        "SELECT id FROM prompts WHERE id >= %s AND id < %s ORDER BY id LIMIT %s",
+        (beginning, beginning + chr(sys.maxunicode), most),
+    )
+    return [row["id"] for row in rows]
+
+
 def records(
     db: Session, state: State | None, after: int, most: int, now: float, date: float
 ) -> Steps[list[Record]]:
@@ -127,11 +138,15 @@ def tally(db: Session, day: str, now: float) -> Steps[Tally]:
         "SELECT coalesce((SELECT used FROM days WHERE day = %s), 0) AS used,"
         " (SELECT accepted FROM prompts WHERE state IN ('submitted', 'answered')"
         " OR state = 'accepted' AND (due <= %s OR coalesce(not_before, 0) <= %s)"
-        " ORDER BY seq LIMIT 1) AS oldest",
+        " ORDER BY seq LIMIT 1) AS oldest,"
+        " (SELECT count(*) FROM leftovers) AS leftovers",
         (day, db.at(now), db.at(now)),
     )
     known = {found["state"]: found["n"] for found in counted}
-    return Tally({state: known.get(state.value, 0) for state in State}, row["used"], row["oldest"])
+    return Tally(
+        {state: known.get(state.value, 0) for state in State},
+        *(row["used"], row["oldest"], row["leftovers"]),
+    )
 
 
 def _record(db: Session, row: Row, now: float, date: float) -> Record:

@@ -19,7 +19,7 @@ CREATE TABLE owners (                     -- runs of daemons; an id is never use
 
 CREATE TABLE prompts (
     seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    id text NOT NULL UNIQUE,
+    id text COLLATE "C" NOT NULL UNIQUE,
     state text NOT NULL CHECK (
         state IN ('accepted', 'submitted', 'answered', 'delivered', 'failed', 'cancelled')
     ),
