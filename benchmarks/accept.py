@@ -32,7 +32,7 @@ from chatgpt_source.intake.health import Health
 from chatgpt_source.intake.recent import Recent
 from chatgpt_source.intake.waiting import Waiters
 from chatgpt_source.journal import Admitted
-from chatgpt_source.journal.engine import journal_in, open_journal
+from chatgpt_source.journal.sqlite.engine import SqliteEngine
 from chatgpt_source.log import set_level
 from chatgpt_source.pipeline import Pipeline
 from chatgpt_source.quota import Calendar
@@ -58,11 +58,8 @@ def serve(folder: str, ports: Any) -> None:
     set_level("error")
     threads = ThreadPool(1, 1)
     threads.start()
-    real = journal_in(
-        open_journal(Path(folder) / "journal.sqlite"),
-        reactor,
-        lambda run: deferToThreadPool(reactor, threads, run),
-    )
+    opened = SqliteEngine(Path(folder) / "journal.sqlite").open()
+    real = opened(reactor, lambda run: deferToThreadPool(reactor, threads, run))
     for journal in (real, Unwritten()):
         calendar = Calendar(CONFIG.timezone)
         pipeline = Pipeline(reactor, journal, CONFIG, None, {"target": None})

@@ -23,7 +23,7 @@ from chatgpt_source.intake.health import Health
 from chatgpt_source.intake.recent import MOST, WINDOW, Recent
 from chatgpt_source.intake.waiting import Waiters
 from chatgpt_source.journal import Recovered
-from chatgpt_source.journal.engine import OpenJournal, journal_in
+from chatgpt_source.journal.engine import Opened
 from chatgpt_source.log import get_logger, log_unexpected
 from chatgpt_source.pipeline import Pipeline, peers_of
 from chatgpt_source.providers import Provider, provider_of
@@ -49,15 +49,15 @@ class Application:
         reactor: The reactor.
         config: The settings.
         opened: The journal, open.
+        threads: The journal's thread, running; stopped by `stop`.
     """
 
-    def __init__(self, reactor: Any, config: Config, opened: OpenJournal) -> None:
+    def __init__(self, reactor: Any, config: Config, opened: Opened, threads: ThreadPool) -> None:
         self._reactor = reactor
         self._started = reactor.seconds()
         self._config = config
-        self._threads = _thread("journal")
-        in_thread = partial(deferToThreadPool, reactor, self._threads)
-        self._journal = journal_in(opened, reactor, in_thread)
+        self._threads = threads
+        self._journal = opened(reactor, partial(deferToThreadPool, reactor, threads))
         self._completes = partial(completes, seconds=CLOSE_TIMEOUT, clock=reactor)
         self._client, self._pool = make_client(
             reactor,
@@ -123,7 +123,6 @@ class Application:
     def start(self, recovered: Recovered) -> None:
         """Start the parts with what was recovered; log the main settings."""
         config = self._config
-        self._threads.start()
         for warning in config.warnings:
             log.warn("{warning}", warning=warning)
         log.info(
@@ -194,11 +193,11 @@ class Application:
             self._admin.stop()
 
     async def _export_spans(self) -> None:
-        thread = _thread("spans")
-        thread.start()
-        done = deferToThreadPool(self._reactor, thread, self._spans.close)
+        exporting = thread("spans")
+        exporting.start()
+        done = deferToThreadPool(self._reactor, exporting, self._spans.close)
         if await self._completes(done):
-            thread.stop()
+            exporting.stop()
 
     async def _prune(self) -> None:
         # The earlier of the two, so that a clock that is ahead for a while deletes nothing.
@@ -208,7 +207,7 @@ class Application:
             await self._journal.prune(now - self._config.keep if is_settled else 0.0)
 
 
-def _thread(name: str) -> ThreadPool:
+def thread(name: str) -> ThreadPool:
     """A pool of one daemon thread: if it hangs, the process can end all the same."""
     pool = ThreadPool(1, 1, name)
     pool.threadFactory = partial(Thread, daemon=True)  # type: ignore[assignment] # as callable

@@ -13,7 +13,8 @@ from chatgpt_source.http.listen import check, is_exposed, port_string
 from chatgpt_source.http.listen.probe import probe_port
 from chatgpt_source.http.listen.string import PortUnavailable, parse
 from chatgpt_source.http.server import origin_of
-from chatgpt_source.journal.engine import Seen, check_journal, look
+from chatgpt_source.journal.engine import Engine, engine_of
+from chatgpt_source.journal.seen import Seen
 from chatgpt_source.prompt import State
 from chatgpt_source.quota import day_at
 
@@ -33,13 +34,15 @@ class Facts:
 
     Attributes:
         config: The settings.
-        journal: The content of the journal; at a start, only its path.
+        engine: Opens the journal.
+        journal: The content of the journal; at a start, only its place.
         where: The endpoint string for prompts.
         taken: Whether a running daemon has the ports.
         files: The number of files that the process may open.
     """
 
     config: Config
+    engine: Engine
     journal: Seen
     where: str
     taken: bool
@@ -72,23 +75,39 @@ def gather(
         require_files(config, files)
     except ConfigError as error:
         mistakes.append(str(error))
-    # twistd's --rundir has a relative path; a user that it changes to may do what we may not
-    journal = Seen(Path(twistd.get("rundir", "."), config.journal).absolute())
+    # a user that twistd changes to may do what we may not
     mine = not (twistd.get("uid") or twistd.get("gid"))
+    journal = Seen(config.journal)
     try:
+        engine = journal_engine(config, Path(twistd.get("rundir", ".")))
+        journal = Seen(engine.location)
         if not starting:
             today = day_at(now, config.timezone).date
-            journal = look(journal.path, today, now, as_writer=mine)
+            journal = engine.look(today, now, as_writer=mine)
         elif mine:
-            check_journal(journal.path)
+            engine.check()
     except JournalError as error:
         mistakes.append(str(error))
     where, unavailable = _find_ports(config, environ, starting=starting)
-    own = [error for error in unavailable if error.taken and journal.in_use]  # the running daemon's
+    own = [error for error in unavailable if error.taken and journal.users]  # the running daemon's
     mistakes += [str(error) for error in unavailable if error not in own]
     if mistakes:
         raise Mistakes("\n".join(mistakes))
-    return Facts(config, journal, where, bool(own), files)
+    return Facts(config, engine, journal, where, bool(own), files)
+
+
+def journal_engine(config: Config, folder: Path) -> Engine:
+    """The engine of the journal that the settings name.
+
+    Args:
+        config: The settings.
+        folder: twistd's `--rundir`, where a relative path begins.
+
+    Raises:
+        JournalError: If there is none.
+    """
+    password = config.journal_password
+    return engine_of(config.journal, None if password is None else password.read, folder)
 
 
 def _find_ports(
@@ -146,14 +165,18 @@ def tell(facts: Facts) -> Sequence[str]:
         "limit": (
             f"{config.everyday_limit} prompts a day ({config.timezone.key}); {left} left today"
         ),
-        "journal": f"{journal.path} ({_schema(journal)})",
+        "journal": f"{journal.location} ({_schema(journal)}{_users(journal)})",
         "prompts": ", ".join(f"{journal.prompts[state]} {state.value}" for state in State),
         "at once": f"{journal.to_ask} to ask, {journal.to_deliver} to deliver",
         "files": f"{facts.files} may be open",
     }
     return [
         "chatgpt-source would start"
-        + (", once the daemon that uses this journal has stopped" if journal.in_use else ""),
+        + (
+            ", once the daemon that uses this journal has stopped"
+            if journal.users and not journal.shared
+            else ""
+        ),
         *(f"{name + ':':<10}{value}" for name, value in lines.items()),
         *(f"warning:  {warning}" for warning in (*config.warnings, *unguarded(config))),
     ]
@@ -205,6 +228,14 @@ def _admin(config: Config) -> str:
 def _schema(journal: Seen) -> str:
     if journal.schema is None:
         return "it would be created"
-    if journal.schema < journal.current:
+    if journal.current is not None and journal.schema < journal.current:
         return f"schema {journal.schema}, which would become {journal.current}"
     return f"schema {journal.schema}"
+
+
+def _users(journal: Seen) -> str:
+    """How many daemons share a journal."""
+    if not journal.shared:
+        return ""
+    many = {0: "no daemon uses", 1: "1 daemon uses"}
+    return f"; {many.get(journal.users, f'{journal.users} daemons use')} it"

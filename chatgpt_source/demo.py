@@ -34,6 +34,7 @@ from chatgpt_source.display import DisplayService, DisplaySite
 from chatgpt_source.http.listen import port_string
 from chatgpt_source.http.listen.probe import probe_port
 from chatgpt_source.http.listen.string import PortUnavailable
+from chatgpt_source.journal.sqlite.engine import SqliteEngine
 from chatgpt_source.log.lines import flush, lines_of
 from chatgpt_source.service import ChatGPTSource
 
@@ -251,7 +252,7 @@ def run(reactor: Any, environ: Mapping[str, str], wanted: Ports, say: Say) -> No
     log.set_format("text")
     globalLogBeginner.beginLoggingTo([log.stdout()], redirectStandardIO=False)
     with TemporaryDirectory(prefix="chatgpt-source-demo-") as folder:
-        journal = Path(folder, config.journal)
+        journal = SqliteEngine(Path(folder, config.journal))
         where = port_string(ports.prompts, INTERFACE)
         source = ChatGPTSource(reactor, config, journal, where)
         site = DisplaySite(sys.stdout, reactor)

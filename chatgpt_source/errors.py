@@ -141,3 +141,7 @@ class JournalError(Exception):
 
 class JournalInUse(JournalError):
     """Another daemon uses the journal at the moment."""
+
+
+class JournalUnreachable(JournalError):
+    """The journal's database can't be reached at the moment."""

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
-from pathlib import Path
+from functools import partial
 from typing import Any, ClassVar
 
 from attrs import define, field
@@ -14,27 +14,29 @@ from twisted.application.service import IService, Service
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import react
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import ILogObserver
 from twisted.python import usage
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
 
 from chatgpt_source import __version__, check
-from chatgpt_source.application import CLOSE_TIMEOUT, Application
+from chatgpt_source.application import CLOSE_TIMEOUT, Application, thread
 from chatgpt_source.clock import steady
 from chatgpt_source.config import Config, files_for_callers
-from chatgpt_source.errors import JournalError, JournalInUse
+from chatgpt_source.errors import JournalError
 from chatgpt_source.files import raise_limit
 from chatgpt_source.http.listen import listen
 from chatgpt_source.http.listen.string import PortUnavailable
 from chatgpt_source.http.listen.tls import Certificates
 from chatgpt_source.http.server import BoundedSite
-from chatgpt_source.intake import starting
 from chatgpt_source.intake.access_log import AccessLog
 from chatgpt_source.intake.auth import Guard
 from chatgpt_source.intake.health import PROBES
 from chatgpt_source.intake.origin import AccessPolicy
-from chatgpt_source.journal.engine import open_journal
+from chatgpt_source.intake.starting import Starting
+from chatgpt_source.journal.engine import Engine
 from chatgpt_source.log import (
     get_logger,
     is_stdout_the_log,
@@ -122,7 +124,7 @@ def makeService(options: Options) -> IService:
     config = facts.config
     set_level(config.log_level)
     set_format(config.log_format)
-    return ChatGPTSource(reactor, config, facts.journal.path, facts.where, twistd)
+    return ChatGPTSource(reactor, config, facts.engine, facts.where, twistd)
 
 
 @define(eq=False, repr=False, slots=False)
@@ -132,7 +134,7 @@ class ChatGPTSource(Service):
     Args:
         reactor: The reactor.
         config: The settings.
-        journal: The journal's file.
+        engine: Opens the journal.
         where: The endpoint string for prompts.
         twistd: twistd's own options. A failed start ends the process with --nodaemon; after a
             fork, only an exception reaches the parent.
@@ -141,11 +143,13 @@ class ChatGPTSource(Service):
     name = "chatgpt-source"
     _reactor: Any
     _config: Config
-    _journal: Path
+    _engine: Engine
     _where: str
     _twistd: MutableMapping[str, Any] = field(factory=dict)
     _log_file: ReopenableLog | None = field(init=False)
     _parent: Parent = field(init=False)
+    _threads: ThreadPool = field(init=False)
+    _starting: Starting = field(init=False)
     _site: BoundedSite = field(init=False)
     _admin_site: BoundedSite | None = field(init=False, default=None)
     _port: IListeningPort | None = field(init=False, default=None)
@@ -157,6 +161,9 @@ class ChatGPTSource(Service):
 
     def __attrs_post_init__(self) -> None:
         self._log_file, self._parent = log_of(self._twistd), Parent(self._twistd)
+        self._threads = thread("journal")
+        in_thread = partial(deferToThreadPool, self._reactor, self._threads)
+        self._starting = Starting(self._engine, self._reactor, in_thread)
 
     def setServiceParent(self, parent: Any) -> None:
         """Join an application; twistd asks it for an observer unless `--logger` names one."""
@@ -175,7 +182,7 @@ class ChatGPTSource(Service):
         guard = Guard(self._config.auth, PROBES) if self._config.auth else None
         self._site = BoundedSite(
             self._reactor,
-            starting.answer,
+            self._starting.answer,
             self._config.max_body_size,
             AccessPolicy(guard, self._config.allow_origins).refusal,
             files_for_callers(self._config, files),
@@ -193,7 +200,7 @@ class ChatGPTSource(Service):
 
         return BoundedSite(
             self._reactor,
-            starting.answer,
+            self._starting.answer,
             self._config.max_body_size,
             admin.Admission(self._config.admin_auth, where).refusal,
             MOST_OPERATORS,
@@ -206,8 +213,8 @@ class ChatGPTSource(Service):
     def startService(self) -> None:
         """Open the journal, and start the application.
 
-        If another daemon uses the journal, or it takes time to recover, this waits in the
-        background.
+        If another daemon uses the journal, or it takes time to open or recover, this waits in
+        the background.
         """
         super().startService()
         with self._ending_on_error():
@@ -221,11 +228,9 @@ class ChatGPTSource(Service):
         self._signals.install()
 
     async def _begin(self) -> None:
-        try:
-            opened = open_journal(self._journal)
-        except JournalInUse:
-            opened = await starting.open_when_free(self._journal, self._reactor)
-        application = Application(self._reactor, self._config, opened)
+        self._threads.start()
+        opened = await self._starting.open()
+        application = Application(self._reactor, self._config, opened, self._threads)
         recovered = await application.recover()
         self._running = application
         application.start(recovered)

@@ -13,8 +13,10 @@ from chatgpt_source.check import Facts, Mistakes, gather, tell
 from chatgpt_source.config import Config, TargetSettings
 from chatgpt_source.config.fallbacks import Fallback
 from chatgpt_source.config.secret import Secret
+from chatgpt_source.journal.seen import Seen
 from chatgpt_source.journal.sqlite import open_journal
-from chatgpt_source.journal.sqlite.look import Seen
+from chatgpt_source.journal.sqlite.engine import SqliteEngine
+from chatgpt_source.journal.sqlite.schema import VERSION
 from chatgpt_source.prompt import State
 from tests.e2e.processes import free_port
 
@@ -36,7 +38,7 @@ CONFIG = Config(
     warnings=("`batch_size` does nothing here",),
 )
 JOURNAL = Seen(
-    Path("/state/journal.sqlite"),
+    "/state/journal.sqlite",
     schema=1,
     current=1,
     prompts=COUNTS,
@@ -44,7 +46,8 @@ JOURNAL = Seen(
     to_deliver=1,
     used=40,
 )
-FACTS = Facts(CONFIG, JOURNAL, where="tcp:8080", taken=False, files=4096)
+ENGINE = SqliteEngine(Path(JOURNAL.location))
+FACTS = Facts(CONFIG, ENGINE, JOURNAL, where="tcp:8080", taken=False, files=4096)
 
 
 class TellTests(SynchronousTestCase):
@@ -110,7 +113,7 @@ class TellTests(SynchronousTestCase):
         self.assertIn("; in batches with more than 60 s to the deadline\n", told)
 
     def test_beside_a_daemon(self) -> None:
-        journal = attrs.evolve(FACTS.journal, in_use=True)
+        journal = attrs.evolve(FACTS.journal, users=1)
         first, _, port, *_ = tell(attrs.evolve(FACTS, journal=journal, taken=True))
         self.assertIn("once the daemon that uses this journal has stopped", first)
         self.assertIn("8080, where a daemon listens now", port)
@@ -144,7 +147,7 @@ class GatherTests(SynchronousTestCase):
 
     def test_nothing_is_made(self) -> None:
         facts = self.gather()
-        self.assertEqual(facts.journal, Seen(self.home / "journal.sqlite"))
+        self.assertEqual(facts.journal, Seen(str(self.home / "journal.sqlite"), current=VERSION))
         self.assertFalse(facts.taken)
         self.assertEqual([path.name for path in self.home.iterdir()], ["config.yml"])
 
@@ -165,7 +168,7 @@ class GatherTests(SynchronousTestCase):
     def test_a_running_daemon_is_no_mistake(self) -> None:
         opened = open_journal(self.home / "journal.sqlite")
         self.addCleanup(opened.close)
-        self.assertEqual(self.gather().journal.in_use, True)
+        self.assertEqual(self.gather().journal.users, 1)
         with socket.create_server(("127.0.0.1", 0)) as taken:
             self.assertTrue(self.gather(port=taken.getsockname()[1]).taken)
 
@@ -195,7 +198,8 @@ class GatherTests(SynchronousTestCase):
 
     def test_as_another_user(self) -> None:
         asked: list[bool] = []
-        self.patch(check, "look", lambda *_, as_writer: asked.append(as_writer) or Seen(Path()))
+        engine = SqliteEngine
+        self.patch(engine, "look", lambda *_, as_writer: asked.append(as_writer) or Seen("journal"))
         for twistd in ({}, {"uid": 1}, {"gid": 1}):
             self.gather(twistd)
         self.assertEqual(asked, [True, False, False])

@@ -21,6 +21,7 @@ from chatgpt_source.config.secret import Secret
 from chatgpt_source.errors import JournalError
 from chatgpt_source.journal import Recovered
 from chatgpt_source.journal.sqlite import SqliteJournal, open_journal
+from chatgpt_source.journal.sqlite.engine import SqliteEngine
 from chatgpt_source.service import ChatGPTSource, Options, makeService
 from tests.e2e.processes import free_port
 
@@ -106,7 +107,8 @@ class StartTests(SynchronousTestCase):
         nowhere = Path(self.mktemp()) / "deeper" / "journal.sqlite"
         config = Config(target="http://localhost:9", token=Secret("t"))
         reactor: Any = MemoryReactor()
-        daemon = ChatGPTSource(reactor, config, nowhere, "tcp:8080", {"nodaemon": foreground})
+        engine = SqliteEngine(nowhere)
+        daemon = ChatGPTSource(reactor, config, engine, "tcp:8080", {"nodaemon": foreground})
         daemon.privilegedStartService()
         self.assertEqual(reactor.tcpServers[0][0], 8080)
         return daemon
@@ -122,15 +124,13 @@ class StartTests(SynchronousTestCase):
     def test_a_journal_that_takes_time_to_recover_is_waited_for(self) -> None:
         recovering: Deferred[Recovered] = Deferred()
         self.patch(SqliteJournal, "recover", lambda *_: recovering)
-        opened = open_journal(Path(self.mktemp()))
-        self.addCleanup(opened.close)
-        self.patch(service, "open_journal", lambda _: opened)
+        engine = SqliteEngine(Path(self.mktemp()))
         self.patch(service, "Signals", Mock())
         failed = Mock()
         self.patch(service, "fail_at_exit", failed)
         reactor: Any = MemoryReactorClock()
         config = Config(target="http://localhost:9", token=Secret("t"))
-        daemon = ChatGPTSource(reactor, config, opened.path, "tcp:8080", {"nodaemon": False})
+        daemon = ChatGPTSource(reactor, config, engine, "tcp:8080", {"nodaemon": False})
         daemon.privilegedStartService()
         daemon.startService()
         failed.assert_not_called()

@@ -14,6 +14,7 @@ from chatgpt_source.config.credentials import Credentials
 from chatgpt_source.config.document import read_document
 from chatgpt_source.config.mistakes import ConfigError, objection
 from chatgpt_source.config.readers import Reader, Wrong
+from chatgpt_source.config.secret import Secret
 from chatgpt_source.config.settings import CALLERS_MEMBERS, INCLUDABLE, RESPONSES_OWN, Config
 from chatgpt_source.config.targets import TargetSettings
 from chatgpt_source.http.client.proxy import Proxies, ProxyMistake
@@ -28,6 +29,7 @@ __all__ = [
     "TargetSettings",
     "files_for_callers",
     "load",
+    "read_journal",
     "require_files",
 ]
 
@@ -103,6 +105,21 @@ def load(environ: Mapping[str, str], default_file: Path = DEFAULT_FILE) -> Confi
     return attrs.evolve(config, warnings=(*warnings, *_short_times(config)))
 
 
+def read_journal(
+    environ: Mapping[str, str], default_file: Path = DEFAULT_FILE
+) -> tuple[str, Secret | None]:
+    """`journal` and `journal_password` alone, for a command that needs nothing else.
+
+    Raises:
+        ConfigError: If they can't be read.
+    """
+    document, _ = read_document(environ, default_file)
+    fields = attrs.fields(Config)
+    where = _value(fields.journal, document, environ)
+    password = _value(fields.journal_password, document, environ)
+    return str(fields.journal.default if where is None else where), password
+
+
 def _short_times(config: Config) -> Iterator[str]:
     """Warnings about tiers that prompts hardly get time for."""
     batch, flex, deadline = config.batch_over, config.flex_over, config.deadline
@@ -130,6 +147,11 @@ def _clashes(settings: Mapping[str, Any], document: Mapping[str, Any]) -> Iterat
             " which a broker may ask for a reply again"
         )
 
+    if "journal_password" in settings and "://" not in settings.get("journal", ""):
+        yield (
+            "`journal_password` must not be set for a journal in a file: it belongs to"
+            " `journal: postgresql://...`"
+        )
     yield from _clashes_of_calls(settings)
     yield from _clashes_of_api(settings, document)
 

@@ -53,6 +53,19 @@ def text(value: Any, _: Environ) -> str:
     return value
 
 
+def path_or(*schemes: str) -> Reader:
+    """A path, or a URL of one of some schemes; another program checks the rest of that."""
+
+    def read(value: Any, environ: Environ) -> str:
+        given = text(value, environ)
+        scheme, is_url, rest = given.partition("://")
+        if is_url and (scheme not in schemes or not rest):
+            raise Wrong(f"a path, or a URL that begins with {schemes[0]}://")
+        return given
+
+    return read
+
+
 def word(expected: str, characters: str = r"\x21-\x7e") -> Reader:
     """Text of the characters in a regular expression's class; by default, visible ASCII."""
 

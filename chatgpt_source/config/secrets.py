@@ -42,6 +42,7 @@ class Form:
 API_KEY = Form(r"[\x21-\x7e]+", "the API key: printable ASCII without spaces")
 HEADER = Form(r"[\x20-\x7e\t]*", "one line of printable ASCII")
 """RFC 9110, section 5.5, without obsolete characters."""
+PASSWORD = Form(r"[^\0\r\n]+", "the password: one line", lambda text: text.rstrip("\r\n"))
 WEBHOOK = Form(
     r"whsec_(?=[A-Za-z0-9+/])([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}={0,2}|[A-Za-z0-9+/]{3}=?|=*)",
     "whsec_ and then base64 (Standard Webhooks)",

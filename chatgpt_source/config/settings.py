@@ -81,6 +81,7 @@ def _key(
     env: tuple[str, ...] = (),
     read_env: Reader | None = None,
     from_file: tuple[str, Reader] | None = None,
+    shown: bool = True,
 ) -> Any:
     """A setting.
 
@@ -92,6 +93,7 @@ def _key(
         env: The variables it comes from if the file does not have it.
         read_env: How those are read, if differently.
         from_file: Another key, which names a file with the value, and how that is read.
+        shown: Whether its value may be shown: it can have no secret.
     """
     metadata = {
         "read": read,
@@ -100,11 +102,12 @@ def _key(
         "read_env": read_env or read,
         "from_file": from_file,
     }
-    return attrs.field(default=default, metadata=metadata)
+    return attrs.field(default=default, metadata=metadata, repr=shown)
 
 
 _UTC = ZoneInfo("UTC")
 _API_KEY = secrets.secret(secrets.API_KEY)
+_PASSWORD = secrets.secret(secrets.PASSWORD)
 _API_KEY_FILE = secrets.secret_file(secrets.API_KEY)
 _WORD = readers.word("text without spaces, in ASCII")
 _VERSION = readers.word("a version like 2024-10-21 or preview", "0-9A-Za-z._-")
@@ -152,7 +155,8 @@ class Config:
     concurrency: int = _key(readers.whole(1, 10**6), 64)
     fallbacks: tuple[Fallback, ...] = _key(_fallbacks, ())
     fallback_after_timeout: bool = _key(readers.yes_or_no, default=False)
-    journal: str = _key(readers.text, "journal.sqlite")
+    journal: str = _key(readers.path_or("postgresql", "postgres"), "journal.sqlite", shown=False)
+    journal_password: Secret | None = _key(_PASSWORD, None)  # noqa: RUF009 - attrs, not dataclasses
     include: tuple[str, ...] = _key(readers.some_of(*INCLUDABLE), ())
     content_mode: str = _key(readers.one_of("structured", "binary"), "structured")
     ca_file: tuple[bytes, ...] = _key(readers.authorities_file, ())

@@ -26,10 +26,13 @@ from twisted.internet.task import deferLater, react
 from chatgpt_source import __version__
 from chatgpt_source.clock import read_duration, wall
 from chatgpt_source.cloudevent import read_time
+from chatgpt_source.config import ConfigError, read_journal
 from chatgpt_source.errors import JournalError, JournalUnavailable, NotRedriven, QuotaUsedUp
 from chatgpt_source.journal import Journal, Record
-from chatgpt_source.journal.engine import OpenJournal, journal_in, open_beside
+from chatgpt_source.journal.engine import Engine, Opened, engine_of, is_url
+from chatgpt_source.journal.sqlite import open_beside
 from chatgpt_source.journal.sqlite.backup import BackupStopped, back_up
+from chatgpt_source.journal.sqlite.engine import SqliteEngine
 from chatgpt_source.journal.table import Look, header, line, row, since
 from chatgpt_source.prompt import State
 
@@ -43,6 +46,7 @@ EXAMPLES = """examples:
 IN_A_TERMINAL = 30
 """Prompts that `list` shows in a terminal unless `--limit` says otherwise."""
 _ID = "an id, or its beginning"
+FILE = "journal.sqlite"
 PAGE = 500
 """Records read at a time, so that a long journal needs little memory."""
 
@@ -66,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    _add_common(top, Path("journal.sqlite"), as_json=False)
+    _add_common(top, None, as_json=False)
     also = argparse.ArgumentParser(add_help=False)
     # These must not undo one before the command.
     _add_common(also, argparse.SUPPRESS, as_json=argparse.SUPPRESS)
@@ -111,12 +115,13 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _add_common(to: argparse.ArgumentParser, journal: Path | str, *, as_json: bool | str) -> None:
+def _add_common(to: argparse.ArgumentParser, journal: str | None, *, as_json: bool | str) -> None:
     to.add_argument(
         "--journal",
-        type=Path,
         default=journal,
-        help="the journal's path (default: journal.sqlite in this folder, the daemon's --rundir)",
+        metavar="JOURNAL",
+        help="the journal's path, or its postgresql:// URL (default: the URL in the config file,"
+        f" else {FILE} in this folder, the daemon's --rundir)",
     )
     to.add_argument(
         "--json", action="store_true", default=as_json, help="print JSON, one object a line"
@@ -328,7 +333,24 @@ async def _each_of(
         position = page[-1].position
 
 
-def run_backup(opened: OpenJournal, options: argparse.Namespace, out: TextIO) -> int:
+def engine_for(options: argparse.Namespace, environ: Mapping[str, str]) -> Engine:
+    """The engine of the journal that is asked for.
+
+    Raises:
+        JournalError: If there is none.
+    """
+    if options.journal is not None:
+        return engine_of(options.journal)
+    try:
+        where, password = read_journal(environ)
+    except ConfigError:
+        return engine_of(FILE)  # the config may be another user's, or another machine's
+    if not is_url(where):
+        return engine_of(FILE)
+    return engine_of(where, None if password is None else password.read)
+
+
+def run_backup(engine: Engine, options: argparse.Namespace, out: TextIO) -> int:
     """Make a backup; a signal stops it, and no file is left. Returns the exit status.
 
     Raises:
@@ -336,6 +358,15 @@ def run_backup(opened: OpenJournal, options: argparse.Namespace, out: TextIO) ->
     """
     if str(options.to) == "-":
         raise SystemExit("backup - can't be made: a backup is a file, so name one")
+    if not isinstance(engine, SqliteEngine):
+        raise SystemExit(
+            f"journal {engine.location} can't be copied by this command: back up its database, as"
+            " by pg_dump"
+        )
+    try:
+        opened = open_beside(engine.path)
+    except JournalError as error:
+        raise SystemExit(str(error)) from None
     os.nice(10)  # the daemon has priority
     signals: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -353,9 +384,9 @@ def run_backup(opened: OpenJournal, options: argparse.Namespace, out: TextIO) ->
     return 0
 
 
-async def _run(reactor: IReactorTime, opened: OpenJournal, options: argparse.Namespace) -> None:
+async def _run(reactor: IReactorTime, opened: Opened, options: argparse.Namespace) -> None:
     # It needs no thread. The operations of one turn of the reactor form one transaction.
-    journal = journal_in(opened, reactor, lambda run: deferLater(reactor, 0, run))
+    journal = opened(reactor, lambda run: deferLater(reactor, 0, run))
     operator = Operator(
         journal,
         reactor,
@@ -369,7 +400,7 @@ async def _run(reactor: IReactorTime, opened: OpenJournal, options: argparse.Nam
         status = await operator.do(options)
         sys.stdout.flush()
     except JournalUnavailable as error:
-        raise SystemExit(f"journal {options.journal}: {error.reason}") from None
+        raise SystemExit(f"journal {journal.location}: {error.reason}") from None
     except BrokenPipeError:  # as by `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
@@ -384,9 +415,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The console script."""
     options = parsed(argv)
     try:
-        opened = open_beside(options.journal)
+        engine = engine_for(options, os.environ)
+        if options.command == "backup":
+            raise SystemExit(run_backup(engine, options, sys.stdout))
+        opened = engine.open_beside()
     except JournalError as error:
         raise SystemExit(str(error)) from None
-    if options.command == "backup":
-        raise SystemExit(run_backup(opened, options, sys.stdout))
     react(lambda reactor: Deferred.fromCoroutine(_run(reactor, opened, options)))

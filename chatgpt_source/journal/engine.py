@@ -1,41 +1,100 @@
-"""The choice of the journal's engine. Today there is one, SQLite."""
+"""The engines of the journal, and the choice of one: a SQLite file, or a PostgreSQL database."""
 
+import re
 from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
+from chatgpt_source.errors import JournalError
 from chatgpt_source.journal import Journal
-from chatgpt_source.journal.sqlite import (
-    OpenJournal,
-    SqliteJournal,
-    check_journal,
-    open_beside,
-    open_journal,
-)
-from chatgpt_source.journal.sqlite.look import Seen, look
+from chatgpt_source.journal.seen import Seen
+from chatgpt_source.journal.sqlite.engine import SqliteEngine
 
-__all__ = [
-    "OpenJournal",
-    "Seen",
-    "check_journal",
-    "journal_in",
-    "look",
-    "open_beside",
-    "open_journal",
-]
+InThread = Callable[[Callable[[], None]], Deferred[None]]
+"""Runs a function in the journal's own thread."""
+Opened = Callable[[IReactorTime, InThread], Journal]
+"""An open journal; its `close` closes what was opened."""
+
+_URL = re.compile(r"postgres(ql)?://")
 
 
-def journal_in(
-    opened: OpenJournal,
-    clock: IReactorTime,
-    in_thread: Callable[[Callable[[], None]], Deferred[None]],
-) -> Journal:
-    """The journal in an open file.
+class Engine(Protocol):
+    """Opens one journal, of one kind."""
+
+    @property
+    def location(self) -> str:
+        """The journal's place, for people; it has no secret."""
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it is reached over a network: opening it may take seconds."""
+
+    def check(self) -> None:
+        """Check what a start can before it opens the journal; a file is created.
+
+        Raises:
+            JournalError: If a daemon could not use it.
+        """
+
+    def look(self, day: str, now: float, *, as_writer: bool = True) -> Seen:
+        """Read it, and create and change nothing.
+
+        Args:
+            day: The day whose units are counted.
+            now: The time.
+            as_writer: Whether this process is to be able to write it, as its daemon is.
+
+        Raises:
+            JournalError: If a daemon could not use it.
+        """
+
+    def open(self) -> Opened:
+        """Open it for a daemon.
+
+        Raises:
+            JournalInUse: If another daemon uses it, and it is for one.
+            JournalUnreachable: If it can't be reached now.
+            JournalError: If it can't be used.
+        """
+
+    def open_beside(self) -> Opened:
+        """Open it for an operator's command, beside daemons.
+
+        Raises:
+            JournalError: If it can't be used, or there is none.
+        """
+
+
+def is_url(where: str) -> bool:
+    """Whether a journal is in PostgreSQL, not in a file."""
+    return _URL.match(where) is not None
+
+
+def engine_of(
+    where: str, password: Callable[[], str] | None = None, folder: Path = Path()
+) -> Engine:
+    """The engine of a journal.
 
     Args:
-        opened: By `open_journal` or `open_beside`; closed by the journal's `close`.
-        clock: The time.
-        in_thread: Runs a function in the journal's own thread.
+        where: A path, or a URL `postgresql://`.
+        password: The database's password, if it is not in the URL.
+        folder: What a relative path is relative to.
+
+    Raises:
+        JournalError: If its driver is not installed, or the URL can't be read.
     """
-    return SqliteJournal(opened, clock, in_thread)
+    if not is_url(where):
+        return SqliteEngine(Path(folder, where).absolute())
+    try:
+        from chatgpt_source.journal.postgres.engine import (  # noqa: PLC0415 - an extra
+            PostgresEngine,
+        )
+    except ImportError:
+        raise JournalError(
+            "a journal in PostgreSQL needs the extra `postgres`: pip install"
+            " 'chatgpt-source[postgres]'"
+        ) from None
+    return PostgresEngine.of(where, password)

@@ -22,6 +22,7 @@ from chatgpt_source.config import (
     TargetSettings,
     files_for_callers,
     load,
+    read_journal,
     require_files,
 )
 from chatgpt_source.config.fallbacks import Fallback
@@ -73,6 +74,7 @@ DEFAULTS = {
     "fallbacks": (),
     "fallback_after_timeout": False,
     "journal": "journal.sqlite",
+    "journal_password": None,
     "include": (),
     "content_mode": "structured",
     "ca_file": (),
@@ -430,6 +432,7 @@ BAD: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "fallback_after_timeout": ("true or false", NO_SWITCH),
     "journal": (STRING, NO_TEXT),
+    "journal_password": ("the password: one line", (*NO_TEXT, '"a\\nb"')),
     "include": ("a list of some of", NO_INCLUDE),
     "content_mode": ("one of structured, binary", (*NO_TEXT, "Binary", "batch")),
     "ca_file": (
@@ -579,7 +582,8 @@ class KeyTests(ConfigCase):
                 },
             ],
             "fallback_after_timeout": True,
-            "journal": "/data/j",
+            "journal": "postgresql://db/prompts",
+            "journal_password": {"file": str(secret)},
             "include": ["usage", "prompt"],
             "content_mode": "binary",
             "ca_file": str(authority),
@@ -649,6 +653,7 @@ class KeyTests(ConfigCase):
                     },
                 ),
             ),
+            "journal_password": Secret("Bearer b", secret),
             "include": ("usage", "prompt"),
             "ca_file": (CERTIFICATE,),
             "target_headers": {"Authorization": Secret("Bearer b", secret)},
@@ -675,6 +680,25 @@ class KeyTests(ConfigCase):
         self.assertEqual(self.load({**GOOD, "port": 65535}).port, 65535)
         line = self.mistake({**GOOD, "port": 8080, "listen": "tcp:8080"})
         self.assertIn("`listen` must not be set beside `port`", line)
+
+    def test_a_journal_s_url(self) -> None:
+        for url in ("postgresql://u@db/prompts", "postgres:///prompts?host=/run/postgresql"):
+            self.assertEqual(self.load({**GOOD, "journal": url}).journal, url)
+        for url in ("mysql://db/prompts", "postgresql://", "http://MARKED"):
+            line = self.mistake({**GOOD, "journal": url})
+            self.assertIn("`journal` must be a path, or a URL that begins with postgresql://", line)
+            self.assertNotIn("MARKED", line)
+
+    def test_a_journal_s_password(self) -> None:
+        line = self.mistake({**GOOD, "journal_password": "MARKED"})
+        self.assertIn("`journal_password` must not be set for a journal in a file", line)
+        url = "postgresql://u:MARKED@db/prompts"
+        config = self.load({**GOOD, "journal": url, "journal_password": "MARKED"})
+        self.assertNotIn("MARKED", repr(config))
+        self.assertEqual(
+            read_journal({"CONNECTOR_CONFIG": str(self.file)}, NO_FILE), (url, Secret("MARKED"))
+        )
+        self.assertEqual(read_journal({}, NO_FILE), ("journal.sqlite", None))
 
     def test_a_form_that_is_set_twice(self) -> None:
         form = {"type": "json_object"}

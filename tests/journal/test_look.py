@@ -11,8 +11,9 @@ import attrs
 from twisted.trial.unittest import SkipTest
 
 from chatgpt_source.errors import JournalError
+from chatgpt_source.journal.seen import Seen
 from chatgpt_source.journal.sqlite import open_journal
-from chatgpt_source.journal.sqlite.look import Seen, look
+from chatgpt_source.journal.sqlite.look import look
 from chatgpt_source.journal.sqlite.schema import VERSION
 from chatgpt_source.prompt import State
 from tests.journal.common import DAY, NOON, JournalTestCase, prompt
@@ -43,7 +44,9 @@ class LookTests(JournalTestCase):
         counts = {State.ACCEPTED: 3, State.ANSWERED: 1, State.DELIVERED: 1, State.FAILED: 1}
         counts |= {State.SUBMITTED: 0, State.CANCELLED: 0}
         self.assertEqual(
-            seen, Seen(self.path, in_use, VERSION, VERSION, counts, 2, 1, 5), (seen, counts)
+            seen,
+            Seen(str(self.path), int(in_use), False, VERSION, VERSION, counts, 2, 1, 5),  # noqa: FBT003 - as it is
+            (seen, counts),
         )
 
     def test_beside_a_daemon(self) -> None:
@@ -71,7 +74,7 @@ class LookTests(JournalTestCase):
         before = self.files(path)
         self.assertGreater(len(before[f"{path.name}-wal"]), 1000)
         seen = self.look(path)
-        self.assertEqual((seen.in_use, seen.used, seen.prompts[State.FAILED]), (False, 5, 1))
+        self.assertEqual((seen.users, seen.used, seen.prompts[State.FAILED]), (0, 5, 1))
         self.assertEqual(self.files(path), before)
 
     def test_what_was_claimed_when_it_crashed_is_taken_up_at_once(self) -> None:
@@ -90,7 +93,7 @@ class LookTests(JournalTestCase):
 
     def test_none_yet(self) -> None:
         path = Path(self.mktemp()).absolute()
-        self.assertEqual(self.look(path), Seen(path))
+        self.assertEqual(self.look(path), Seen(str(path), current=VERSION))
         self.assertEqual(list(path.parent.glob(f"{path.name}*")), [])
 
     def test_an_empty_file(self) -> None:

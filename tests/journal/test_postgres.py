@@ -20,6 +20,7 @@ with contextlib.suppress(ImportError):  # the tests are skipped then: `server` s
     import psycopg
 
     from chatgpt_source.journal.postgres import RENEW_EVERY, PostgresJournal, open_journal
+    from chatgpt_source.journal.postgres.connect import Database
     from chatgpt_source.journal.postgres.recovery import LEASE
     from chatgpt_source.journal.postgres.transact import LONGEST_DELAY
 
@@ -33,7 +34,7 @@ class Opening:
     def open_journal(self, in_thread: Any = at_once) -> Any:
         if not hasattr(self, "url"):
             self.url = server().schema()
-        opened = open_journal(self.url)
+        opened = open_journal(Database(self.url))
         journal = PostgresJournal(opened, self.clock, in_thread, lambda _: self.clock.seconds())
         self.addCleanup(self.shut, journal)
         return journal
@@ -44,7 +45,7 @@ class Opening:
 
     def end_leases(self) -> None:
         """Let time pass for all owners."""
-        _, connection = open_journal(self.url)
+        _, connection = open_journal(Database(self.url))
         connection.execute("UPDATE owners SET until = '-infinity'")
         connection.close()
 
@@ -263,7 +264,7 @@ class FaultTests(PostgresTestCase):
             again = self.failureResultOf(self.admit(prompt("p2")), JournalUnavailable)
         finally:
             server().start()
-        self.assertEqual(again.value.reason, "the database can't be reached")
+        self.assertIn("the database can't be reached", again.value.reason)
         self.assertNotIn("p2", refusal.value.reason)
         now += LONGEST_DELAY
         self.assertEqual(self.accept(prompt("p2")), 98)
@@ -298,7 +299,7 @@ class FaultTests(PostgresTestCase):
             "postgresql://u:hunter2@127.0.0.1:port/db",
             "postgresql://u:hunter2@h/db?hunter2=1",
         ):
-            error = self.assertRaises(JournalError, open_journal, url)
+            error = self.assertRaises(JournalError, open_journal, Database(url))
             self.assertNotIn("hunter2", f"{error}{error!r}{error.__cause__}")
 
 
@@ -311,7 +312,7 @@ class ClockTests(SynchronousTestCase):
         for ahead in (0.0, 1000.25):
             clock = Clocks()
             clock.advance(NOON + ahead)
-            opened = open_journal(url)
+            opened = open_journal(Database(url))
             self.addCleanup(opened[1].close)
             journals.append(PostgresJournal(opened, clock, at_once, lambda _: NOON + 0.5))
         for journal in journals:

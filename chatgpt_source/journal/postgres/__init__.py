@@ -26,7 +26,7 @@ from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
 from chatgpt_source.clock import wall
-from chatgpt_source.errors import JournalError, JournalUnavailable
+from chatgpt_source.errors import JournalError, JournalUnavailable, JournalUnreachable
 from chatgpt_source.journal import (
     Admitted,
     AskOutcome,
@@ -57,7 +57,7 @@ from chatgpt_source.journal.postgres import (
     recovery,
     schema,
 )
-from chatgpt_source.journal.postgres.connect import connect, location, read_url, reason_of
+from chatgpt_source.journal.postgres.connect import Database, connect, reason_of
 from chatgpt_source.journal.postgres.session import Connection, Session, Steps, offset
 from chatgpt_source.journal.postgres.transact import Ranked, Transactor
 from chatgpt_source.log import get_logger, log_unexpected
@@ -90,24 +90,34 @@ def database_date(connection: Connection) -> float:
     return float(found["at"]) if found else 0.0
 
 
-def open_journal(url: str, password: str | None = None) -> tuple[str, Connection]:
+def open_journal(database: Database, *, beside: bool = False) -> tuple[Database, Connection]:
     """Connect, and create the tables if there are none.
 
+    Args:
+        database: The database.
+        beside: Require that there are tables.
+
     Raises:
-        JournalError: If that fails; the text has no secret.
+        JournalUnreachable: If it can't be reached now; the text has no secret.
+        JournalError: If it can't be used.
     """
-    conninfo = read_url(url, password)
+    where = f"journal {database.location}"
     try:
-        connection = connect(conninfo)
-        try:
-            schema.require(connection)
-        except BaseException:
-            connection.close()
-            raise
+        connection = connect(database.conninfo)
     except psycopg.Error as error:
-        reason = f"journal {location(conninfo)} can't be opened: {reason_of(error)}"
-        raise JournalError(reason) from None
-    return conninfo, connection
+        raise JournalUnreachable(f"{where} can't be opened: {reason_of(error)}") from None
+    try:
+        schema.require(connection, make=not beside)
+    except JournalError as error:
+        connection.close()
+        raise JournalError(f"{where} can't be used: {error}") from None
+    except psycopg.Error as error:
+        connection.close()
+        raise JournalError(f"{where} can't be opened: {reason_of(error)}") from None
+    except BaseException:
+        connection.close()
+        raise
+    return database, connection
 
 
 class PostgresJournal:
@@ -122,12 +132,12 @@ class PostgresJournal:
 
     def __init__(
         self,
-        opened: tuple[str, Connection],
+        opened: tuple[Database, Connection],
         clock: IReactorTime,
         in_thread: InThread,
         date_by: Callable[[Connection], float] = database_date,
     ) -> None:
-        self._conninfo, connection = opened
+        self._database, connection = opened
         self._clock = clock
         self._in_thread = in_thread
         self._date_by = date_by
@@ -154,7 +164,7 @@ class PostgresJournal:
 
     @property
     def location(self) -> str:
-        return location(self._conninfo)
+        return self._database.location
 
     def _settle(self) -> None:
         """Read what a session needs besides its connection."""
@@ -166,7 +176,7 @@ class PostgresJournal:
         self._session.offset = offset(date, (before + self._clock.seconds()) / 2)
 
     def _reconnect(self) -> None:
-        self._session.connection = connect(self._conninfo)
+        self._session.connection = connect(self._database.conninfo)
         self._settle()
         self._sweep_after = self._clock.seconds() + recovery.LEASE
 

@@ -1,9 +1,12 @@
 """Connect to the database, and say in plain words what is wrong with it."""
 
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
+from attrs import field, frozen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import Conninfo
 from psycopg.rows import dict_row
 
 from chatgpt_source.errors import JournalError
@@ -29,27 +32,52 @@ _SESSION = {
 }
 
 
-def read_url(url: str, password: str | None = None) -> str:
-    """What libpq is told.
+@frozen
+class Database:
+    """A database.
 
-    Raises:
-        JournalError: If the URL can't be read; the text has nothing of it.
+    Attributes:
+        url: Its URL, as libpq reads it; it may have a secret.
+        password: Its password, if that is elsewhere; read for each connection, as it may change.
     """
-    try:
-        given = conninfo_to_dict(url)
-    except psycopg.Error:
-        raise JournalError(
-            "the journal's URL can't be read: it must be postgresql://<host>/<database>"
-        ) from None
-    secret = {} if password is None else {"password": password}
-    return make_conninfo(**{**_LIBPQ, **given, **secret})
 
+    url: str = field(repr=False)
+    password: Callable[[], str] | None = field(default=None, repr=False)
 
-def location(conninfo: str) -> str:
-    """The database's place, for people; without user and password."""
-    given = conninfo_to_dict(conninfo)
-    host, port = given.get("host", "localhost"), given.get("port", 5432)
-    return f"postgresql://{host}:{port}/{given.get('dbname', '')}"
+    @property
+    def conninfo(self) -> str:
+        """What libpq is told.
+
+        Raises:
+            JournalError: If the URL can't be read; the text has nothing of it.
+        """
+        secret = {} if self.password is None else {"password": self.password()}
+        return make_conninfo(**{**_LIBPQ, **self._given, **secret})
+
+    @property
+    def _given(self) -> dict[str, Any]:
+        try:
+            return conninfo_to_dict(self.url)
+        except psycopg.Error:
+            raise JournalError(
+                "`journal` can't be read: it must be postgresql://<user>@<host>/<database>, as"
+                " libpq has it (section 34.1.1.2 of PostgreSQL's manual)"
+            ) from None
+
+    @property
+    def location(self) -> str:
+        """Its place, for people; without user and password."""
+        told = {
+            each.keyword.decode(): each.val.decode()
+            for each in Conninfo.get_defaults()
+            if each.val is not None
+        }
+        told.update(self._given)
+        hosts = str(told.get("host", told.get("hostaddr", "localhost"))).split(",")
+        ports = str(told["port"]).split(",")
+        ports *= len(hosts) if len(ports) == 1 else 1
+        places = ",".join(map(":".join, zip(hosts, ports, strict=False)))
+        return f"postgresql://{places}/{told.get('dbname', '')}"
 
 
 def connect(conninfo: str) -> Connection:
@@ -73,7 +101,14 @@ def connect(conninfo: str) -> Connection:
 def reason_of(error: Exception) -> str:
     """What is wrong, in words that have no value of a statement and no secret."""
     if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
-        return "the database can't be reached"
+        return f"the database can't be reached{_of_libpq(str(error))}"
     state = getattr(error, "sqlstate", None)
     name = type(error).__name__
     return f"the database refused it ({name}{f', {state}' if state else ''})"
+
+
+def _of_libpq(told: str) -> str:
+    """What libpq says of an attempt to connect, at the end of its first line."""
+    line = told.strip().partition("\n")[0]
+    reason = line.rpartition(" failed: ")[2] if " failed: " in line else ""
+    return f" ({reason.removeprefix('FATAL:').strip()})" if reason else ""

@@ -3,13 +3,11 @@
 import errno
 import os
 import sqlite3
-from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
-from attrs import frozen
-
 from chatgpt_source.errors import JournalError
+from chatgpt_source.journal.seen import Seen
 from chatgpt_source.journal.sqlite import records
 from chatgpt_source.journal.sqlite.file import in_words, without_links
 from chatgpt_source.journal.sqlite.lock import is_locked, require_file
@@ -20,32 +18,6 @@ from chatgpt_source.journal.sqlite.schema import (
     require_ours,
     version_of,
 )
-from chatgpt_source.prompt import State
-
-
-@frozen
-class Seen:
-    """The contents of a journal.
-
-    Attributes:
-        path: Its path.
-        in_use: Whether a daemon uses it.
-        schema: The version of its tables; None if there are none yet.
-        current: The version that this program writes.
-        prompts: How many are in each state.
-        to_ask: Prompts that a daemon would ask at its start.
-        to_deliver: Events that a daemon would deliver at its start.
-        used: Units used of the day.
-    """
-
-    path: Path
-    in_use: bool = False
-    schema: int | None = None
-    current: int = VERSION
-    prompts: Mapping[State, int] = dict.fromkeys(State, 0)
-    to_ask: int = 0
-    to_deliver: int = 0
-    used: int = 0
 
 
 def look(path: Path, day: str, now: float, *, as_writer: bool = True) -> Seen:
@@ -66,7 +38,7 @@ def look(path: Path, day: str, now: float, *, as_writer: bool = True) -> Seen:
             _require_writable(path.parent)
         if not path.exists():
             os.stat(path.parent)  # noqa: PTH116 - raises an error that `in_words` explains
-            return Seen(path)
+            return Seen(str(path), current=VERSION)
         require_file(path, path.stat())
         if as_writer:
             _require_writable(path)
@@ -92,7 +64,7 @@ def _uri(path: Path, *, in_use: bool) -> str:
 def _seen(db: sqlite3.Connection, path: Path, day: str, now: float, *, in_use: bool) -> Seen:
     require_ours(db, path, make=True)
     if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-        return Seen(path, in_use)  # an empty file
+        return Seen(str(path), int(in_use), current=VERSION)  # an empty file
     read_as_ours(db)
     db.execute("BEGIN")  # one snapshot
     (fault,) = db.execute("PRAGMA quick_check(1)").fetchone()
@@ -101,9 +73,10 @@ def _seen(db: sqlite3.Connection, path: Path, day: str, now: float, *, in_use: b
             f"journal {path} is damaged: restore it from a backup, or set `journal` to another path"
         )
     return Seen(
-        path,
-        in_use,
+        str(path),
+        int(in_use),
         schema=version_of(db),
+        current=VERSION,
         prompts=records.counts(db),
         to_ask=records.to_ask(db, now),
         to_deliver=records.to_deliver(db, now),

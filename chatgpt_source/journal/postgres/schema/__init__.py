@@ -3,9 +3,8 @@
 from importlib.resources import files
 from typing import Any
 
-import psycopg
-
 from chatgpt_source.errors import JournalError
+from chatgpt_source.journal.postgres.session import Connection
 
 VERSION = 1
 LOCK = 0x63677073
@@ -17,20 +16,41 @@ NOT_YET = 1e18
 """The `since` of a redriven prompt: its time starts at the next claim."""
 
 
-def require(connection: psycopg.Connection[dict[str, Any]]) -> None:
-    """Create the tables if there are none.
+def version(connection: Connection) -> int | None:
+    """The version of the tables; None if there are none.
 
     Raises:
-        JournalError: If a newer release made them.
+        JournalError: If they are another program's, or a newer release's.
+    """
+    found = _row(
+        connection,
+        "SELECT to_regclass('prompts') IS NOT NULL AS made"
+        ", to_regclass('schema') IS NOT NULL AS ours",
+    )
+    if not found["made"] and not found["ours"]:
+        return None
+    if not (found["made"] and found["ours"]):
+        raise JournalError("its database has another program's tables: use one of its own")
+    known = int(_row(connection, "SELECT version FROM schema")["version"])
+    if known > VERSION:
+        raise JournalError(
+            f"it was written by a newer chatgpt-source (schema {known}, this one knows"
+            f" {VERSION}): upgrade"
+        )
+    return known
+
+
+def require(connection: Connection, *, make: bool = True) -> None:
+    """Create the tables if there are none and they are to be made.
+
+    Raises:
+        JournalError: If another program, or a newer release, made them, or there are none.
     """
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
-        found = _row(
-            connection,
-            "SELECT to_regclass('prompts') IS NOT NULL AS made"
-            ", to_regclass('schema') IS NOT NULL AS ours",
-        )
-        if not found["made"] and not found["ours"]:
+        if version(connection) is None:
+            if not make:
+                raise JournalError("no daemon has used it yet")
             script = files(__package__).joinpath("tables.sql").read_bytes()
             connection.execute(script)
             connection.execute(
@@ -38,17 +58,8 @@ def require(connection: psycopg.Connection[dict[str, Any]]) -> None:
                 " || uuid_send(gen_random_uuid())))"
             )
             connection.execute("INSERT INTO probes VALUES (0)")
-            return
-        if not (found["made"] and found["ours"]):
-            raise JournalError("its database has another program's tables: use one of its own")
-        version = _row(connection, "SELECT version FROM schema")["version"]
-        if version > VERSION:
-            raise JournalError(
-                f"it was written by a newer chatgpt-source (schema {version}, this one knows"
-                f" {VERSION}): upgrade"
-            )
 
 
-def _row(connection: psycopg.Connection[dict[str, Any]], query: str) -> dict[str, Any]:
+def _row(connection: Connection, query: str) -> dict[str, Any]:
     """The first row of a query; empty if it has none."""
     return connection.execute(query.encode()).fetchone() or {}
