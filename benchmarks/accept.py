@@ -46,6 +46,7 @@ class Unwritten:
     """A journal that forgets at once."""
 
     fault = None
+    is_shared = False
     claim_asks = claim_expired = claim_submitted = claim_leftovers = None  # nothing is asked
 
     def accept(self, submissions: Any, *_: object, **__: object) -> Deferred[list[Admitted]]:

@@ -21,7 +21,7 @@ from chatgpt_source.http.server import BoundedSite, origin_of
 from chatgpt_source.intake.api import Intake
 from chatgpt_source.intake.health import Health
 from chatgpt_source.intake.recent import MOST, WINDOW, Recent
-from chatgpt_source.intake.waiting import Waiters
+from chatgpt_source.intake.waiting import Elsewhere, Waiters
 from chatgpt_source.journal import Recovered
 from chatgpt_source.journal.engine import Opened
 from chatgpt_source.log import get_logger, log_unexpected
@@ -72,6 +72,7 @@ class Application:
         }
         self._recent = Recent(reactor)
         waiters = Waiters(reactor)
+        self._elsewhere = Elsewhere(reactor, self._journal, waiters)
         observers = Observers(OutcomeLog(), self._recent, waiters)
         self._spans = _open_spans(config)
         self._pipeline = Pipeline(
@@ -143,6 +144,7 @@ class Application:
             self._admin.start()
         Deferred.fromCoroutine(self._seed_recent())
         self._pipeline.start(recovered)
+        self._elsewhere.start()
         self._midnight.start()
         self._doubts = Deferred.fromCoroutine(self._tell_doubts())
         self._doubts.addErrback(Failure.trap, CancelledError)
@@ -179,6 +181,7 @@ class Application:
         """Drain, close the journal, then the connections."""
         self._midnight.stop()
         self._doubts.cancel()
+        self._elsewhere.stop()
         nobody_waits = self._completes(self._intake.stop_waiting())
         await self._pipeline.drain()
         await nobody_waits

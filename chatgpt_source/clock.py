@@ -34,6 +34,14 @@ def wall(clock: IReactorTime) -> float:
     return float(told())
 
 
+def boot_time() -> float:
+    """Seconds that also count while the machine sleeps, for what other machines go by."""
+    try:
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    except AttributeError:  # Linux has it
+        return time.monotonic()
+
+
 def read_duration(text: str) -> float | None:
     """The seconds of a duration like `90s`, `15m`, `24h` or `7d`; None if it is none."""
     match = re.fullmatch("([0-9]{1,10})([smhd])", text, re.ASCII)

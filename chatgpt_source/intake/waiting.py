@@ -1,19 +1,29 @@
 """Lets callers wait for the end of asking of their prompts, many at a time.
 
-A waiter costs one timer and no polling: the observers' telling ends its wait.
+A waiter costs one timer and no polling: the observers' telling ends its wait. Of what another
+daemon does, where several share a journal, that tells: one query for all who wait.
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.python.failure import Failure
 
+from chatgpt_source.errors import JournalUnavailable
 from chatgpt_source.http.server.connections import MOST_CONNECTIONS
+from chatgpt_source.journal import Journal
 from chatgpt_source.journal.states import ASKING
+from chatgpt_source.log import get_logger, log_unexpected
 from chatgpt_source.telemetry.observer import AskEnded, Observer
 
+log = get_logger(__name__)
+
+LOOK_EVERY = 0.5
+"""Seconds between two looks for prompts that other daemons have asked."""
 MOST_WAITERS = MOST_CONNECTIONS // 2
 """The most waiters, however many connections there may be."""
 AT_ONCE = 25
@@ -80,6 +90,15 @@ class Waiters(Observer):
         self._add(waiter)
         return waiter
 
+    @property
+    def prompts(self) -> Collection[str]:
+        """The ids of the prompts that somebody waits for."""
+        return self._of.keys()
+
+    def end(self, prompt_id: str) -> None:
+        """End the waits for a prompt whose asking has ended."""
+        self._end(self._of.get(prompt_id, ()), ended=True)
+
     def move(self, waiter: Waiter, prompt_id: str) -> None:
         """Let a waiter wait for another prompt: the one that its own repeats."""
         self._remove(waiter)
@@ -105,11 +124,11 @@ class Waiters(Observer):
     def asked(self, ended: AskEnded) -> None:
         """A call to the model has ended, and with it perhaps the asking."""
         if ended.state is not None and ended.state not in ASKING:
-            self._end(self._of.get(ended.id, ()), ended=True)
+            self.end(ended.id)
 
     def cancelled(self, *, prompt_id: str) -> None:
         """A prompt was cancelled."""
-        self._end(self._of.get(prompt_id, ()), ended=True)
+        self.end(prompt_id)
 
     def _add(self, waiter: Waiter) -> None:
         self._of.setdefault(waiter.prompt_id, {})[waiter] = None
@@ -135,3 +154,44 @@ class Waiters(Observer):
             self._ending.popleft()  # after that, so that this is not scheduled twice
         if self._ending:
             self._clock.callLater(0, self._end_some)
+
+
+@define(eq=False)
+class Elsewhere:
+    """Ends the waits for prompts that other daemons have asked.
+
+    Args:
+        clock: The time.
+        journal: Where the prompts are.
+        waiters: Those who wait.
+    """
+
+    _clock: IReactorTime
+    _journal: Journal
+    _waiters: Waiters
+    _watch: LoopingCall | None = field(init=False, default=None)
+
+    def start(self) -> None:
+        """Begin to look, if there may be others."""
+        if self._journal.is_shared:
+            self._watch = LoopingCall(self._look)
+            self._watch.clock = self._clock
+            self._watch.start(LOOK_EVERY, now=False)
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._watch is not None and self._watch.running:
+            self._watch.stop()
+
+    def _look(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._look_once()).addErrback(_failed)
+
+    async def _look_once(self) -> None:
+        wanted = [*self._waiters.prompts]
+        for prompt_id in await self._journal.ended_asking(wanted) if wanted else ():
+            self._waiters.end(prompt_id)
+
+
+def _failed(failure: Failure) -> None:
+    if not failure.check(JournalUnavailable):
+        log_unexpected(log, "looking for answers to prompts", failure)

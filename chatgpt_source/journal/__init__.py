@@ -411,6 +411,24 @@ class Journal(Protocol):
     def fault(self) -> str | None:
         """Why the last write failed, for people; None if it succeeded."""
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether other daemons may use it at the same time."""
+
+    @property
+    def lease_left(self) -> float:
+        """Seconds until others may take this owner's claims over; infinite if none is there to.
+
+        It is measured by a clock that also counts the time in which this machine sleeps.
+        """
+
+    def forsake(self) -> None:
+        """Claim as another owner from now on.
+
+        The claims of the owner until now are not renewed: they are taken over once the lease has
+        ended. Their ends are kept until then.
+        """
+
     def recover(
         self, everyday_limit: int, timezone: str, peers: Mapping[str, str], keep: float
     ) -> Deferred[Recovered]:
@@ -493,14 +511,17 @@ class Journal(Protocol):
     def open_batch(self, key: str) -> Deferred[Batch]:
         """Store a new batch; `ask_ended` puts prompts into it (`Batched`)."""
 
+    def claim_batches(self) -> Deferred[Sequence[Batch]]:
+        """Claim the batches that nobody has, the oldest first; who opens one has it."""
+
     def batches(self) -> Deferred[Sequence[Batch]]:
         """All batches, the oldest first."""
 
-    def store_batch(self, batch: Batch) -> Deferred[None]:
-        """Store what has changed of a batch."""
+    def store_batch(self, batch: Batch) -> Deferred[bool]:
+        """Store what has changed of a batch, and return True; False if another owner has it."""
 
     def drop_batch(self, batch: int) -> Deferred[None]:
-        """Delete a batch that has no prompts any more."""
+        """Delete a batch that has no prompts any more, unless another owner has it."""
 
     def batched(self, batch: int, after: int, most: int) -> Deferred[Sequence[tuple[int, Prompt]]]:
         """Up to `most` prompts of a batch, each with its place; `after` a place, in their order.
@@ -567,6 +588,12 @@ class Journal(Protocol):
     def remember(self, peer: str, state: PeerState) -> Deferred[None]:
         """Store the state of a peer; `recover` must have got the peer's settings."""
 
+    def news_of_peers(self) -> Deferred[Mapping[str, PeerState]]:
+        """The states that other owners with the same settings have stored since the last call."""
+
+    def claim_probe(self, peer: str, now: float, until: float) -> Deferred[bool]:
+        """Whether this owner is to probe a held peer; if so, no other is before `until`."""
+
     def claim_leftovers(self, now: float, most: int) -> Deferred[Claims[Leftover]]:
         """Claim up to `most` leftovers that are due, and count a try; all are due at a start."""
 
@@ -601,6 +628,9 @@ class Journal(Protocol):
             prompt_id: The prompt's id.
             needed_until: Also keep its texts until then, if it has any.
         """
+
+    def ended_asking(self, ids: Collection[str]) -> Deferred[Collection[str]]:
+        """Those of some prompts that wait for no answer any more."""
 
     def unneeded(self, prompt_id: str) -> Deferred[None]:
         """Nobody waits for a prompt's answer any more: it is kept no longer than otherwise."""

@@ -20,9 +20,11 @@ from chatgpt_source.pipeline.breaker import Breaker, Call
 from chatgpt_source.pipeline.calls import miss
 from chatgpt_source.pipeline.delivering import Delivering
 from chatgpt_source.pipeline.expiring import Expiring
+from chatgpt_source.pipeline.lease import Lease
 from chatgpt_source.pipeline.polling import Polling
 from chatgpt_source.pipeline.recording import Recording
 from chatgpt_source.pipeline.route import Route, Stop
+from chatgpt_source.pipeline.shared_peers import SharedPeers
 from chatgpt_source.pipeline.tidying import Tidying
 from chatgpt_source.pipeline.worker import Worker
 from chatgpt_source.prompt import DEAD_LETTER, MODEL, TARGET, Ask, Delivery, Leftover, receiver_at
@@ -159,9 +161,11 @@ class Pipeline:
         self._offers_batches = config.batch_over is not None
         self.draining = False
         self.missing: dict[str, str] = {}
+        self._shared = SharedPeers(clock, journal, {})
 
         def breaker(peer: str, name: str, limit: int, *, has_other: bool = False) -> Breaker:
-            return Breaker(name, limit, random, partial(self._remember, peer), has_other)
+            remember = partial(self._remember, peer)
+            return Breaker(name, limit, random, remember, has_other, journal.is_shared)
 
         of_fallbacks = list(config.of_fallbacks.items())[: len(fallbacks)]
         self.model = breaker(MODEL, "the model", _asks(config), has_other=bool(of_fallbacks))
@@ -180,7 +184,8 @@ class Pipeline:
             name: breaker(name, receiver_at(name).name, config.concurrency) for name in deliver
         }
         self.tidying = Tidying(clock, journal, random, providers, config.forget_responses)
-        common = clock, journal, config, random, observer, spans, self.tidying
+        self._lease = Lease(clock, journal, self._lease_ended)
+        common = clock, journal, config, random, observer, spans, self.tidying, self._lease
 
         def delivering(name: str, letters: Worker[Delivery] | None = None) -> Delivering:
             return Delivering(
@@ -203,14 +208,14 @@ class Pipeline:
         self._of_batches: dict[str, Breaker] = {}
         if batches is not None:
             own = breaker(BATCHES, "the model's batches", config.concurrency)
-            work = clock, journal, config, random, batches, recording, own
+            work = clock, journal, config, random, batches, recording, own, self._lease
             self._batching = [Batching(*work)]
             self._of_batches = {BATCHES: own}
 
         def asking(route: Route, standard: Breaker | None = None) -> Asking:
             polls = self._polling.worker
             work = clock, journal, config, random, spans, route, recording, self._expiring, polls
-            return Asking(*work, standard)
+            return Asking(*work, self._lease, standard)
 
         self._asks = asking(self.route)
         self._flex = []
@@ -260,8 +265,15 @@ class Pipeline:
                 breaker.restore(recovered.peers[peer], self._clock.seconds())
         for name in sorted({*recovered.destinations} - {*self.receivers, DEAD_LETTER.destination}):
             miss(self.missing, name)
+        self._shared = SharedPeers(self._clock, self._journal, peers)
+        self._shared.start()
+        self._lease.start()
         for worker in self._all:
             worker.start()
+
+    def _lease_ended(self) -> None:
+        for each in self._batching:
+            each.restart()
 
     @property
     def _answering(self) -> Sequence[Worker[Ask] | Batching]:
@@ -333,6 +345,8 @@ class Pipeline:
 
     def end(self) -> None:
         """Cancel the calls under way; the next start repeats them."""
+        self._shared.stop()
+        self._lease.stop()
         for worker in self._all:
             worker.stop()
             worker.cancel()

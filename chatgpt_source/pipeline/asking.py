@@ -12,6 +12,7 @@ from chatgpt_source.pipeline.breaker import Breaker, Call
 from chatgpt_source.pipeline.calls import Random, foreseen, within
 from chatgpt_source.pipeline.decide import Decision, Fail, Hold, Retry, decide
 from chatgpt_source.pipeline.expiring import Expiring
+from chatgpt_source.pipeline.lease import Lease
 from chatgpt_source.pipeline.recording import Recording, is_late
 from chatgpt_source.pipeline.route import Route
 from chatgpt_source.pipeline.worker import Worker
@@ -43,6 +44,7 @@ class Asking:
         recording: Records how the calls ended.
         expiring: Fails those whose time is up.
         polls: The worker that polls those that were submitted.
+        lease: The lease within which calls are made.
         standard: The breaker of the standard tier, if this is another one at the same provider.
     """
 
@@ -55,6 +57,7 @@ class Asking:
     recording: Recording
     expiring: Expiring
     polls: Worker[Ask]
+    lease: Lease
     standard: Breaker | None = None
     worker: Worker[Ask] = field(init=False)
 
@@ -88,7 +91,7 @@ class Asking:
                         fresh=ask.possibly_billed > 0,
                         flex=self._is_flex,
                     )
-                    answer = await foreseen(asking, PossiblyBilled)
+                    answer = await foreseen(self.lease.within(asking), PossiblyBilled)
                     if isinstance(answer, Answer):
                         span.answered(answer)
             except CallError as error:

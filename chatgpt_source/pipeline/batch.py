@@ -26,9 +26,10 @@ from chatgpt_source.pipeline.backoff import (
     batch_interval,
     limit_interval,
 )
-from chatgpt_source.pipeline.batch_calls import BatchCalls, Stopped, TooLate
+from chatgpt_source.pipeline.batch_calls import BatchCalls, Stopped, Taken, TooLate
 from chatgpt_source.pipeline.batch_prompts import LOT, BatchPrompts, Rest
 from chatgpt_source.pipeline.calls import foreseen, is_given_up, recorded
+from chatgpt_source.pipeline.lease import Lease
 from chatgpt_source.pipeline.tidying import GIVEN_UP_AFTER
 from chatgpt_source.providers.batch_lines import Line
 from chatgpt_source.providers.openai_batch import DAY, BatchStatus, OpenAIBatch
@@ -70,6 +71,7 @@ class Batches:
         provider: Makes a call.
         prompts: Their prompts.
         calls: Makes each call until it succeeds.
+        lease: The lease within which a batch is submitted.
 
     Attributes:
         opens_at: When the next batch may find room at the provider.
@@ -82,6 +84,7 @@ class Batches:
     _provider: OpenAIBatch
     _prompts: BatchPrompts
     _calls: BatchCalls
+    _lease: Lease
     opens_at: float = field(init=False, default=-inf)
     most: int = field(init=False, default=MOST_PROMPTS)
     _limited: int = field(init=False, default=0)
@@ -97,7 +100,7 @@ class Batches:
             self._under_way.add(batch.id)
             try:
                 await self._go_through(batch, is_new=is_new)
-            except (CancelledError, Stopped):
+            except (CancelledError, Stopped, Taken):
                 raise
             except Exception:  # noqa: BLE001 - its prompts wait for nothing else
                 log_unexpected(log, "a batch", Failure())
@@ -108,7 +111,14 @@ class Batches:
                 self._sent.pop(batch.id, None)
             await self._calls.sleep(LONGEST_BATCH_POLL)
             known = await recorded(self._clock, self._journal.batches)
-            batch, is_new = next(each for each in known if each.id == batch.id), False
+            found = next((each for each in known if each.id == batch.id), None)
+            if found is None:
+                raise Taken
+            batch, is_new = found, False
+
+    def forget(self) -> None:
+        """Forget the batches under way."""
+        self._under_way.clear()
 
     @property
     def has_room(self) -> bool:
@@ -153,7 +163,7 @@ class Batches:
 
         async def submit() -> str:
             submitting = self._provider.submit(batch.key, batch.file or "")
-            return await foreseen(submitting, PossiblyBilled)
+            return await foreseen(self._lease.within(submitting), PossiblyBilled)
 
         is_sure = is_new
         while True:
@@ -360,6 +370,12 @@ class Batches:
         return (batch.deadline or 0.0) - (tiers.batch_over + next_one) / 2
 
     async def stored(self, batch: Batch) -> Batch:
-        """Store a batch."""
-        await recorded(self._clock, partial(self._journal.store_batch, batch))
+        """Store a batch.
+
+        Raises:
+            Taken: If it is another daemon's now.
+        """
+        if not await recorded(self._clock, partial(self._journal.store_batch, batch)):
+            log.warn("batch {key}: another daemon has taken it over", key=batch.key)
+            raise Taken
         return batch

@@ -24,6 +24,10 @@ class Stopped(Exception):
     """The daemon stops; the next start goes on."""
 
 
+class Taken(Exception):
+    """Another daemon has taken the batch over."""
+
+
 class TooLate(Exception):
     """A call has not succeeded in time."""
 

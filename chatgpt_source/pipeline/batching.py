@@ -15,10 +15,11 @@ from chatgpt_source.errors import JournalUnavailable
 from chatgpt_source.journal import Batch, Batched, Journal
 from chatgpt_source.log import get_logger, log_unexpected
 from chatgpt_source.pipeline.batch import MOST_PROMPTS, Batches
-from chatgpt_source.pipeline.batch_calls import BatchCalls, Stopped
+from chatgpt_source.pipeline.batch_calls import BatchCalls, Stopped, Taken
 from chatgpt_source.pipeline.batch_prompts import LOT, BatchPrompts, Rest, deadline_of
 from chatgpt_source.pipeline.breaker import Breaker
 from chatgpt_source.pipeline.calls import Random, recorded
+from chatgpt_source.pipeline.lease import Lease
 from chatgpt_source.pipeline.recording import Recording
 from chatgpt_source.pipeline.tasks import Tasks, together
 from chatgpt_source.prompt import Ask, Prompt, Tier
@@ -60,6 +61,7 @@ class Batching:
         provider: Makes the calls.
         recording: Records what becomes of each prompt.
         breaker: Knows whether the calls fail.
+        lease: The lease within which a batch is submitted.
     """
 
     _clock: IReactorTime
@@ -69,7 +71,8 @@ class Batching:
     _provider: OpenAIBatch
     _recording: Recording
     breaker: Breaker
-    _tasks: Tasks = field(init=False, factory=lambda: Tasks(log, "a batch", (Stopped,)))
+    _lease: Lease
+    _tasks: Tasks = field(init=False, factory=lambda: Tasks(log, "a batch", (Stopped, Taken)))
     _calls: BatchCalls = field(init=False)
     _prompts: BatchPrompts = field(init=False)
     _batches: Batches = field(init=False)
@@ -97,12 +100,22 @@ class Batching:
             self._provider,
             self._prompts,
             self._calls,
+            self._lease,
         )
 
     def start(self) -> None:
         """Go on with the batches of earlier processes, and gather new ones."""
         self._calls.running = True
         self._tasks.spawn(self._forever())
+
+    def restart(self) -> None:
+        """Let all batches go, which another daemon may have, and begin anew."""
+        self._tasks.cancel()
+        self._open.clear()
+        self._full.clear()
+        self._batches.forget()
+        if self._calls.running:
+            self._tasks.spawn(self._forever())
 
     def stop(self) -> None:
         """Begin no call any more; the calls under way go on."""
@@ -120,6 +133,8 @@ class Batching:
         await self._take_up()
         while True:
             try:
+                if self._journal.is_shared:
+                    await self._take_up()
                 await self._look()
             except (CancelledError, Stopped):
                 raise
@@ -130,8 +145,8 @@ class Batching:
             await self._calls.sleep(LOOK_EVERY)
 
     async def _take_up(self) -> None:
-        """Go on with the batches of earlier processes."""
-        for batch in await recorded(self._clock, self._journal.batches):
+        """Go on with the batches of earlier processes, and of others that have ended."""
+        for batch in await recorded(self._clock, self._journal.claim_batches):
             if batch.deadline is not None:
                 self._tasks.spawn(self._batches.see_through(batch, is_new=False))
                 continue
@@ -218,7 +233,11 @@ class Batching:
         were_any = bool(self._full)
         while self._full:
             full = self._full[0]
-            batch = await self._batches.stored(attrs.evolve(full.batch, deadline=full.deadline))
+            try:
+                batch = await self._batches.stored(attrs.evolve(full.batch, deadline=full.deadline))
+            except Taken:
+                del self._full[0]
+                continue
             del self._full[0]
             log.info("batch {key}: sending {count} prompts", key=batch.key, count=full.count)
             self._tasks.spawn(self._batches.see_through(batch, is_new=True))

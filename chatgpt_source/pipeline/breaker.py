@@ -8,6 +8,9 @@ The outcomes of the calls change three things:
   success;
 - the pace: after `STREAK` failures in a row, a peer gets `PACE` calls a second at most, so that a
   long backlog does not overload it. A drain ends that (`paced`).
+
+Where daemons share a journal, each adopts the circuit and the throttle that another has met, and a
+probe begins only once it is granted (`grant_probe`).
 """
 
 from collections.abc import Callable
@@ -46,6 +49,7 @@ class Breaker:
         random: Numbers from 0 to 1, for the backoff's jitter.
         changed: Called after each change of the circuit or the throttle, to store the state.
         has_other: Whether another peer can take the calls: then each failure that passes throttles.
+        shared: Whether other daemons call the peer too.
     """
 
     peer: str
@@ -53,6 +57,7 @@ class Breaker:
     _random: Callable[[], float]
     _changed: Callable[[PeerState], None] = field(default=lambda _: None)
     has_other: bool = False
+    shared: bool = False
     under_way: int = field(init=False, default=0)
     since: float | None = field(init=False, default=None)
     """When `trouble` began; None while there is none."""
@@ -67,6 +72,8 @@ class Breaker:
     _misses: int = field(init=False, default=0)
     _probe: Call | None = field(init=False, default=None)
     _probe_at: float = field(init=False, default=NEVER)
+    _granted_until: float = field(init=False, default=NEVER)
+    """Until when a probe may begin here, where others call the peer too."""
     _throttles: int = field(init=False, default=0)
     _throttled_at: float = field(init=False, default=NEVER)
     _closed_until: float = field(init=False, default=NEVER)
@@ -88,6 +95,41 @@ class Breaker:
         if state.throttled_until is not None and state.throttled_until > now:
             self._closed_until = state.throttled_until
             self._window = 1
+
+    def adopt(self, state: PeerState, now: float) -> None:
+        """Take over what another daemon knows."""
+        if state.held is None:
+            if self._held is not None:
+                log.info("{peer} answers another daemon again: resuming", peer=self.peer)
+                self._held = self._trouble = self._probe = self.since = None
+                self._misses = 0
+        elif self._probe is None:
+            if self._held is None:
+                log.warn(
+                    "another daemon holds all calls to {peer}: {reason}",
+                    peer=self.peer,
+                    reason=state.held,
+                )
+            self._held = state.held
+            self.since = now if state.since is None else state.since
+            self._misses = max(1, state.misses)
+            self._probe_at = now if state.probe_at is None else state.probe_at
+            self.tried = True
+        until = state.throttled_until
+        if until is not None and until > max(now, self._closed_until):
+            self._closed_until = until
+            self._window = 1
+            self._throttled_at = now
+
+    def probe_until(self, now: float) -> float | None:
+        """When the probe that is due would give way to another's; None: none is to be granted."""
+        if not self._held or self._probe or now < max(self._probe_at, self._granted_until):
+            return None
+        return now + probe_interval(max(1, self._misses))
+
+    def grant_probe(self, until: float) -> None:
+        """Let a probe begin, until then."""
+        self._granted_until = until
 
     @property
     def state(self) -> PeerState:
@@ -142,6 +184,8 @@ class Breaker:
         """How many calls may start now."""
         if now < self.opens_at or (self._held and self._probe):
             return 0
+        if self._held and self.shared and now >= self._granted_until:
+            return 0
         free = min(self.limit, self._window) - self.under_way
         if self._held:
             free = min(1, self.limit - self.under_way)
@@ -155,6 +199,7 @@ class Breaker:
         self.under_way += 1
         if self._held and self._probe is None and now >= self._probe_at:
             self._probe = call
+            self._granted_until = NEVER
         if self._is_paced:
             self._paced_until = now + 1 / PACE
         return call

@@ -14,6 +14,7 @@ from chatgpt_source.journal import Claims, Delivered, Failed, Journal, Postponed
 from chatgpt_source.pipeline.breaker import Breaker, Call
 from chatgpt_source.pipeline.calls import Random, foreseen, postponed, recorded, report, within
 from chatgpt_source.pipeline.decide import Fail, Hold, Tried, decide
+from chatgpt_source.pipeline.lease import Lease
 from chatgpt_source.pipeline.tidying import Tidying
 from chatgpt_source.pipeline.worker import Worker
 from chatgpt_source.prompt import DEAD_LETTER, Delivery, Receiver, State
@@ -33,6 +34,7 @@ class Delivering:
         observer: Receives the outcome of each call.
         spans: Traces the calls.
         tidying: Deletes answers at the provider once they are delivered.
+        lease: The lease within which calls are made.
         receiver: The destination.
         call: Makes one call to it; raises CallError.
         breaker: The receiver's.
@@ -47,6 +49,7 @@ class Delivering:
     observer: Observer
     spans: Spans
     tidying: Tidying
+    lease: Lease
     receiver: Receiver
     call: Callable[[Delivery], Awaitable[None]]
     breaker: Breaker
@@ -68,7 +71,8 @@ class Delivering:
     async def _deliver(self, delivery: Delivery, call: Call) -> None:
         try:
             with self.spans.deliver(delivery) as span:
-                await foreseen(self.call(within(span, delivery)), Transient)
+                calling = self.call(within(span, delivery))
+                await foreseen(self.lease.within(calling), Transient)
         except CallError as error:
             await self._not_delivered(delivery, call, error)
         else:

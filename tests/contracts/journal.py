@@ -1091,11 +1091,19 @@ class BatchContract(TierContract):
             {"results": ("file-2", "file-3")},
         ):
             batch = attrs.evolve(batch, **changes)
-            self.successResultOf(self.journal.store_batch(batch))
+            self.assertTrue(self.successResultOf(self.journal.store_batch(batch)))
             self.restart()
+            self.assertEqual(self.successResultOf(self.journal.claim_batches()), [batch])
+            self.assertEqual(self.successResultOf(self.journal.claim_batches()), [])
             self.assertEqual(self.successResultOf(self.journal.batches()), [batch])
         self.successResultOf(self.journal.drop_batch(batch.id))
         self.assertEqual(self.successResultOf(self.journal.batches()), [])
+
+    def test_who_opens_a_batch_has_it(self) -> None:
+        self.assertEqual(self.successResultOf(self.journal.claim_batches()), [])
+        batch = self.fill("p1")
+        self.assertEqual(self.successResultOf(self.journal.claim_batches()), [])
+        self.assertTrue(self.successResultOf(self.journal.store_batch(batch)))
 
     def test_its_prompts_are_submitted_and_read_in_pages(self) -> None:
         batch = self.fill("p1", "p2", "p3")

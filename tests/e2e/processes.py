@@ -488,11 +488,12 @@ class Daemon:
             raise AssertionError(f"{record} is not {condition}; it said: {self.text}") from None
         return record
 
-    async def operate(self, *argv: str) -> tuple[int, str]:
+    async def operate(self, *argv: str, journal: str | None = None) -> tuple[int, str]:
         """Run `chatgpt-source-journal` on its journal; its exit status and what it printed."""
+        where = journal or self.dir / "journal.sqlite"
         out, err, status = await getProcessOutputAndValue(
             sys.executable,
-            ["-c", JOURNAL_COMMAND, "--json", f"--journal={self.dir / 'journal.sqlite'}", *argv],
+            ["-c", JOURNAL_COMMAND, "--json", f"--journal={where}", *argv],
             env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
         )
         assert err == b"", err

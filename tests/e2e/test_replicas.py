@@ -1,9 +1,16 @@
 """Several daemons that share one journal in PostgreSQL, as real processes."""
 
+import signal
+import time
 from typing import Any
 
-from tests.e2e.processes import Daemon, DaemonCase, together, until
-from tests.journal.postgres_server import server
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.threads import deferToThread
+
+from tests.e2e.processes import Daemon, DaemonCase, call, together, until
+from tests.fakes.openai import completion
+from tests.fakes.server import Fault, Reply
+from tests.journal.postgres_server import begin, server
 
 TAKEOVER = 25.0
 """Seconds after the end of a daemon in which another takes over: the lease of 20 s, and a look."""
@@ -15,6 +22,11 @@ class ReplicasCase(DaemonCase):
     def setUp(self) -> None:
         self.url = server().schema()
         super().setUp()
+
+    @property
+    def asked(self) -> list[Any]:
+        """The calls to the model."""
+        return [each for each in self.openai.requests if each.method == "POST"]
 
     def replica(self, **settings: Any) -> Daemon:
         """A daemon that shares this test's journal."""
@@ -48,6 +60,130 @@ class SharedTests(ReplicasCase):
         ids = await together(*posts)
         await until(lambda: len(self.target.events) >= 200, "all events")
         self.assertEqual(sorted(event["id"] for event in self.target.events), sorted(ids))
-        asked = [each for each in self.openai.requests if each.method == "POST"]
-        self.assertEqual(len(asked), 200)
+        self.assertEqual(len(self.asked), 200)
         self.assert_fair()
+
+    async def test_who_waits_at_one_is_told_of_what_another_has_asked(self) -> None:
+        first = (await self.replicas(1, openai_timeout=60))[0]
+        self.openai.script = lambda _: Reply(500)
+        prompt_id = await first.accepted("hello")
+        await first.reaches(prompt_id, lambda record: record["asks"])
+        second = (await self.replicas(1, max_wait=30))[0]
+        waiting = Deferred.fromCoroutine(
+            call(
+                "GET",
+                f"http://127.0.0.1:{second.port}/prompts/{prompt_id}/event",
+                headers={"Prefer": "wait=30"},
+            )
+        )
+        await first.stop()
+        self.openai.script = self.openai.default
+        answer = await waiting
+        self.assertEqual((answer.status, answer.json()["id"]), (200, prompt_id))
+
+    async def test_an_operator_at_one_acts_for_all(self) -> None:
+        first, second = await self.replicas(2, send_event_attempts=1)
+        self.target.script = lambda _: Reply(500)
+        prompt_id = await first.accepted("hello")
+        await second.reaches(prompt_id, "failed")
+        self.target.script = self.target.default
+        status, told = await second.operate("redrive", prompt_id, journal=self.url)
+        self.assertEqual(status, 0, told)
+        await first.reaches(prompt_id, "delivered")
+
+
+class FailoverTests(ReplicasCase):
+    async def test_what_a_killed_one_had_under_way_is_taken_over_after_its_lease(self) -> None:
+        first, second = await self.replicas(2)
+        self.openai.script = lambda _: Reply(fault=Fault.HANG)
+        prompt_id = await first.accepted("hello")
+        await until(lambda: self.asked, "a call")
+        self.openai.script = self.openai.default
+        await first.kill()
+        killed = time.monotonic()
+        await until(lambda: self.target.events, "its event", TAKEOVER)
+        self.assertGreater(time.monotonic() - killed, 10)
+        self.assertEqual([event["id"] for event in self.target.events], [prompt_id])
+        self.assertEqual((await second.record(prompt_id))["asks"], 2)
+
+    async def test_what_a_stopped_one_has_not_done_is_taken_over_at_once(self) -> None:
+        first = (await self.replicas(1, drain_timeout=0.2))[0]
+        self.openai.script = lambda _: Reply(fault=Fault.HANG)
+        await first.accepted("hello")
+        await until(lambda: self.asked, "a call")
+        self.openai.script = self.openai.default
+        await self.replicas(1)
+        self.assertEqual(await first.stop(), 0)
+        await until(lambda: self.target.events, "its event", 5)
+
+    async def test_one_that_was_paused_past_its_lease_writes_nothing_over_others(self) -> None:
+        first, second = await self.replicas(2)
+        held: Deferred[Reply] = Deferred()
+        self.openai.script = lambda _: held
+        prompt_id = await first.accepted("hello")
+        await until(lambda: self.asked, "a call")
+        self.openai.script = lambda _: completion("the second answer")
+        first.process.signal(signal.SIGSTOP)
+        await until(lambda: self.target.events, "its event", TAKEOVER)
+        held.callback(completion("the first answer"))
+        first.process.signal(signal.SIGCONT)
+        await first.accepted("another")
+        await until(lambda: len(self.target.events) == 2, "another event")
+        contents = [event["data"]["content"] for event in self.target.events]
+        self.assertEqual(contents, ["the second answer"] * 2)
+        record = await second.record(prompt_id)
+        self.assertEqual((record["state"], record["asks"]), ("delivered", 2))
+
+
+class OutageTests(ReplicasCase):
+    """The database is another's, so that it can be stopped."""
+
+    def setUp(self) -> None:
+        self.database = begin()
+        self.addCleanup(self.database.end)
+        super().setUp()
+        self.url = self.database.url
+
+    async def test_a_start_waits_for_the_database(self) -> None:
+        self.database.stop()
+        replica = self.replica()
+        await replica.start()
+        status, _, checks = await replica.checks()
+        self.assertEqual(
+            (status, checks["journal"]), (503, "starting: waiting for the journal's database")
+        )
+        answer = await replica.post("hello")
+        self.assert_problem(answer, 503)
+        self.assertEqual(answer.header("retry-after"), "5")
+        self.database.start()
+        await until(replica.is_ready, "a start")
+        self.assertIn("can't be opened: the database can't be reached", replica.text)
+        self.assertNotIn("Traceback", replica.text)
+
+    async def test_a_restart_in_the_middle_loses_nothing_and_repeats_nothing(self) -> None:
+        replicas = await self.replicas(2, everyday_limit=1000)
+        ids: list[str] = []
+        going = True
+
+        async def caller(number: int) -> None:
+            while going:
+                answer = await replicas[number % 2].post(f"prompt {number}")
+                if answer.status == 202:
+                    ids.append(answer.json()["id"])
+                else:
+                    self.assertEqual(answer.status, 503, answer.body)
+                    self.assertIsNotNone(answer.header("retry-after"))
+
+        callers = [Deferred.fromCoroutine(caller(number)) for number in range(8)]
+        await until(lambda: len(ids) > 50, "prompts")
+        await deferToThread(self.database.restart)
+        before = len(ids)
+        await until(lambda: len(ids) > before + 50, "prompts after the restart")
+        going = False
+        await gatherResults(callers)
+        await until(lambda: {each["id"] for each in self.target.events} >= set(ids), "all events")
+        self.assertEqual(len(ids), len(set(ids)))
+        bodies = {(each["id"], each["data"]["content"]) for each in self.target.events}
+        self.assertEqual(len(bodies), len({each["id"] for each in self.target.events}))
+        for replica in replicas:
+            self.assertNotIn("Traceback", replica.text)

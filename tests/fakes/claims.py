@@ -26,6 +26,7 @@ class ClaimsJournal:
     """
 
     fault = None
+    is_shared = False
 
     def __init__(self) -> None:
         self.asks: list[Ask] = []

@@ -22,6 +22,7 @@ class MemoryJournal:
         forgotten: The ids that were cancelled, if what a provider keeps of them is to be deleted.
     """
 
+    is_shared = False
     fault = claim_asks = claim_deliveries = claim_expired = claim_submitted = None
     claim_leftovers = None
 

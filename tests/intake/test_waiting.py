@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from typing import Any, cast
 
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatgpt_source.intake.waiting import AT_ONCE, Waiter, Waiters
+from chatgpt_source.errors import JournalUnavailable
+from chatgpt_source.intake.waiting import AT_ONCE, LOOK_EVERY, Elsewhere, Waiter, Waiters
 from chatgpt_source.journal.states import ASKING
 from chatgpt_source.prompt import State
 from tests.clocks import Clocks
@@ -123,3 +125,57 @@ class WaitersTests(SynchronousTestCase):
         self.clock.advance(TURN)
         self.assert_done(last, told=True)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class ElsewhereTests(SynchronousTestCase):
+    """What other daemons have asked ends the waits here."""
+
+    is_shared = True
+
+    def setUp(self) -> None:
+        self.clock = Turns()
+        self.waiters = Waiters(cast(Any, self.clock))
+        self.asked: list[list[str]] = []
+        self.ended: set[str] = set()
+        self.broken = False
+        self.elsewhere = Elsewhere(cast(Any, self.clock), cast(Any, self), self.waiters)
+        self.elsewhere.start()
+
+    def ended_asking(self, ids: list[str]) -> Deferred[set[str]]:
+        self.asked.append(ids)
+        if self.broken:
+            return fail(JournalUnavailable("down", retry_after=1))
+        return succeed(self.ended.intersection(ids))
+
+    def look(self) -> None:
+        self.clock.advance(LOOK_EVERY)
+        self.clock.advance(TURN)
+
+    def test_of_one_query_for_all(self) -> None:
+        first, second, other = (self.waiters.join(name, 10) for name in ("p", "p", "q"))
+        self.ended = {"p", "somebody else's"}
+        self.look()
+        self.assertEqual(self.asked, [["p", "q"]])
+        self.assertEqual([self.successResultOf(each.done) for each in (first, second)], [True] * 2)
+        self.assertNoResult(other.done)
+
+    def test_nobody_waits(self) -> None:
+        self.look()
+        self.assertEqual(self.asked, [])
+
+    def test_it_goes_on_after_an_outage(self) -> None:
+        waiter = self.waiters.join("p", 10)
+        self.broken, self.ended = True, {"p"}
+        self.look()
+        self.assertNoResult(waiter.done)
+        self.broken = False
+        self.look()
+        self.assertTrue(self.successResultOf(waiter.done))
+
+    def test_a_journal_that_is_not_shared_is_not_asked(self) -> None:
+        self.elsewhere.stop()
+        self.is_shared = False
+        self.elsewhere.start()
+        self.waiters.join("p", 10)
+        self.look()
+        self.assertEqual(self.asked, [])

@@ -8,7 +8,7 @@ import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.errors import JournalError, JournalUnavailable, QuotaUsedUp
-from chatgpt_source.journal import Answered, Failed, Key, Submission, Terms
+from chatgpt_source.journal import Answered, Failed, Key, PeerState, Submission, Terms
 from tests.clocks import Clocks
 from tests.contracts.answers import AnswersContract
 from tests.contracts.driver import JournalDriver
@@ -207,12 +207,99 @@ class LeaseTests(PostgresTestCase):
         self.assertEqual([ask.total for ask in self.asks().claimed], [2])
         self.assertEqual([each.attempt for each in self.deliveries().claimed], [2])
 
+    def test_what_is_left_of_it_goes_by_the_time_of_this_machine(self) -> None:
+        transactor, now = self.journal._transactor, 100.0
+        transactor.monotonic = lambda: now
+        self.successResultOf(self.journal.probe())
+        self.assertEqual(self.journal.lease_left, LEASE)
+        now += 15
+        self.assertEqual(self.journal.lease_left, LEASE - 15)
+        self.successResultOf(self.journal.probe())
+        self.assertEqual(self.journal.lease_left, LEASE)
+
+    def test_one_that_forsakes_its_claims_can_still_end_them(self) -> None:
+        self.accept(prompt("p1"), prompt("p2"))
+        before = self.journal._session.owner
+        first, second = self.claimed_by(self.journal)
+        self.journal.forsake()
+        self.assertTrue(self.end(first, Answered(ANSWER, b"e")).kept)
+        self.assertNotEqual(self.journal._session.owner, before)
+        self.assertEqual(self.claimed_by(self.journal), [])
+        self.end_leases()
+        self.successResultOf(self.journal.probe())
+        self.successResultOf(self.journal._renew())
+        self.assertEqual([ask.prompt.id for ask in self.claimed_by(self.journal)], ["p2"])
+        self.assertFalse(self.end(second, Answered(ANSWER, b"e")).kept)
+
     def test_a_stop_gives_claims_back_at_once(self) -> None:
         self.accept(prompt())
         self.claimed_by(self.journal)
         second = self.another()
         self.successResultOf(self.journal.close())
         self.assertEqual([ask.total for ask in self.claimed_by(second)], [2])
+
+
+class PeersTests(PostgresTestCase):
+    """What owners tell each other of peers."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.second = self.another()
+
+    def news(self, journal: Any) -> Any:
+        return self.successResultOf(journal.news_of_peers())
+
+    def probes(self, journal: Any, now: float) -> bool:
+        return bool(self.successResultOf(journal.claim_probe("model", now, now + 30)))
+
+    def test_what_another_has_stored_is_told_once(self) -> None:
+        held = PeerState("401", NOON, 1, NOON + 30, NOON + 5)
+        self.successResultOf(self.journal.remember("model", held))
+        self.assertEqual(self.news(self.journal), {})
+        self.assertEqual(self.news(self.second), {"model": held})
+        self.assertEqual(self.news(self.second), {})
+        self.successResultOf(self.second.remember("model", PeerState()))
+        self.assertEqual(self.news(self.journal), {"model": PeerState()})
+
+    def test_not_by_other_settings(self) -> None:
+        third = self.open_journal()
+        self.recover(third, {**PEERS, "model": "another key"})
+        self.successResultOf(third.remember("model", PeerState("401", NOON, 1, NOON + 30)))
+        self.assertEqual(self.news(self.second), {})
+
+    def test_one_probes(self) -> None:
+        held = PeerState("401", NOON, 1, NOON + 30)
+        self.successResultOf(self.journal.remember("model", held))
+        self.assertFalse(self.probes(self.second, NOON + 29))
+        self.assertTrue(self.probes(self.second, NOON + 30))
+        self.assertFalse(self.probes(self.journal, NOON + 31))
+        self.assertEqual(self.news(self.journal)["model"].probe_at, NOON + 60)
+        self.assertTrue(self.probes(self.journal, NOON + 60))
+
+    def test_a_hold_that_could_not_be_stored_is_probed(self) -> None:
+        self.successResultOf(self.journal.remember("model", PeerState()))
+        self.assertTrue(self.probes(self.journal, NOON))
+
+
+class OthersBatchesTests(PostgresTestCase):
+    def test_one_has_a_batch_until_its_lease_ends(self) -> None:
+        second = self.another()
+        batch = self.successResultOf(self.journal.open_batch("a-key"))
+        self.assertEqual(self.successResultOf(second.claim_batches()), [])
+        self.assertFalse(self.successResultOf(second.store_batch(batch)))
+        self.successResultOf(second.drop_batch(batch.id))
+        self.abandon(self.journal)
+        self.successResultOf(second.probe())
+        self.successResultOf(second._renew())
+        self.assertEqual(self.successResultOf(second.claim_batches()), [batch])
+        self.assertTrue(self.successResultOf(second.store_batch(batch)))
+
+    def test_the_ends_of_asking_are_seen_by_all(self) -> None:
+        second = self.another()
+        self.accept(prompt("p1"), prompt("p2"))
+        self.answer("p1", claim=True)
+        ended = self.successResultOf(second.ended_asking(["p1", "p2", "p3"]))
+        self.assertEqual(ended, ["p1"])
 
 
 class LostCommit:

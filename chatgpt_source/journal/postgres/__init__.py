@@ -53,6 +53,7 @@ from chatgpt_source.journal.postgres import (
     leftovers,
     operator,
     outbox,
+    peers,
     records,
     recovery,
     schema,
@@ -180,13 +181,22 @@ class PostgresJournal:
         self._settle()
         self._sweep_after = self._clock.seconds() + recovery.LEASE
 
+    is_shared = True
+
+    @property
+    def lease_left(self) -> float:
+        return self._transactor.lease_left
+
+    def forsake(self) -> None:
+        self._transactor.forsaken = True
+
     def recover(
         self, everyday_limit: int, timezone: str, peers: Mapping[str, str], keep: float
     ) -> Deferred[Recovered]:
         now = self._clock.seconds()
-        self._peers = peers
+        self._peers = settings = peers
         return self._write(
-            lambda db: recovery.recover(db, now, keep, everyday_limit, timezone, peers)
+            lambda db: recovery.recover(db, now, keep, everyday_limit, timezone, settings)
         ).addCallbacks(self._begun, self._not_begun)
 
     def _begun(self, recovered: Recovered) -> Recovered:
@@ -232,10 +242,13 @@ class PostgresJournal:
         date = wall(self._clock)
         return self._write(lambda db: batches.open_batch(db, key, date))
 
+    def claim_batches(self) -> Deferred[Sequence[Batch]]:
+        return self._claim(batches.claim)
+
     def batches(self) -> Deferred[Sequence[Batch]]:
         return self._read(batches.batches, None)
 
-    def store_batch(self, batch: Batch) -> Deferred[None]:
+    def store_batch(self, batch: Batch) -> Deferred[bool]:
         return self._write(lambda db: batches.store(db, batch))
 
     def drop_batch(self, batch: int) -> Deferred[None]:
@@ -293,7 +306,15 @@ class PostgresJournal:
 
     def remember(self, peer: str, state: PeerState) -> Deferred[None]:
         settings = self._peers[peer]
-        return self._write(lambda db: recovery.remember(db, peer, settings, state))
+        return self._write(lambda db: peers.remember(db, peer, settings, state))
+
+    def news_of_peers(self) -> Deferred[Mapping[str, PeerState]]:
+        now = self._clock.seconds()
+        return self._read(lambda db: peers.news(db, self._peers, now))
+
+    def claim_probe(self, peer: str, now: float, until: float) -> Deferred[bool]:
+        settings = self._peers[peer]
+        return self._write(lambda db: peers.claim_probe(db, peer, settings, now, until))
 
     def record(self, prompt_id: str) -> Deferred[Record | None]:
         now, date = self._now()
@@ -321,6 +342,9 @@ class PostgresJournal:
         if needed_until is None:
             return self._read(steps, WRITE_PATIENCE)
         return self._write(steps, WRITE_PATIENCE)
+
+    def ended_asking(self, ids: Collection[str]) -> Deferred[Collection[str]]:
+        return self._read(lambda db: records.ended_asking(db, list(ids)))
 
     def unneeded(self, prompt_id: str) -> Deferred[None]:
         return self._write(lambda db: records.unneeded(db, prompt_id))

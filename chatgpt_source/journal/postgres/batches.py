@@ -3,7 +3,7 @@
 import json
 
 from chatgpt_source.journal import Batch
-from chatgpt_source.journal.postgres.session import Session, Steps
+from chatgpt_source.journal.postgres.session import Row, Session, Steps
 from chatgpt_source.prompt import Tier
 from chatgpt_source.tiers import Tiers
 
@@ -51,36 +51,50 @@ def is_due(db: Session, now: float, since: float, full: int) -> Steps[bool]:
 def open_batch(db: Session, key: str, date: float) -> Steps[Batch]:
     """Store a new batch; see `Journal.open_batch`."""
     (row,) = yield db.execute(
-        "INSERT INTO batches (key, created) VALUES (%s, %s) RETURNING id", (key, date)
+        "INSERT INTO batches (key, created, owner) VALUES (%s, %s, %s) RETURNING id",
+        (key, date, db.owner),
     )
     return Batch(row["id"], key, date)
+
+
+def claim(db: Session) -> Steps[list[Batch]]:
+    """Claim batches; see `Journal.claim_batches`."""
+    rows = yield db.execute(
+        "UPDATE batches SET owner = %s WHERE owner IS NULL RETURNING *", (db.owner,)
+    )
+    return [_batch(db, row) for row in sorted(rows, key=lambda row: row["id"])]
 
 
 def batches(db: Session) -> Steps[list[Batch]]:
     """All batches; see `Journal.batches`."""
     rows = yield db.execute("SELECT * FROM batches ORDER BY id")
-    return [
-        Batch(
-            *(row["id"], row["key"], row["created"], db.steady(row["deadline"])),
-            *(row["file"], row["remote"]),
-            None if row["results"] is None else tuple(json.loads(row["results"])),
-            row["cancelled"],
-        )
-        for row in rows
-    ]
+    return [_batch(db, row) for row in rows]
 
 
-def store(db: Session, batch: Batch) -> Steps[None]:
+def _batch(db: Session, row: Row) -> Batch:
+    return Batch(
+        *(row["id"], row["key"], row["created"], db.steady(row["deadline"])),
+        *(row["file"], row["remote"]),
+        None if row["results"] is None else tuple(json.loads(row["results"])),
+        row["cancelled"],
+    )
+
+
+def store(db: Session, batch: Batch) -> Steps[bool]:
     """Store a batch; see `Journal.store_batch`."""
     results = None if batch.results is None else json.dumps(batch.results)
     deadline = db.stored(batch.deadline)
-    yield db.execute(
+    kept = yield db.execute(
         "UPDATE batches SET deadline = %s, file = %s, remote = %s, results = %s, cancelled = %s"
-        " WHERE id = %s",
-        (deadline, batch.file, batch.remote, results, batch.cancelled, batch.id),
+        " WHERE id = %s AND owner = %s RETURNING id",
+        (
+            *(deadline, batch.file, batch.remote, results, batch.cancelled),
+            *(batch.id, db.owner),
+        ),
     )
+    return bool(kept)
 
 
 def drop(db: Session, batch: int) -> Steps[None]:
     """Delete a batch; see `Journal.drop_batch`."""
-    yield db.execute("DELETE FROM batches WHERE id = %s", (batch,))
+    yield db.execute("DELETE FROM batches WHERE id = %s AND owner = %s", (batch, db.owner))

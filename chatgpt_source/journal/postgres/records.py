@@ -1,10 +1,12 @@
 """Read the records, the counts and the days; end what is kept no longer."""
 
 import sys
+from collections.abc import Sequence
 
 from chatgpt_source.journal import TIME_IS_UP, End, Kept, Record, Tally
 from chatgpt_source.journal.postgres.asks import IN_BACKLOG
 from chatgpt_source.journal.postgres.session import Row, Session, Steps
+from chatgpt_source.journal.states import ASKING
 from chatgpt_source.prompt import State
 
 PRUNE_STEP = 500
@@ -91,6 +93,16 @@ def ids(db: Session, beginning: str, most: int) -> Steps[list[str]]:
     rows = yield db.execute(
         "SELECT id FROM prompts WHERE id >= %s AND id < %s ORDER BY id LIMIT %s",
         (beginning, beginning + chr(sys.maxunicode), most),
+    )
+    return [row["id"] for row in rows]
+
+
+def ended_asking(db: Session, ids: Sequence[str]) -> Steps[list[str]]:
+    """Those that wait for no answer; see `Journal.ended_asking`."""
+    rows = yield db.execute(
+        "SELECT id FROM prompts WHERE id = ANY (%s)"
+        f" AND state NOT IN ({', '.join(repr(state.value) for state in ASKING)})",
+        (ids,),
     )
     return [row["id"] for row in rows]
 

@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from attrs import fields
-
 from chatgpt_source.http.client.retry_after import LONGEST_RETRY_AFTER
-from chatgpt_source.journal import PeerState, Recovered, digests
-from chatgpt_source.journal.postgres.session import Row, Session, Steps
+from chatgpt_source.journal import Recovered
+from chatgpt_source.journal.postgres.peers import recall
+from chatgpt_source.journal.postgres.session import Session, Steps
 from chatgpt_source.prompt import MODEL
 
 LEASE = 20.0
@@ -17,8 +16,6 @@ STARTS = 0x63677074
 """The advisory lock under which one process at a time begins a run."""
 UNTIL = f"clock_timestamp() + interval '{LEASE} s'"
 """The end of a lease that is renewed now; the database's clock alone decides."""
-_FIELDS = [each.name for each in fields(PeerState)]
-_INSTANTS = {"since", "probe_at", "throttled_until"}
 
 
 def _no_later(column: str) -> str:
@@ -51,7 +48,7 @@ def recover(
         " SET (everyday_limit, timezone) = ROW (EXCLUDED.everyday_limit, EXCLUDED.timezone)",
         (everyday_limit, timezone),
     )
-    recalled = yield from _recall(db, fingerprints(db, peers), now)
+    recalled = yield from recall(db, peers, now)
     found = yield db.execute(
         "SELECT destination, bool_or(error IS NOT NULL) AS failing FROM outbox"
         " WHERE owner IS NULL GROUP BY destination ORDER BY destination"
@@ -105,6 +102,7 @@ def _release(db: Session, owners: Sequence[int], now: float) -> Steps[None]:
         " WHERE owner = ANY (%(owners)s)",
         values,
     )
+    yield db.execute("UPDATE batches SET owner = NULL WHERE owner = ANY (%(owners)s)", values)
 
 
 def _correct(db: Session, now: float, keep: float) -> Steps[None]:
@@ -135,67 +133,3 @@ def _begin_alone(db: Session, now: float) -> Steps[None]:
     )
     yield db.execute(f"UPDATE leftovers SET due = %(now)s, {_no_later('since')}", {"now": at})
     yield db.execute("UPDATE prompts SET needed_until = NULL WHERE needed_until IS NOT NULL")
-
-
-def fingerprints(db: Session, settings: Mapping[str, str]) -> Mapping[str, bytes]:
-    """A digest of each peer's settings."""
-    return {peer: digests.digest(db.secret, "peer", peer, text) for peer, text in settings.items()}
-
-
-def remember(db: Session, peer: str, settings: str, state: PeerState) -> Steps[None]:
-    """Store the state of a peer; see `Journal.remember`."""
-    found = fingerprints(db, {peer: settings})[peer]
-    values = [
-        db.stored(getattr(state, name)) if name in _INSTANTS else getattr(state, name)
-        for name in _FIELDS
-    ]
-    names = ["fingerprint", *_FIELDS]
-    yield db.execute(
-        f"INSERT INTO peers (name, {', '.join(names)}) VALUES (%s{', %s' * len(names)})"
-        f" ON CONFLICT (name) DO UPDATE SET ({', '.join(names)})"
-        f" = ROW ({', '.join(f'EXCLUDED.{name}' for name in names)})",
-        (peer, found, *values),
-    )
-
-
-def _recall(db: Session, known: Mapping[str, bytes], now: float) -> Steps[Mapping[str, PeerState]]:
-    """The states of the peers with the same settings; the others are deleted."""
-    found = {}
-    for row in (yield db.execute("SELECT * FROM peers ORDER BY name")):
-        if known.get(row["name"]) == bytes(row["fingerprint"]):
-            found[row["name"]] = _peer(db, row, now)
-        else:
-            db.execute("DELETE FROM peers WHERE name = %s", (row["name"],))
-            yield from _let_go(db, row["name"], now)
-    return found
-
-
-def _peer(db: Session, row: Row, now: float) -> PeerState:
-    since, probe_at, throttled = (
-        db.steady(row[name]) for name in ("since", "probe_at", "throttled_until")
-    )
-    latest = now + LONGEST_RETRY_AFTER
-    return PeerState(
-        row["held"],
-        None if since is None else min(since, now),
-        row["misses"],
-        now if probe_at is not None and probe_at > latest else probe_at,
-        None if throttled is None else min(throttled, latest),
-        row["failing"],
-    )
-
-
-def _let_go(db: Session, peer: str, now: float) -> Steps[None]:
-    """Make work that waits for a peer due, because the settings have changed."""
-    values = {"now": db.at(now), "peer": peer}
-    if peer.partition(".")[0] == MODEL:  # no target's name has a dot
-        yield db.execute(
-            "UPDATE prompts SET due = greatest(%(now)s, coalesce(not_before, %(now)s))"
-            " WHERE state = 'accepted' AND due > %(now)s",
-            values,
-        )
-    else:
-        yield db.execute(
-            "UPDATE outbox SET due = %(now)s WHERE destination = %(peer)s AND due > %(now)s",
-            values,
-        )

@@ -31,6 +31,7 @@ class Session:
         owner: The id of this run's row in `owners`; None: it claims nothing.
         backlog: How many prompts waited when they were last counted, and those admitted since.
         counted: When that was.
+        peers_known: The version of what is known of each peer already.
         returned: How many units the current group gives back to each day.
     """
 
@@ -40,6 +41,7 @@ class Session:
     owner: int | None = None
     backlog: int = 0
     counted: float = float("-inf")
+    peers_known: dict[str, int] = field(factory=dict)
     returned: Counter[str] = field(factory=Counter)
 
     def execute(

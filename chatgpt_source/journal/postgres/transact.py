@@ -9,9 +9,9 @@ number into its owner's row, so the next connection reads it there, which waits 
 """
 
 import threading
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from math import inf
 from typing import Any
 
 import attrs
@@ -19,6 +19,7 @@ import psycopg
 from attrs import define, field, frozen
 from psycopg import errors
 
+from chatgpt_source.clock import boot_time
 from chatgpt_source.errors import JournalUnavailable
 from chatgpt_source.journal import Admitted, Claims, Ended
 from chatgpt_source.journal.group import RETRY_AFTER, Operation
@@ -66,13 +67,21 @@ class Transactor:
 
     _session: Session
     _reconnect: Callable[[], None]
-    monotonic: Callable[[], float] = time.monotonic
+    monotonic: Callable[[], float] = boot_time
     stopping: threading.Event = field(factory=threading.Event)
+    forsaken: bool = field(init=False, default=False)
+    """Whether the next group is to be another owner's."""
+    _leased_until: float = field(init=False, default=inf)
     _number: int = field(init=False, default=0)
     _in_doubt: bool = field(init=False, default=False)
     _delay: float = field(init=False, default=0.0)
     _next_attempt: float = field(init=False, default=0.0)
     _trouble: str = field(init=False, default="the database can't be reached")
+
+    @property
+    def lease_left(self) -> float:
+        """Seconds until the lease ends, as far as this process knows; infinite before it begins."""
+        return self._leased_until - self.monotonic()
 
     def run(self, group: Operations) -> None:
         """Run the writes in one transaction, then the reads; sets the outcome of each."""
@@ -133,8 +142,10 @@ class Transactor:
             if not (self._in_doubt and self._was_committed()):
                 self._give_up(writes, error)
                 return None
-        if self._session.owner is not None and self.monotonic() - began >= LEASE:
-            self._let_claims_go(writes)
+        if self._session.owner is not None:
+            self._leased_until = began + LEASE
+            if self.monotonic() >= self._leased_until:
+                self._let_claims_go(writes)
         return None
 
     def _let_claims_go(self, writes: Operations) -> None:
@@ -159,6 +170,8 @@ class Transactor:
 
     def _commit(self, writes: Operations) -> None:
         db = self._session
+        if self.forsaken and db.owner is not None:
+            self._begin_anew()
         db.returned.clear()
         number, owner = self._number + 1, db.owner
         with db.connection.pipeline() as pipeline:
@@ -212,7 +225,7 @@ class Transactor:
             f"INSERT INTO owners (until) VALUES ({UNTIL}) RETURNING id"
         ).fetchone()
         db.owner = row["id"] if row else NOBODY
-        self._number = 0
+        self._number, self.forsaken = 0, False
 
     def _roll_back(self) -> None:
         with suppress(psycopg.Error):

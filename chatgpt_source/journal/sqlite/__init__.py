@@ -8,9 +8,10 @@ module puts them together as a `Journal`.
 import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from math import inf
 from typing import TypeVar
 
-from twisted.internet.defer import Deferred, execute, fail
+from twisted.internet.defer import Deferred, execute, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
@@ -111,6 +112,7 @@ class SqliteJournal:
         self._fault: str | None = None
         self._run: Owner | None = None
         self._fingerprints: Mapping[str, bytes] = {}
+        self._has_batches = False
 
     @property
     def fault(self) -> str | None:
@@ -132,6 +134,12 @@ class SqliteJournal:
         if self._run is None:
             raise RuntimeError("nothing can be claimed before `recover`")
         return self._run
+
+    is_shared = False
+    lease_left = inf
+
+    def forsake(self) -> None:
+        """See `Journal.forsake`: nobody else can take anything over."""
 
     def recover(
         self, everyday_limit: int, timezone: str, peers: Mapping[str, str], keep: float
@@ -196,12 +204,20 @@ class SqliteJournal:
 
     def open_batch(self, key: str) -> Deferred[Batch]:
         date = wall(self._clock)
+        self._has_batches = True
         return self._write(lambda db: batches.open_batch(db, key, date))
+
+    def claim_batches(self) -> Deferred[Sequence[Batch]]:
+        def claimed(found: Sequence[Batch]) -> Sequence[Batch]:
+            self._has_batches, had = True, self._has_batches
+            return [] if had else found
+
+        return self.batches().addCallback(claimed)
 
     def batches(self) -> Deferred[Sequence[Batch]]:
         return self._read(batches.batches, None)
 
-    def store_batch(self, batch: Batch) -> Deferred[None]:
+    def store_batch(self, batch: Batch) -> Deferred[bool]:
         return self._write(lambda db: batches.store(db, batch))
 
     def drop_batch(self, batch: int) -> Deferred[None]:
@@ -269,6 +285,12 @@ class SqliteJournal:
         fingerprint = self._fingerprints[peer]
         return self._write(lambda db: recovery.remember(db, peer, fingerprint, state))
 
+    def news_of_peers(self) -> Deferred[Mapping[str, PeerState]]:
+        return succeed({})
+
+    def claim_probe(self, peer: str, now: float, until: float) -> Deferred[bool]:  # noqa: ARG002 - there is no other
+        return succeed(True)  # noqa: FBT003 - the answer
+
     def record(self, prompt_id: str) -> Deferred[Record | None]:
         now = self._now()
         return self._read(lambda db: records.record(db, prompt_id, now))
@@ -290,6 +312,9 @@ class SqliteJournal:
         now = self._now()
         submit = self._read if needed_until is None else self._write
         return submit(lambda db: records.kept(db, prompt_id, now, needed_until), WRITE_PATIENCE)
+
+    def ended_asking(self, ids: Collection[str]) -> Deferred[Collection[str]]:
+        return self._read(lambda db: records.ended_asking(db, ids))
 
     def unneeded(self, prompt_id: str) -> Deferred[None]:
         self._wipe_later()

@@ -72,7 +72,7 @@ def batches(db: sqlite3.Connection) -> list[Batch]:
     ]
 
 
-def store(db: sqlite3.Connection, batch: Batch) -> None:
+def store(db: sqlite3.Connection, batch: Batch) -> bool:
     """Store a batch; see `Journal.store_batch`."""
     results = None if batch.results is None else json.dumps(batch.results)
     db.execute(
@@ -80,6 +80,7 @@ def store(db: sqlite3.Connection, batch: Batch) -> None:
         " WHERE id = ?",
         (batch.deadline, batch.file, batch.remote, results, batch.cancelled, batch.id),
     )
+    return True
 
 
 def drop(db: sqlite3.Connection, batch: int) -> None:

@@ -1,14 +1,16 @@
 """Read the records, the counts and the days."""
 
+import json
 import sqlite3
 import sys
+from collections.abc import Collection
 
 from chatgpt_source.http.client.retry_after import LONGEST_RETRY_AFTER
 from chatgpt_source.journal import TIME_IS_UP, End, Kept, Record, Tally
 from chatgpt_source.journal.sqlite import leftovers
 from chatgpt_source.journal.sqlite.rows import Now, by_name
 from chatgpt_source.journal.sqlite.texts import Part
-from chatgpt_source.journal.states import WAITING
+from chatgpt_source.journal.states import ASKING, WAITING
 from chatgpt_source.prompt import DEAD_LETTER, State
 
 _BEYOND = 2**63 - 1
@@ -61,6 +63,16 @@ def ids(db: sqlite3.Connection, beginning: str, most: int) -> list[str]:
     found = db.execute(
         "SELECT id FROM prompts WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
         (beginning, beginning + chr(sys.maxunicode), most),
+    )
+    return [name for (name,) in found]
+
+
+def ended_asking(db: sqlite3.Connection, ids: Collection[str]) -> list[str]:
+    """Those that wait for no answer; see `Journal.ended_asking`."""
+    found = db.execute(
+        "SELECT id FROM prompts JOIN json_each(?) ON id = value"
+        f" WHERE state NOT IN ({', '.join(repr(state.value) for state in ASKING)})",
+        (json.dumps(list(ids)),),
     )
     return [name for (name,) in found]
 

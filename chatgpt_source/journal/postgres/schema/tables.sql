@@ -108,7 +108,8 @@ CREATE TABLE batches (
     file text,
     remote text,
     results text,
-    cancelled boolean NOT NULL DEFAULT FALSE
+    cancelled boolean NOT NULL DEFAULT FALSE,
+    owner bigint
 );
 
 CREATE TABLE leftovers (
@@ -133,7 +134,9 @@ CREATE TABLE peers (
     misses integer NOT NULL,
     probe_at double precision,
     throttled_until double precision,
-    failing boolean NOT NULL
+    failing boolean NOT NULL,
+    owner bigint,                         -- who stored it
+    version bigint NOT NULL               -- from `tokens`, so that others see that it has changed
 );
 
 CREATE FUNCTION forget_texts() RETURNS trigger LANGUAGE plpgsql AS $$

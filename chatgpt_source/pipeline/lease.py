@@ -1,0 +1,92 @@
+"""The lease under which a shared journal's claims are this daemon's own.
+
+Once it ends, another daemon may take the claims over and make their calls. So a call is cancelled
+shortly before, and none begins then: fencing keeps a late result out of the journal, but not a
+second bill.
+"""
+
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+from attrs import define, field
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+
+from chatgpt_source.journal import Journal
+from chatgpt_source.log import get_logger
+
+log = get_logger(__name__)
+
+MARGIN = 2.0
+"""Seconds before the end of the lease at which calls end."""
+LOOK_EVERY = 0.5
+
+Result = TypeVar("Result")
+
+
+async def _running(call: Awaitable[Result]) -> Result:
+    return await call
+
+
+@define(eq=False)
+class Lease:
+    """Cancels the calls under way when the lease is about to end.
+
+    Args:
+        clock: The time.
+        journal: Has the lease.
+        over: Called when it is about to end, after the calls were cancelled.
+    """
+
+    _clock: IReactorTime
+    _journal: Journal
+    _over: Callable[[], None] = field(default=lambda: None)
+    _calls: set[Deferred[Any]] = field(init=False, factory=set)
+    _watch: LoopingCall | None = field(init=False, default=None)
+    _is_over: bool = field(init=False, default=False)
+
+    def start(self) -> None:
+        """Begin to watch the lease, if there is one."""
+        if self._journal.is_shared:
+            self._watch = LoopingCall(self._look)
+            self._watch.clock = self._clock
+            self._watch.start(LOOK_EVERY)
+
+    def stop(self) -> None:
+        """Watch it no more; the calls go on."""
+        if self._watch is not None and self._watch.running:
+            self._watch.stop()
+
+    async def within(self, call: Awaitable[Result]) -> Result:
+        """Make a call within the lease.
+
+        Raises:
+            CancelledError: If the lease is about to end, or ends before the call.
+        """
+        if not self._journal.is_shared:
+            return await call
+        if self._journal.lease_left <= MARGIN:
+            if isinstance(call, Coroutine):
+                call.close()
+            raise CancelledError
+        running = Deferred.fromCoroutine(_running(call))
+        self._calls.add(running)
+        try:
+            return await running
+        finally:
+            self._calls.discard(running)
+
+    def _look(self) -> None:
+        is_over = self._journal.lease_left <= MARGIN
+        if is_over and not self._is_over:
+            log.warn(
+                "the journal could not be written for so long that its lease ends: cancelling"
+                " {number} calls, which another daemon may make",
+                number=len(self._calls),
+            )
+            self._journal.forsake()
+            for call in list(self._calls):
+                call.cancel()
+            self._over()
+        self._is_over = is_over
