@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from socket import socket
@@ -29,12 +30,18 @@ class Server:
         data: The folder of its data.
         port: Its port, on loopback and in the socket's name.
         user: Who runs it, if that is somebody else.
+        settings: Its settings, each as on its command line.
     """
 
     binaries: Path
     data: Path
     port: int
     user: str | None
+    settings: str
+
+    @property
+    def pid(self) -> int:
+        return int((self.data / "postmaster.pid").read_text().splitlines()[0])
 
     @property
     def url(self) -> str:
@@ -68,9 +75,15 @@ class Server:
 
     def start(self) -> None:
         options = [f"-p {self.port}", f"-k {self.data.parent}", "-h 127.0.0.1"]
-        options += [f"-c {each}" for each in SETTINGS.split()]
+        options += [f"-c {each}" for each in self.settings.split()]
         log = str(self.data.parent / "log")
         self.control("start", "-l", log, "-o", " ".join(options))
+
+    def end(self) -> None:
+        """Stop it, and delete all that it has."""
+        with suppress(subprocess.CalledProcessError):  # it may be stopped
+            self.control("stop", "-m", "immediate")
+        shutil.rmtree(self.data.parent, ignore_errors=True)
 
 
 def server() -> Server:
@@ -81,7 +94,9 @@ def server() -> Server:
     """
     if not _running:
         try:
-            _running.append(_begin())
+            _running.append(begin())
+            end = _running[0].end
+            reactor.addSystemEventTrigger("after", "shutdown", end)  # type: ignore[attr-defined]
         except SkipTest as error:
             _running.append(error)
     if isinstance(_running[0], SkipTest):
@@ -89,7 +104,12 @@ def server() -> Server:
     return _running[0]
 
 
-def _begin() -> Server:
+def begin(settings: str = SETTINGS) -> Server:
+    """Start another server, which the caller ends.
+
+    Raises:
+        SkipTest: If there is none to be had.
+    """
     try:
         import psycopg  # noqa: F401
     except ImportError:
@@ -104,16 +124,10 @@ def _begin() -> Server:
     with socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    found = Server(binaries, folder / "data", port, user)
+    found = Server(binaries, folder / "data", port, user, settings)
     found.run("initdb", "-D", str(found.data), "-U", "tests", "-A", "trust", "-E", "UTF8", "-N")
     found.start()
-    reactor.addSystemEventTrigger("after", "shutdown", _end, found)  # type: ignore[attr-defined]
     return found
-
-
-def _end(found: Server) -> None:
-    found.control("stop", "-m", "immediate")
-    shutil.rmtree(found.data.parent, ignore_errors=True)
 
 
 def _candidates() -> Iterator[Path]:
