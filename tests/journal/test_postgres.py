@@ -1,14 +1,25 @@
 """The PostgreSQL journal: held to what `Journal` promises, and what is its own."""
 
 import contextlib
+import random
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatgpt_source.errors import JournalError, JournalUnavailable, QuotaUsedUp
-from chatgpt_source.journal import Answered, Failed, Key, PeerState, Submission, Terms
+from chatgpt_source.errors import JournalError, JournalUnavailable, NotCancelled, QuotaUsedUp
+from chatgpt_source.journal import (
+    Answered,
+    Delivered,
+    Failed,
+    Key,
+    PeerState,
+    Submission,
+    Terms,
+)
+from chatgpt_source.prompt import State
 from tests.clocks import Clocks
 from tests.contracts.answers import AnswersContract
 from tests.contracts.driver import JournalDriver
@@ -17,12 +28,10 @@ from tests.journal.common import ANSWER, DAY, NOON, PEERS, Threads, at_once, pro
 from tests.journal.postgres_server import server
 
 with contextlib.suppress(ImportError):  # the tests are skipped then: `server` says why
-    import psycopg
-
     from chatgpt_source.journal.postgres import RENEW_EVERY, PostgresJournal, open_journal
     from chatgpt_source.journal.postgres.connect import Database
     from chatgpt_source.journal.postgres.recovery import LEASE
-    from chatgpt_source.journal.postgres.transact import LONGEST_DELAY
+    from chatgpt_source.journal.postgres.transact import LONGEST_DELAY, Transactor
 
 
 class Opening:
@@ -63,6 +72,55 @@ class Opening:
 
 class ContractTests(Opening, JournalContract, AnswersContract, SynchronousTestCase):
     pass
+
+
+class LostCommit:
+    """A connection that is lost during the next COMMIT."""
+
+    def __init__(self, real: Any, *, arrives: bool) -> None:
+        self._real = real
+        self._arrives = arrives
+        self._sent = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def execute(self, query: Any, values: Any = None) -> Any:
+        self._sent = query in {"COMMIT", b"COMMIT"}
+        return self._real.execute(query if self._arrives or not self._sent else "ROLLBACK", values)
+
+    @contextlib.contextmanager
+    def pipeline(self) -> Any:
+        with self._real.pipeline() as pipeline:
+            yield pipeline
+            if self._sent and self._arrives:
+                pipeline.sync()
+            if self._sent:
+                self._real.close()
+
+
+class Counted:
+    """A connection that counts statements, and round trips in a pipeline before its end."""
+
+    def __init__(self, real: Any) -> None:
+        self.real = real
+        self.statements = self.syncs = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+    def execute(self, query: Any, values: Any = None) -> Any:
+        self.statements += 1
+        return self.real.execute(query, values)
+
+    @contextlib.contextmanager
+    def pipeline(self) -> Any:
+        with self.real.pipeline():
+            yield self
+
+    def sync(self) -> None:
+        self.syncs += 1
+        self.real._pipeline.sync()
 
 
 class PostgresTestCase(Opening, JournalDriver, SynchronousTestCase):
@@ -132,6 +190,211 @@ class SharedTests(PostgresTestCase):
             if not isinstance(one, list):
                 one.trap(QuotaUsedUp)
         self.assertEqual(self.used(), 100)
+
+
+class Racer:
+    """Accepts, asks, delivers and cancels, all that it can in each group."""
+
+    def __init__(self, number: int, journal: Any, threads: Threads) -> None:
+        self.number = number
+        self.journal = journal
+        self.threads = threads
+        self.ids: list[str] = []
+        self.ends: list[Any] = []
+        self.accepted = self.cancelled = self.delivered = 0
+
+    def race(self, ids: list[list[str]]) -> None:
+        self.together([lambda: self.journal.recover(10**6, "UTC", PEERS, 60.0)])
+        for turn in range(25):
+            known = [each for some in ids for each in some]
+            mine = [f"{self.number}-{turn}-{n}" for n in range(6)]
+            calls = [
+                *(partial(self.cancel, each) for each in random.sample(known, min(len(known), 6))),
+                *(partial(self.accept, each, claim=n > 2) for n, each in enumerate(mine)),
+                *self.ends,
+                partial(self.claim, 4),
+            ]
+            self.ends = []
+            self.together(calls)
+            self.ids += mine
+
+    def together(self, calls: list[Any]) -> None:
+        waiting = [each() for each in calls]
+        while self.threads.waiting:
+            self.threads.work()
+        for each in waiting:
+            each.addErrback(lambda failure: failure.trap(NotCancelled))
+            each.result  # noqa: B018 - it has one
+
+    def accept(self, name: str, *, claim: bool) -> Any:
+        terms = Terms(DAY, 10**6, 10**6)
+        return self.journal.accept([Submission(prompt(name))], terms, claim=claim).addCallback(
+            self.has_accepted
+        )
+
+    def has_accepted(self, admitted: Any) -> None:
+        self.accepted += len(admitted)
+        self.ask(each.ask for each in admitted if each.ask is not None)
+
+    def claim(self, most: int) -> Any:
+        return self.journal.claim_asks(NOON, most).addCallback(lambda told: self.ask(told.claimed))
+
+    def ask(self, asks: Any) -> None:
+        self.ends += [partial(self.answer, ask) for ask in asks]
+
+    def answer(self, ask: Any) -> Any:
+        ended = self.journal.ask_ended(ask, Answered(ANSWER, b"e"), NOON, claim=True)
+        return ended.addCallback(
+            lambda told: self.ends.append(partial(self.deliver, told.delivery))
+        )
+
+    def deliver(self, delivery: Any) -> Any:
+        return self.journal.delivery_ended(delivery, Delivered(), NOON).addCallback(self.count)
+
+    def count(self, ended: Any) -> None:
+        self.delivered += ended.kept
+
+    def cancel(self, name: str) -> Any:
+        def count(told: Any) -> None:
+            self.cancelled += not told.repeated
+
+        return self.journal.cancel(name).addCallback(count)
+
+
+class GroupTests(PostgresTestCase):
+    """What rides one commit."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.threads = Threads()
+        self.grouped = self.open_journal(self.threads.defer)
+        recovered = self.grouped.recover(self.everyday_limit, "UTC", PEERS, self.keep)
+        self.work()
+        self.successResultOf(recovered)
+
+    def work(self) -> None:
+        while self.threads.waiting:
+            self.threads.work()
+
+    def claims(self, count: int, name: str = "p") -> list[Any]:
+        terms = Terms(DAY, 100, 1000)
+        admitted = [
+            self.grouped.accept([Submission(prompt(f"{name}{n}"))], terms, claim=True)
+            for n in range(count)
+        ]
+        self.work()
+        return [self.successResultOf(each)[0].ask for each in admitted]
+
+    def ends(self, works: list[Any], outcome: Any, **options: Any) -> list[Any]:
+        """The ends of some claims; the first group has none of them."""
+        first = self.grouped.probe()
+        end = self.grouped.ask_ended if hasattr(works[0], "prompt") else self.grouped.delivery_ended
+        ended = [end(each, outcome, NOON, **options) for each in works]
+        self.threads.work()
+        self.successResultOf(first)
+        return ended
+
+    def test_ends_of_a_kind_share_a_statement_and_a_round_trip(self) -> None:
+        told = []
+        for count in (2, 20):
+            asks = self.claims(count, f"of {count}, ")
+            for _ in range(2):
+                outcome = Answered(ANSWER, b"e") if hasattr(asks[0], "prompt") else Delivered()
+                options = {"claim": True} if hasattr(asks[0], "prompt") else {}
+                ended = self.ends(asks, outcome, **options)
+                session = self.grouped._session
+                session.connection = counted = Counted(session.connection)
+                self.work()
+                session.connection = counted.real
+                told.append((counted.statements, counted.syncs))
+                results = [self.successResultOf(each) for each in ended]
+                self.assertTrue(all(each.kept for each in results))
+                asks = [each.delivery for each in results]
+        self.assertEqual(told, [(4, 0)] * 4)
+
+    def test_each_end_has_its_own_outcome(self) -> None:
+        first, second, third = self.claims(3)
+        old = attrs.evolve(second, token=second.token - 1)
+        ended = self.ends([first, old, third], Answered(ANSWER, b"e"), claim=True)
+        self.work()
+        one, two, three = (self.successResultOf(each) for each in ended)
+        self.assertEqual([one.kept, two.kept, three.kept], [True, False, True])
+        self.assertIsNone(two.delivery)
+        self.assertEqual((one.delivery.id, three.delivery.id), ("p0", "p2"))
+        old = attrs.evolve(one.delivery, token=one.delivery.token - 1)
+        ended = self.ends([old, three.delivery], Delivered())
+        self.work()
+        self.assertEqual([self.successResultOf(each).kept for each in ended], [False, True])
+        states = [self.record(f"p{n}").state.value for n in range(3)]
+        self.assertEqual(states, ["answered", "accepted", "delivered"])
+
+    def test_one_that_can_t_be_stored_fails_no_other(self) -> None:
+        first, second, third = self.claims(3)
+        ended = self.ends([first], Answered(ANSWER, b"e"))
+        bad = attrs.evolve(ANSWER, request_id="nul \0")
+        ended.append(self.grouped.ask_ended(second, Answered(bad, b"e"), NOON))
+        ended.append(self.grouped.ask_ended(third, Answered(ANSWER, b"e"), NOON))
+        self.work()
+        self.assertTrue(self.successResultOf(ended[0]).kept)
+        self.failureResultOf(ended[1], JournalUnavailable)
+        self.assertTrue(self.successResultOf(ended[2]).kept)
+
+    def test_a_commit_that_arrived_has_its_outcomes(self) -> None:
+        session = self.grouped._session
+        session.connection = LostCommit(session.connection, arrives=True)
+        asks = self.claims(3)
+        self.assertEqual(len({ask.token for ask in asks}), 3)
+        session.connection = LostCommit(session.connection, arrives=True)
+        asks[2] = attrs.evolve(asks[2], token=0)
+        ended = [
+            self.grouped.ask_ended(each, Answered(ANSWER, b"e"), NOON, claim=True) for each in asks
+        ]
+        self.work()
+        results = [self.successResultOf(each) for each in ended]
+        self.assertEqual([each.kept for each in results], [True, True, False])
+        session.connection = LostCommit(session.connection, arrives=True)
+        deliveries = [results[0].delivery, attrs.evolve(results[1].delivery, token=0)]
+        ended = [self.grouped.delivery_ended(each, Delivered(), NOON) for each in deliveries]
+        self.work()
+        self.assertEqual([self.successResultOf(each).kept for each in ended], [True, False])
+
+    def test_a_lost_owner_commits_nothing(self) -> None:
+        (ask,) = self.claims(1)
+        second = self.another()
+        self.end_leases()
+        self.successResultOf(second.probe())
+        self.successResultOf(second._renew())
+        ended = self.ends([ask], Answered(ANSWER, b"e"))
+        accepted = self.grouped.accept([Submission(prompt("p9"))], Terms(DAY, 100, 100), claim=True)
+        self.work()
+        self.assertFalse(self.successResultOf(ended[0]).kept)
+        self.assertEqual(self.record("p0").state.value, "accepted")
+        self.assertIsNone(self.successResultOf(accepted)[0].ask)
+
+    def test_four_that_race_lose_nothing_and_never_wait_in_a_circle(self) -> None:
+        rolled_back: list[object] = []
+        roll_back = Transactor._roll_back
+        self.patch(
+            Transactor, "_roll_back", lambda each: rolled_back.append(each) or roll_back(each)
+        )
+        racers = []
+        for number in range(4):
+            threads = Threads()
+            racers.append(Racer(number, self.open_journal(threads.defer), threads))
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda each: each.race([one.ids for one in racers]), racers))
+        accepted, cancelled, delivered = (
+            sum(getattr(each, name) for each in racers)
+            for name in ("accepted", "cancelled", "delivered")
+        )
+        tally = self.successResultOf(self.journal.tally(DAY.date))
+        self.assertEqual(rolled_back, [])
+        self.assertEqual((accepted, tally.used), (600, 600 - cancelled))
+        self.assertEqual(sum(tally.prompts.values()), accepted)
+        self.assertEqual(
+            (tally.prompts[State.DELIVERED], tally.prompts[State.CANCELLED]), (delivered, cancelled)
+        )
+        self.assertGreater(min(cancelled, delivered), 50)
 
 
 class LeaseTests(PostgresTestCase):
@@ -300,25 +563,6 @@ class OthersBatchesTests(PostgresTestCase):
         self.answer("p1", claim=True)
         ended = self.successResultOf(second.ended_asking(["p1", "p2", "p3"]))
         self.assertEqual(ended, ["p1"])
-
-
-class LostCommit:
-    """A connection that is lost during the next COMMIT."""
-
-    def __init__(self, real: Any, *, arrives: bool) -> None:
-        self._real = real
-        self._arrives = arrives
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._real, name)
-
-    def execute(self, query: Any, values: Any = None) -> Any:
-        if query != "COMMIT":
-            return self._real.execute(query, values)
-        if self._arrives:
-            self._real.execute(query)
-        self._real.close()
-        raise psycopg.OperationalError("the connection is lost")
 
 
 class FaultTests(PostgresTestCase):

@@ -29,6 +29,7 @@ from chatgpt_source.clock import wall
 from chatgpt_source.errors import JournalError, JournalUnavailable, JournalUnreachable
 from chatgpt_source.journal import (
     Admitted,
+    Answered,
     AskOutcome,
     Batch,
     Cancelled,
@@ -59,10 +60,30 @@ from chatgpt_source.journal.postgres import (
     schema,
 )
 from chatgpt_source.journal.postgres.connect import Database, connect, reason_of
-from chatgpt_source.journal.postgres.session import Connection, Session, Steps, offset
-from chatgpt_source.journal.postgres.transact import Ranked, Transactor
+from chatgpt_source.journal.postgres.session import (
+    ANSWERED,
+    CLAIM,
+    DELIVERED,
+    OTHER,
+    Connection,
+    Session,
+    Steps,
+    Together,
+    offset,
+)
+from chatgpt_source.journal.postgres.together import Ranked
+from chatgpt_source.journal.postgres.transact import Transactor
 from chatgpt_source.log import get_logger, log_unexpected
-from chatgpt_source.prompt import Ask, Delivery, Leftover, Prompt, State, Tier
+from chatgpt_source.prompt import (
+    DEAD_LETTER,
+    NOWHERE,
+    Ask,
+    Delivery,
+    Leftover,
+    Prompt,
+    State,
+    Tier,
+)
 from chatgpt_source.tiers import Tiers
 
 __all__ = ["PostgresJournal", "open_journal"]
@@ -80,8 +101,6 @@ READ_PATIENCE = 0.9
 """Seconds that a caller waits for a read; under 1 s, as pages are refreshed every second."""
 WRITE_PATIENCE = 10.0
 """Seconds that a caller waits for its write to begin."""
-DELIVERED, ANSWERED, CLAIM, OTHER = range(4)
-"""The order in a group; what is accepted comes last."""
 
 
 def database_date(connection: Connection) -> float:
@@ -217,9 +236,7 @@ class PostgresJournal:
         if claim:
             self._require_owner()
         request = asks.Accept(submissions, terms, claim, self._clock.seconds())
-        return self._submit(request, WRITE_PATIENCE, writes=True).addCallbacks(
-            self._well, self._unwell
-        )
+        return self._with_others(request, WRITE_PATIENCE)
 
     def claim_asks(
         self, now: float, most: int, tier: Tier = Tier.STANDARD
@@ -280,6 +297,8 @@ class PostgresJournal:
         leftover: Leftover | None = None,
     ) -> Deferred[Ended]:
         date = wall(self._clock)
+        if isinstance(outcome, Answered) and leftover is None and ask.prompt.target != NOWHERE:
+            return self._with_others(asks.Answer(ask, outcome, now, date, claim))
         return self._write(
             lambda db: asks.ended(db, ask, outcome, now, date, claim=claim, leftover=leftover),
             rank=ANSWERED,
@@ -294,6 +313,9 @@ class PostgresJournal:
         leftover: Leftover | None = None,
     ) -> Deferred[Ended]:
         date = wall(self._clock)
+        is_letter = delivery.destination == DEAD_LETTER.setting
+        if isinstance(outcome, Delivered) and leftover is None and not is_letter:
+            return self._with_others(outbox.Deliver(delivery, outcome.keep, now, date))
         return self._write(
             lambda db: outbox.ended(db, delivery, outcome, now, date, leftover), rank=DELIVERED
         )
@@ -449,6 +471,9 @@ class PostgresJournal:
         return self._submit(Ranked(rank, steps), patience, writes=True).addCallbacks(
             self._well, self._unwell
         )
+
+    def _with_others(self, request: Together, patience: float | None = None) -> Deferred[Any]:
+        return self._submit(request, patience, writes=True).addCallbacks(self._well, self._unwell)
 
     def _read(
         self,

@@ -26,7 +26,18 @@ from chatgpt_source.journal import (
 )
 from chatgpt_source.journal.group import Operation
 from chatgpt_source.journal.postgres import leftovers, outbox
-from chatgpt_source.journal.postgres.session import MOST_CLAIMED, Row, Session, Steps, rows_of
+from chatgpt_source.journal.postgres.session import (
+    ACCEPT,
+    ANSWERED,
+    MOST_CLAIMED,
+    Last,
+    Row,
+    Session,
+    Steps,
+    Together,
+    arrays,
+    rows_of,
+)
 from chatgpt_source.journal.states import WAITING, Event, after
 from chatgpt_source.prompt import (
     NOWHERE,
@@ -80,9 +91,7 @@ _COLUMNS = {
 }
 """What is given of a new prompt, by name."""
 _INSERT = (
-    "WITH given AS MATERIALIZED (SELECT * FROM unnest("
-    f"{', '.join(f'%({name})s::{kind}[]' for name, kind in _COLUMNS.items())})"
-    f" WITH ORDINALITY AS given ({', '.join(_COLUMNS)}, place)),"
+    f"WITH {arrays(_COLUMNS)},"
     " new AS (INSERT INTO prompts (id, state, due, day, accepted, since, tries, asks, owner,"
     " token, target, not_before, deadline, ends, needed_until, tier, size)"
     " SELECT id, 'accepted', due, day, accepted, due, calls, calls, owner,"
@@ -97,8 +106,43 @@ _INSERT = (
 )
 
 
+_ANSWERS = {
+    "id": "text",
+    "token": "bigint",
+    "tries": "integer",
+    "asks": "integer",
+    "request_id": "text",
+    "date": "float8",
+    "event": "bytea",
+    "target": "text",
+    "at": "float8",
+    "owner": "bigint",
+}
+"""What is given of an answer, by name."""
+_ANSWER = (
+    f"WITH {arrays(_ANSWERS)},"
+    f" ended AS (UPDATE prompts SET state = '{after(State.ACCEPTED, Event.ANSWERED).value}',"
+    " due = NULL, held = NULL, batch = NULL, error = NULL, answered = date, owner = NULL,"
+    " tries = given.tries, asks = given.asks,"
+    " request_id = coalesce(given.request_id, prompts.request_id)"
+    " FROM given WHERE prompts.id = given.id AND prompts.token = given.token"
+    " AND prompts.owner IS NOT NULL RETURNING prompts.seq, place),"
+    " text AS (UPDATE texts SET event = given.event FROM ended JOIN given USING (place)"
+    " WHERE texts.seq = ended.seq),"
+    " sent AS (INSERT INTO outbox (seq, destination, due, since, attempts, owner, token, size)"
+    " SELECT seq, target, at, at, (owner IS NOT NULL)::integer, owner,"
+    " CASE WHEN owner IS NULL THEN 0 ELSE nextval('tokens') END, octet_length(event)"
+    " FROM ended JOIN given USING (place) RETURNING seq, token)"
+    " SELECT place, token FROM ended JOIN sent USING (seq)"
+)
+_ANSWERED = (
+    f"WITH {arrays(_ANSWERS)} SELECT place, outbox.token FROM given JOIN prompts USING (id, token)"
+    " JOIN outbox USING (seq) WHERE destination = given.target AND answered = date"
+)
+
+
 @attrs.frozen
-class Accept:
+class Accept(Together):
     """The request to accept some prompts; all of a group are decided together.
 
     Attributes:
@@ -108,10 +152,41 @@ class Accept:
         now: The time.
     """
 
+    rank = ACCEPT
     submissions: Sequence[Submission]
     terms: Terms
     claim: bool
     now: float
+
+    @staticmethod
+    def all_of(db: Session, operations: Sequence[Operation[Any]]) -> Steps[None]:
+        """Admit the prompts of a group's requests."""
+        return accept(db, operations)
+
+
+@attrs.frozen
+class Answer(Together):
+    """The end of a claim by an answer whose event goes to a target.
+
+    Attributes:
+        ask: The claim.
+        outcome: The answer.
+        now: The time.
+        date: The wall clock's.
+        claim: Whether to claim the event's first delivery.
+    """
+
+    rank = ANSWERED
+    ask: Ask
+    outcome: Answered
+    now: float
+    date: float
+    claim: bool
+
+    @staticmethod
+    def all_of(db: Session, operations: Sequence[Operation[Any]]) -> Steps[None]:
+        """End the claims of a group's answers."""
+        return answer(db, operations)
 
 
 @attrs.define
@@ -141,7 +216,7 @@ def accept(db: Session, operations: Sequence[Operation[Any]]) -> Steps[None]:
     known = yield from _look_up(db, requests)
     inserted = []
     for operation, request in zip(operations, requests, strict=True):
-        operation.result = operation.error = None
+        operation.error = None
         try:
             operation.result, new = _decide(db, request, known)
         except Exception as error:  # noqa: BLE001 - a refusal is this request's alone
@@ -157,8 +232,14 @@ def accept(db: Session, operations: Sequence[Operation[Any]]) -> Steps[None]:
     tokens = {}
     if rows:
         for day, count in taken.items():
-            db.execute("UPDATE days SET used = used + %s WHERE day = %s", (count, day))
-        added = yield db.execute(_INSERT, {name: [row[name] for row in rows] for name in _COLUMNS})
+            if count:
+                db.execute("UPDATE days SET used = used + %s WHERE day = %s", (count, day))
+        values = {name: [row[name] for row in rows] for name in _COLUMNS}
+        added = yield Last(
+            db.execute(_INSERT, values),
+            "SELECT id, token FROM prompts WHERE id = ANY (%(id)s)",
+            values,
+        )
         tokens = {row["id"]: row["token"] for row in added}
     for operation, _, _ in inserted:
         operation.result = [
@@ -192,7 +273,7 @@ def _look_up(db: Session, requests: Sequence[Accept]) -> Steps[_Known]:
         " AND due <= %(now)s) AS is_first",
         {"most": most, "now": db.at(now)},
     )
-    days = sorted({request.terms.day.date for request in requests})
+    days = sorted({request.terms.day.date for request in requests}.union(db.returned))
     used = yield db.execute(
         "INSERT INTO days SELECT day, 0 FROM unnest(%s::text[]) AS day"
         " ON CONFLICT (day) DO UPDATE SET used = days.used RETURNING day, used",
@@ -511,6 +592,27 @@ def ended(
         if outcome.give_back and not row["billed"]:
             db.returned[row["day"]] += 1
     return Ended(kept=True)
+
+
+def answer(db: Session, operations: Sequence[Operation[Any]]) -> Steps[None]:
+    """End the claims of a group's answers; sets the outcome of each."""
+    requests: list[Answer] = [operation.run for operation in operations]  # type: ignore[misc]
+    rows = [
+        (
+            *(each.ask.prompt.id, each.ask.token, each.ask.attempt, each.ask.total),
+            *(each.outcome.answer.request_id, each.date, each.outcome.event),
+            *(each.ask.prompt.target, db.at(each.now), db.owner if each.claim else None),
+        )
+        for each in requests
+    ]
+    values = dict(zip(_ANSWERS, map(list, zip(*rows, strict=True)), strict=True))
+    kept = yield Last(db.execute(_ANSWER, values), _ANSWERED, values)
+    tokens = {row["place"]: row["token"] for row in kept}
+    for place, (operation, each) in enumerate(zip(operations, requests, strict=True), 1):
+        delivery = None
+        if each.claim and place in tokens:
+            delivery = _delivery(each.ask, each.outcome, each.now, tokens[place])
+        operation.result = Ended(place in tokens, delivery)
 
 
 def _stored(db: Session, outcome: AskOutcome) -> AskOutcome:

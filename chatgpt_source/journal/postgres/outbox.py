@@ -1,8 +1,22 @@
 """The outbox: one row for each event and destination. Each function runs in a transaction."""
 
+from collections.abc import Sequence
+from typing import Any
+
+from attrs import frozen
+
 from chatgpt_source.journal import Claims, Delivered, Ended, Failed, Postponed
+from chatgpt_source.journal.group import Operation
 from chatgpt_source.journal.postgres import leftovers
-from chatgpt_source.journal.postgres.session import MOST_CLAIMED, Session, Steps
+from chatgpt_source.journal.postgres.session import (
+    DELIVERED,
+    MOST_CLAIMED,
+    Last,
+    Session,
+    Steps,
+    Together,
+    arrays,
+)
 from chatgpt_source.journal.states import Event, after
 from chatgpt_source.prompt import DEAD_LETTER, Delivery, Leftover, State, Trace
 
@@ -10,6 +24,54 @@ _CLAIMED = (
     "seq = (SELECT seq FROM prompts WHERE id = %s) AND destination = %s AND token = %s"
     " AND owner IS NOT NULL"
 )
+
+_DELIVERIES = {
+    "id": "text",
+    "destination": "text",
+    "token": "bigint",
+    "attempt": "integer",
+    "date": "float8",
+    "kept_until": "float8",
+}
+"""What is given of a delivery, by name."""
+_STATE = after(State.ANSWERED, Event.DELIVERED).value
+_DELIVER = (
+    f"WITH {arrays(_DELIVERIES)},"
+    " gone AS (DELETE FROM outbox USING given JOIN prompts USING (id)"
+    " WHERE outbox.seq = prompts.seq AND outbox.destination = given.destination"
+    " AND outbox.token = given.token AND outbox.owner IS NOT NULL RETURNING outbox.seq, place),"
+    f" ended AS (UPDATE prompts SET state = '{_STATE}', ended = date, error = NULL,"
+    " deliveries = deliveries + attempt, kept_until = given.kept_until"
+    " FROM gone JOIN given USING (place) WHERE prompts.seq = gone.seq)"
+    " SELECT place FROM gone"
+)
+_DELIVERED = (
+    f"WITH {arrays(_DELIVERIES)} SELECT place FROM given JOIN prompts USING (id)"
+    f" WHERE state = '{_STATE}' AND ended = date"
+)
+
+
+@frozen
+class Deliver(Together):
+    """The end of a claim by a delivery to the prompt's target.
+
+    Attributes:
+        delivery: The claim.
+        keep: Seconds for which the event is kept.
+        now: The time.
+        date: The wall clock's.
+    """
+
+    rank = DELIVERED
+    delivery: Delivery
+    keep: float
+    now: float
+    date: float
+
+    @staticmethod
+    def all_of(db: Session, operations: Sequence[Operation[Any]]) -> Steps[None]:
+        """End the claims of a group's deliveries."""
+        return deliver(db, operations)
 
 
 def add(
@@ -121,3 +183,21 @@ def ended(
     if not is_letter and isinstance(outcome, Failed) and outcome.dead_letter is not None:
         add_dead_letter(db, rows[0]["seq"], outcome.dead_letter, now)
     return Ended(kept=True)
+
+
+def deliver(db: Session, operations: Sequence[Operation[Any]]) -> Steps[None]:
+    """End the claims of a group's deliveries; sets the outcome of each."""
+    requests: list[Deliver] = [operation.run for operation in operations]  # type: ignore[misc]
+    rows = [
+        (
+            *(each.delivery.id, each.delivery.destination, each.delivery.token),
+            *(each.delivery.attempt, each.date),
+            db.at(each.now + each.keep) if each.keep else None,
+        )
+        for each in requests
+    ]
+    values = dict(zip(_DELIVERIES, map(list, zip(*rows, strict=True)), strict=True))
+    kept = yield Last(db.execute(_DELIVER, values), _DELIVERED, values)
+    places = {row["place"] for row in kept}
+    for place, operation in enumerate(operations, 1):
+        operation.result = Ended(place in places)

@@ -14,6 +14,8 @@ FIRST_POLLS = 10.0
 """Seconds from a start in which all submitted prompts are due for a poll."""
 STARTS = 0x63677074
 """The advisory lock under which one process at a time begins a run."""
+FIRST = 1
+"""The number of an owner's first group, this one."""
 UNTIL = f"clock_timestamp() + interval '{LEASE} s'"
 """The end of a lease that is renewed now; the database's clock alone decides."""
 
@@ -41,7 +43,9 @@ def recover(
     yield from _correct(db, now, keep)
     if not row["others"]:
         yield from _begin_alone(db, now)
-    (row,) = yield db.execute(f"INSERT INTO owners (until) VALUES ({UNTIL}) RETURNING id")
+    (row,) = yield db.execute(
+        f"INSERT INTO owners (until, number) VALUES ({UNTIL}, {FIRST}) RETURNING id"
+    )
     db.owner = row["id"]
     yield db.execute(
         "INSERT INTO terms VALUES (1, %s, %s) ON CONFLICT (id) DO UPDATE"

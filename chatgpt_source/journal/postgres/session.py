@@ -2,17 +2,55 @@
 
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import psycopg
-from attrs import define, field
+from attrs import define, field, frozen
+
+from chatgpt_source.journal.group import Operation
 
 Row = dict[str, Any]
 Connection = psycopg.Connection[Row]
 Cursor = psycopg.Cursor[Row]
 Result = TypeVar("Result")
-Steps = Generator[Cursor, list[Row], Result]
+
+
+@frozen
+class Last:
+    """A statement after which an operation sends no other, so that a COMMIT may follow it.
+
+    Attributes:
+        cursor: The statement.
+        again: A query for the same rows, should they be lost with the result of the COMMIT.
+        values: Its values.
+    """
+
+    cursor: Cursor
+    again: str
+    values: Mapping[str, object]
+
+
+Steps = Generator[Cursor | Last, list[Row], Result]
 """An operation: it yields each statement whose rows it needs, and returns its result."""
+
+DELIVERED, ANSWERED, CLAIM, ACCEPT, OTHER = range(5)
+"""The order of a group's operations: all processes lock rows in this order."""
+
+
+class Together:
+    """A request of a kind that has statements for all of a group.
+
+    Attributes:
+        rank: Its place in a group.
+    """
+
+    rank: ClassVar[int]
+
+    @staticmethod
+    def all_of(db: "Session", operations: Sequence[Operation[Any]]) -> Steps[None]:
+        """Do all such operations of a group; sets the outcome of each."""
+        raise NotImplementedError
+
 
 MOST_CLAIMED = 2 * 2**20
 """Bytes of text in one claim, to keep its transaction short."""
@@ -71,3 +109,12 @@ def offset(database: float, steady: float) -> float:
 def rows_of(cursor: Cursor) -> list[Row]:
     """The rows of a statement that has run."""
     return cursor.fetchall() if cursor.description is not None else []
+
+
+def arrays(columns: Mapping[str, str]) -> str:
+    """SQL for a table of given values, one array a column; its `place` counts from 1."""
+    given = ", ".join(f"%({name})s::{kind}[]" for name, kind in columns.items())
+    return (
+        f"given AS MATERIALIZED (SELECT * FROM unnest({given})"
+        f" WITH ORDINALITY AS given ({', '.join(columns)}, place))"
+    )

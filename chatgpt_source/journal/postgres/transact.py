@@ -2,31 +2,32 @@
 
 All operations of a group run side by side: each sends its first statement, all results come back
 in one round trip, then each goes on to its second. So a group costs as many round trips as its
-longest operation has steps.
+longest operation has steps, and the COMMIT goes along with its last statements.
 
 If the connection is lost during a COMMIT, nobody knows whether it was done. Each group writes its
 number into its owner's row, so the next connection reads it there, which waits for the old backend.
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from math import inf
 from typing import Any
 
 import attrs
 import psycopg
-from attrs import define, field, frozen
+from attrs import define, field
 from psycopg import errors
 
 from chatgpt_source.clock import boot_time
 from chatgpt_source.errors import JournalUnavailable
 from chatgpt_source.journal import Admitted, Claims, Ended
-from chatgpt_source.journal.group import RETRY_AFTER, Operation
-from chatgpt_source.journal.postgres.asks import Accept, accept
+from chatgpt_source.journal.group import RETRY_AFTER
+from chatgpt_source.journal.postgres.asks import Accept
 from chatgpt_source.journal.postgres.connect import reason_of
 from chatgpt_source.journal.postgres.recovery import LEASE, UNTIL
-from chatgpt_source.journal.postgres.session import Cursor, Session, Steps, rows_of
+from chatgpt_source.journal.postgres.session import OTHER, Session
+from chatgpt_source.journal.postgres.together import Operations, UnderWay, begin, pipelined, rank_of
 
 ATTEMPTS = 5
 """Attempts of a group that others' transactions are in the way of."""
@@ -35,24 +36,13 @@ NOBODY = 0
 FIRST_DELAY, LONGEST_DELAY = 0.1, 5.0
 """Seconds between two attempts to connect: from, to."""
 
-Operations = Sequence[Operation[Session]]
 InTheWay = (errors.DeadlockDetected, errors.SerializationFailure)
-
-
-@frozen
-class Ranked:
-    """An operation with its place in a group; all processes lock rows in that order."""
-
-    rank: int
-    steps: Callable[[Session], Steps[Any]]
-
-    def __call__(self, db: Session) -> Steps[Any]:
-        """Begin it."""
-        return self.steps(db)
-
-
-class _OwnerEnded(Exception):
-    """Another process took over: this run's lease had ended."""
+OwnerEnded = errors.DivisionByZero
+"""Another process took over, as this run's lease had ended: `_RENEW` fails the transaction."""
+_RENEW = (
+    f"WITH mine AS (UPDATE owners SET number = %s, until = {UNTIL} WHERE id = %s AND NOT ended"
+    " RETURNING id) SELECT 1 / count(*) FROM mine"
+)
 
 
 @define(eq=False)
@@ -73,7 +63,8 @@ class Transactor:
     """Whether the next group is to be another owner's."""
     _leased_until: float = field(init=False, default=inf)
     _number: int = field(init=False, default=0)
-    _in_doubt: bool = field(init=False, default=False)
+    _commit_sent: bool = field(init=False, default=False)
+    _under_way: UnderWay = field(init=False, factory=UnderWay)
     _delay: float = field(init=False, default=0.0)
     _next_attempt: float = field(init=False, default=0.0)
     _trouble: str = field(init=False, default="the database can't be reached")
@@ -84,10 +75,16 @@ class Transactor:
         return self._leased_until - self.monotonic()
 
     def run(self, group: Operations) -> None:
-        """Run the writes in one transaction, then the reads; sets the outcome of each."""
+        """Run the writes, then the reads; sets the outcome of each.
+
+        Those that may wait for a prompt that another process writes have a transaction each: with
+        one prompt in hand nobody waits for another.
+        """
         writes = [each for each in group if each.writes]
         reads = [each for each in group if not each.writes]
-        for operations, work in ((writes, self._write), (reads, self._read)):
+        parts = [([each for each in writes if rank_of(each) < OTHER], self._write)]
+        parts += [([each], self._write) for each in writes if rank_of(each) == OTHER]
+        for operations, work in (*parts, (reads, self._read)):
             if operations:
                 if self._is_connected():
                     work(operations)
@@ -111,13 +108,19 @@ class Transactor:
 
     def _read(self, reads: Operations) -> None:
         try:
-            with self._session.connection.pipeline() as pipeline:
-                run_together(self._session, reads, pipeline)
+            with pipelined(self._session.connection) as pipeline:
+                under_way = UnderWay()
+                under_way.begin(begin(self._session, reads))
+                under_way.until_last(pipeline)
+            under_way.go_on()
         except psycopg.Error as error:
             self._drop_if_broken(error)
             _fail(reads, reason_of(error))
 
     def _write(self, writes: Operations) -> None:
+        if self.forsaken and self._session.owner is not None:
+            with suppress(psycopg.Error):  # then the first attempt finds its owner ended
+                self._begin_anew()
         error: Exception | None = None
         for _ in range(ATTEMPTS):
             error = self._try(writes)
@@ -127,26 +130,31 @@ class Transactor:
 
     def _try(self, writes: Operations) -> Exception | None:
         """Commit the operations, or fail them; returns the error if they are to be tried again."""
-        began = self.monotonic()
+        began, owner = self.monotonic(), self._session.owner
         try:
             self._commit(writes)
-        except _OwnerEnded as error:
-            self._roll_back()
-            with suppress(psycopg.Error):  # then the next attempt finds out
-                self._begin_anew()
-            return error
-        except InTheWay as error:
-            self._roll_back()
-            return error
         except (psycopg.Error, UnicodeError) as error:
-            if not (self._in_doubt and self._was_committed()):
-                self._give_up(writes, error)
-                return None
+            if not (self._is_in_doubt() and self._was_committed()):
+                self._session.owner = owner
+                if not isinstance(error, (*InTheWay, OwnerEnded)):
+                    self._give_up(writes, error)
+                    return None
+                self._roll_back()
+                if isinstance(error, OwnerEnded):
+                    with suppress(psycopg.Error):  # then the next attempt finds out
+                        self._begin_anew()
+                return error
         if self._session.owner is not None:
             self._leased_until = began + LEASE
             if self.monotonic() >= self._leased_until:
                 self._let_claims_go(writes)
         return None
+
+    def _is_in_doubt(self) -> bool:
+        """Whether a COMMIT was sent whose result was lost with its connection."""
+        sent, self._commit_sent = self._commit_sent, False
+        connection = self._session.connection
+        return sent and (connection.closed or connection.broken)
 
     def _let_claims_go(self, writes: Operations) -> None:
         """Return no claim whose lease may be over: as another owner, let that end unrenewed."""
@@ -169,37 +177,37 @@ class Transactor:
                 _fail([each], self._trouble)
 
     def _commit(self, writes: Operations) -> None:
+        """Commit the operations in as few round trips as they have steps.
+
+        The days are locked last, in their order: nobody waits for another lock with one in hand.
+        """
         db = self._session
-        if self.forsaken and db.owner is not None:
-            self._begin_anew()
         db.returned.clear()
         number, owner = self._number + 1, db.owner
-        with db.connection.pipeline() as pipeline:
+        accepts = [each for each in writes if isinstance(each.run, Accept)]
+        others = [each for each in writes if not isinstance(each.run, Accept)]
+        under_way = self._under_way = UnderWay()
+        with pipelined(db.connection) as pipeline:
             db.execute("BEGIN")
-            renewed = db.execute(
-                f"UPDATE owners SET number = %s, until = {UNTIL} WHERE id = %s AND NOT ended"
-                " RETURNING id",
-                (number, owner),
-            )
-            accepts = [each for each in writes if isinstance(each.run, Accept)]
-            others = [each for each in writes if not isinstance(each.run, Accept)]
-            others.sort(key=lambda each: getattr(each.run, "rank", 3))
-            run_together(db, others, pipeline)
-            if accepts:
-                _exhaust(accept(db, accepts), pipeline)
+            if owner is not None:
+                db.execute(_RENEW, (number, owner))
+            under_way.begin(begin(db, others))
+            under_way.until_last(pipeline)
+            under_way.begin(begin(db, accepts))
+            under_way.until_last(pipeline)
             for day, count in sorted(db.returned.items()):
                 db.execute(
                     "UPDATE days SET used = greatest(used - %s, 0) WHERE day = %s", (count, day)
                 )
-            pipeline.sync()
-            if owner is not None and not rows_of(renewed):
-                raise _OwnerEnded
-        self._in_doubt = owner is not None
-        db.connection.execute("COMMIT")
-        self._in_doubt, self._number = False, number
+            self._commit_sent = db.owner is not None
+            committed = db.execute("COMMIT")
+        self._commit_sent, self._number = False, number
+        if committed.statusmessage != "COMMIT":
+            raise errors.InFailedSqlTransaction
+        under_way.go_on()
 
     def _was_committed(self) -> bool:
-        """Find out what became of a COMMIT whose result was lost."""
+        """Find out what became of a COMMIT whose result was lost; then end its operations."""
         db, number = self._session, self._number + 1
         self._drop()
         while not self.stopping.is_set():
@@ -208,13 +216,14 @@ class Transactor:
                     found = db.connection.execute(
                         "SELECT number FROM owners WHERE id = %s FOR UPDATE", (db.owner,)
                     ).fetchone()
-                    self._in_doubt = False
+                    if found is None or found["number"] != number:
+                        return False
+                    self._under_way.go_on_without_rows(db)
                     self._number = number
-                    return found is not None and found["number"] == number
+                    return True
             except psycopg.Error:
                 self._drop()
             self.stopping.wait(FIRST_DELAY)
-        self._in_doubt = False
         return False
 
     def _begin_anew(self) -> None:
@@ -253,45 +262,6 @@ def without_claims(result: Any) -> Any:
             attrs.evolve(each, ask=None) if isinstance(each, Admitted) else each for each in result
         ]
     return result
-
-
-def run_together(db: Session, operations: Operations, pipeline: psycopg.Pipeline) -> None:
-    """Run operations side by side; sets the outcome of each."""
-    under_way: list[tuple[Operation[Session], Steps[Any], Cursor | None]] = []
-    for operation in operations:
-        operation.result = operation.error = None
-        steps: Steps[Any] = operation.run(db)
-        under_way += _step(operation, steps, None)
-    while under_way:
-        pipeline.sync()
-        going_on, under_way = under_way, []
-        for operation, steps, cursor in going_on:
-            under_way += _step(operation, steps, cursor)
-
-
-def _step(
-    operation: Operation[Session], steps: Steps[Any], cursor: Cursor | None
-) -> list[tuple[Operation[Session], Steps[Any], Cursor | None]]:
-    """Go on with one operation; returns it if it has another step."""
-    try:
-        sent = next(steps) if cursor is None else steps.send(rows_of(cursor))
-    except StopIteration as stop:
-        operation.result = stop.value
-        return []
-    except (psycopg.Error, UnicodeError):
-        raise
-    except Exception as error:  # noqa: BLE001 - a refusal or a bug fails this operation alone
-        operation.error = error
-        return []
-    return [(operation, steps, sent)]
-
-
-def _exhaust(steps: Steps[None], pipeline: psycopg.Pipeline) -> None:
-    with suppress(StopIteration):
-        cursor = next(steps)
-        while True:
-            pipeline.sync()
-            cursor = steps.send(rows_of(cursor))
 
 
 def _fail(operations: Operations, reason: str) -> None:
