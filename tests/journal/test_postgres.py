@@ -363,7 +363,7 @@ class GroupTests(PostgresTestCase):
         second = self.another()
         self.end_leases()
         self.successResultOf(second.probe())
-        self.successResultOf(second._renew())
+        self.successResultOf(second._sweep())
         ended = self.ends([ask], Answered(ANSWER, b"e"))
         accepted = self.grouped.accept([Submission(prompt("p9"))], Terms(DAY, 100, 100), claim=True)
         self.work()
@@ -407,7 +407,7 @@ class LeaseTests(PostgresTestCase):
         self.end_leases()
         self.assertEqual(self.claimed_by(second), [])
         self.successResultOf(second.probe())  # renews its own
-        self.successResultOf(second._renew())
+        self.successResultOf(second._sweep())
         (new,) = self.claimed_by(second)
         self.assertEqual((new.prompt.id, new.total), ("p2", 2))
         late = self.end(old, Failed("late", give_back=True))
@@ -420,7 +420,7 @@ class LeaseTests(PostgresTestCase):
         self.accept(prompt())
         (ask,) = self.claimed_by(self.journal)
         second = self.another()
-        self.successResultOf(second._renew())
+        self.successResultOf(second._sweep())
         self.assertEqual(self.claimed_by(second), [])
         self.assertTrue(self.end(ask, Answered(ANSWER, b"e")).kept)
 
@@ -448,7 +448,7 @@ class LeaseTests(PostgresTestCase):
         second._session.connection.close()
         self.successResultOf(second.probe())
         self.abandon(self.journal)
-        self.successResultOf(second._renew())
+        self.successResultOf(second._sweep())
         self.assertEqual(self.claimed_by(second), [])
         self.clock.advance(LEASE)
         self.assertEqual([ask.total for ask in self.claimed_by(second)], [2])
@@ -466,7 +466,7 @@ class LeaseTests(PostgresTestCase):
         transactor.monotonic = lambda: 0.0
         self.end_leases()
         self.successResultOf(self.journal.probe())
-        self.successResultOf(self.journal._renew())
+        self.successResultOf(self.journal._sweep())
         self.assertEqual([ask.total for ask in self.asks().claimed], [2])
         self.assertEqual([each.attempt for each in self.deliveries().claimed], [2])
 
@@ -490,7 +490,7 @@ class LeaseTests(PostgresTestCase):
         self.assertEqual(self.claimed_by(self.journal), [])
         self.end_leases()
         self.successResultOf(self.journal.probe())
-        self.successResultOf(self.journal._renew())
+        self.successResultOf(self.journal._sweep())
         self.assertEqual([ask.prompt.id for ask in self.claimed_by(self.journal)], ["p2"])
         self.assertFalse(self.end(second, Answered(ANSWER, b"e")).kept)
 
@@ -553,7 +553,7 @@ class OthersBatchesTests(PostgresTestCase):
         self.successResultOf(second.drop_batch(batch.id))
         self.abandon(self.journal)
         self.successResultOf(second.probe())
-        self.successResultOf(second._renew())
+        self.successResultOf(second._sweep())
         self.assertEqual(self.successResultOf(second.claim_batches()), [batch])
         self.assertTrue(self.successResultOf(second.store_batch(batch)))
 

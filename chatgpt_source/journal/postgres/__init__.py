@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 import psycopg
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
@@ -94,7 +94,9 @@ Result = TypeVar("Result")
 InThread = Callable[[Callable[[], None]], Deferred[None]]
 
 RENEW_EVERY = 5.0
-"""Seconds between two renewals of the lease, and two looks for others' that have ended."""
+"""Seconds between two renewals of the lease."""
+SWEEP_EVERY = 1.0
+"""Seconds between two looks for leases that have ended."""
 WATCH_EVERY = 2.0
 """Seconds between two deletions of texts that are kept no longer."""
 READ_PATIENCE = 0.9
@@ -167,6 +169,7 @@ class PostgresJournal:
         self._group: GroupCommit[Session] = GroupCommit(in_thread, self._transactor.run, clock)
         self._watches = [
             (LoopingCall(self._renew), RENEW_EVERY),
+            (LoopingCall(self._sweep), SWEEP_EVERY),
             (LoopingCall(self._let_lapse), WATCH_EVERY),
         ]
         for watch, _ in self._watches:
@@ -422,17 +425,24 @@ class PostgresJournal:
         await self._in_thread(self._session.connection.close)
 
     def _renew(self) -> Deferred[None]:
-        """Renew the lease, as every group does, and end those that are over.
+        """Renew the lease, as every group does."""
+        return self.probe().addErrback(self._unexpected, "renewing the journal's lease")
+
+    def _sweep(self) -> Deferred[None]:
+        """End the leases that are over.
 
         After an outage of the database, all may be over: who lives has time to renew its own.
         """
         now = self._clock.seconds()
         if now < self._sweep_after:
-            return self.probe().addErrback(self._unexpected, "renewing the journal's lease")
-        return (
-            self._write(lambda db: recovery.sweep(db, now))
-            .addCallback(lambda _: None)
-            .addErrback(self._unexpected, "renewing the journal's lease")
+            return succeed(None)
+
+        async def sweep() -> None:
+            if await self._read(recovery.is_any_over):
+                await self._write(lambda db: recovery.sweep(db, now))
+
+        return Deferred.fromCoroutine(sweep()).addErrback(
+            self._unexpected, "taking over what other daemons have left"
         )
 
     def _let_lapse(self) -> Deferred[None]:

@@ -66,6 +66,16 @@ def recover(
     return Recovered(recalled, failing, [each["destination"] for each in found])
 
 
+def is_any_over(db: Session) -> Steps[bool]:
+    """Whether another owner's lease is over, and has not been ended."""
+    (row,) = yield db.execute(
+        "SELECT EXISTS (SELECT 1 FROM owners WHERE NOT ended AND until < clock_timestamp()"
+        " AND id IS DISTINCT FROM %s) AS over",
+        (db.owner,),
+    )
+    return bool(row["over"])
+
+
 def sweep(db: Session, now: float) -> Steps[int]:
     """End the leases that are over, and the claims under them; returns how many."""
     rows = yield db.execute(
