@@ -77,4 +77,4 @@ class ReadTests(SynchronousTestCase):
             started = process_time()
             with contextlib.suppress(ValueError, RecursionError):
                 read(text)
-            self.assertLess(process_time() - started, 0.3, text[:20])
+            self.assertLess(process_time() - started, 1.0, text[:20])

@@ -263,4 +263,4 @@ class HostileTests(RefusalCase):
                 read(body)
             except Problem as problem:
                 self.assertIn(problem.status, {400, 413})
-            self.assertLess(process_time() - started, 0.3, body[:100])
+            self.assertLess(process_time() - started, 1.0, body[:100])
