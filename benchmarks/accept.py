@@ -47,6 +47,7 @@ class Unwritten:
 
     fault = None
     is_shared = False
+    date = property(lambda _: time.time())
     claim_asks = claim_expired = claim_submitted = claim_leftovers = None  # nothing is asked
 
     def accept(self, submissions: Any, *_: object, **__: object) -> Deferred[list[Admitted]]:

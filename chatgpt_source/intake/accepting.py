@@ -7,7 +7,6 @@ from attrs import evolve, frozen
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 
-from chatgpt_source.clock import wall
 from chatgpt_source.config import Config
 from chatgpt_source.errors import JournalUnavailable, KeyReused, NotAccepted, QuotaUsedUp
 from chatgpt_source.http.server import BoundedRequest, Problem
@@ -110,7 +109,7 @@ class Accepting:
                     raise Problem(503, detail, RETRY_AFTER)
             admitted: Sequence[Admitted] = ()
             try:
-                day = self.calendar.day(wall(self.clock))
+                day = self.calendar.day(self.journal.date)
                 admitted = await self._admit(request, received, day)
             finally:
                 if waiter is not None and not admitted:
@@ -210,7 +209,7 @@ class Accepting:
         }
 
     def _seconds_left(self, day: Day) -> int:
-        return max(0, ceil(day.end - wall(self.clock)))
+        return max(0, ceil(day.end - self.journal.date))
 
 
 def _wanted(received: Received, want: Want, waiter: Waiter) -> Received:

@@ -416,6 +416,10 @@ class Journal(Protocol):
         """Whether other daemons may use it at the same time."""
 
     @property
+    def date(self) -> float:
+        """The date whose day gives units: the database's, where daemons share one."""
+
+    @property
     def lease_left(self) -> float:
         """Seconds until others may take this owner's claims over; infinite if none is there to.
 

@@ -10,7 +10,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from chatgpt_source.clock import wall
 from chatgpt_source.errors import JournalUnavailable
 from chatgpt_source.journal import Journal, Tally
 from chatgpt_source.quota import Calendar
@@ -73,7 +72,7 @@ class Counts:
 
     async def _read(self) -> Counted:
         now = self._clock.seconds()
-        day = self._calendar.day(wall(self._clock)).date
+        day = self._calendar.day(self._journal.date).date
         try:
             tally = await self._journal.tally(day)
         except JournalUnavailable as error:

@@ -1,6 +1,6 @@
 """A journal in memory: as much of one as the door needs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from attrs import evolve
 from twisted.internet.defer import Deferred, fail, succeed
@@ -14,6 +14,9 @@ from chatgpt_source.prompt import Prompt, State
 class MemoryJournal:
     """Keeps prompts in memory.
 
+    Args:
+        date: The date.
+
     Attributes:
         prompts: The prompts, by id.
         needs: Until when each is needed.
@@ -26,7 +29,8 @@ class MemoryJournal:
     fault = claim_asks = claim_deliveries = claim_expired = claim_submitted = None
     claim_leftovers = None
 
-    def __init__(self) -> None:
+    def __init__(self, date: Callable[[], float]) -> None:
+        self._date = date
         self.prompts: dict[str, Prompt] = {}
         self.needs: dict[str, float] = {}
         self.unneeded_: list[str] = []
@@ -35,6 +39,10 @@ class MemoryJournal:
         self._kept: dict[str, Kept] = {}
         self._keys: dict[Key, str] = {}
         self._used = 0
+
+    @property
+    def date(self) -> float:
+        return self._date()
 
     def accept(
         self, submissions: Sequence[Submission], terms: Terms, *, claim: bool = False

@@ -46,7 +46,7 @@ class MemoryDoorTestCase(DoorDriver):
     def setUp(self) -> None:
         self.clock = Clocks()
         self.clock.advance(NOON)
-        self.journal = MemoryJournal()
+        self.journal = MemoryJournal(self.clock.wall)
         super().setUp()
         self.recorder = Recorder()
         self.observers.add(self.recorder)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 from typing import Any, cast
@@ -12,10 +13,20 @@ from twisted.internet.defer import Deferred, succeed
 
 from chatgpt_source import __version__
 from chatgpt_source.errors import JournalError
-from chatgpt_source.journal.command import IN_A_TERMINAL, PAUSE, Operator, look_of, parsed
+from chatgpt_source.journal.command import (
+    IN_A_TERMINAL,
+    PAUSE,
+    Operator,
+    engine_for,
+    look_of,
+    parsed,
+    run_backup,
+)
 from chatgpt_source.journal.sqlite import SqliteJournal, open_beside
 from chatgpt_source.journal.table import Look
 from tests.journal.common import JournalTestCase, at_once, prompt
+
+NO_DRIVER = None if find_spec("psycopg") else "psycopg is not installed"
 
 
 class CommandTests(JournalTestCase):
@@ -157,7 +168,32 @@ class CommandTests(JournalTestCase):
         for argv in (["--journal", "x", "--json", "list"], ["list", "--json", "--journal", "x"]):
             options = parsed(argv)
             self.assertEqual((str(options.journal), options.json), ("x", True))
-        self.assertEqual(str(parsed(["list"]).journal), "journal.sqlite")
+        self.assertIsNone(parsed(["list"]).journal)
+
+    def test_which_journal(self) -> None:
+        config = Path(self.mktemp())
+        environ = {"CONNECTOR_CONFIG": str(config)}
+
+        def location(*argv: str) -> str:
+            return engine_for(parsed([*argv, "list"]), environ).location
+
+        here = str(Path("journal.sqlite").absolute())
+        self.assertEqual(location(), here)  # there is no such config
+        config.write_text("journal: /data/j.sqlite")
+        self.assertEqual(location(), here)
+        self.assertEqual(location("--journal", "/data/j.sqlite"), "/data/j.sqlite")
+        url = "postgresql://u:MARKED@db.example:5433/prompts"
+        config.write_text(f"journal: {url}")
+        self.assertEqual(location(), "postgresql://db.example:5433/prompts")
+        self.assertEqual(location("--journal", "x.sqlite"), str(Path("x.sqlite").absolute()))
+        self.assertEqual(location("--journal", url), "postgresql://db.example:5433/prompts")
+        options = parsed(["--journal", url, "backup", "copy"])
+        engine = engine_for(options, environ)
+        said = str(self.assertRaises(SystemExit, run_backup, engine, options, StringIO()))
+        self.assertIn("pg_dump", said)
+        self.assertNotIn("MARKED", said)
+
+    test_which_journal.skip = NO_DRIVER  # type: ignore[attr-defined]
 
     def test_its_version(self) -> None:
         self.patch(sys, "stdout", StringIO())

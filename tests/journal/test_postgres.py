@@ -634,6 +634,15 @@ class FaultTests(PostgresTestCase):
             self.assertNotIn("hunter2", f"{error}{error!r}{error.__cause__}")
 
 
+class DateTests(PostgresTestCase):
+    def test_the_day_is_the_database_s(self) -> None:
+        ahead = PostgresJournal(
+            open_journal(Database(self.url)), self.clock, at_once, lambda _: NOON + 86400
+        )
+        self.addCleanup(self.shut, ahead)
+        self.assertEqual((self.journal.date, ahead.date), (NOON, NOON + 86400))
+
+
 class ClockTests(SynchronousTestCase):
     """Instants of processes whose clocks differ."""
 

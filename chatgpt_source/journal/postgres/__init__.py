@@ -206,6 +206,10 @@ class PostgresJournal:
     is_shared = True
 
     @property
+    def date(self) -> float:
+        return self._session.at(self._clock.seconds())
+
+    @property
     def lease_left(self) -> float:
         return self._transactor.lease_left
 
@@ -382,7 +386,7 @@ class PostgresJournal:
         return self._read(lambda db: records.tally(db, day, now))
 
     def redrive(self, prompt_id: str) -> Deferred[State]:
-        date = wall(self._clock)
+        date = self.date
         return self._write(lambda db: operator.redrive(db, prompt_id, date), WRITE_PATIENCE)
 
     def cancel(self, prompt_id: str, *, forget: bool = False) -> Deferred[Cancelled | None]:

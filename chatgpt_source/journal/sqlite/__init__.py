@@ -138,6 +138,10 @@ class SqliteJournal:
     is_shared = False
     lease_left = inf
 
+    @property
+    def date(self) -> float:
+        return wall(self._clock)
+
     def forsake(self) -> None:
         """See `Journal.forsake`: nobody else can take anything over."""
 
