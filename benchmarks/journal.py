@@ -129,7 +129,14 @@ def _work(reactor: Any, place: str) -> Deferred[None]:
 async def _rounds(reactor: Any, place: str) -> None:
     threads = ThreadPool(1, 1)
     threads.start()
-    journal = _open(place, reactor, partial(deferToThreadPool, reactor, threads))
+    try:
+        await _read_rounds(reactor, place, partial(deferToThreadPool, reactor, threads))
+    finally:
+        threads.stop()
+
+
+async def _read_rounds(reactor: Any, place: str, in_thread: Any) -> None:
+    journal = _open(place, reactor, in_thread)
     await journal.recover(10**9, "UTC", {}, 0.0)
     while line := await deferToThread(sys.stdin.readline):
         under_way, seconds, name = json.loads(line)
@@ -143,7 +150,6 @@ async def _rounds(reactor: Any, place: str) -> None:
         took = time.perf_counter() - began
         print(json.dumps([sum(counts), took, time.process_time() - used]), flush=True)
     await journal.close()
-    threads.stop()
 
 
 def _open(place: str, reactor: Any, in_thread: Any) -> Any:
