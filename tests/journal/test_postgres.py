@@ -28,9 +28,15 @@ from tests.journal.common import ANSWER, DAY, NOON, PEERS, Threads, at_once, pro
 from tests.journal.postgres_server import server
 
 with contextlib.suppress(ImportError):  # the tests are skipped then: `server` says why
-    from chatgpt_source.journal.postgres import RENEW_EVERY, PostgresJournal, open_journal
+    from chatgpt_source.journal.postgres import (
+        RENEW_EVERY,
+        PostgresJournal,
+        open_journal,
+        recovery,
+    )
     from chatgpt_source.journal.postgres.connect import Database
     from chatgpt_source.journal.postgres.recovery import LEASE
+    from chatgpt_source.journal.postgres.session import Session
     from chatgpt_source.journal.postgres.transact import LONGEST_DELAY, Transactor
 
 
@@ -453,6 +459,34 @@ class LeaseTests(PostgresTestCase):
         self.clock.advance(LEASE)
         self.assertEqual([ask.total for ask in self.claimed_by(second)], [2])
 
+    def start_after(self, name: str, since: str) -> Any:
+        """Start another when the lease of the first has just ended."""
+        self.accept(prompt())
+        self.claimed_by(self.journal)
+        self.journal._session.connection.execute(
+            "UPDATE owners SET until = clock_timestamp() - interval '1 s'"
+        )
+        self.patch(recovery, "UP_SINCE", "clock_timestamp() - interval '1 h'")
+        self.patch(recovery, name, since)
+        return self.another()
+
+    def test_a_start_takes_over_from_those_that_had_time_to_renew_theirs(self) -> None:
+        second = self.start_after("UP_SINCE", f"clock_timestamp() - interval '{LEASE + 1} s'")
+        self.assertEqual([ask.total for ask in self.claimed_by(second)], [2])
+
+    def test_a_start_right_after_the_database_s_leaves_them_a_lease(self) -> None:
+        second = self.start_after("UP_SINCE", f"clock_timestamp() - interval '{LEASE - 1} s'")
+        self.clock.advance(RENEW_EVERY)
+        self.assertEqual(self.claimed_by(second), [])
+        self.abandon(self.journal)
+        self.clock.advance(LEASE)
+        self.assertEqual([ask.total for ask in self.claimed_by(second)], [2])
+
+    def test_a_start_on_a_promoted_standby_leaves_them_a_lease(self) -> None:
+        second = self.start_after("REPLAYED", f"clock_timestamp() - interval '{LEASE} s'")
+        self.clock.advance(RENEW_EVERY)
+        self.assertEqual(self.claimed_by(second), [])
+
     def test_no_claim_is_returned_after_its_end(self) -> None:
         transactor = self.journal._transactor
         self.accept(prompt("p1"))
@@ -665,3 +699,32 @@ class ClockTests(SynchronousTestCase):
         claims = self.successResultOf(first.claim_asks(NOON + 60.125, 1))
         (ask,) = claims.claimed
         self.assertEqual((ask.prompt.not_before, ask.prompt.deadline), (NOON + 60.125, NOON + 90.1))
+
+    def test_a_clock_that_is_set_is_followed_at_the_next_renewal(self) -> None:
+        clock = Clocks()
+        clock.advance(NOON)
+        ahead = 0.0
+        opened = open_journal(Database(server().schema()))
+        self.addCleanup(opened[1].close)
+        journal = PostgresJournal(opened, clock, at_once, lambda _: clock.seconds() + ahead)
+        self.successResultOf(journal.recover(100, "UTC", PEERS, 60.0))
+        ahead = 3600.0
+        self.successResultOf(journal._renew())
+        later = attrs.evolve(prompt(), not_before=NOON + 60.0)
+        self.successResultOf(journal.accept([Submission(later)], Terms(DAY, 100, 100)))
+        (row,) = opened[1].execute("SELECT due FROM prompts").fetchall()
+        self.assertEqual(row["due"], NOON + 60.0 + ahead)
+
+    def test_what_a_round_trip_explains_moves_no_instant(self) -> None:
+        session = Session(None)
+        session.set_clock(1000.0, 10.0, 10.5)
+        first = session.offset
+        for database, before, after in (
+            (1010.0, 20.0, 20.1),
+            (1009.8, 20.0, 20.5),
+            (1012.0, 20.0, 26.0),
+        ):
+            session.set_clock(database, before, after)
+            self.assertEqual(session.offset, first)
+        session.set_clock(1010.5, 20.0, 20.1)
+        self.assertEqual(session.offset, round(990.45 * 1024) / 1024)

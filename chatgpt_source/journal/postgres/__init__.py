@@ -2,11 +2,11 @@
 
 Time: operations speak of instants of their process's steady clock. The database stores what several
 processes compare (`due`, `since`, deadlines, the ends of needs) by its own clock. Each process
-measures the offset between the two when it connects, and adds or subtracts it where an instant
-enters or leaves this package (`Session.stored`, `Session.steady`); nothing else converts. Leases
-are compared within the database alone, by `clock_timestamp()`. The dates of a record (`accepted`,
-`answered`, `ended`) are for people: the wall clock's of the process that wrote them, never compared
-with an instant.
+measures the offset between the two when it connects and at each renewal of its lease, and adds or
+subtracts it where an instant enters or leaves this package (`Session.stored`, `Session.steady`);
+nothing else converts. Leases are compared within the database alone, by `clock_timestamp()`. The
+dates of a record (`accepted`, `answered`, `ended`) are for people: the wall clock's of the process
+that wrote them, never compared with an instant.
 
 A claim has a token from a sequence, unlike every other, and its owner, a row of `owners`. Every
 group that an owner commits renews its lease. Once that has ended, any other owner ends its claims;
@@ -69,7 +69,6 @@ from chatgpt_source.journal.postgres.session import (
     Session,
     Steps,
     Together,
-    offset,
 )
 from chatgpt_source.journal.postgres.together import Ranked
 from chatgpt_source.journal.postgres.transact import Transactor
@@ -175,7 +174,6 @@ class PostgresJournal:
         for watch, _ in self._watches:
             watch.clock = clock
         self._closing = False
-        self._sweep_after = 0.0
         self._fault: str | None = None
         self._peers: Mapping[str, str] = {}
 
@@ -194,14 +192,18 @@ class PostgresJournal:
         connection = self._session.connection
         row = connection.execute("SELECT value FROM secret").fetchone()
         self._session.secret = bytes(row["value"]) if row else b""
+        self._set_clock(self._session)
+
+    def _set_clock(self, db: Session) -> None:
+        """Measure the offset of the database's clock."""
         before = self._clock.seconds()
-        date = self._date_by(connection)
-        self._session.offset = offset(date, (before + self._clock.seconds()) / 2)
+        date = self._date_by(db.connection)
+        db.set_clock(date, before, self._clock.seconds())
 
     def _reconnect(self) -> None:
         self._session.connection = connect(self._database.conninfo)
+        self._session.sweep_after = self._clock.seconds() + recovery.LEASE
         self._settle()
-        self._sweep_after = self._clock.seconds() + recovery.LEASE
 
     is_shared = True
 
@@ -429,8 +431,19 @@ class PostgresJournal:
         await self._in_thread(self._session.connection.close)
 
     def _renew(self) -> Deferred[None]:
-        """Renew the lease, as every group does."""
-        return self.probe().addErrback(self._unexpected, "renewing the journal's lease")
+        """Renew the lease, as every group does, and look at the database's clock."""
+
+        def measure(db: Session) -> Steps[None]:
+            self._set_clock(db)
+            yield from ()
+
+        async def renew() -> None:
+            await self.probe()
+            await self._read(measure)
+
+        return Deferred.fromCoroutine(renew()).addErrback(
+            self._unexpected, "renewing the journal's lease"
+        )
 
     def _sweep(self) -> Deferred[None]:
         """End the leases that are over.
@@ -438,7 +451,7 @@ class PostgresJournal:
         After an outage of the database, all may be over: who lives has time to renew its own.
         """
         now = self._clock.seconds()
-        if now < self._sweep_after:
+        if now < self._session.sweep_after:
             return succeed(None)
 
         async def sweep() -> None:

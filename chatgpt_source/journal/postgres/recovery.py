@@ -18,6 +18,10 @@ FIRST = 1
 """The number of an owner's first group, this one."""
 UNTIL = f"clock_timestamp() + interval '{LEASE} s'"
 """The end of a lease that is renewed now; the database's clock alone decides."""
+UP_SINCE = "pg_postmaster_start_time()"
+"""When the database came up."""
+REPLAYED = "pg_last_xact_replay_timestamp()"
+"""The last transaction of another server that this one was the standby of; else NULL."""
 
 
 def _no_later(column: str) -> str:
@@ -38,8 +42,13 @@ def recover(
 ) -> Steps[Recovered]:
     """Begin a run as a new owner; see `Journal.recover`. One does at a time."""
     yield db.execute("SELECT pg_advisory_xact_lock(%s)", (STARTS,))
-    yield from sweep(db, now)
-    (row,) = yield db.execute("SELECT EXISTS (SELECT 1 FROM owners WHERE NOT ended) AS others")
+    yield from sweep(db, now, _had_time())
+    (row,) = yield db.execute(
+        "SELECT count(*) > 0 AS others, coalesce(bool_or(until < clock_timestamp()), FALSE)"
+        " AS spared FROM owners WHERE NOT ended"
+    )
+    if row["spared"]:
+        db.sweep_after = now + LEASE
     yield from _correct(db, now, keep)
     if not row["others"]:
         yield from _begin_alone(db, now)
@@ -76,11 +85,27 @@ def is_any_over(db: Session) -> Steps[bool]:
     return bool(row["over"])
 
 
-def sweep(db: Session, now: float) -> Steps[int]:
-    """End the leases that are over, and the claims under them; returns how many."""
+def _had_time() -> str:
+    """SQL: whether an owner has had a lease's time to renew it since the database came up.
+
+    After a restart of the server, or the promotion of its standby, all leases may be over.
+    `-infinity` is the end of one that was given up.
+    """
+    lease = f"interval '{LEASE} s'"
+    return (
+        f"(until = '-infinity' OR {UP_SINCE} < clock_timestamp() - {lease}"
+        f" AND coalesce({REPLAYED} < until - {lease}, TRUE))"
+    )
+
+
+def sweep(db: Session, now: float, which: str = "TRUE") -> Steps[int]:
+    """End the leases that are over, and the claims under them; returns how many.
+
+    `which` is SQL that says which of them.
+    """
     rows = yield db.execute(
         "WITH over AS (SELECT id FROM owners WHERE NOT ended AND until < clock_timestamp()"
-        " AND id IS DISTINCT FROM %s ORDER BY id FOR UPDATE SKIP LOCKED)"
+        f" AND {which} AND id IS DISTINCT FROM %s ORDER BY id FOR UPDATE SKIP LOCKED)"
         " UPDATE owners SET ended = TRUE FROM over WHERE owners.id = over.id RETURNING owners.id",
         (db.owner,),
     )

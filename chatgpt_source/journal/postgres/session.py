@@ -66,27 +66,42 @@ class Session:
         connection: The connection.
         secret: The journal's secret.
         offset: What makes an instant of this process one of the database's clock.
+        error: The most by which it may be wrong; `-inf`: it is not known yet.
         owner: The id of this run's row in `owners`; None: it claims nothing.
         backlog: How many prompts waited when they were last counted, and those admitted since.
         counted: When that was.
         peers_known: The version of what is known of each peer already.
         returned: How many units the current group gives back to each day.
+        sweep_after: When others that live have had time to renew their leases.
     """
 
     connection: Connection
     secret: bytes = field(default=b"", repr=False)
     offset: float = 0.0
+    error: float = float("-inf")
     owner: int | None = None
     backlog: int = 0
     counted: float = float("-inf")
     peers_known: dict[str, int] = field(factory=dict)
     returned: Counter[str] = field(factory=Counter)
+    sweep_after: float = 0.0
 
     def execute(
         self, query: str, values: Sequence[object] | Mapping[str, object] | None = None
     ) -> Cursor:
         """Send a statement; within a pipeline, its rows are there once the operation yields."""
         return self.connection.execute(query.encode(), values)
+
+    def set_clock(self, database: float, before: float, after: float) -> None:
+        """Follow the database's clock, which showed `database` between two instants.
+
+        What the round trip explains changes nothing, so that instants come back equal. The offset
+        is rounded, so that they survive both ways unchanged.
+        """
+        measured = round((database - (before + after) / 2) * _EXACT) / _EXACT
+        error = (after - before) / 2 + 1 / _EXACT
+        if abs(measured - self.offset) > self.error + error:
+            self.offset, self.error = measured, error
 
     def stored(self, instant: float | None) -> float | None:
         """An instant of this process as one of the database's clock."""
@@ -99,11 +114,6 @@ class Session:
     def steady(self, stored: float | None) -> float | None:
         """An instant of the database's clock as one of this process."""
         return None if stored is None else stored - self.offset
-
-
-def offset(database: float, steady: float) -> float:
-    """The offset between two clocks, rounded so that instants survive both ways unchanged."""
-    return round((database - steady) * _EXACT) / _EXACT
 
 
 def rows_of(cursor: Cursor) -> list[Row]:
