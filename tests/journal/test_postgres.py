@@ -2,11 +2,13 @@
 
 import contextlib
 import random
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
 import attrs
+from twisted.internet import reactor
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.errors import JournalError, JournalUnavailable, NotCancelled, QuotaUsedUp
@@ -25,9 +27,11 @@ from tests.contracts.answers import AnswersContract
 from tests.contracts.driver import JournalDriver
 from tests.contracts.journal import JournalContract
 from tests.journal.common import ANSWER, DAY, NOON, PEERS, Threads, at_once, prompt
-from tests.journal.postgres_server import server
+from tests.journal.postgres_server import begin, server
 
 with contextlib.suppress(ImportError):  # the tests are skipped then: `server` says why
+    import psycopg
+
     from chatgpt_source.journal.postgres import (
         RENEW_EVERY,
         PostgresJournal,
@@ -37,7 +41,7 @@ with contextlib.suppress(ImportError):  # the tests are skipped then: `server` s
     from chatgpt_source.journal.postgres.connect import Database
     from chatgpt_source.journal.postgres.recovery import LEASE
     from chatgpt_source.journal.postgres.session import Session
-    from chatgpt_source.journal.postgres.transact import LONGEST_DELAY, Transactor
+    from chatgpt_source.journal.postgres.transact import LONGEST_DELAY, UNCONFIRMED, Transactor
 
 
 class Opening:
@@ -675,6 +679,59 @@ class DateTests(PostgresTestCase):
         )
         self.addCleanup(self.shut, ahead)
         self.assertEqual((self.journal.date, ahead.date), (NOON, NOON + 86400))
+
+
+class OtherServerTests(Opening, JournalDriver, SynchronousTestCase):
+    """With a server of their own, which they stop and change."""
+
+    other: Any = None
+
+    def setUp(self) -> None:
+        super().setUp()
+        if OtherServerTests.other is None:
+            OtherServerTests.other = begin("fsync=off max_connections=50")
+            end = OtherServerTests.other.end
+            reactor.addSystemEventTrigger("after", "shutdown", end)  # type: ignore[attr-defined]
+        self.url = self.other.schema()
+        self.journal = self.open_journal()
+        self.recover(self.journal)
+
+    def set_standbys(self, names: str) -> None:
+        with psycopg.connect(self.other.url, autocommit=True) as connection:
+            connection.execute("SET synchronous_commit = local")
+            connection.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{names}'")
+            connection.execute("SELECT pg_reload_conf()")
+
+    def cancel_wait_for_standby(self) -> None:
+        with psycopg.connect(self.other.url, autocommit=True) as connection:
+            until = time.monotonic() + 20
+            while time.monotonic() < until:
+                if connection.execute(
+                    "SELECT pg_cancel_backend(pid) FROM pg_stat_activity"
+                    " WHERE wait_event = 'SyncRep'"
+                ).fetchone():
+                    return
+        raise AssertionError("no COMMIT waits")
+
+    def test_what_its_standby_did_not_confirm_is_not_promised(self) -> None:
+        self.accept(prompt("p1"))
+        (ask,) = self.asks().claimed
+        owner = self.journal._session.owner
+        self.set_standbys("missing")
+        with ThreadPoolExecutor(1) as pool:
+            cancelled = pool.submit(self.cancel_wait_for_standby)
+            refused = self.admit(prompt("p2"), claim=True)
+            cancelled.result()
+        self.set_standbys("")
+        refusal = self.failureResultOf(refused, JournalUnavailable)
+        self.assertEqual(refusal.value.reason, UNCONFIRMED)
+        self.assertEqual(self.journal.fault, UNCONFIRMED)
+        self.assertTrue(self.end(ask, Answered(ANSWER, b"e")).kept)
+        self.assertNotEqual(self.journal._session.owner, owner)
+        self.end_leases()
+        self.successResultOf(self.journal.probe())
+        self.successResultOf(self.journal._sweep())
+        self.assertEqual([each.prompt.id for each in self.asks().claimed], ["p2"])
 
 
 class ClockTests(SynchronousTestCase):

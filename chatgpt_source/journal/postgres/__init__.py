@@ -190,6 +190,7 @@ class PostgresJournal:
     def _settle(self) -> None:
         """Read what a session needs besides its connection."""
         connection = self._session.connection
+        connection.add_notice_handler(self._session.notice)
         row = connection.execute("SELECT value FROM secret").fetchone()
         self._session.secret = bytes(row["value"]) if row else b""
         self._set_clock(self._session)

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, TypeVar
 
 import psycopg
 from attrs import define, field, frozen
+from psycopg.errors import Diagnostic
 
 from chatgpt_source.journal.group import Operation
 
@@ -72,6 +73,7 @@ class Session:
         counted: When that was.
         peers_known: The version of what is known of each peer already.
         returned: How many units the current group gives back to each day.
+        unconfirmed: Whether a COMMIT went on without its synchronous standby.
         sweep_after: When others that live have had time to renew their leases.
     """
 
@@ -84,6 +86,7 @@ class Session:
     counted: float = float("-inf")
     peers_known: dict[str, int] = field(factory=dict)
     returned: Counter[str] = field(factory=Counter)
+    unconfirmed: bool = False
     sweep_after: float = 0.0
 
     def execute(
@@ -91,6 +94,14 @@ class Session:
     ) -> Cursor:
         """Send a statement; within a pipeline, its rows are there once the operation yields."""
         return self.connection.execute(query.encode(), values)
+
+    def notice(self, notice: Diagnostic) -> None:
+        """Look for the warning of a COMMIT whose wait for its standby was cancelled.
+
+        It succeeds all the same; the warning has no SQLSTATE of its own, and its text varies.
+        """
+        if notice.source_function == "SyncRepWaitForLSN":
+            self.unconfirmed = True
 
     def set_clock(self, database: float, before: float, after: float) -> None:
         """Follow the database's clock, which showed `database` between two instants.

@@ -31,6 +31,7 @@ from chatgpt_source.journal.postgres.together import Operations, UnderWay, begin
 
 ATTEMPTS = 5
 """Attempts of a group that others' transactions are in the way of."""
+UNCONFIRMED = "the database stored it, but its synchronous standby did not confirm that"
 NOBODY = 0
 """No owner's id."""
 FIRST_DELAY, LONGEST_DELAY = 0.1, 5.0
@@ -144,7 +145,9 @@ class Transactor:
                     with suppress(psycopg.Error):  # then the next attempt finds out
                         self._begin_anew()
                 return error
-        if self._session.owner is not None:
+        if self._session.unconfirmed:
+            self._fail_unconfirmed(writes)
+        elif self._session.owner is not None:
             self._leased_until = began + LEASE
             if self.monotonic() >= self._leased_until:
                 self._let_claims_go(writes)
@@ -155,6 +158,16 @@ class Transactor:
         sent, self._commit_sent = self._commit_sent, False
         connection = self._session.connection
         return sent and (connection.closed or connection.broken)
+
+    def _fail_unconfirmed(self, writes: Operations) -> None:
+        """Promise nothing of a group that a failover may lose.
+
+        The claims of this owner, of which no caller knows some now, are let go: it is another one
+        from the next group on.
+        """
+        _fail(writes, UNCONFIRMED)
+        if self._session.owner is not None:
+            self._session.owner = NOBODY
 
     def _let_claims_go(self, writes: Operations) -> None:
         """Return no claim whose lease may be over: as another owner, let that end unrenewed."""
@@ -183,6 +196,7 @@ class Transactor:
         """
         db = self._session
         db.returned.clear()
+        db.unconfirmed = False
         number, owner = self._number + 1, db.owner
         accepts = [each for each in writes if isinstance(each.run, Accept)]
         others = [each for each in writes if not isinstance(each.run, Accept)]
