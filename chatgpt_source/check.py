@@ -9,7 +9,7 @@ from attrs import frozen
 from chatgpt_source.config import Config, ConfigError, load, require_files
 from chatgpt_source.errors import JournalError
 from chatgpt_source.files import hard_limit
-from chatgpt_source.http.listen import check, is_exposed, port_string
+from chatgpt_source.http.listen import check, is_exposed, is_shared, port_string
 from chatgpt_source.http.listen.probe import probe_port
 from chatgpt_source.http.listen.string import PortUnavailable, parse
 from chatgpt_source.http.server import origin_of
@@ -21,6 +21,10 @@ from chatgpt_source.quota import day_at
 UNGUARDED = (
     "anyone who reaches the prompt port can spend the day's prompts: set `auth`, or set `listen` to"
     " a place that only your callers reach"
+)
+ADMIN_SHARED = (
+    "`admin` must not have reusePort=yes: each process has its own metrics and page, so give each a"
+    " port of its own"
 )
 
 
@@ -121,6 +125,8 @@ def _find_ports(
         unavailable.append(error)
     # systemd passes its sockets only to the service that it starts
     passed = starting or "LISTEN_FDS" in environ
+    if config.admin is not None and is_shared(config.admin):
+        unavailable.append(PortUnavailable(ADMIN_SHARED))
     for key, where in (("listen", config.listen), ("admin", config.admin)):
         try:
             if where is not None and (passed or parse(where).kind != "systemd"):

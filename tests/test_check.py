@@ -165,6 +165,11 @@ class GatherTests(SynchronousTestCase):
         self.assertTrue(journal.startswith("journal /nonexistent/j.sqlite"), journal)
         self.assertTrue(busy.startswith(f"port {port} "), busy)
 
+    def test_an_admin_site_is_not_shared(self) -> None:
+        admin = f"tcp:{free_port()}:interface=127.0.0.1:reusePort=yes"
+        (mistake,) = self.mistakes(admin=f"'{admin}'")
+        self.assertTrue(mistake.startswith("`admin` must not have reusePort=yes: "), mistake)
+
     def test_a_running_daemon_is_no_mistake(self) -> None:
         opened = open_journal(self.home / "journal.sqlite")
         self.addCleanup(opened.close)

@@ -2,7 +2,8 @@
 
 The strings are Twisted's (`tcp:8080:interface=127.0.0.1`, `unix:/run/x.sock`,
 `systemd:domain=INET:index=0`, `ssl:8443:privateKey=...:certKey=...`, and those of its plugins). An
-`ssl:` string may also have a `clientCA`; callers then need a certificate signed by it.
+`ssl:` string may also have a `clientCA`; callers then need a certificate signed by it. With
+`reusePort=yes`, other processes may listen at the same port (`tcp:`, `tcp6:` and `ssl:`).
 """
 
 import errno
@@ -24,7 +25,7 @@ from twisted.internet.interfaces import (
 )
 from twisted.python.failure import Failure
 
-from chatgpt_source.http.listen import tls
+from chatgpt_source.http.listen import shared, tls
 from chatgpt_source.http.listen.address import is_loopback
 from chatgpt_source.http.listen.probe import (
     probe_address,
@@ -34,10 +35,12 @@ from chatgpt_source.http.listen.probe import (
 )
 from chatgpt_source.http.listen.string import (
     EXPECTED,
+    REUSE_PORT,
     Parsed,
     PortUnavailable,
     check_arguments,
     parse,
+    without,
 )
 from chatgpt_source.http.listen.tls import Certificates
 
@@ -64,7 +67,10 @@ def check(string: str, key: str = "listen") -> None:
     """
     parsed, endpoint = _endpoint(None, string, key)
     try:
-        if parsed.kind in {"tcp", "tcp6", "ssl"}:
+        if parsed.is_shared:
+            # One that listened would get callers, and reset them.
+            shared.bind(parsed.interface, int(parsed.port)).close()
+        elif parsed.kind in {"tcp", "tcp6", "ssl"}:
             probe_address(parsed.interface, int(parsed.port))
         elif parsed.kind == "unix":
             probe_path(parsed.argument("address", 0) or "")
@@ -73,10 +79,13 @@ def check(string: str, key: str = "listen") -> None:
     except (OSError, ValueError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         what = f"port {parsed.port}" if parsed.port.isdigit() else f"`{parsed.kind}:`"
+        taken = getattr(error, "errno", None) == errno.EADDRINUSE
         advice = "create its folder" if "folder" in reason else "stop what uses it"
+        if taken and parsed.is_shared:
+            reason += ", by what does not share it, or runs as another user"
         raise PortUnavailable(
             f"`{key}`: {what} can't be listened on ({reason}): {advice}, or choose another",
-            taken=getattr(error, "errno", None) == errno.EADDRINUSE,
+            taken=taken,
         ) from None
 
 
@@ -100,8 +109,9 @@ def listen(
         PortUnavailable: If it can't, or not at once, as some plugins' endpoints do.
     """
     parsed, endpoint = _endpoint(reactor, string, key)
-    if renewable is not None and isinstance(endpoint, tls.Endpoint):
-        renewable[key] = endpoint.certificates
+    certificates = getattr(endpoint, "certificates", None)
+    if renewable is not None and isinstance(certificates, Certificates):
+        renewable[key] = certificates
     if parsed.kind == "unix":
         remove_stale(parsed.argument("address", 0) or "")
     ended: list[Any] = []
@@ -134,6 +144,11 @@ def is_exposed(string: str) -> bool:
             return False
         interface = name[0]
     return interface != "localhost" and not is_loopback(interface)
+
+
+def is_shared(string: str) -> bool:
+    """Whether other processes may listen at the same port."""
+    return parse(string).is_shared
 
 
 def is_over_loopback(string: str, host: IAddress) -> bool:
@@ -170,14 +185,15 @@ def _endpoint_of(reactor: Any, parsed: Parsed, string: str) -> IStreamServerEndp
     check_arguments(parsed)
     if parsed.kind == "ssl":
         return tls.endpoint(reactor, parsed, BACKLOG)
+    backlog = parsed.argument("backlog", 1 if parsed.kind == "tcp6" else 2)
+    string = without(string, REUSE_PORT)
     if parsed.kind in {"tcp", "tcp6", "unix"}:
-        place = 1 if parsed.kind == "tcp6" else 2
-        if parsed.argument("backlog", place) is None:
+        if backlog is None:
             string += f":backlog={BACKLOG}"
         if parsed.kind == "unix" and parsed.argument("lockfile", 3) is None:
             string += ":lockfile=0"  # a crash leaves a lock that names another process's pid
     try:
-        return serverFromString(reactor, string)  # type: ignore[no-any-return]
+        endpoint: IStreamServerEndpoint = serverFromString(reactor, string)
     except (LookupError, OverflowError):
         if parsed.kind != "systemd":
             raise PortUnavailable(EXPECTED) from None
@@ -186,3 +202,7 @@ def _endpoint_of(reactor: Any, parsed: Parsed, string: str) -> IStreamServerEndp
         ) from None
     except Exception:  # noqa: BLE001 - a parser or a plugin raises what it pleases
         raise PortUnavailable(EXPECTED) from None
+    if parsed.is_shared:
+        depth = BACKLOG if backlog is None else int(backlog)
+        return shared.Endpoint(reactor, int(parsed.port), depth, parsed.interface)
+    return endpoint

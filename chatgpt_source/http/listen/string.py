@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 from pathlib import Path
 
 from attrs import frozen
@@ -26,6 +27,8 @@ EXPECTED = (
 )
 FILES = ("privateKey", "certKey", "extraCertChain", "dhParameters", "clientCA")
 """Arguments of `ssl:` that are paths of files."""
+REUSE_PORT = "reusePort"
+"""The argument, ours and not Twisted's, that lets other processes share the port."""
 _LONGEST_PATH = 100
 """Bytes that a UNIX socket's path may have on every supported system."""
 
@@ -58,9 +61,13 @@ class Parsed:
     @property
     def interface(self) -> str:
         """The interface, for kinds that have one."""
-        return self.argument("interface", 1 if self.kind == "tcp" else None) or (
-            "::" if self.kind == "tcp6" else ""
-        )
+        place = {"tcp": 1, "tcp6": 2}.get(self.kind)
+        return self.argument("interface", place) or ("::" if self.kind == "tcp6" else "")
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes may share the port."""
+        return self.named.get(REUSE_PORT) == "yes"
 
 
 def parse(string: str) -> Parsed:
@@ -75,6 +82,12 @@ def parse(string: str) -> Parsed:
         else:
             positional.append(_unquoted(name))
     return Parsed(_unquoted(kind), tuple(positional), named)
+
+
+def without(string: str, name: str) -> str:
+    """An endpoint string without one of its named arguments."""
+    pieces = _split(string, ":")
+    return ":".join(piece for piece in pieces if not piece.startswith(f"{name}="))
 
 
 def _split(text: str, separator: str) -> list[str]:
@@ -102,6 +115,8 @@ def check_arguments(parsed: Parsed) -> None:
         raise PortUnavailable(EXPECTED)
     if parsed.kind in {"tcp", "tcp6", "ssl"} and int(parsed.port) > 65535:
         raise PortUnavailable("must have a port of at most 65535")
+    if REUSE_PORT in {*parsed.named, *parsed.positional}:
+        _check_reuse(parsed)
     path = parsed.argument("address", 0) if parsed.kind == "unix" else "/"
     folder = parsed.argument("path", 0) or "" if parsed.kind == "tls" else None
     for given in (path, folder, *(parsed.named.get(name) for name in FILES)):
@@ -109,3 +124,19 @@ def check_arguments(parsed: Parsed) -> None:
             raise PortUnavailable("must have absolute paths only")
     if len(os.fsencode(path or "")) > _LONGEST_PATH:
         raise PortUnavailable(f"must have a path of at most {_LONGEST_PATH} bytes")
+
+
+def _check_reuse(parsed: Parsed) -> None:
+    elsewhere = {
+        "unix": "can't be shared at one path: give each process a unix: socket of its own",
+        "systemd": "can't have reusePort: set ReusePort=yes in the .socket unit instead",
+    }
+    if parsed.kind not in {"tcp", "tcp6", "ssl"}:
+        other = "can have reusePort with tcp:, tcp6: and ssl: only"
+        raise PortUnavailable(elsewhere.get(parsed.kind, other))
+    if parsed.named.get(REUSE_PORT) not in {"yes", "no"}:
+        raise PortUnavailable("must have yes or no as its reusePort")
+    if parsed.is_shared and int(parsed.port) == 0:
+        raise PortUnavailable("must name a port to share it by reusePort=yes: 0 is a free one")
+    if parsed.is_shared and not hasattr(socket, "SO_REUSEPORT"):
+        raise PortUnavailable("can't have reusePort=yes: this system has no SO_REUSEPORT")

@@ -20,10 +20,11 @@ from twisted.python.filepath import FilePath
 from zope.interface import implementer
 
 from chatgpt_source.files import read_file
-from chatgpt_source.http.listen.string import FILES, Parsed, PortUnavailable
+from chatgpt_source.http.listen import shared
+from chatgpt_source.http.listen.string import FILES, REUSE_PORT, Parsed, PortUnavailable
 from chatgpt_source.http.pem import read_certificates
 
-_OTHERS = ("port", "interface", "backlog")
+_OTHERS = ("port", "interface", "backlog", REUSE_PORT)
 _UNFIT = (SSL.Error, crypto.Error, VerifyError, ValueError, TypeError)
 """Errors of keys and certificates that are invalid or do not belong together."""
 
@@ -66,7 +67,7 @@ class Endpoint(SSL4ServerEndpoint):
         self.certificates = certificates
 
 
-def endpoint(reactor: Any, parsed: Parsed, backlog: int) -> Endpoint:
+def endpoint(reactor: Any, parsed: Parsed, backlog: int) -> Endpoint | shared.Endpoint:
     """The endpoint of an `ssl:` string: TLS 1.2 or later.
 
     Args:
@@ -81,14 +82,17 @@ def endpoint(reactor: Any, parsed: Parsed, backlog: int) -> Endpoint:
     if len(parsed.positional) + ("port" in named) != 1 or set(named) - {*FILES, *_OTHERS}:
         raise PortUnavailable(
             "must be like ssl:<port>:privateKey=<file>:certKey=<file>, and may have"
-            " extraCertChain=<file>, dhParameters=<file>, clientCA=<file>, interface=<address> and"
-            " backlog=<number> besides"
+            " extraCertChain=<file>, dhParameters=<file>, clientCA=<file>, interface=<address>,"
+            " backlog=<number> and reusePort=yes besides"
         )
     try:
         depth = int(named.get("backlog", backlog))
     except ValueError:
         raise PortUnavailable("must have a whole number as `backlog`") from None
-    return Endpoint(reactor, int(parsed.port), Certificates(named), depth, parsed.interface)
+    port, certificates = int(parsed.port), Certificates(named)
+    if parsed.is_shared:
+        return shared.Endpoint(reactor, port, depth, parsed.interface, certificates)
+    return Endpoint(reactor, port, certificates, depth, parsed.interface)
 
 
 def _options(given: Mapping[str, str]) -> CertificateOptions:
