@@ -13,9 +13,11 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from chatgpt_source.config import Config
 from chatgpt_source.config.secret import Secret
 from chatgpt_source.http.listen import BACKLOG
+from chatgpt_source.http.listen.string import parse
 
 FOLDER = Path(__file__).parent.parent / "deploy"
 SERVICE = FOLDER / "chatgpt-source.service"
+INSTANCE = FOLDER / "chatgpt-source@.service"
 SOCKET = FOLDER / "chatgpt-source.socket"
 TWISTD = "/opt/chatgpt-source/bin/twistd"
 CONFIG = Config(target="http://x", token=Secret("t"))
@@ -39,8 +41,9 @@ class AnalyzeTests(SynchronousTestCase):
         self.folder.mkdir()
         # The program is looked for: this environment has it elsewhere.
         twistd = str(Path(sys.executable).with_name("twistd"))
-        self.service = self.folder / SERVICE.name
-        self.service.write_text(SERVICE.read_text().replace(TWISTD, twistd))
+        self.service, self.instance = (self.folder / each.name for each in (SERVICE, INSTANCE))
+        for path, copy in ((SERVICE, self.service), (INSTANCE, self.instance)):
+            copy.write_text(path.read_text().replace(TWISTD, twistd))
         self.socket = self.folder / SOCKET.name
         self.socket.write_text(SOCKET.read_text())
 
@@ -53,10 +56,12 @@ class AnalyzeTests(SynchronousTestCase):
         self.assertNotIn(str(self.folder), done.stderr)
 
     def test_verify(self) -> None:
-        self.analyze("verify", "--man=no", str(self.service), str(self.socket))
+        for each in (self.service, self.socket, self.instance):
+            self.analyze("verify", "--man=no", str(each))
 
     def test_security(self) -> None:
-        self.analyze("security", "--offline=true", f"--threshold={MOST_EXPOSED}", str(self.service))
+        for each in (self.service, self.instance):
+            self.analyze("security", "--offline=true", f"--threshold={MOST_EXPOSED}", str(each))
 
 
 class UnitTests(SynchronousTestCase):
@@ -93,3 +98,42 @@ class UnitTests(SynchronousTestCase):
         socket = unit(SOCKET)["Socket"]
         self.assertEqual(socket["ListenStream"], f"[::]:{CONFIG.port}")
         self.assertEqual(int(socket["Backlog"]), BACKLOG)
+
+
+class InstanceTests(SynchronousTestCase):
+    def test_like_the_service_but_for_what_is_its_own(self) -> None:
+        one, instance = unit(SERVICE), unit(INSTANCE)
+        self.assertEqual(one.sections(), instance.sections())
+        other = {
+            (section, key)
+            for section in one.sections()
+            for key in {*one[section], *instance[section]}
+            if one[section].get(key) != instance[section].get(key)
+        }
+        own = {"User", "RuntimeDirectory", "StateDirectory", "ExecStart"}
+        self.assertEqual(other, {("Unit", "Description"), *(("Service", key) for key in own)})
+        service = instance["Service"]
+        self.assertEqual(service["RuntimeDirectory"], "chatgpt-source-%i")
+        self.assertEqual(service["StateDirectory"], "chatgpt-source-%i")
+        command = one["Service"]["ExecStart"].replace("%S/chatgpt-source", "%S/chatgpt-source-%i")
+        self.assertEqual(service["ExecStart"], command)
+
+    def test_one_user_has_them_all(self) -> None:
+        user = unit(INSTANCE)["Service"]["User"]  # else the kernel lets them share no port
+        self.assertNotIn("%", user)
+
+    def test_each_has_a_config_and_a_token(self) -> None:
+        text = INSTANCE.read_text()
+        credentials = dict(re.findall(r"^LoadCredential=([\w.]+):(\S+)$", text, re.MULTILINE))
+        etc = "/etc/chatgpt-source"
+        self.assertEqual(credentials, {"config.yml": f"{etc}/%i.yml", "token": f"{etc}/token"})
+        told = re.findall(r"token_file: (\S+)", text)
+        self.assertEqual(told, ["/run/credentials/chatgpt-source@%i.service/token"])
+        self.assertEqual(re.findall(r"sed .* > (\S+)\);", text), [f"{etc}/$i.yml"])
+
+    def test_they_share_a_port_and_no_admin_site(self) -> None:
+        told = re.findall(r"(?m)^# +(listen|admin): (\S+)$", INSTANCE.read_text())
+        where = dict(told)
+        self.assertTrue(parse(where["listen"]).is_shared)
+        self.assertEqual(int(parse(where["listen"]).port), CONFIG.port)
+        self.assertIn("%i", where["admin"])

@@ -162,5 +162,5 @@ class LinkTests(SynchronousTestCase):
                 self.assertIn(heading, headings_of(path.read_text()))
 
     def test_files_that_are_named(self) -> None:
-        for name in re.findall(r"`((?:deploy|benchmarks)/[\w.-]+)", TEXT):
+        for name in re.findall(r"`((?:deploy|benchmarks)/[\w.@-]+)", TEXT):
             self.assertTrue((ROOT / name).exists(), name)
