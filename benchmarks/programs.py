@@ -36,6 +36,7 @@ class Program:
         sink: The port that gets its events.
         calls: How many calls it may make at once.
         settings: Further settings of a daemon.
+        ports: Its port, and the port whose answer says that it has started; else one that is free.
     """
 
     def __init__(
@@ -46,9 +47,11 @@ class Program:
         sink: int,
         calls: int = 64,
         settings: Mapping[str, Any] | None = None,
+        ports: tuple[int, int] | None = None,
     ) -> None:
         folder.mkdir()
-        self.port, self.log = free_port(), folder / "log"
+        self.port, probed = ports or (free_port(),) * 2
+        self.log = folder / "log"
         base_url, target = f"http://127.0.0.1:{model}/v1", f"http://127.0.0.1:{sink}/"
         environ = dict(os.environ)
         if name in RIVALS:
@@ -75,7 +78,7 @@ class Program:
             self.process = subprocess.Popen(
                 program, cwd=folder, env=environ, stdout=log, stderr=log
             )
-        while not answers(self.port):
+        while not answers(probed):
             if self.process.poll() is not None:
                 raise RuntimeError(self.log.read_text()[-2000:])
             time.sleep(0.005)

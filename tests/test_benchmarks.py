@@ -34,6 +34,11 @@ class BenchmarkTests(SynchronousTestCase):
         self.assertIn("round 1, daemon:", table)
         self.assertRegex(table, r"the daemon's to relay's: \d+\.\d\d \(")
 
+    def test_sharing(self) -> None:
+        few = ("--calls", "4", "--latency", "0.01", "--events", "40", "--rounds", "1")
+        table = self.run_one("sharing.py", *few)
+        self.assertRegex(table, r"2 processes to one: \d+\.\d\d \(")
+
 
 class FigureTests(SynchronousTestCase):
     """What is made of the figures."""
