@@ -8,7 +8,14 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 
 from chatgpt_source.config import Config
-from chatgpt_source.errors import JournalUnavailable, KeyReused, NotAccepted, QuotaUsedUp
+from chatgpt_source.errors import (
+    Draining,
+    JournalUnavailable,
+    KeyReused,
+    NotAccepted,
+    QuotaUsedUp,
+)
+from chatgpt_source.http.listen import is_shared
 from chatgpt_source.http.server import BoundedRequest, Problem
 from chatgpt_source.intake.preferences import Want, want_of
 from chatgpt_source.intake.reading import Received, read_request_trace, read_root
@@ -198,8 +205,10 @@ class Accepting:
             return Problem(429, f"{refusal.reason}: {again}", headers | rest, QUOTA_EXCEEDED)
         if isinstance(refusal, JournalUnavailable):
             return unavailable(refusal)
-        detail = f"{refusal.reason}: send it again later"
-        return Problem(503, detail, retry_after_header(refusal), word=refusal.word)
+        detail, headers = f"{refusal.reason}: send it again later", retry_after_header(refusal)
+        if isinstance(refusal, Draining) and is_shared(self.config.listen or ""):
+            headers["Connection"] = "close"  # a new one leads to another daemon
+        return Problem(503, detail, headers, word=refusal.word)
 
     def _rate_limit(self, day: Day, left: int) -> dict[str, str]:
         """The RateLimit header fields (draft-ietf-httpapi-ratelimit-headers-10)."""

@@ -5,6 +5,7 @@ import signal
 from collections import Counter
 
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.error import ConnectError
 
 from tests.e2e.processes import (
     LOG_TO_STDOUT,
@@ -110,6 +111,38 @@ class SharedPortTests(DaemonCase):
             caller.close()
         self.assertLessEqual(set(statuses), {202, 503}, statuses)
         self.assert_fair()
+
+    async def test_a_kept_connection_is_closed_at_a_stop(self):
+        held = Deferred()
+
+        async def hold(request):
+            waiter = Deferred()
+            held.addCallback(lambda _: waiter.callback(None))
+            await waiter
+            return completion(answer_to(prompt_of(request)))
+
+        self.openai.script = hold
+        daemon = await self.start()
+        wire = await Wire.connect(self.port)
+        request = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\ntext"
+        wire.send(request)
+        self.assertEqual((await wire.answer()).status, 202)
+        await until(lambda: self.openai.asks, "an ask")
+        daemon.process.signal(signal.SIGTERM)
+        await until(lambda: self.is_refused(self.port), "a closed port")
+        wire.send(request)
+        answer = await wire.answer()
+        self.assert_problem(answer, 503)
+        self.assertEqual(answer.header("connection"), "close")
+        await until(lambda: wire.closed, "a closed connection")
+        held.callback(None)
+        self.assertIn(await daemon.process.end(), ENDED_WELL)
+
+    async def is_refused(self, port):
+        try:
+            (await Wire.connect(port)).close()
+        except ConnectError:
+            return True
 
     async def test_a_check_beside_them(self):
         await self.start()

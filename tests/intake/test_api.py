@@ -184,6 +184,7 @@ class RefuseTests(DoorTestCase):
         answer = self.post()
         self.assertIn("stopping", self.assert_problem(answer, 503))
         self.assertIn("retry-after", answer.headers)
+        self.assertNotIn("connection", answer.headers)
         self.assertEqual(self.used(), 0)
 
     def test_another_method(self) -> None:
@@ -257,6 +258,16 @@ class KeyTests(DoorTestCase):
                 self.assertIn("255", self.assert_problem(self.post(Idempotency_Key=key), 400))
         self.assertEqual(self.used(), 0)
         self.assertEqual(self.post(Idempotency_Key="x" * 255).status, 202)
+
+
+class SharedPortTests(DoorTestCase):
+    config = attrs.evolve(CONFIG, listen="tcp:8080:reusePort=yes")
+
+    def test_draining_leads_to_another_daemon(self) -> None:
+        Deferred.fromCoroutine(self.pipeline.drain())
+        answer = self.post()
+        self.assert_problem(answer, 503)
+        self.assertEqual(answer.headers["connection"], "close")
 
 
 class BacklogTests(DoorTestCase):

@@ -209,8 +209,10 @@ class BoundedRequest(Request):
         self.finish()
 
     def refuse(self, problem: Problem) -> None:
-        """Send a problem."""
+        """Send a problem; with `Connection: close` among its headers, the connection ends."""
         self.why = problem.word
+        if problem.headers.get("Connection") == "close":
+            self.channel.persistent = False
         self._site.refused(self, problem)
         self.answer(problem.status, problem.body(), problem.headers, PROBLEM)
 

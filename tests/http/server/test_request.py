@@ -85,6 +85,19 @@ class EmptyTests(SiteTestCase):
         self.assertTrue(answer.endswith(b"\r\n\r\n"))
 
 
+class RefusalTests(SiteTestCase):
+    async def handle(self, request: BoundedRequest) -> None:
+        del request
+        raise Problem(503, "no more here", {"Connection": "close"})
+
+    def test_one_that_ends_the_connection(self) -> None:
+        request = self.head(b"Content-Length: 0")
+        answer = self.send(request + request)
+        self.assertEqual(answer.count(b"HTTP/1.1 503 "), 1)
+        self.assertIn(b"\r\nConnection: close\r\n", answer)
+        self.assertTrue(self.closing())
+
+
 class HangUpTests(SiteTestCase):
     async def handle(self, request: BoundedRequest) -> None:
         self.request = request
