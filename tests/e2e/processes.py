@@ -392,9 +392,12 @@ class Daemon:
         await until(self.answers, "a start in the background")
         return pid
 
-    async def fail(self, *options: str) -> tuple[int, str]:
+    async def fail(
+        self, *options: str, arguments: Sequence[str] = ("chatgpt-source",)
+    ) -> tuple[int, str]:
         """Start what can't start; returns its exit status and what it said."""
-        process = self.launch(*(options or ("--nodaemon", "--pidfile=", LOG_TO_STDOUT)))
+        options = options or ("--nodaemon", "--pidfile=", LOG_TO_STDOUT)
+        process = self.launch(*options, arguments=arguments)
         return await process.end(), process.text
 
     async def fail_both_ways(self, *options: str) -> list[tuple[int, str]]:

@@ -1,16 +1,22 @@
 """Several daemons that share one journal in PostgreSQL, as real processes."""
 
+import contextlib
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.threads import deferToThread
 
+from tests.certificates import Authority
 from tests.e2e.processes import Daemon, DaemonCase, call, together, until
 from tests.fakes.openai import completion
 from tests.fakes.server import Fault, Reply
 from tests.journal.postgres_server import begin, server
+
+with contextlib.suppress(ImportError):  # the tests are skipped then: `server` says why
+    import psycopg
 
 CAREFUL = "fsync=off max_connections=50"
 """Settings of a server that loses nothing in a crash of its own, if its machine goes on."""
@@ -32,7 +38,7 @@ class ReplicasCase(DaemonCase):
 
     def replica(self, **settings: Any) -> Daemon:
         """A daemon that shares this test's journal."""
-        return self.daemon(journal=self.url, **settings)
+        return self.daemon(**{"journal": self.url, **settings})
 
     async def replicas(self, number: int, **settings: Any) -> list[Daemon]:
         """Some that run."""
@@ -190,3 +196,59 @@ class OutageTests(ReplicasCase):
         self.assertEqual(len(bodies), len({each["id"] for each in self.target.events}))
         for replica in replicas:
             self.assertNotIn("Traceback", replica.text)
+
+
+class SecuredTests(ReplicasCase):
+    """A database that wants TLS and a password."""
+
+    def setUp(self) -> None:
+        self.database = begin(CAREFUL)
+        self.addCleanup(self.database.end)
+        super().setUp()
+        folder = Path(self.mktemp()).absolute()
+        folder.mkdir(parents=True)
+        authority = Authority(folder)
+        key, certificate = authority.issue("localhost")
+        self.database.require_tls(certificate, key)
+        with psycopg.connect(self.database.local_url, autocommit=True) as connection:
+            connection.execute("CREATE SCHEMA own")
+        self.set_password("the-first")
+        self.url = (
+            f"postgresql://tests@localhost:{self.database.port}/postgres?sslmode=verify-full"
+            f"&sslrootcert={authority.file}&options=-csearch_path%3Down"
+        )
+
+    def set_password(self, password: str) -> None:
+        with psycopg.connect(self.database.local_url, autocommit=True) as connection:
+            connection.execute(f"ALTER ROLE tests PASSWORD '{password}'")
+
+    async def test_a_password_that_changes(self) -> None:
+        file = self.file("the-first\n")
+        replica = self.replica(journal_password={"file": str(file)})
+        await replica.start()
+        await until(replica.is_ready, "a start")
+        await replica.accepted("hello")
+        self.set_password("the-second")
+        file.write_text("the-second\n")
+        self.database.control("restart", "-m", "fast")
+        await until(replica.is_ready, "the new password")
+        await until(lambda: self.target.events, "its event")
+        self.assert_not_told(replica.text)
+
+    async def test_what_is_wrong_with_it_is_told_in_a_line(self) -> None:
+        for change, told in (
+            ({"journal_password": "MARKED"}, "password authentication failed"),
+            ({"journal": f"{self.url}&sslrootcert=/nonexistent"}, "root certificate file"),
+            ({"journal": self.url.replace("verify-full", "disable")}, "no pg_hba.conf entry"),
+        ):
+            replica = self.replica(**{"journal_password": "the-first", **change})
+            status, said = await replica.fail(
+                "--nodaemon", "--pidfile=", arguments=("chatgpt-source", "--check")
+            )
+            self.assertEqual((status, len(said.splitlines())), (1, 1), said)
+            self.assertIn(told, said)
+            self.assert_not_told(said)
+
+    def assert_not_told(self, said: str) -> None:
+        for each in ("the-first", "the-second", "MARKED", "Traceback"):
+            self.assertNotIn(each, said)

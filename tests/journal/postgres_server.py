@@ -79,6 +79,25 @@ class Server:
         log = str(self.data.parent / "log")
         self.control("start", "-l", log, "-o", " ".join(options))
 
+    @property
+    def local_url(self) -> str:
+        """Its URL by its socket, for which it never wants a password."""
+        return f"postgresql://tests@/postgres?host={self.data.parent}&port={self.port}"
+
+    def require_tls(self, certificate: Path, key: Path) -> None:
+        """Want TLS and a password of all who come over TCP from now on."""
+        for name, path in (("server.crt", certificate), ("server.key", key)):
+            copy = self.data / name
+            copy.write_bytes(path.read_bytes())
+            copy.chmod(0o600)
+            if self.user is not None:
+                shutil.chown(copy, self.user)
+        rules = "local all all trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n"
+        (self.data / "pg_hba.conf").write_text(rules)
+        with (self.data / "postgresql.conf").open("a") as settings:
+            settings.write("ssl = on\n")
+        self.control("restart", "-m", "fast")
+
     def end(self) -> None:
         """Stop it, and delete all that it has."""
         with suppress(subprocess.CalledProcessError):  # it may be stopped
