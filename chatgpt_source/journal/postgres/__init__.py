@@ -469,6 +469,7 @@ class PostgresJournal:
         async def lapse() -> None:
             while await self._write(lambda db: records.let_lapse(db, now)):
                 pass
+            await self._write(records.add_up)
 
         return Deferred.fromCoroutine(lapse()).addErrback(
             self._unexpected, "deleting texts from the journal"

@@ -575,10 +575,12 @@ def ended(
     (row,) = rows
     leftovers.add(db, leftover, now)
     if isinstance(outcome, Answered) and nowhere:
+        state = after(State.ACCEPTED, Event.FINISHED)
+        db.ended[state] += 1
         db.execute(
             "UPDATE prompts SET state = %s, ended = %s, kept_until = %s WHERE seq = %s",
             (
-                after(State.ACCEPTED, Event.FINISHED).value,
+                state.value,
                 date,
                 db.at(now + outcome.keep) if outcome.keep else None,
                 row["seq"],
@@ -587,6 +589,7 @@ def ended(
     elif isinstance(outcome, Answered) and claim:
         return Ended(kept=True, delivery=_delivery(ask, outcome, now, row["token"]))
     elif isinstance(outcome, Failed):
+        db.ended[after(State.ACCEPTED, Event.FAILED)] += 1
         if outcome.dead_letter is not None:
             outbox.add_dead_letter(db, row["seq"], outcome.dead_letter, now)
         if outcome.give_back and not row["billed"]:

@@ -28,6 +28,7 @@ def redrive(db: Session, prompt_id: str, date: float) -> Steps[State]:
         outbox.add(db, seq, row["target"], AT_ONCE, row["size"], since=NOT_YET)
     else:
         yield from _take_unit_again(db, seq, date)
+    db.ended[State.FAILED] -= 1
     db.execute("DELETE FROM outbox WHERE seq = %s AND destination = %s", (seq, DEAD_LETTER.setting))
     db.execute("UPDATE texts SET letter = NULL WHERE seq = %s AND letter IS NOT NULL", (seq,))
     yield db.execute(
@@ -82,6 +83,7 @@ def cancel(
         " WHERE seq = %s",
         (after(state, Event.CANCELLED).value, date, row["seq"]),
     )
+    db.ended[State.CANCELLED] += 1
     if not row["billed"]:
         db.returned[row["day"]] += 1
     if row["submitted"] is not None:
@@ -95,4 +97,5 @@ def purge(db: Session, prompt_id: str) -> Steps[bool]:
     gone = yield db.execute(
         "DELETE FROM prompts WHERE id = %s AND state = 'failed' RETURNING seq", (prompt_id,)
     )
+    db.ended[State.FAILED] -= len(gone)
     return bool(gone)

@@ -42,7 +42,8 @@ _DELIVER = (
     " AND outbox.token = given.token AND outbox.owner IS NOT NULL RETURNING outbox.seq, place),"
     f" ended AS (UPDATE prompts SET state = '{_STATE}', ended = date, error = NULL,"
     " deliveries = deliveries + attempt, kept_until = given.kept_until"
-    " FROM gone JOIN given USING (place) WHERE prompts.seq = gone.seq)"
+    " FROM gone JOIN given USING (place) WHERE prompts.seq = gone.seq),"
+    f" counted AS (INSERT INTO ended_counts SELECT '{_STATE}', count(*) FROM gone)"
     " SELECT place FROM gone"
 )
 _DELIVERED = (
@@ -161,6 +162,7 @@ def ended(
     query = f"WITH gone AS (DELETE FROM outbox WHERE {_CLAIMED} RETURNING seq), other AS ("
     is_letter = delivery.destination == DEAD_LETTER.setting
     values: tuple[object, ...] = ()
+    state = State.ANSWERED
     if is_letter:
         query += "UPDATE texts SET letter = NULL FROM gone WHERE texts.seq = gone.seq)"
     else:
@@ -174,12 +176,14 @@ def ended(
             "UPDATE prompts SET state = %s, ended = %s, error = %s, deliveries = deliveries + %s,"
             " kept_until = %s FROM gone WHERE prompts.seq = gone.seq)"
         )
-        state = after(State.ANSWERED, event).value
-        values = (state, date, error, delivery.attempt, kept_until)
+        state = after(State.ANSWERED, event)
+        values = (state.value, date, error, delivery.attempt, kept_until)
     rows = yield db.execute(f"{query} SELECT seq FROM gone", (*claim, *values))
     if not rows:
         return Ended(kept=False)
     leftovers.add(db, leftover, now)
+    if not is_letter:
+        db.ended[state] += 1
     if not is_letter and isinstance(outcome, Failed) and outcome.dead_letter is not None:
         add_dead_letter(db, rows[0]["seq"], outcome.dead_letter, now)
     return Ended(kept=True)

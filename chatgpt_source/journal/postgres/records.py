@@ -71,15 +71,28 @@ def let_lapse(db: Session, now: float) -> Steps[int]:
     return ended
 
 
+def add_up(db: Session) -> Steps[None]:
+    """Add up the counts of prompts that have ended, of which each group adds some.
+
+    No row is changed, so that two processes never wait for each other.
+    """
+    yield db.execute(
+        "WITH few AS MATERIALIZED (SELECT ctid AS place FROM ended_counts FOR UPDATE SKIP LOCKED),"
+        " gone AS (DELETE FROM ended_counts USING few WHERE ctid = place RETURNING state, n)"
+        " INSERT INTO ended_counts SELECT state, sum(n) FROM gone GROUP BY state"
+    )
+
+
 def prune(db: Session, before: float) -> Steps[int]:
     """Delete some prompts that ended before a date; returns how many."""
     rows = yield db.execute(
         "WITH few AS (SELECT seq FROM prompts WHERE ended < %s AND kept_until IS NULL"
         " AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.seq = prompts.seq)"
         f" ORDER BY ended LIMIT {PRUNE_STEP} FOR UPDATE SKIP LOCKED)"
-        " DELETE FROM prompts USING few WHERE prompts.seq = few.seq RETURNING prompts.seq",
+        " DELETE FROM prompts USING few WHERE prompts.seq = few.seq RETURNING state",
         (before,),
     )
+    db.ended.subtract(State(row["state"]) for row in rows)
     return len(rows)
 
 
@@ -145,11 +158,14 @@ def ends(db: Session, since: float, most: int) -> Steps[list[End]]:
 
 def tally(db: Session, day: str, now: float) -> Steps[Tally]:
     """What the journal holds; see `Journal.tally`."""
-    counted = yield db.execute("SELECT state, count(*) AS n FROM prompts GROUP BY state")
+    counted = yield db.execute(
+        f"SELECT state, count(*) AS n FROM prompts WHERE {IN_BACKLOG} GROUP BY state"
+        " UNION ALL SELECT state, sum(n)::bigint FROM ended_counts GROUP BY state"
+    )
     (row,) = yield db.execute(
         "SELECT coalesce((SELECT used FROM days WHERE day = %s), 0) AS used,"
-        " (SELECT accepted FROM prompts WHERE state IN ('submitted', 'answered')"
-        " OR state = 'accepted' AND (due <= %s OR coalesce(not_before, 0) <= %s)"
+        f" (SELECT accepted FROM prompts WHERE {IN_BACKLOG} AND (state <> 'accepted'"
+        " OR due <= %s OR coalesce(not_before, 0) <= %s)"
         " ORDER BY seq LIMIT 1) AS oldest,"
         " (SELECT count(*) FROM leftovers) AS leftovers",
         (day, db.at(now), db.at(now)),

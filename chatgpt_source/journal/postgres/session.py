@@ -9,6 +9,7 @@ from attrs import define, field, frozen
 from psycopg.errors import Diagnostic
 
 from chatgpt_source.journal.group import Operation
+from chatgpt_source.prompt import State
 
 Row = dict[str, Any]
 Connection = psycopg.Connection[Row]
@@ -73,6 +74,8 @@ class Session:
         counted: When that was.
         peers_known: The version of what is known of each peer already.
         returned: How many units the current group gives back to each day.
+        ended: How many prompts of the current group have ended in each state, where a statement
+            does not count them itself.
         unconfirmed: Whether a COMMIT went on without its synchronous standby.
         sweep_after: When others that live have had time to renew their leases.
     """
@@ -86,6 +89,7 @@ class Session:
     counted: float = float("-inf")
     peers_known: dict[str, int] = field(factory=dict)
     returned: Counter[str] = field(factory=Counter)
+    ended: Counter[State] = field(factory=Counter)
     unconfirmed: bool = False
     sweep_after: float = 0.0
 

@@ -196,6 +196,7 @@ class Transactor:
         """
         db = self._session
         db.returned.clear()
+        db.ended.clear()
         db.unconfirmed = False
         number, owner = self._number + 1, db.owner
         accepts = [each for each in writes if isinstance(each.run, Accept)]
@@ -209,6 +210,8 @@ class Transactor:
             under_way.until_last(pipeline)
             under_way.begin(begin(db, accepts))
             under_way.until_last(pipeline)
+            for state, count in db.ended.items():
+                db.execute("INSERT INTO ended_counts VALUES (%s, %s)", (state.value, count))
             for day, count in sorted(db.returned.items()):
                 db.execute(
                     "UPDATE days SET used = greatest(used - %s, 0) WHERE day = %s", (count, day)

@@ -8,6 +8,9 @@ CREATE TABLE terms (                      -- what a redrive has to know of the d
     id integer PRIMARY KEY CHECK (id = 1), everyday_limit integer NOT NULL, timezone text NOT NULL
 );
 CREATE TABLE days (day text PRIMARY KEY, used integer NOT NULL);
+CREATE TABLE ended_counts (               -- their sum is how many prompts have ended so
+    state text NOT NULL, n bigint NOT NULL -- rows are added, never changed: nobody waits for one
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 CREATE TABLE probes (count bigint NOT NULL);
 
 CREATE TABLE owners (                     -- runs of daemons; an id is never used again
@@ -65,6 +68,7 @@ CREATE INDEX needed ON prompts (needed_until) WHERE needed_until IS NOT NULL;
 CREATE INDEX kept ON prompts (kept_until) WHERE kept_until IS NOT NULL;
 CREATE INDEX ends ON prompts (ended) WHERE ended IS NOT NULL;
 CREATE INDEX failures ON prompts (seq) WHERE state = 'failed';
+CREATE INDEX cancellations ON prompts (seq) WHERE state = 'cancelled';
 
 CREATE TABLE texts (                      -- bytes: `text` takes no NUL
     seq bigint PRIMARY KEY REFERENCES prompts ON DELETE CASCADE,
