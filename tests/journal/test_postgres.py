@@ -1,10 +1,12 @@
 """The PostgreSQL journal: held to what `Journal` promises, and what is its own."""
 
 import contextlib
+import itertools
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from threading import Barrier, Event
 from typing import Any
 
 import attrs
@@ -623,6 +625,61 @@ class FaultTests(PostgresTestCase):
         self.assertEqual(self.accept(prompt()), 99)
         self.assertIsNone(self.journal.fault)
 
+    def test_a_connection_that_ends_is_left_in_silence(self) -> None:
+        session = self.journal._session
+        pid = session.connection.info.backend_pid
+        with psycopg.connect(server().url, autocommit=True) as other:
+            other.execute("SELECT pg_terminate_backend(%s, 10000)", (pid,))
+        with self.assertNoLogs("psycopg", "WARNING"):
+            for run in (lambda: self.admit(prompt()), lambda: self.journal.ids("p", 10)):
+                self.failureResultOf(run(), JournalUnavailable)
+                session.connection.close()
+                self.successResultOf(self.journal.probe())
+                pid = session.connection.info.backend_pid
+                with psycopg.connect(server().url, autocommit=True) as other:
+                    other.execute("SELECT pg_terminate_backend(%s, 10000)", (pid,))
+
+    def test_a_commit_that_is_lost_at_a_start(self) -> None:
+        for arrives in (True, False):
+            with self.subTest(arrives=arrives):
+                journal = self.open_journal()
+                session = journal._session
+                session.connection = LostCommit(session.connection, arrives=arrives)
+                began = journal.recover(100, "UTC", PEERS, 60.0)
+                if arrives:
+                    self.successResultOf(began)
+                else:
+                    self.failureResultOf(began, JournalError)
+                    self.assertIsNone(session.owner)
+                    self.recover(journal)
+                owners = session.connection.execute(
+                    "SELECT count(*) AS n FROM owners WHERE NOT ended"
+                )
+                self.assertEqual(owners.fetchall(), [{"n": 2}])
+                self.successResultOf(journal.probe())
+                self.successResultOf(journal.close())
+
+    def test_who_holds_the_day_s_row_is_waited_for_with_a_bound(self) -> None:
+        self.accept(prompt("p1"))
+        self.journal._session.connection.execute("SET lock_timeout = '100 ms'")
+        with psycopg.connect(self.url) as half_open:
+            half_open.execute("UPDATE days SET used = used")
+            refusal = self.failureResultOf(self.admit(prompt("p2")), JournalUnavailable)
+            self.assertIn("LockNotAvailable", refusal.value.reason)
+            self.assertEqual(self.journal.fault, refusal.value.reason)
+            self.assertEqual(self.asks().claimed[0].prompt.id, "p1")
+            half_open.rollback()
+        self.assertEqual(self.accept(prompt("p2")), 98)
+        self.assertIsNone(self.journal.fault)
+
+    def test_who_holds_it_for_long_is_cut_off(self) -> None:
+        half_open = self.open_journal()._session.connection
+        half_open.execute("SET idle_in_transaction_session_timeout = '100 ms'")
+        self.accept(prompt("p1"))
+        half_open.execute("BEGIN")
+        half_open.execute("UPDATE days SET used = used")
+        self.assertEqual(self.accept(prompt("p2")), 98)
+
     def test_a_restart_of_the_server_loses_nothing(self) -> None:
         self.accept(prompt("p1"))
         (ask,) = self.claimed_by(self.journal)
@@ -681,6 +738,32 @@ class DateTests(PostgresTestCase):
         )
         self.addCleanup(self.shut, ahead)
         self.assertEqual((self.journal.date, ahead.date), (NOON, NOON + 86400))
+
+
+class SchemaTests(SynchronousTestCase):
+    def test_two_first_starts_at_once(self) -> None:
+        for _ in range(5):
+            url = server().schema()
+            both = Barrier(2)
+
+            def start(url: str = url, both: Barrier = both) -> Any:
+                both.wait(20)
+                return open_journal(Database(url))[1]
+
+            with ThreadPoolExecutor(2) as pool:
+                for started in [pool.submit(start) for _ in range(2)]:
+                    connection = started.result()
+                    (row,) = connection.execute("SELECT count(*) AS n FROM secret").fetchall()
+                    connection.close()
+                    self.assertEqual(row["n"], 1)
+
+    def test_a_newer_one_is_refused_in_one_line(self) -> None:
+        url = server().schema()
+        _, connection = open_journal(Database(url))
+        connection.execute("UPDATE schema SET version = 99")
+        connection.close()
+        refusal = self.assertRaises(JournalError, open_journal, Database(url))
+        self.assertRegex(str(refusal), r"^[^\n]*newer chatgpt-source \(schema 99,[^\n]*upgrade$")
 
 
 class CountTests(PostgresTestCase):
@@ -829,6 +912,53 @@ class PlanTests(PostgresTestCase):
         self.assertGreater(looked_at, 40)
 
 
+class Load:
+    """Prompts that are accepted, answered and delivered, one after the other, in a thread."""
+
+    def __init__(self, journal: Any, number: int) -> None:
+        self.journal = journal
+        self.number = number
+        self.delivered: list[str] = []
+        self.refused: list[str] = []
+        self.goes_on = Event()
+        self.stop = Event()
+
+    def run(self) -> None:
+        for n in itertools.count():
+            if self.stop.is_set():
+                return
+            each = prompt(f"{self.number}-{n}")
+            terms = Terms(DAY, 10**6, 10**6)
+            told = self.told(self.journal.accept([Submission(each)], terms, claim=True))
+            if told is None:
+                self.refused.append(each.id)
+            else:
+                delivery = self.end(self.journal.ask_ended, told[0].ask, Answered(ANSWER, b"e"))
+                self.end(self.journal.delivery_ended, delivery, Delivered())
+                self.delivered.append(each.id)
+                self.goes_on.set()
+
+    def told(self, done: Any) -> Any:
+        """What an operation has come to; None if the journal is unavailable."""
+        told: list[Any] = []
+        done.addErrback(lambda failure: failure.trap(JournalUnavailable) and None)
+        done.addCallback(told.append)
+        if told[0] is None:
+            self.stop.wait(0.01)
+        return told[0]
+
+    def end(self, end: Any, work: Any, outcome: Any) -> Any:
+        """End a claim, again and again while the journal is unavailable."""
+        options = {"claim": True} if isinstance(outcome, Answered) else {}
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            ended = self.told(end(work, outcome, NOON, **options))
+            if ended is not None:
+                assert ended.kept, f"{outcome} was written before"
+                return ended.delivery
+        raise AssertionError("the journal stays unavailable")
+
+
 class OtherServerTests(Opening, JournalDriver, SynchronousTestCase):
     """With a server of their own, which they stop and change."""
 
@@ -843,6 +973,39 @@ class OtherServerTests(Opening, JournalDriver, SynchronousTestCase):
         self.url = self.other.schema()
         self.journal = self.open_journal()
         self.recover(self.journal)
+
+    def test_a_crash_of_the_server_under_load_loses_nothing(self) -> None:
+        loads = [Load(self.another(), number) for number in range(4)]
+        with ThreadPoolExecutor(4) as pool:
+            ends = [pool.submit(each.run) for each in loads]
+            try:
+                for _ in range(3):
+                    for each in loads:
+                        each.goes_on.clear()
+                    for each in loads:
+                        self.assertTrue(each.goes_on.wait(60))
+                    self.other.control("restart", "-m", "immediate")
+            finally:
+                for each in loads:
+                    each.stop.set()
+            for each in ends:
+                each.result(90)
+        delivered = [name for each in loads for name in each.delivered]
+        refused = [name for each in loads for name in each.refused]
+        self.journal = self.another()
+        tally = self.successResultOf(self.journal.tally(DAY.date))
+        self.assertEqual(tally.prompts[State.DELIVERED], len(delivered))
+        self.assertEqual((sum(tally.prompts.values()), tally.used), (len(delivered),) * 2)
+        for name in delivered[-20:]:
+            self.assertEqual(self.record(name).state, State.DELIVERED)
+        self.assertNotEqual(refused, [])
+        for name in refused:
+            self.assertIsNone(self.record(name))
+
+    def another(self) -> Any:
+        journal = self.open_journal()
+        self.recover(journal)
+        return journal
 
     def set_standbys(self, names: str) -> None:
         with psycopg.connect(self.other.url, autocommit=True) as connection:
