@@ -7,12 +7,12 @@ WORKDIR /build
 RUN python -m venv --without-pip /opt/venv && python -m pip install "setuptools>=70"
 # The dependencies come first: their layer is rebuilt only when setup.py changes.
 COPY setup.py pyproject.toml ./
-# `--build-arg EXTRAS=otel` adds what tracing needs.
+# Always with what a journal in PostgreSQL needs (13 MB). `--build-arg EXTRAS=otel` adds what tracing needs.
 ARG EXTRAS=""
 RUN touch README.md \
     && python -c "import setuptools, distutils.core as core, sys; \
 setup = core.run_setup('setup.py', stop_after='init'); \
-print(*setup.install_requires, *sum((setup.extras_require[each] for each in sys.argv[1].split()), []), sep='\n')" \
+print(*setup.install_requires, *sum((setup.extras_require[each] for each in ['postgres', *sys.argv[1].split()]), []), sep='\n')" \
     "$EXTRAS" > requirements.txt \
     && python -m pip --python /opt/venv install --requirement requirements.txt
 COPY README.md LICENSE* ./

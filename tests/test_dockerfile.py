@@ -4,6 +4,9 @@ import ast
 import fnmatch
 import json
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path, PurePosixPath
 
 import attrs
@@ -95,6 +98,33 @@ class DockerfileTests(SynchronousTestCase):
         code = [i for i, (name, rest) in enumerate(build) if name == "COPY" and "chatgpt" in rest]
         readme = [i for i, (name, rest) in enumerate(build) if name == "COPY" and "README" in rest]
         self.assertLess(max(requirements), min(code + readme))
+
+    def test_what_is_installed(self):
+        """The build's own program, run here."""
+        (run,) = [rest for _, rest in stages()[0] if "requirements.txt" in rest]
+        program = re.search(r'python -c "(.*?)" +"\$EXTRAS"', run)
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        for name in ("setup.py", "pyproject.toml"):
+            shutil.copy(ROOT / name, folder)
+        (folder / "README.md").touch()
+
+        def requirements(extras: str) -> str:
+            ran = subprocess.run(
+                [sys.executable, "-c", program[1], extras],
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=True,
+            )
+            return ran.stdout
+
+        self.assertIn("\ntreq", requirements(""))
+        self.assertIn("\npsycopg[binary]", requirements(""))
+        self.assertNotIn("opentelemetry", requirements(""))
+        self.assertIn("\npsycopg[binary]", requirements("otel"))
+        self.assertIn("\nopentelemetry-sdk", requirements("otel"))
 
     def test_no_cache_of_pip_is_left(self):
         self.assertIn("PIP_NO_CACHE_DIR=1", dict(stages()[0])["ENV"])
