@@ -22,6 +22,8 @@ SOURCE = (ROOT / "k8s/source-chatgpt.yaml").read_text(encoding="utf-8")
 NAMESPACE = (ROOT / "k8s/namespace.yaml").read_text(encoding="utf-8")
 JOURNAL = (ROOT / "k8s/journal.yaml").read_text(encoding="utf-8")
 POLICY = (ROOT / "k8s/networkpolicy.yaml").read_text(encoding="utf-8")
+TRIAL = (ROOT / "k8s/postgres-trial.yaml").read_text(encoding="utf-8")
+EGRESS = (ROOT / "k8s/replicas/egress.yaml").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 IMAGE = f"chatgpt-source:{setup_argument('version')}"
 VERSIONS = sorted(set(all_versions()))
@@ -129,9 +131,14 @@ class SchemaTests(SynchronousTestCase):
             (NAMESPACE, "Namespace"),
             (JOURNAL, "PersistentVolumeClaim"),
             (POLICY, "NetworkPolicy"),
+            (EGRESS, "NetworkPolicy"),
         ):
             self.assertEqual(list(documents(text)), [kind])
             self.assert_valid(text)
+
+    def test_the_database_to_try(self):
+        self.assertEqual(list(documents(TRIAL)), ["Service", "StatefulSet", "NetworkPolicy"])
+        self.assert_valid(TRIAL)
 
     def test_manifest_of_the_go_connector(self):
         self.assert_valid(ORIGINAL)
@@ -417,7 +424,7 @@ class ClusterTests(SynchronousTestCase):
         self.assert_accepted(SOURCE)
 
     def test_the_others(self):
-        for text in (NAMESPACE, JOURNAL, POLICY):
+        for text in (NAMESPACE, JOURNAL, POLICY, TRIAL, EGRESS):
             self.assert_accepted(text)
 
     def test_manifest_of_the_go_connector(self):

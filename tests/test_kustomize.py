@@ -27,12 +27,16 @@ class KustomizeTestCase(SynchronousTestCase):
         return self.folder / "overlays" / overlay / "config.yml"
 
     def render(self, overlay: str) -> dict[str, Document]:
+        """What `kubectl apply -k` of an overlay would apply, by kind."""
+        return self.build(f"overlays/{overlay}")
+
+    def build(self, folder: str) -> dict[str, Document]:
         """What `kubectl apply -k` would apply, by kind."""
         kubectl = shutil.which("kubectl")
         if kubectl is None:
             raise SkipTest("no kubectl, which renders the overlays")
         ran = subprocess.run(
-            [kubectl, "kustomize", str(self.folder / "overlays" / overlay)],
+            [kubectl, "kustomize", str(self.folder / folder)],
             capture_output=True,
             text=True,
             timeout=60,
