@@ -13,7 +13,7 @@ from attrs import define, field
 from twisted.application.service import IService, Service
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IListeningPort
-from twisted.internet.task import react
+from twisted.internet.task import deferLater, react
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import ILogObserver
 from twisted.python import usage
@@ -53,6 +53,8 @@ from chatgpt_source.waiting import completes
 
 log = get_logger(__name__)
 
+LAST_CALLERS = 1.0
+"""Seconds that a stop leaves to those who have connected and not sent their first request."""
 MOST_OPERATORS = 60
 """Connections that the admin site may have."""
 
@@ -274,6 +276,8 @@ class ChatGPTSource(Service):
         self._waiting.cancel()
         await self._close(self._port)
         if self._running is not None:
+            await completes(self._site.connections.all_heard(), LAST_CALLERS, self._reactor)
+            await deferLater(self._reactor, 0)  # the last one's request is being passed on
             await self._running.stop()
         await self._close(self._admin_port)
         self._port = self._admin_port = None

@@ -14,6 +14,7 @@ from tests.e2e.processes import (
     Wire,
     call,
     free_port,
+    throughout,
     together,
     until,
 )
@@ -136,6 +137,17 @@ class SharedPortTests(DaemonCase):
         self.assertEqual(answer.header("connection"), "close")
         await until(lambda: wire.closed, "a closed connection")
         held.callback(None)
+        self.assertIn(await daemon.process.end(), ENDED_WELL)
+
+    async def test_a_stop_waits_for_the_request_of_who_has_connected(self):
+        daemon = await self.start()
+        wire = await Wire.connect(self.port)
+        daemon.process.signal(signal.SIGTERM)
+        await until(lambda: self.is_refused(self.port), "a closed port")
+        await throughout(0.2, lambda: not wire.closed, "it has ended the connection")
+        wire.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nlate")
+        answer = await wire.answer()
+        self.assertEqual(answer.status, 202, answer.body)
         self.assertIn(await daemon.process.end(), ENDED_WELL)
 
     async def is_refused(self, port):

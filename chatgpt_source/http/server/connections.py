@@ -78,6 +78,8 @@ class Connections:
         self.at_most = at_most
         self._keep = keep
         self._kept: dict[Connection, None] = {}
+        self._new: dict[Connection, None] = {}
+        self._when_heard: Deferred[None] | None = None
         self._clock = clock
         self._stages: dict[Stage, dict[Connection, None]] = {stage: {} for stage in Stage}
         self._sweeping = LoopingCall(self._sweep)
@@ -100,7 +102,7 @@ class Connections:
             if room:
                 self._kept[channel] = None
         if room:
-            self._stages[channel.stage][channel] = None
+            self._stages[channel.stage][channel] = self._new[channel] = None
             if not self._sweeping.running:
                 self._sweeping.start(STEP, now=False).addErrback(self._broken)
         return room
@@ -117,13 +119,32 @@ class Connections:
             del self._stages[channel.stage][channel]
             self._stages[stage][channel] = None
         channel.stage = stage
+        if stage is Stage.ANSWERING and channel in self._new:
+            self._hear(channel)
 
     def discard(self, channel: Connection) -> None:
         """Remove a connection."""
         self._stages[channel.stage].pop(channel, None)
         self._kept.pop(channel, None)
+        self._hear(channel)
         if self._sweeping.running and not len(self):
             self._sweeping.stop()
+
+    def all_heard(self) -> Deferred[None]:
+        """Fires once each connection has had a whole request, or has ended."""
+        self._when_heard = Deferred()
+        fires = self._when_heard
+        self._tell_heard()
+        return fires
+
+    def _hear(self, channel: Connection) -> None:
+        self._new.pop(channel, None)
+        self._tell_heard()
+
+    def _tell_heard(self) -> None:
+        if self._when_heard is not None and not self._new:
+            heard, self._when_heard = self._when_heard, None
+            heard.callback(None)
 
     @property
     def _most_kept(self) -> int:

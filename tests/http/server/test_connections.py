@@ -48,6 +48,31 @@ class ConnectionsTests(SynchronousTestCase):
         self.assertEqual(late.expired, [5])
         self.assertEqual(idle.expired + answering.expired, [])
 
+    def test_when_all_are_heard(self) -> None:
+        self.assertEqual(self.successResultOf(self.all.all_heard()), None)
+        first, second, third = (Caller(self.all) for _ in range(3))
+        for caller in (first, second, third):
+            self.all.admit(caller)
+        heard = self.all.all_heard()
+        self.all.move(first, Stage.HEAD)
+        self.all.move(first, Stage.ANSWERING)
+        self.all.move(first, Stage.IDLE)
+        self.all.move(second, Stage.HEAD)
+        self.assertNoResult(heard)
+        self.all.discard(second)
+        self.assertNoResult(heard)
+        self.all.move(third, Stage.ANSWERING)
+        self.assertEqual(self.successResultOf(heard), None)
+        self.assertEqual(self.successResultOf(self.all.all_heard()), None)
+
+    def test_nobody_waits_to_hear_them(self) -> None:
+        caller = Caller(self.all)
+        self.all.admit(caller)
+        heard = self.all.all_heard()
+        heard.cancel()
+        self.failureResultOf(heard)
+        self.all.discard(caller)
+
     def test_some_are_kept_for_probes(self) -> None:
         self.all = Connections(cast(Any, self.clock), 16, keep=True)
         answering = self.admit(*[Stage.ANSWERING] * 14)
