@@ -25,19 +25,18 @@ from typing import Any
 from unittest import SkipTest
 
 from attrs import define
+from programs import cpu_of_all
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import react
 from twisted.internet.threads import deferToThread, deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
 from chatgpt_source.journal import Answered, Delivered, Submission, Terms
-from chatgpt_source.journal.sqlite import SqliteJournal
-from chatgpt_source.journal.sqlite import open_journal as open_sqlite
+from chatgpt_source.journal.engine import engine_of
 from chatgpt_source.prompt import Answer, Prompt
 from chatgpt_source.quota import Day
 
 ROOT = Path(__file__).parent.parent
-TICKS = os.sysconf("SC_CLK_TCK")
 SETTINGS = "max_connections=50"
 """The server's; all else is its default, so it syncs each commit to disk, as SQLite does here."""
 ANSWER = Answer("an answer", "gpt", "stop", "req-1", {"total_tokens": 7})
@@ -101,22 +100,6 @@ class Engine:
             each.wait(30)
 
 
-def cpu_of_all(parent: int) -> float:
-    """Seconds of CPU of a process and of its children, those that have ended too."""
-    ticks = 0
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            name, _, rest = path.read_text().rpartition(")")
-        except OSError:
-            continue  # it has ended
-        fields = rest.split()
-        if int(name.split()[0]) == parent:
-            ticks += sum(map(int, fields[11:15]))
-        elif int(fields[1]) == parent:
-            ticks += sum(map(int, fields[11:13]))
-    return ticks / TICKS
-
-
 def work(place: str) -> None:
     """A process of an engine: reads rounds from the standard input, writes what they came to."""
     react(_work, (place,))
@@ -136,7 +119,7 @@ async def _rounds(reactor: Any, place: str) -> None:
 
 
 async def _read_rounds(reactor: Any, place: str, in_thread: Any) -> None:
-    journal = _open(place, reactor, in_thread)
+    journal = engine_of(place).open()(reactor, in_thread)
     await journal.recover(10**9, "UTC", {}, 0.0)
     while line := await deferToThread(sys.stdin.readline):
         under_way, seconds, name = json.loads(line)
@@ -150,14 +133,6 @@ async def _read_rounds(reactor: Any, place: str, in_thread: Any) -> None:
         took = time.perf_counter() - began
         print(json.dumps([sum(counts), took, time.process_time() - used]), flush=True)
     await journal.close()
-
-
-def _open(place: str, reactor: Any, in_thread: Any) -> Any:
-    if place.startswith("postgresql:"):
-        from chatgpt_source.journal import postgres  # noqa: PLC0415 - psycopg may be missing
-
-        return postgres.PostgresJournal(postgres.open_journal(place), reactor, in_thread)
-    return SqliteJournal(open_sqlite(Path(place)), reactor, in_thread)
 
 
 async def _call(reactor: Any, journal: Any, terms: Terms, until: float) -> int:
