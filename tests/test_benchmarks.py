@@ -7,6 +7,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.journal.postgres_server import server
+
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 MODULES = {"daemon.py", "peers.py", "programs.py", "report.py", "scenarios.py"}
 
@@ -36,8 +38,14 @@ class BenchmarkTests(SynchronousTestCase):
 
     def test_sharing(self) -> None:
         few = ("--calls", "4", "--latency", "0.01", "--events", "40", "--rounds", "1")
-        table = self.run_one("sharing.py", *few)
-        self.assertRegex(table, r"2 processes to one: \d+\.\d\d \(")
+        table = self.run_one("sharing.py", "--files", "2", *few)
+        self.assertRegex(table, r"2 with a journal each, to one .* \d+\.\d\d \(")
+
+    def test_replicas(self) -> None:
+        server()
+        few = ("--calls", "4", "--latency", "0.01", "--events", "40", "--rounds", "1")
+        table = self.run_one("sharing.py", "--replicas", "2", *few)
+        self.assertRegex(table, r"2 with one journal in PostgreSQL, to one .* \d+\.\d\d \(")
 
 
 class FigureTests(SynchronousTestCase):

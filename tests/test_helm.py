@@ -10,12 +10,11 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-import attrs
 import yaml
 from kubernetes_validate import validate
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from chatgpt_source.config import Config, load
+from chatgpt_source.config import load
 from tests.test_dockerfile import ROOT, setup_argument
 from tests.test_k8s import EGRESS, POLICY, README, SOURCE, Document, documents
 from tests.test_kustomize import KustomizeTestCase
@@ -272,9 +271,8 @@ class SettingsTests(HelmTestCase):
     def test_the_daemon_takes_them(self) -> None:
         secret = Path(self.mktemp()).absolute()
         secret.write_text("made-up", encoding="utf-8")
-        shared = [SHARED] if hasattr(attrs.fields(Config), "journal_password") else []
         more = {"settings": {"max_body_size": 5000000, "openai_timeout": 0.5, "timezone": "UTC"}}
-        for values in ({}, more, *shared):
+        for values in ({}, more, SHARED):
             (text,) = self.template(values)["ConfigMap"]["data"].values()
             path = Path(self.mktemp())
             path.write_text(re.sub(r"/run/secrets/[\w/-]+", str(secret), text), encoding="utf-8")

@@ -235,8 +235,6 @@ class JournalTests(ReplicasTestCase):
                 self.assertIn(f"#   {command} ", text)
 
     def test_the_config_is_one(self) -> None:
-        if not hasattr(attrs.fields(Config), "journal_password"):
-            raise SkipTest("the daemon does not have the setting `journal_password` yet")
         folder = Path(self.mktemp()).absolute()
         folder.mkdir()
         secret = folder / "secret"
