@@ -326,6 +326,20 @@ class GroupTests(PostgresTestCase):
                 asks = [each.delivery for each in results]
         self.assertEqual(told, [(4, 0)] * 4)
 
+    def test_what_is_accepted_or_claimed_takes_two_round_trips(self) -> None:
+        for call, statements in (
+            (lambda: self.admit(prompt(), claim=True), 5),
+            (lambda: self.journal.claim_asks(NOON, 10), 5),
+            (lambda: self.journal.claim_submitted(NOON, 10), 5),
+            (lambda: self.journal.claim_deliveries("target", NOON, 10), 5),
+            (lambda: self.journal.claim_leftovers(NOON, 10), 5),
+        ):
+            session = self.journal._session
+            session.connection = counted = Counted(session.connection)
+            self.successResultOf(call())
+            session.connection = counted.real
+            self.assertEqual((counted.statements, counted.syncs), (statements, 1))
+
     def test_each_end_has_its_own_outcome(self) -> None:
         first, second, third = self.claims(3)
         old = attrs.evolve(second, token=second.token - 1)

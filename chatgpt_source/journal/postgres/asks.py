@@ -1,6 +1,5 @@
 """Admit prompts, claim them for an ask, and end the claims. Each function runs in a transaction."""
 
-from collections import Counter
 from collections.abc import Sequence
 from hmac import compare_digest
 from typing import Any
@@ -30,6 +29,7 @@ from chatgpt_source.journal.postgres.session import (
     ACCEPT,
     ANSWERED,
     MOST_CLAIMED,
+    Cursor,
     Last,
     Row,
     Session,
@@ -101,7 +101,9 @@ _INSERT = (
     " text AS (INSERT INTO texts (seq, prompt, source, type, traceparent, tracestate, details)"
     " SELECT seq, prompt, source, type, parent, state, details FROM new JOIN given USING (id)),"
     " key AS (INSERT INTO keys SELECT digest, fingerprint, seq FROM new JOIN given USING (id)"
-    " WHERE digest IS NOT NULL)"
+    " WHERE digest IS NOT NULL),"
+    " spent AS (UPDATE days SET used = used + n FROM"
+    " (SELECT day, count(*) AS n FROM given GROUP BY day) AS taken WHERE days.day = taken.day)"
     " SELECT id, token FROM new"
 )
 
@@ -222,18 +224,11 @@ def accept(db: Session, operations: Sequence[Operation[Any]]) -> Steps[None]:
         except Exception as error:  # noqa: BLE001 - a refusal is this request's alone
             operation.error = error
         else:
-            inserted.append((operation, request, new))
+            inserted.append((operation, new))
     db.backlog = known.backlog
-    taken = Counter(dict.fromkeys(sorted(known.used), 0))
-    rows = []
-    for _, request, new in inserted:
-        taken[request.terms.day.date] += len(new)
-        rows += new
+    rows = [row for _, new in inserted for row in new]
     tokens = {}
     if rows:
-        for day, count in taken.items():
-            if count:
-                db.execute("UPDATE days SET used = used + %s WHERE day = %s", (count, day))
         values = {name: [row[name] for row in rows] for name in _COLUMNS}
         added = yield Last(
             db.execute(_INSERT, values),
@@ -241,7 +236,7 @@ def accept(db: Session, operations: Sequence[Operation[Any]]) -> Steps[None]:
             values,
         )
         tokens = {row["id"]: row["token"] for row in added}
-    for operation, _, _ in inserted:
+    for operation, _ in inserted:
         operation.result = [
             each
             if each.ask is None
@@ -267,19 +262,15 @@ def _look_up(db: Session, requests: Sequence[Accept]) -> Steps[_Known]:
     most = max(request.terms.max_backlog for request in requests) + 1
     is_far_off = db.backlog * 2 < least and 0 <= now - db.counted < COUNT_EVERY
     backlog = str(db.backlog) if is_far_off else _BACKLOG
-    counted = db.execute(
-        f"SELECT ({backlog}) AS backlog, NOT EXISTS (SELECT 1 FROM prompts"
-        " WHERE state = 'accepted' AND owner IS NULL AND tier = 'standard'"
-        " AND due <= %(now)s) AS is_first",
-        {"most": most, "now": db.at(now)},
-    )
     days = sorted({request.terms.day.date for request in requests}.union(db.returned))
     used = yield db.execute(
-        "INSERT INTO days SELECT day, 0 FROM unnest(%s::text[]) AS day"
-        " ON CONFLICT (day) DO UPDATE SET used = days.used RETURNING day, used",
-        (days,),
+        "WITH locked AS (INSERT INTO days SELECT day, 0 FROM unnest(%(days)s::text[]) AS day"
+        " ON CONFLICT (day) DO UPDATE SET used = days.used RETURNING day, used)"
+        f" SELECT day, used, ({backlog}) AS backlog, NOT EXISTS (SELECT 1 FROM prompts"
+        " WHERE state = 'accepted' AND owner IS NULL AND tier = 'standard'"
+        " AND due <= %(now)s) AS is_first FROM locked",
+        {"days": days, "most": most, "now": db.at(now)},
     )
-    (count,) = rows_of(counted)
     if not is_far_off:
         db.counted = now
     return _Known(
@@ -288,8 +279,8 @@ def _look_up(db: Session, requests: Sequence[Accept]) -> Steps[_Known]:
             for row in (rows_of(found) if found is not None else ())
         },
         {row["day"]: row["used"] for row in used},
-        count["backlog"],
-        count["is_first"],
+        used[0]["backlog"],
+        used[0]["is_first"],
     )
 
 
@@ -384,7 +375,7 @@ def _calls(ends: float | None, now: float) -> int:
 
 def claim_asks(db: Session, now: float, most: int, tier: Tier) -> Steps[Claims[Ask]]:
     """Claim accepted prompts; see `Journal.claim_asks`."""
-    claimed = yield from _claim(
+    claimed = _claim(
         *(db, now, most),
         "state = 'accepted' AND tier = %(tier)s AND due <= %(now)s",
         ("due", "seq"),
@@ -396,7 +387,7 @@ def claim_asks(db: Session, now: float, most: int, tier: Tier) -> Steps[Claims[A
         " WHERE state = 'accepted' AND owner IS NULL AND tier = %s",
         (tier.value,),
     )
-    return Claims(claimed, db.steady(row["due"]))
+    return Claims(_asks(db, rows_of(claimed), "due"), db.steady(row["due"]))
 
 
 def claim_expired(db: Session, now: float, most: int) -> Steps[Claims[Ask]]:
@@ -404,7 +395,7 @@ def claim_expired(db: Session, now: float, most: int) -> Steps[Claims[Ask]]:
     asks: list[Ask] = []
     next_ones = []
     for which, after_ends in ((_EXPIRING, 0.0), (_UNPOLLED, LAST_POLL)):
-        asks += yield from _claim(
+        claimed = _claim(
             *(db, now, most - len(asks)),
             f"{which} AND ends <= %(ends)s",
             ("ends", "seq"),
@@ -414,19 +405,18 @@ def claim_expired(db: Session, now: float, most: int) -> Steps[Claims[Ask]]:
             f"SELECT min(ends) + %s AS due FROM prompts WHERE {which} AND owner IS NULL",
             (after_ends,),
         )
+        asks += _asks(db, rows_of(claimed), "ends")
         next_ones.append(db.steady(row["due"]))
     return Claims(asks, min((each for each in next_ones if each is not None), default=None))
 
 
 def claim_submitted(db: Session, now: float, most: int) -> Steps[Claims[Ask]]:
     """Claim submitted prompts whose poll is due; see `Journal.claim_submitted`."""
-    asks = yield from _claim(
-        db, now, most, "state = 'submitted' AND due <= %(now)s", ("due", "seq"), {}
-    )
+    claimed = _claim(db, now, most, "state = 'submitted' AND due <= %(now)s", ("due", "seq"), {})
     (row,) = yield db.execute(
         "SELECT min(due) AS due FROM prompts WHERE state = 'submitted' AND owner IS NULL"
     )
-    return Claims(asks, db.steady(row["due"]))
+    return Claims(_asks(db, rows_of(claimed), "due"), db.steady(row["due"]))
 
 
 def claim_batched(
@@ -436,8 +426,8 @@ def claim_batched(
     which = "batch = %(batch)s"
     if ids is not None:
         which += " AND id = ANY (%(ids)s)"
-    asks = yield from _claim(db, now, most, which, ("seq",), {"batch": batch, "ids": ids})
-    return Claims(asks, None)
+    rows = yield _claim(db, now, most, which, ("seq",), {"batch": batch, "ids": ids})
+    return Claims(_asks(db, rows, "seq"), None)
 
 
 def _claim(
@@ -449,8 +439,8 @@ def _claim(
     values: dict[str, Any],
     *,
     called: bool = False,
-) -> Steps[list[Ask]]:
-    """Claim up to `most` prompts.
+) -> Cursor:
+    """Claim up to `most` prompts; `_asks` reads them.
 
     Args:
         db: The database.
@@ -463,7 +453,7 @@ def _claim(
     """
     by = ", ".join(order)
     calls = "(ends IS NULL OR ends > %(now)s)::integer" if called else "0"
-    found = yield db.execute(
+    return db.execute(
         "WITH due AS MATERIALIZED (SELECT seq, size, "
         f"{by.replace('seq', 'seq AS place')} FROM prompts WHERE owner IS NULL AND {which}"
         f" ORDER BY {by} LIMIT %(most)s FOR UPDATE SKIP LOCKED),"
@@ -475,7 +465,11 @@ def _claim(
         f" RETURNING due, {_ASK}",
         {**values, "now": db.at(now), "most": max(0, most), "owner": db.owner},
     )
-    return [_ask(db, row) for row in sorted(found, key=lambda row: [row[name] for name in order])]
+
+
+def _asks(db: Session, claimed: Sequence[Row], order: str) -> list[Ask]:
+    """What was claimed, in the order of a column, and then of acceptance."""
+    return [_ask(db, row) for row in sorted(claimed, key=lambda row: (row[order], row["seq"]))]
 
 
 def prompts_in(db: Session, batch: int, after: int, most: int) -> Steps[list[tuple[int, Prompt]]]:

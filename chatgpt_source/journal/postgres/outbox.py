@@ -16,6 +16,7 @@ from chatgpt_source.journal.postgres.session import (
     Steps,
     Together,
     arrays,
+    rows_of,
 )
 from chatgpt_source.journal.states import Event, after
 from chatgpt_source.prompt import DEAD_LETTER, Delivery, Leftover, State, Trace
@@ -96,7 +97,7 @@ def claim_deliveries(
 ) -> Steps[Claims[Delivery]]:
     """Claim events that are due; see `Journal.claim_deliveries`."""
     is_letter = destination == DEAD_LETTER.setting
-    found = yield db.execute(
+    claimed = db.execute(
         "WITH due AS MATERIALIZED (SELECT outbox.seq, outbox.due, outbox.size FROM outbox"
         " JOIN prompts USING (seq) WHERE outbox.owner IS NULL AND destination = %(to)s"
         " AND outbox.due <= %(now)s AND (%(since)s::float8 IS NULL OR attempts = 0"
@@ -118,6 +119,10 @@ def claim_deliveries(
             "owner": db.owner,
         },
     )
+    (row,) = yield db.execute(
+        "SELECT min(due) AS due FROM outbox WHERE owner IS NULL AND destination = %s",
+        (destination,),
+    )
     deliveries = [
         Delivery(
             row["id"],
@@ -133,12 +138,8 @@ def claim_deliveries(
             submitted=None if is_letter else row["submitted"],
             provider=row["provider"],
         )
-        for row in sorted(found, key=lambda row: (row["due"], row["seq"]))
+        for row in sorted(rows_of(claimed), key=lambda row: (row["due"], row["seq"]))
     ]
-    (row,) = yield db.execute(
-        "SELECT min(due) AS due FROM outbox WHERE owner IS NULL AND destination = %s",
-        (destination,),
-    )
     return Claims(deliveries, db.steady(row["due"]))
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from chatgpt_source.journal import TIME_IS_UP, End, Kept, Record, Tally
 from chatgpt_source.journal.postgres.asks import IN_BACKLOG
-from chatgpt_source.journal.postgres.session import Row, Session, Steps
+from chatgpt_source.journal.postgres.session import Row, Session, Steps, rows_of
 from chatgpt_source.journal.states import ASKING
 from chatgpt_source.prompt import State
 
@@ -158,7 +158,7 @@ def ends(db: Session, since: float, most: int) -> Steps[list[End]]:
 
 def tally(db: Session, day: str, now: float) -> Steps[Tally]:
     """What the journal holds; see `Journal.tally`."""
-    counted = yield db.execute(
+    counted = db.execute(
         f"SELECT state, count(*) AS n FROM prompts WHERE {IN_BACKLOG} GROUP BY state"
         " UNION ALL SELECT state, sum(n)::bigint FROM ended_counts GROUP BY state"
     )
@@ -170,7 +170,7 @@ def tally(db: Session, day: str, now: float) -> Steps[Tally]:
         " (SELECT count(*) FROM leftovers) AS leftovers",
         (day, db.at(now), db.at(now)),
     )
-    known = {found["state"]: found["n"] for found in counted}
+    known = {found["state"]: found["n"] for found in rows_of(counted)}
     return Tally(
         {state: known.get(state.value, 0) for state in State},
         *(row["used"], row["oldest"], row["leftovers"]),
