@@ -399,12 +399,17 @@ class GroupTests(PostgresTestCase):
         self.assertEqual(self.record("p0").state.value, "accepted")
         self.assertIsNone(self.successResultOf(accepted)[0].ask)
 
-    def test_four_that_race_lose_nothing_and_never_wait_in_a_circle(self) -> None:
+    def roll_backs(self) -> list[object]:
+        """Transactions that are rolled back from now on."""
         rolled_back: list[object] = []
         roll_back = Transactor._roll_back
         self.patch(
             Transactor, "_roll_back", lambda each: rolled_back.append(each) or roll_back(each)
         )
+        return rolled_back
+
+    def test_four_that_race_lose_nothing_and_never_wait_in_a_circle(self) -> None:
+        rolled_back = self.roll_backs()
         racers = []
         for number in range(4):
             threads = Threads()
@@ -423,6 +428,24 @@ class GroupTests(PostgresTestCase):
             (tally.prompts[State.DELIVERED], tally.prompts[State.CANCELLED]), (delivered, cancelled)
         )
         self.assertGreater(min(cancelled, delivered), 50)
+
+    def test_a_purge_does_not_wait_in_a_circle_with_the_end_of_a_dead_letter(self) -> None:
+        self.accept(prompt())
+        self.fail_it(dead_letter=b"l")
+        rolled_back = self.roll_backs()
+        pid = self.journal._session.connection.info.backend_pid
+        with ThreadPoolExecutor(1) as pool, psycopg.connect(self.url) as other:
+            other.execute("DELETE FROM outbox")
+            purged = pool.submit(self.journal.purge, "p1")
+            until = time.monotonic() + 20
+            while not other.execute("SELECT cardinality(pg_blocking_pids(%s))", (pid,)).fetchone()[
+                0
+            ]:
+                self.assertLess(time.monotonic(), until)
+            other.execute("UPDATE texts SET letter = NULL")
+            other.commit()
+            self.assertTrue(self.successResultOf(purged.result(20)))
+        self.assertEqual(rolled_back, [])
 
 
 class LeaseTests(PostgresTestCase):
@@ -1119,3 +1142,13 @@ class ClockTests(SynchronousTestCase):
             self.assertEqual(session.offset, first)
         session.set_clock(1010.5, 20.0, 20.1)
         self.assertEqual(session.offset, round(990.45 * 1024) / 1024)
+
+    def test_the_database_s_own_clock_is_read_within_a_group(self) -> None:
+        opened = open_journal(server().schema())
+        self.addCleanup(opened[1].close)
+        clock = Clocks()
+        journal = PostgresJournal(opened, clock, at_once)
+        self.successResultOf(journal.recover(100, "UTC", PEERS, 60.0))
+        before = journal._session.offset
+        clock.advance(RENEW_EVERY)  # the database's own goes on by less
+        self.assertTrue(-RENEW_EVERY <= journal._session.offset - before < 0)

@@ -93,7 +93,15 @@ def cancel(
 
 
 def purge(db: Session, prompt_id: str) -> Steps[bool]:
-    """Delete a failed prompt; see `Journal.purge`."""
+    """Delete a failed prompt; see `Journal.purge`.
+
+    The row of its dead letter goes first, as it does when that is delivered.
+    """
+    db.execute(
+        "DELETE FROM outbox USING prompts WHERE outbox.seq = prompts.seq AND id = %s"
+        " AND state = 'failed'",
+        (prompt_id,),
+    )
     gone = yield db.execute(
         "DELETE FROM prompts WHERE id = %s AND state = 'failed' RETURNING seq", (prompt_id,)
     )
