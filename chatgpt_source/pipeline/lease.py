@@ -45,6 +45,8 @@ class Lease:
     _calls: set[Deferred[Any]] = field(init=False, factory=set)
     _watch: LoopingCall | None = field(init=False, default=None)
     _is_over: bool = field(init=False, default=False)
+    _was_over: bool = field(init=False, default=False)
+    """Whether a call could not begin since the last look."""
 
     def start(self) -> None:
         """Begin to watch the lease, if there is one."""
@@ -69,6 +71,9 @@ class Lease:
         if self._journal.lease_left <= MARGIN:
             if isinstance(call, Coroutine):
                 call.close()
+            # Before the next look a group may renew the lease, and with it a claim without a call.
+            self._journal.forsake()
+            self._was_over = True
             raise CancelledError
         running = Deferred.fromCoroutine(_running(call))
         self._calls.add(running)
@@ -78,7 +83,8 @@ class Lease:
             self._calls.discard(running)
 
     def _look(self) -> None:
-        is_over = self._journal.lease_left <= MARGIN
+        is_over = self._was_over or self._journal.lease_left <= MARGIN
+        self._was_over = False
         if is_over and not self._is_over:
             log.warn(
                 "the journal could not be written for so long that its lease ends: cancelling"

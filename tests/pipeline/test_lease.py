@@ -76,6 +76,20 @@ class LeaseTests(SynchronousTestCase):
         self.failureResultOf(result, CancelledError)
         self.assertEqual(called, [])
 
+    def test_a_call_that_may_not_begin_is_anothers_though_the_lease_is_renewed_then(self) -> None:
+        _, other = self.begin()
+        self.journal.ends = self.clock.seconds() + MARGIN
+        _, result = self.begin()
+        self.failureResultOf(result, CancelledError)
+        self.assertEqual(self.journal.forsaken, 1)
+        self.journal.renew()
+        self.pass_(LOOK_EVERY)
+        self.failureResultOf(other, CancelledError)
+        self.assertEqual(self.over, 1)
+        _, result = self.begin()
+        self.pass_(5)
+        self.assertNoResult(result)
+
     def test_once_it_is_renewed_calls_begin_again_and_the_next_end_is_seen(self) -> None:
         self.pass_(30)
         self.journal.renew()
