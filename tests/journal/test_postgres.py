@@ -42,7 +42,7 @@ with contextlib.suppress(ImportError):  # the tests are skipped then: `server` s
         open_journal,
         recovery,
     )
-    from chatgpt_source.journal.postgres.connect import Database
+    from chatgpt_source.journal.postgres.connect import Database, Patient
     from chatgpt_source.journal.postgres.recovery import LEASE
     from chatgpt_source.journal.postgres.session import Session
     from chatgpt_source.journal.postgres.transact import LONGEST_DELAY, UNCONFIRMED, Transactor
@@ -734,6 +734,26 @@ class FaultTests(PostgresTestCase):
         now += LONGEST_DELAY
         self.assertEqual(self.accept(prompt("p2")), 98)
         self.assertTrue(self.end(ask, Answered(ANSWER, b"e")).kept)
+
+    def test_a_connection_on_which_nothing_comes_is_given_up(self) -> None:
+        """Something between may keep it open for ever, and a server's process may stand still."""
+        patience = self.patch(Patient, "SILENCE", 0.3)
+        self.accept(prompt("p1"))
+        (ask,) = self.claimed_by(self.journal)
+        for run in (self.journal._write, self.journal._read):
+            silent = run(lambda db: (yield db.execute("SELECT pg_sleep(1)")))
+            refusal = self.failureResultOf(silent, JournalUnavailable)
+            self.assertEqual(
+                refusal.value.reason, "the database can't be reached (nothing came for 0 s)"
+            )
+        patience.restore()  # the old process has locked our owner's row for the rest of its second
+        self.assertEqual(self.accept(prompt("p2")), 98)
+        self.assertTrue(self.end(ask, Answered(ANSWER, b"e")).kept)
+
+    def test_one_on_which_something_comes_is_not(self) -> None:
+        self.patch(Patient, "SILENCE", 0.3)
+        rows = "SELECT repeat('x', 1000000), pg_sleep(0.1) FROM generate_series(1, 6)"
+        self.successResultOf(self.journal._read(lambda db: (yield db.execute(rows)), None))
 
     def test_data_that_can_t_be_stored_fails_nothing_else(self) -> None:
         threads = Threads()

@@ -1,16 +1,20 @@
 """Connect to the database, and say in plain words what is wrong with it."""
 
 from collections.abc import Callable
-from typing import Any
+from time import monotonic
+from typing import Any, ClassVar, TypeVar
 
 import psycopg
 from attrs import field, frozen
+from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import Conninfo
 from psycopg.rows import dict_row
 
 from chatgpt_source.errors import JournalError
-from chatgpt_source.journal.postgres.session import Connection
+from chatgpt_source.journal.postgres.session import Connection, Row
+
+Result = TypeVar("Result")
 
 _LIBPQ: dict[str, Any] = {
     "connect_timeout": 10,
@@ -23,6 +27,8 @@ _LIBPQ: dict[str, Any] = {
     "application_name": "chatgpt-source",
 }
 """What libpq is told, unless the URL says otherwise."""
+WAIT_INTERVAL = 0.1
+"""Seconds between two looks whether a connection is silent, or was closed."""
 _SESSION = {
     "idle_in_transaction_session_timeout": "10s",  # else a half-open client keeps the day's row
     "lock_timeout": "5s",
@@ -80,13 +86,53 @@ class Database:
         return f"postgresql://{places}/{told.get('dbname', '')}"
 
 
+class Patient(psycopg.Connection[Row]):
+    """A connection that is given up once nothing has come for long.
+
+    TCP notices a peer that is gone, but not one that takes what is sent and never answers: a proxy
+    whose other side is lost, or a server's process that stands still.
+
+    Attributes:
+        SILENCE: The seconds: more than `statement_timeout`, after which there is an answer.
+    """
+
+    SILENCE: ClassVar[float] = 40.0
+
+    def wait(
+        self, gen: PQGen[Result], interval: float = WAIT_INTERVAL, *given: Any, **named: Any
+    ) -> Result:
+        """Wait for what libpq waits for.
+
+        Raises:
+            psycopg.OperationalError: If nothing came for long; the connection is closed then.
+        """
+        return super().wait(self._patiently(gen), interval, *given, **named)
+
+    def _patiently(self, gen: PQGen[Result]) -> PQGen[Result]:
+        heard = monotonic()
+        try:
+            waits_for = next(gen)
+            while True:
+                ready = yield waits_for
+                if ready:
+                    heard = monotonic()
+                elif monotonic() - heard > self.SILENCE:
+                    self.pgconn.finish()
+                    raise psycopg.OperationalError(
+                        f"the connection failed: nothing came for {self.SILENCE:.0f} s"
+                    )
+                waits_for = gen.send(ready)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+
+
 def connect(conninfo: str) -> Connection:
     """A connection whose statements commit on their own.
 
     Raises:
         psycopg.Error: If there is none to be had.
     """
-    connection = psycopg.connect(
+    connection = Patient.connect(
         conninfo, autocommit=True, row_factory=dict_row, prepare_threshold=None
     )
     try:
