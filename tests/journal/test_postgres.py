@@ -113,6 +113,22 @@ class LostCommit:
                 self._real.close()
 
 
+class AtCommit:
+    """A connection during whose next COMMIT something happens."""
+
+    def __init__(self, real: Any, act: Any) -> None:
+        self._real = real
+        self._act = act
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def execute(self, query: Any, values: Any = None) -> Any:
+        if query in {"COMMIT", b"COMMIT"}:
+            self._act()
+        return self._real.execute(query, values)
+
+
 class Counted:
     """A connection that counts statements, and round trips in a pipeline before its end."""
 
@@ -572,6 +588,27 @@ class LeaseTests(PostgresTestCase):
         self.successResultOf(self.journal._sweep())
         self.assertEqual([ask.prompt.id for ask in self.claimed_by(self.journal)], ["p2"])
         self.assertFalse(self.end(second, Answered(ANSWER, b"e")).kept)
+
+    def test_no_claim_is_returned_of_an_owner_that_was_forsaken_meanwhile(self) -> None:
+        self.accept(prompt("p1"))
+        self.answer("p1")
+        before = self.journal._session.owner
+        for claim, what in (
+            (lambda: self.successResultOf(self.admit(prompt("p2"), claim=True)).ask, None),
+            (lambda: self.deliveries().claimed, []),
+        ):
+            session = self.journal._session
+            real = session.connection
+            session.connection = AtCommit(real, self.journal.forsake)
+            self.assertEqual(claim(), what)
+            session.connection = real
+            self.assertNotEqual(session.owner, before)
+            before = session.owner
+        self.end_leases()
+        self.successResultOf(self.journal.probe())
+        self.successResultOf(self.journal._sweep())
+        self.assertEqual([ask.total for ask in self.asks().claimed], [2])
+        self.assertEqual([each.attempt for each in self.deliveries().claimed], [2])
 
     def test_a_stop_gives_claims_back_at_once(self) -> None:
         self.accept(prompt())

@@ -149,7 +149,7 @@ class Transactor:
             self._fail_unconfirmed(writes)
         elif self._session.owner is not None:
             self._leased_until = began + LEASE
-            if self.monotonic() >= self._leased_until:
+            if self.forsaken or self.monotonic() >= self._leased_until:
                 self._let_claims_go(writes)
         return None
 
@@ -170,7 +170,7 @@ class Transactor:
             self._session.owner = NOBODY
 
     def _let_claims_go(self, writes: Operations) -> None:
-        """Return no claim whose lease may be over: as another owner, let that end unrenewed."""
+        """Return no claim whose lease may be over, or is not renewed: become another owner."""
         for each in writes:
             each.result = without_claims(each.result)
         with suppress(psycopg.Error):  # then the next group finds its owner ended, in time
