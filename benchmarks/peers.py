@@ -119,6 +119,11 @@ class Peers:
             )
         self.model, self.sink = (each.sockets[0].getsockname()[1] for each in self._servers)
 
+    @property
+    def kept(self) -> int:
+        """The calls that the model keeps."""
+        return len(self._kept)
+
     def keep(self, call: "_Model") -> None:
         self._kept.append(call)
         if len(self._kept) == self.hold:
