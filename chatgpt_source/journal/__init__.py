@@ -426,6 +426,10 @@ class Journal(Protocol):
         It is measured by a clock that also counts the time in which this machine sleeps.
         """
 
+    @property
+    def takeovers(self) -> int:
+        """How often this process has ended the leases of others: then there may be work."""
+
     def forsake(self) -> None:
         """Claim as another owner from now on.
 

@@ -184,7 +184,7 @@ class Pipeline:
             name: breaker(name, receiver_at(name).name, config.concurrency) for name in deliver
         }
         self.tidying = Tidying(clock, journal, random, providers, config.forget_responses)
-        self._lease = Lease(clock, journal, self._lease_ended)
+        self._lease = Lease(clock, journal, self._lease_ended, self._taken_over)
         common = clock, journal, config, random, observer, spans, self.tidying, self._lease
 
         def delivering(name: str, letters: Worker[Delivery] | None = None) -> Delivering:
@@ -274,6 +274,12 @@ class Pipeline:
     def _lease_ended(self) -> None:
         for each in self._batching:
             each.restart()
+
+    def _taken_over(self) -> None:
+        """Look at once for what others have left."""
+        for worker in self._all:
+            if isinstance(worker, Worker):
+                worker.wake()
 
     @property
     def _answering(self) -> Sequence[Worker[Ask] | Batching]:

@@ -37,14 +37,17 @@ class Lease:
         clock: The time.
         journal: Has the lease.
         over: Called when it is about to end, after the calls were cancelled.
+        taken_over: Called when leases of others were ended here.
     """
 
     _clock: IReactorTime
     _journal: Journal
     _over: Callable[[], None] = field(default=lambda: None)
+    _taken_over: Callable[[], None] = field(default=lambda: None)
     _calls: set[Deferred[Any]] = field(init=False, factory=set)
     _watch: LoopingCall | None = field(init=False, default=None)
     _is_over: bool = field(init=False, default=False)
+    _takeovers: int = field(init=False, default=0)
     _was_over: bool = field(init=False, default=False)
     """Whether a call could not begin since the last look."""
 
@@ -96,3 +99,6 @@ class Lease:
                 call.cancel()
             self._over()
         self._is_over = is_over
+        if self._journal.takeovers != self._takeovers:
+            self._takeovers = self._journal.takeovers
+            self._taken_over()

@@ -472,9 +472,12 @@ class LeaseTests(PostgresTestCase):
         (old,) = self.claimed_by(self.journal)
         second = self.another()
         self.end_leases()
-        self.assertEqual(self.claimed_by(second), [])
+        self.assertEqual((self.claimed_by(second), second.takeovers), ([], 0))
         self.successResultOf(second.probe())  # renews its own
         self.successResultOf(second._sweep())
+        self.assertEqual(second.takeovers, 1)
+        self.successResultOf(second._sweep())
+        self.assertEqual(second.takeovers, 1)
         (new,) = self.claimed_by(second)
         self.assertEqual((new.prompt.id, new.total), ("p2", 2))
         late = self.end(old, Failed("late", give_back=True))

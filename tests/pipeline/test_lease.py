@@ -15,7 +15,7 @@ class LeasedJournal:
     def __init__(self, clock: Clocks, *, is_shared: bool = True) -> None:
         self.clock = clock
         self.is_shared = is_shared
-        self.forsaken = 0
+        self.forsaken = self.takeovers = 0
         self.renew()
 
     def renew(self) -> None:
@@ -33,12 +33,17 @@ class LeaseTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clocks()
         self.journal = LeasedJournal(self.clock)
-        self.over = 0
-        self.lease = Lease(cast(Any, self.clock), cast(Any, self.journal), self.is_over)
+        self.over = self.taken = 0
+        self.lease = Lease(
+            cast(Any, self.clock), cast(Any, self.journal), self.is_over, self.has_taken_over
+        )
         self.lease.start()
 
     def is_over(self) -> None:
         self.over += 1
+
+    def has_taken_over(self) -> None:
+        self.taken += 1
 
     def begin(self) -> tuple[Deferred[Any], Deferred[Any]]:
         call: Deferred[Any] = Deferred()
@@ -105,6 +110,13 @@ class LeaseTests(SynchronousTestCase):
         result.cancel()
         self.failureResultOf(result, CancelledError)
         self.assertTrue(call.called)
+
+    def test_what_was_taken_over_is_looked_for_soon(self) -> None:
+        self.journal.takeovers = 2
+        self.pass_(LOOK_EVERY)
+        self.assertEqual(self.taken, 1)
+        self.pass_(5)
+        self.assertEqual(self.taken, 1)
 
     def test_stopped(self) -> None:
         self.lease.stop()

@@ -175,6 +175,7 @@ class PostgresJournal:
             watch.clock = clock
         self._closing = False
         self._fault: str | None = None
+        self.takeovers = 0
         self._peers: Mapping[str, str] = {}
 
     @property
@@ -457,7 +458,8 @@ class PostgresJournal:
 
         async def sweep() -> None:
             if await self._read(recovery.is_any_over):
-                await self._write(lambda db: recovery.sweep(db, now))
+                ended = await self._write(lambda db: recovery.sweep(db, now))
+                self.takeovers += ended > 0
 
         return Deferred.fromCoroutine(sweep()).addErrback(
             self._unexpected, "taking over what other daemons have left"

@@ -137,6 +137,7 @@ class SqliteJournal:
 
     is_shared = False
     lease_left = inf
+    takeovers = 0
 
     @property
     def date(self) -> float:
