@@ -1204,7 +1204,7 @@ class ClockTests(SynchronousTestCase):
         self.assertEqual(session.offset, round(990.45 * 1024) / 1024)
 
     def test_the_database_s_own_clock_is_read_within_a_group(self) -> None:
-        opened = open_journal(server().schema())
+        opened = open_journal(Database(server().schema()))
         self.addCleanup(opened[1].close)
         clock = Clocks()
         journal = PostgresJournal(opened, clock, at_once)
