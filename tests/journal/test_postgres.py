@@ -957,6 +957,7 @@ class PlanTests(PostgresTestCase):
         connection = self.journal._session.connection
         for each in self.FILL.split(";"):
             connection.execute(each, {"at": NOON})
+        connection.execute("INSERT INTO owners (until) VALUES ('-infinity')")
         connection.execute("ANALYZE")
         self.recorded = self.journal._session.connection = Recorded(connection)
 
@@ -976,6 +977,9 @@ class PlanTests(PostgresTestCase):
             journal.move_up(at, Tiers(3600.0, 7200.0)),
             journal.tally(DAY.date),
             journal.ends(NOON + 19_000, 100),
+            journal.batched(1, 0, 10),
+            journal.ids("p1", 10),
+            journal.record("p1"),
             journal.kept("p1", at),
             journal.unneeded("p1"),
             journal.cancel("p17001"),
@@ -1007,6 +1011,7 @@ class PlanTests(PostgresTestCase):
                 self.assertNotIn("Seq Scan on prompts", text, f"{query.decode()}\n{text}")
                 looked_at += b"prompts" in query
         self.assertGreater(looked_at, 40)
+        self.assertTrue(any(b"billed OR state" in query for query, _ in sent))
 
 
 class Load:
