@@ -21,7 +21,7 @@ from tests.e2e.processes import call, together, until
 from tests.e2e.test_replicas import CAREFUL
 from tests.fakes.openai import api_error, completion, prompt_of
 from tests.fakes.server import Fault, Received, Reply
-from tests.journal.postgres_server import Server, begin
+from tests.journal.postgres_server import Server, ask, begin
 
 SEED = os.environ.get("CHAOS_SEED")
 MINUTES = float(os.environ.get("CHAOS_MINUTES") or 0)
@@ -150,13 +150,7 @@ class World:
 
     async def asked(self, question: str) -> list[tuple[Any, ...]]:
         """What the database says."""
-        return await deferToThread(self._ask, question)
-
-    def _ask(self, question: str) -> list[tuple[Any, ...]]:
-        import psycopg  # noqa: PLC0415 - it may be missing
-
-        with psycopg.connect(self.database.url, autocommit=True) as connection:
-            return connection.execute(question.encode()).fetchall()
+        return await deferToThread(ask, self.database, question)
 
     async def _is_settled(self) -> bool:
         going = "SELECT count(*) FROM prompts WHERE state IN ('accepted', 'submitted', 'answered')"

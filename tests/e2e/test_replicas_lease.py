@@ -7,16 +7,19 @@ target of its own.
 from typing import Any
 
 from twisted.internet import reactor
+from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from tests.e2e.fleet import LEASE, PATIENCE, TAKEOVER, Fleet, go_on, stop
 from tests.e2e.line import DOWN, UP, Line
 from tests.e2e.processes import Daemon, call, throughout, together, until
-from tests.journal.postgres_server import server
+from tests.journal.postgres_server import ask, server
 
 SOON = 12.0
 """Seconds in which a prompt is refused while the database is silent: 10, and a busy machine."""
 HOUR = 3600.0
+LOCKED = 5.0
+"""Seconds that others may wait for a replica that stands still in a transaction."""
 
 
 class LeaseTests(TestCase):
@@ -26,7 +29,7 @@ class LeaseTests(TestCase):
         return Fleet(self, server().schema(), **settings)
 
     async def test_replicas_that_stand_still_or_are_cut_off(self) -> None:
-        await together(self.paused_under_load(), self.cut_off())
+        await together(self.paused_under_load(), self.cut_off(), self.paused_with_the_day_in_hand())
 
     async def test_replicas_that_are_killed(self) -> None:
         await together(self.killed_with_a_batch(), self.killed_while_it_polls())
@@ -59,6 +62,38 @@ class LeaseTests(TestCase):
         again = {text for text, times in fleet.openai.asked.items() if times > 1}
         self.assertLessEqual(again, had, "asked again, and were not under way at the pause")
         self.assertLessEqual(max(fleet.openai.asked.values()), 2)
+
+    async def paused_with_the_day_in_hand(self) -> None:
+        """A replica that stands still in a transaction keeps nobody out for long."""
+        url = server().schema()
+        fleet = Fleet(self, f"{url}&application_name=other")
+        (second,) = await fleet.begin(1)
+        first = fleet.replica(url=f"{url}&application_name={(name := url.rpartition('%3D')[2])}")
+        await fleet.start(first)
+        in_hand = (
+            "SELECT count(*) FROM pg_stat_activity"
+            f" WHERE application_name = '{name}' AND state = 'idle in transaction'"
+        )
+
+        async def has_it() -> bool:
+            stop(first)
+            if await deferToThread(ask, server(), in_hand) == [(1,)]:
+                return True
+            go_on(first)
+            return False
+
+        async with fleet.load([first], callers=8, pause=0.0):
+            await fleet.more(10)
+            await until(has_it, "a pause in a transaction", PATIENCE)
+            began = reactor.seconds()
+            await fleet.send("meanwhile", [second.port])
+            waited = reactor.seconds() - began
+            go_on(first)
+        self.assertLess(waited, LOCKED)
+        self.assertEqual(fleet.refused, {})
+        await fleet.settled()
+        fleet.assert_kept()
+        fleet.assert_once()
 
     async def cut_off(self) -> None:
         """Three replicas are cut off the database: both ways, or one of them; a fourth is not."""

@@ -24,7 +24,7 @@ from tests.e2e.processes import POLL, Clock, Daemon, call, throughout, together,
 from tests.e2e.test_replicas import CAREFUL
 from tests.fakes.openai import api_error, completion
 from tests.fakes.server import Reply
-from tests.journal.postgres_server import Server, begin, server
+from tests.journal.postgres_server import Server, ask, begin, server
 
 SOON = 12.0
 HOUR = 3600.0
@@ -134,6 +134,27 @@ class OutageTests(TestCase):
         await fleet.settled()
         fleet.assert_kept()
         fleet.assert_once()
+
+    async def is_never_without(self, primary: Server, standby: Server, fleet: Fleet) -> None:
+        """A 202 waits for the standby, though somebody cancels the wait."""
+        processes = family(standby.pid)
+        for pid in processes:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            sent = Deferred.fromCoroutine(fleet.send("cancelled", [fleet.replicas[0].port]))
+            cancelled = 0
+
+            async def cancels() -> bool:
+                nonlocal cancelled
+                self.assertFalse(sent.called, "a 202 that the standby does not have")
+                cancelled += len(await deferToThread(ask, primary, CANCEL))
+                return cancelled >= ENOUGH
+
+            await until(cancels, "commits that wait for the standby")
+        finally:
+            for pid in processes:
+                os.kill(pid, signal.SIGCONT)
+        self.assertEqual(await sent, 202)
 
     async def holds_and_probes(self) -> None:
         """A model that refuses the key is probed by one replica; its success is everybody's."""

@@ -150,6 +150,14 @@ def begin(settings: str = SETTINGS) -> Server:
     return found
 
 
+def ask(database: Server, question: str) -> list[tuple[Any, ...]]:
+    """What a database says."""
+    import psycopg
+
+    with psycopg.connect(database.url, autocommit=True) as connection:
+        return connection.execute(question.encode()).fetchall()
+
+
 def _candidates() -> Iterator[Path]:
     if (config := shutil.which("pg_config")) is not None:
         told = subprocess.run([config, "--bindir"], capture_output=True, text=True, check=False)

@@ -30,7 +30,7 @@ _LIBPQ: dict[str, Any] = {
 WAIT_INTERVAL = 0.1
 """Seconds between two looks whether a connection is silent, or was closed."""
 _SESSION = {
-    "idle_in_transaction_session_timeout": "10s",  # else a half-open client keeps the day's row
+    "idle_in_transaction_session_timeout": "3s",  # else who stands still keeps the day's row
     "lock_timeout": "5s",
     "statement_timeout": "30s",
     "default_transaction_isolation": "read committed",
