@@ -133,7 +133,12 @@ class World:
             *(self._caller(number) for number in range(CALLERS)),
             *(self._follow(track, tracks[track], act) for track, act in acts.items()),
         )
-        await together(*(until(each.is_ready, "a replica", SETTLE) for each in self.replicas))
+        await together(
+            *(
+                until(lambda each=each: self.fleet.is_ready(each), "a replica", SETTLE)
+                for each in self.replicas
+            )
+        )
         await until(self._is_settled, "the end of every prompt", SETTLE)
         await self._use_up_the_day()
         await until(self._is_settled, "the end of the last", SETTLE)

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
 from twisted.internet.error import ConnectError
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
@@ -26,7 +26,8 @@ LEASE = 20.0
 TAKEOVER = LEASE + 6
 """Seconds in which another takes over: the lease, a look every second, and a busy machine."""
 PATIENCE = 60.0
-BATCH = "application/cloudevents-batch+json"
+_STARTS = DeferredSemaphore(3)
+"""Starts at once, so that none takes too long on a small machine."""
 
 
 class Model(FakeBatches):
@@ -128,8 +129,26 @@ class Fleet:
 
     async def start(self, *replicas: Daemon) -> None:
         """Start replicas, and wait until they are ready."""
-        await together(*(each.start() for each in replicas))
-        await together(*(until(each.is_ready, "a replica", PATIENCE) for each in replicas))
+        await together(*map(self._start, replicas))
+
+    async def _start(self, replica: Daemon) -> None:
+        await _STARTS.acquire()
+        try:
+            process = await replica.start()
+            await until(lambda: self.is_ready(replica), "a replica", PATIENCE)
+            assert process.status is None, replica.text[-3000:]
+        finally:
+            _STARTS.release()
+
+    async def is_ready(self, replica: Daemon) -> bool:
+        """Whether a replica is ready; one that has ended is an error."""
+        assert replica.process.status is None, f"it has ended: {replica.text[-3000:]}"
+        try:
+            return await replica.is_ready()
+        except CancelledError:
+            raise
+        except Exception:  # noqa: BLE001 - it dies in many ways
+            return False
 
     async def begin(self, number: int, **settings: Any) -> list[Daemon]:
         """So many that are ready."""

@@ -51,11 +51,22 @@ class _End(Joint):
         super().__init__()
         self.line = line
         self.way = way
+        self.loses = False
+        """Whether what it reads next is lost."""
 
     def connectionMade(self) -> None:
         self.line.ends.append(self)
         if self.way in self.line.is_cut:
             self.transport.pauseProducing()
+
+    def dataReceived(self, data: bytes) -> None:
+        if self.line.loses and self.way == UP and b"COMMIT" in data and self.other is not None:
+            self.other.loses = True
+        if self.loses:
+            self.line.loses = max(0, self.line.loses - 1)
+            self.transport.abortConnection()
+        else:
+            super().dataReceived(data)
 
     def connectionLost(self, reason: Failure) -> None:
         self.line.ends.remove(self)
@@ -74,12 +85,14 @@ class Line:
         port: Where it listens.
         ends: The ends of its connections.
         is_cut: The ways that are cut.
+        loses: How many results of COMMITs are lost next, each with its connection.
     """
 
     to: int
     port: int = 0
     ends: list[_End] = Factory(list)
     is_cut: set[str] = Factory(set)
+    loses: int = 0
     _listening: IListeningPort | None = field(init=False, default=None)
 
     def start(self) -> None:

@@ -20,6 +20,7 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SkipTest, TestCase
 
 from tests.e2e.fleet import LEASE, PATIENCE, Fleet
+from tests.e2e.line import Line
 from tests.e2e.processes import POLL, Clock, Daemon, call, throughout, together, until
 from tests.e2e.test_replicas import CAREFUL
 from tests.fakes.openai import api_error, completion
@@ -29,6 +30,9 @@ from tests.journal.postgres_server import Server, ask, begin, server
 SOON = 12.0
 HOUR = 3600.0
 SYNCHRONOUS = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'"
+CANCEL = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+ENOUGH = 8
+"""Waits that are cancelled: more than there are before and beside the one that is meant."""
 PROBE = 30.0
 """Seconds from a hold to the first probe."""
 
@@ -52,7 +56,9 @@ class OutageTests(TestCase):
         await together(self.stands_still(10), self.stands_still(LEASE + 10), self.restarts())
 
     async def test_peers_a_standby_and_midnight(self) -> None:
-        await together(self.fails_over(), self.holds_and_probes(), self.day_turns())
+        await together(
+            self.fails_over(), self.holds_and_probes(), self.day_turns(), self.results_are_lost()
+        )
 
     async def stands_still(self, seconds: float) -> None:
         """Nothing is lost, and callers are told soon; a short one is not even a second ask."""
@@ -115,6 +121,28 @@ class OutageTests(TestCase):
         fleet.assert_kept()
         fleet.assert_once()
 
+    async def results_are_lost(self) -> None:
+        """Commits whose results are lost with their connections are looked up, not repeated."""
+        database = await self.database()
+        line = Line(database.port)
+        line.start()
+        self.addCleanup(line.stop)
+        fleet = Fleet(self, database.url)
+        replica = fleet.behind(line)
+        line.loses = 3
+        await fleet.start(replica)
+        self.assertEqual(line.loses, 0, "a start that lost no connection")
+        fleet.openai.delay = 0.1
+        async with fleet.load([replica], callers=8, pause=0.0):
+            for _ in range(8):
+                await fleet.more(20)
+                line.loses = 1
+                await until(lambda: not line.loses, "a lost result", SOON)
+            await fleet.more(30)
+        await fleet.settled()
+        fleet.assert_kept()
+        fleet.assert_once()
+
     async def fails_over(self) -> None:
         """A synchronous standby takes over: every 202 is there, and nothing is asked twice."""
         primary = await self.database()
@@ -126,6 +154,7 @@ class OutageTests(TestCase):
         fleet = Fleet(self, url)
         fleet.openai.delay = 0.2
         replicas = await fleet.begin(2)
+        await self.is_never_without(primary, standby, fleet)
         async with fleet.load(replicas, callers=8):
             await fleet.more(100)
             await deferToThread(primary.control, "stop", "-m", "immediate")
@@ -185,11 +214,11 @@ class OutageTests(TestCase):
         await together(*(until(lambda each=each: well(each), "a word") for each in replicas))
 
     async def day_turns(self) -> None:
-        """Each day has its limit, whoever accepts."""
+        """Each day has its limit, whoever accepts; the database's clock says which it is."""
         limit, night = 30, datetime(2026, 12, 2, tzinfo=UTC).timestamp()
-        clock = self.clock(night - HOUR)
-        fleet = Fleet(self, server().schema(), everyday_limit=limit, timezone="UTC")
-        replicas = await fleet.begin(3, clock=clock)
+        clock = DatabaseClock(night - HOUR)
+        fleet = Fleet(self, clock.url, everyday_limit=limit, timezone="UTC")
+        replicas = await fleet.begin(3)
         ports = [each.port for each in replicas]
 
         async def send(day: str, number: int) -> Counter[int]:
@@ -197,23 +226,57 @@ class OutageTests(TestCase):
             return Counter(await together(*posts))
 
         self.assertEqual(await send("today", 2 * limit), {202: limit, 429: limit})
-        clock.step(night - 1 - clock.now())
+        await fleet.settled()
+        await deferToThread(clock.set, night - SOON)
         statuses: Counter[int] = Counter()
 
         async def until_tomorrow(number: int) -> None:
+            until_then = time.monotonic() + 2 * PATIENCE
             for n in itertools.count():
                 status = await fleet.send(f"around midnight {number}/{n}", [ports[number % 3]])
                 statuses[status] += 1
                 if status == 202:
-                    self.assertGreaterEqual(clock.now(), night)
+                    self.assertGreaterEqual(clock.now(), night - POLL)
                 if statuses[202] and status == 429:
                     return
+                self.assertLess(time.monotonic(), until_then, "the day does not turn")
 
         await together(*map(until_tomorrow, range(9)))
         self.assertEqual(statuses[202], limit)
         await fleet.settled()
         fleet.assert_kept()
         fleet.assert_once()
+
+
+class DatabaseClock:
+    """The clock of a journal's database: a function that hides the server's own.
+
+    Attributes:
+        url: The journal.
+    """
+
+    def __init__(self, date: float) -> None:
+        url = server().schema()
+        self._schema = url.rpartition("%3D")[2]
+        self.url = f"{url}%2Cpg_catalog"
+        self._ahead = 0.0
+        own = self._schema
+        ask(server(), f"CREATE TABLE {own}.ahead AS SELECT 0::float8 AS seconds")
+        ask(
+            server(),
+            f"CREATE FUNCTION {own}.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS 'SELECT"
+            f" pg_catalog.clock_timestamp() + make_interval(secs => seconds) FROM {own}.ahead'",
+        )
+        self.set(date)
+
+    def set(self, date: float) -> None:
+        """Set it."""
+        self._ahead = date - time.time()
+        ask(server(), f"UPDATE {self._schema}.ahead SET seconds = {self._ahead}")
+
+    def now(self) -> float:
+        """What it shows."""
+        return time.time() + self._ahead
 
 
 def follow(primary: Server) -> Server:

@@ -155,7 +155,8 @@ def ask(database: Server, question: str) -> list[tuple[Any, ...]]:
     import psycopg
 
     with psycopg.connect(database.url, autocommit=True) as connection:
-        return connection.execute(question.encode()).fetchall()
+        found = connection.execute(question.encode())
+        return found.fetchall() if found.description else []
 
 
 def _candidates() -> Iterator[Path]:

@@ -37,6 +37,7 @@ with contextlib.suppress(ImportError):  # the tests are skipped then: `server` s
     import psycopg
 
     from chatgpt_source.journal.postgres import (
+        RECOVER_EVERY,
         RENEW_EVERY,
         PostgresJournal,
         open_journal,
@@ -45,7 +46,7 @@ with contextlib.suppress(ImportError):  # the tests are skipped then: `server` s
     from chatgpt_source.journal.postgres.connect import Database, Patient
     from chatgpt_source.journal.postgres.recovery import LEASE
     from chatgpt_source.journal.postgres.session import Session
-    from chatgpt_source.journal.postgres.transact import LONGEST_DELAY, UNCONFIRMED, Transactor
+    from chatgpt_source.journal.postgres.transact import LONGEST_DELAY, Transactor
 
 
 class Opening:
@@ -726,9 +727,10 @@ class FaultTests(PostgresTestCase):
                 if arrives:
                     self.successResultOf(began)
                 else:
-                    self.failureResultOf(began, JournalError)
+                    self.assertNoResult(began)
                     self.assertIsNone(session.owner)
-                    self.recover(journal)
+                    self.clock.advance(RECOVER_EVERY)
+                    self.successResultOf(began)
                 owners = session.connection.execute(
                     "SELECT count(*) AS n FROM owners WHERE NOT ended"
                 )
@@ -794,6 +796,29 @@ class FaultTests(PostgresTestCase):
         self.patch(Patient, "SILENCE", 0.3)
         rows = "SELECT repeat('x', 1000000), pg_sleep(0.1) FROM generate_series(1, 6)"
         self.successResultOf(self.journal._read(lambda db: (yield db.execute(rows)), None))
+
+    def test_a_start_goes_on_once_the_database_is_there_again(self) -> None:
+        opened = open_journal(Database(self.url))
+        opened[1].close()
+        journal = PostgresJournal(opened, self.clock, at_once, lambda _: self.clock.seconds())
+        transactor, reconnect = journal._transactor, journal._reconnect
+        self.addCleanup(self.shut, journal)
+
+        def fail() -> None:
+            raise psycopg.OperationalError("connection failed: it restarts")
+
+        transactor._reconnect = fail
+        begun = journal.recover(100, "UTC", PEERS, 60.0)
+        self.assertNoResult(begun)
+        transactor._reconnect, transactor._next_attempt = reconnect, 0.0
+        self.clock.advance(RECOVER_EVERY)
+        self.successResultOf(begun)
+
+    def test_a_start_that_may_not_write_ends(self) -> None:
+        journal = self.open_journal()
+        journal._session.connection.execute("SET default_transaction_read_only = on")
+        failure = self.failureResultOf(journal.recover(100, "UTC", PEERS, 60.0), JournalError)
+        self.assertIn("can't be written: the database refused it", str(failure.value))
 
     def test_data_that_can_t_be_stored_fails_nothing_else(self) -> None:
         threads = Threads()
@@ -1126,34 +1151,26 @@ class OtherServerTests(Opening, JournalDriver, SynchronousTestCase):
                     return
         raise AssertionError("no COMMIT waits")
 
-    def admit_until_refused(self) -> tuple[str, Any]:
-        """The server takes some time to go by a setting that has changed."""
-        for number in range(1000):
-            refused: list[Any] = []
-            name = f"q{number}"
-            self.admit(prompt(name), limit=2000, claim=True).addErrback(refused.append)
-            if refused:
-                return name, refused[0]
-        raise AssertionError("nothing was refused")
-
-    def test_what_its_standby_did_not_confirm_is_not_promised(self) -> None:
-        self.accept(prompt("p1"))
-        (ask,) = self.asks().claimed
-        owner = self.journal._session.owner
+    def test_a_commit_waits_for_its_standby_though_somebody_cancels_the_wait(self) -> None:
         self.set_standbys("missing")
+        confirmed = Event()
+
+        def cancel() -> None:
+            for _ in range(3):
+                self.cancel_wait_for_standby()
+            confirmed.set()
+            self.set_standbys("")
+
         with ThreadPoolExecutor(1) as pool:
-            cancelled = pool.submit(self.cancel_wait_for_standby)
-            name, refused = self.admit_until_refused()
-            cancelled.result()
-        self.set_standbys("")
-        self.assertEqual(refused.value.reason, UNCONFIRMED)
-        self.assertEqual(self.journal.fault, UNCONFIRMED)
-        self.assertTrue(self.end(ask, Answered(ANSWER, b"e")).kept)
-        self.assertNotEqual(self.journal._session.owner, owner)
-        self.end_leases()
-        self.successResultOf(self.journal.probe())
-        self.successResultOf(self.journal._sweep())
-        self.assertIn(name, [each.prompt.id for each in self.asks(most=1000).claimed])
+            cancelling = pool.submit(cancel)
+            for number in range(10_000):  # it takes the server a while to go by the setting
+                before = self.journal._session.connection
+                self.accept(prompt(f"q{number}"), limit=10**6, max_backlog=10**6)
+                if self.journal._session.connection is not before:
+                    break
+            self.assertTrue(confirmed.is_set())
+            cancelling.result()
+        self.assertEqual(self.used(), number + 1)
 
 
 class ClockTests(SynchronousTestCase):

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import psycopg
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.python.failure import Failure
 
 from chatgpt_source.clock import wall
@@ -59,7 +59,7 @@ from chatgpt_source.journal.postgres import (
     recovery,
     schema,
 )
-from chatgpt_source.journal.postgres.connect import Database, connect, reason_of
+from chatgpt_source.journal.postgres.connect import Database, connect, is_passing, reason_of
 from chatgpt_source.journal.postgres.session import (
     ANSWERED,
     CLAIM,
@@ -98,6 +98,8 @@ SWEEP_EVERY = 1.0
 """Seconds between two looks for leases that have ended."""
 WATCH_EVERY = 2.0
 """Seconds between two deletions of texts that are kept no longer."""
+RECOVER_EVERY = 2.0
+"""Seconds between two attempts to begin, while the database can't be reached."""
 READ_PATIENCE = 0.9
 """Seconds that a caller waits for a read; under 1 s, as pages are refreshed every second."""
 WRITE_PATIENCE = 10.0
@@ -134,7 +136,9 @@ def open_journal(database: Database, *, beside: bool = False) -> tuple[Database,
         raise JournalError(f"{where} can't be used: {error}") from None
     except psycopg.Error as error:
         connection.close()
-        raise JournalError(f"{where} can't be opened: {reason_of(error)}") from None
+        reason = reason_of(error)
+        kind = JournalUnreachable if is_passing(reason) else JournalError
+        raise kind(f"{where} can't be opened: {reason}") from None
     except BaseException:
         connection.close()
         raise
@@ -163,7 +167,10 @@ class PostgresJournal:
         self._in_thread = in_thread
         self._date_by = date_by
         self._session = Session(connection)
-        self._settle()
+        try:
+            self._settle()
+        except psycopg.Error:  # the first group connects again
+            connection.close()
         self._transactor = Transactor(self._session, self._reconnect)
         self._group: GroupCommit[Session] = GroupCommit(in_thread, self._transactor.run, clock)
         self._watches = [
@@ -223,21 +230,27 @@ class PostgresJournal:
     def recover(
         self, everyday_limit: int, timezone: str, peers: Mapping[str, str], keep: float
     ) -> Deferred[Recovered]:
-        now = self._clock.seconds()
-        self._peers = settings = peers
-        return self._write(
-            lambda db: recovery.recover(db, now, keep, everyday_limit, timezone, settings)
-        ).addCallbacks(self._begun, self._not_begun)
+        self._peers = peers
+        return Deferred.fromCoroutine(self._recover(everyday_limit, timezone, keep))
 
-    def _begun(self, recovered: Recovered) -> Recovered:
+    async def _recover(self, everyday_limit: int, timezone: str, keep: float) -> Recovered:
+        def steps(db: Session) -> Steps[Recovered]:
+            now = self._clock.seconds()
+            return recovery.recover(db, now, keep, everyday_limit, timezone, self._peers)
+
+        while True:
+            try:
+                recovered = await self._write(steps)
+                break
+            except JournalUnavailable as error:
+                if not is_passing(error.reason):
+                    raise JournalError(
+                        f"journal {self.location} can't be written: {error.reason}"
+                    ) from None
+            await deferLater(self._clock, RECOVER_EVERY)
         for watch, seconds in self._watches:
             watch.start(seconds, now=False)
         return recovered
-
-    def _not_begun(self, failure: Failure) -> Recovered:
-        failure.trap(JournalUnavailable)
-        reason = getattr(failure.value, "reason", "")
-        raise JournalError(f"journal {self.location} can't be written: {reason}")
 
     # The methods of `Journal`, which documents them.
 

@@ -1,5 +1,6 @@
 """Connect to the database, and say in plain words what is wrong with it."""
 
+import re
 from collections.abc import Callable
 from time import monotonic
 from typing import Any, ClassVar, TypeVar
@@ -142,6 +143,11 @@ def connect(conninfo: str) -> Connection:
         connection.close()
         raise
     return connection
+
+
+def is_passing(reason: str) -> bool:
+    """Whether what `reason_of` has told may be over soon: a lost connection, a lock, no room."""
+    return re.search(r"^the database can't be reached|, (40|53|55|57)", reason) is not None
 
 
 def reason_of(error: Exception) -> str:

@@ -31,7 +31,6 @@ from chatgpt_source.journal.postgres.together import Operations, UnderWay, begin
 
 ATTEMPTS = 5
 """Attempts of a group that others' transactions are in the way of."""
-UNCONFIRMED = "the database stored it, but its synchronous standby did not confirm that"
 NOBODY = 0
 """No owner's id."""
 FIRST_DELAY, LONGEST_DELAY = 0.1, 5.0
@@ -145,9 +144,7 @@ class Transactor:
                     with suppress(psycopg.Error):  # then the next attempt finds out
                         self._begin_anew()
                 return error
-        if self._session.unconfirmed:
-            self._fail_unconfirmed(writes)
-        elif self._session.owner is not None:
+        if self._session.owner is not None:
             self._leased_until = began + LEASE
             if self.forsaken or self.monotonic() >= self._leased_until:
                 self._let_claims_go(writes)
@@ -158,16 +155,6 @@ class Transactor:
         sent, self._commit_sent = self._commit_sent, False
         connection = self._session.connection
         return sent and (connection.closed or connection.broken)
-
-    def _fail_unconfirmed(self, writes: Operations) -> None:
-        """Promise nothing of a group that a failover may lose.
-
-        The claims of this owner, of which no caller knows some now, are let go: it is another one
-        from the next group on.
-        """
-        _fail(writes, UNCONFIRMED)
-        if self._session.owner is not None:
-            self._session.owner = NOBODY
 
     def _let_claims_go(self, writes: Operations) -> None:
         """Return no claim whose lease may be over, or is not renewed: become another owner."""
@@ -218,6 +205,9 @@ class Transactor:
                 )
             self._commit_sent = db.owner is not None
             committed = db.execute("COMMIT")
+        if db.unconfirmed and self._commit_sent:
+            self._drop()  # then it is looked up, which waits for the standby too
+            raise psycopg.OperationalError
         self._commit_sent, self._number = False, number
         if committed.statusmessage != "COMMIT":
             raise errors.InFailedSqlTransaction
@@ -228,11 +218,15 @@ class Transactor:
         db, number = self._session, self._number + 1
         self._drop()
         while not self.stopping.is_set():
+            db.unconfirmed = False
             try:
                 if self._is_connected():
                     found = db.connection.execute(
                         "SELECT number FROM owners WHERE id = %s FOR UPDATE", (db.owner,)
                     ).fetchone()
+                    if db.unconfirmed:
+                        self._drop()
+                        continue
                     if found is None or found["number"] != number:
                         return False
                     self._under_way.go_on_without_rows(db)
