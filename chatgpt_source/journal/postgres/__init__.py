@@ -473,6 +473,12 @@ class PostgresJournal:
             if await self._read(recovery.is_any_over):
                 ended = await self._write(lambda db: recovery.sweep(db, now))
                 self.takeovers += ended > 0
+                if ended:
+                    log.warn(
+                        "a daemon that shares the journal was not heard of for {lease:.0f} s:"
+                        " taking over what it had claimed",
+                        lease=recovery.LEASE,
+                    )
 
         return Deferred.fromCoroutine(sweep()).addErrback(
             self._unexpected, "taking over what other daemons have left"
