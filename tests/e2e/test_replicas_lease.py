@@ -4,6 +4,7 @@ Each scenario waits for a lease of 20 s, so they run side by side, each with rep
 target of its own.
 """
 
+from collections import Counter
 from typing import Any
 
 from twisted.internet import reactor
@@ -13,6 +14,7 @@ from twisted.trial.unittest import TestCase
 from tests.e2e.fleet import LEASE, PATIENCE, TAKEOVER, Fleet, go_on, stop
 from tests.e2e.line import DOWN, UP, Line
 from tests.e2e.processes import Daemon, call, throughout, together, until
+from tests.fakes.server import Fault
 from tests.journal.postgres_server import ask, server
 
 SOON = 12.0
@@ -28,11 +30,14 @@ class LeaseTests(TestCase):
     def fleet(self, **settings: Any) -> Fleet:
         return Fleet(self, server().schema(), **settings)
 
-    async def test_replicas_that_stand_still_or_are_cut_off(self) -> None:
-        await together(self.paused_under_load(), self.cut_off(), self.paused_with_the_day_in_hand())
-
-    async def test_replicas_that_are_killed(self) -> None:
-        await together(self.killed_with_a_batch(), self.killed_while_it_polls())
+    async def test_replicas_that_can_not_go_on(self) -> None:
+        await together(
+            self.paused_under_load(),
+            self.paused_with_the_day_in_hand(),
+            self.cut_off(),
+            self.killed_with_a_batch(),
+            self.killed_while_it_polls(),
+        )
 
     async def paused_under_load(self) -> None:
         """A short pause changes nothing; after a long one, nothing is written over."""
@@ -158,16 +163,18 @@ class LeaseTests(TestCase):
         """The other goes on with the batch, which is paid once."""
         fleet = self.fleet(batch_over=2 * HOUR, batch_window=0.5, deadline=24 * HOUR)
         fleet.openai.running = HOUR
-        first, second = await fleet.begin(2)
-        await together(*(fleet.send(f"prompt {n}", [first.port, second.port]) for n in range(30)))
-        await until(lambda: fleet.openai.batches, "a batch", PATIENCE)
+        fleet.openai.troubles["submit"].append(Fault.HANG)  # it has it, and says nothing
+        (first,) = await fleet.begin(1)
+        await together(*(fleet.send(f"prompt {n}", [first.port]) for n in range(30)))
         await until(self.all_in(fleet, 30), "all in batches", PATIENCE)
-        await first.kill()
         await fleet.begin(1)
+        await first.kill()
         fleet.openai.end_batches()
         await fleet.settled(TAKEOVER + PATIENCE)
         fleet.assert_kept()
         self.assertEqual(set(fleet.openai.paid.values()), {1})
+        lines = Counter(line.id for each in fleet.openai.batches.values() for line in each.lines)
+        self.assertEqual(set(lines.values()), {1}, "submitted twice")
         self.assertEqual((fleet.openai.billed, fleet.openai.asks), (30, []))
 
     def all_in(self, fleet: Fleet, number: int) -> Any:

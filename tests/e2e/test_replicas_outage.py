@@ -52,12 +52,15 @@ class OutageTests(TestCase):
         folder.mkdir(parents=True)
         return Clock(folder / "clock", instant)
 
-    async def test_a_database_that_stands_still_or_restarts(self) -> None:
-        await together(self.stands_still(10), self.stands_still(LEASE + 10), self.restarts())
-
-    async def test_peers_a_standby_and_midnight(self) -> None:
+    async def test_databases_and_peers_in_trouble(self) -> None:
         await together(
-            self.fails_over(), self.holds_and_probes(), self.day_turns(), self.results_are_lost()
+            self.stands_still(LEASE + 10),
+            self.stands_still(10),
+            self.holds_and_probes(),
+            self.restarts(),
+            self.fails_over(),
+            self.results_are_lost(),
+            self.day_turns(),
         )
 
     async def stands_still(self, seconds: float) -> None:
