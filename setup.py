@@ -27,6 +27,7 @@ setup(
         "chatgpt_source.http.server",
         "chatgpt_source.intake",
         "chatgpt_source.journal",
+        "chatgpt_source.journal.copying",
         "chatgpt_source.journal.postgres",
         "chatgpt_source.journal.postgres.schema",
         "chatgpt_source.journal.sqlite",

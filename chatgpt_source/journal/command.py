@@ -1,8 +1,8 @@
-"""`chatgpt-source-journal`: read a journal, redrive or purge failed prompts, back it up.
+"""`chatgpt-source-journal`: read a journal, redrive or purge failed prompts, back it up, move it.
 
 It works on the journal of a running or a stopped daemon: it takes no lock of a daemon, and writes
 in short transactions, with pauses for the daemon. A running daemon finds redriven prompts within
-2 s.
+2 s. Only `copy`, which moves a journal into PostgreSQL, needs all daemons to be stopped.
 """
 
 import argparse
@@ -42,6 +42,7 @@ EXAMPLES = """examples:
   chatgpt-source-journal show 0effe4cc            the beginning of an id is enough
   chatgpt-source-journal redrive --all --reason "the target"
   chatgpt-source-journal backup backup.sqlite
+  chatgpt-source-journal copy --from journal.sqlite --to postgresql://user@host/database
 """
 IN_A_TERMINAL = 30
 """Prompts that `list` shows in a terminal unless `--limit` says otherwise."""
@@ -112,6 +113,18 @@ def parser() -> argparse.ArgumentParser:
         "backup", parents=[also], help="copy the journal to a new file that you alone can read"
     )
     backup.add_argument("to", metavar="PATH", type=Path, help="the copy's, where no file may be")
+    copy = commands.add_parser(
+        "copy",
+        parents=[also],
+        help="move a journal in a file into PostgreSQL, while no daemon runs; started again, it"
+        " goes on where it was stopped",
+    )
+    copy.add_argument(
+        "--from", dest="source", metavar="PATH", help=f"the file (default: --journal, or {FILE})"
+    )
+    copy.add_argument(
+        "--to", metavar="URL", help="postgresql://…, empty (default: the URL in the config file)"
+    )
     return top
 
 
@@ -350,6 +363,29 @@ def engine_for(options: argparse.Namespace, environ: Mapping[str, str]) -> Engin
     return engine_of(where, None if password is None else password.read)
 
 
+def run_copy(
+    options: argparse.Namespace, environ: Mapping[str, str], out: TextIO, err: TextIO
+) -> int:
+    """Copy a journal in a file into PostgreSQL. Returns the exit status.
+
+    Raises:
+        JournalError: If it can't be copied.
+    """
+    source = options.source or options.journal or FILE
+    if is_url(source):
+        raise JournalError("--from must be a file: a database is copied by pg_dump")
+    if options.to is None:
+        options.journal = None
+        engine = engine_for(options, environ)
+    else:
+        engine = engine_of(options.to)
+    if isinstance(engine, SqliteEngine):
+        raise JournalError("--to must be postgresql://<user>@<host>/<database>")
+    # Its module needs the driver, which `engine_of` has found.
+    command: Any = import_module("chatgpt_source.journal.copying.command")
+    return int(command.run(Path(source).absolute(), engine, out, err, as_json=options.json))
+
+
 def run_backup(engine: Engine, options: argparse.Namespace, out: TextIO) -> int:
     """Make a backup; a signal stops it, and no file is left. Returns the exit status.
 
@@ -415,6 +451,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The console script."""
     options = parsed(argv)
     try:
+        if options.command == "copy":
+            raise SystemExit(run_copy(options, os.environ, sys.stdout, sys.stderr))
         engine = engine_for(options, os.environ)
         if options.command == "backup":
             raise SystemExit(run_backup(engine, options, sys.stdout))

@@ -66,6 +66,7 @@ class PostgresEngine:
         seen = Seen(self.location, shared=True, schema=known, current=schema.VERSION)
         if known is None:
             return seen
+        schema.require_whole(connection)
         counts = {row["state"]: row["number"] for row in connection.execute(_COUNTS)}
         values = {"day": day, "now": database_date(connection)}
         found = connection.execute(_SEEN.encode(), values).fetchone() or {}

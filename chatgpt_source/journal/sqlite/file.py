@@ -102,6 +102,25 @@ def open_beside(path: Path) -> OpenJournal:
         return OpenJournal(path, _connect(path, make=False), None)
 
 
+def open_stopped(path: Path) -> OpenJournal:
+    """Lock and open the journal at `path` to be read as it is, while no daemon uses it.
+
+    Raises:
+        JournalInUse: If a daemon uses it.
+        JournalError: If there is none, or it is no journal of this version or earlier.
+    """
+    with in_words(path):
+        if not path.exists():
+            raise JournalError(f"there is no journal {path}")
+        path = without_links(path)
+        with ExitStack() as undo:
+            lock = lock_journal(path)
+            undo.callback(lock.close)
+            opened = OpenJournal(path, _connect(path, make=False), lock)
+            undo.pop_all()
+        return opened
+
+
 def _log_of(path: Path) -> Path:
     return Path(f"{path}-wal")
 

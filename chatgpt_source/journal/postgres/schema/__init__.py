@@ -40,8 +40,26 @@ def version(connection: Connection) -> int | None:
     return known
 
 
-def require(connection: Connection, *, make: bool = True) -> None:
+def require_whole(connection: Connection) -> None:
+    """Require that no copy of another journal is incomplete; there are tables.
+
+    Raises:
+        JournalError: If one is.
+    """
+    if _row(connection, "SELECT EXISTS (SELECT 1 FROM copy WHERE NOT whole) AS part")["part"]:
+        raise JournalError(
+            "a copy to it has not ended: finish it by `chatgpt-source-journal copy`, or drop its"
+            " tables"
+        )
+
+
+def require(connection: Connection, *, make: bool = True, whole: bool = True) -> None:
     """Create the tables if there are none and they are to be made.
+
+    Args:
+        connection: A connection.
+        make: Whether they are to be made.
+        whole: Whether to require that no copy of another journal is incomplete.
 
     Raises:
         JournalError: If another program, or a newer release, made them, or there are none.
@@ -58,6 +76,8 @@ def require(connection: Connection, *, make: bool = True) -> None:
                 " || uuid_send(gen_random_uuid())))"
             )
             connection.execute("INSERT INTO probes VALUES (0)")
+        elif whole:
+            require_whole(connection)
 
 
 def _row(connection: Connection, query: str) -> dict[str, Any]:

@@ -20,6 +20,24 @@ CREATE TABLE owners (                     -- runs of daemons; an id is never use
     ended boolean NOT NULL DEFAULT FALSE  -- its claims are others'
 ) WITH (fillfactor = 50);
 
+CREATE TABLE copy (                       -- of a journal in a file; until it is whole, no run begins
+    id integer PRIMARY KEY CHECK (id = 1),
+    source bytea NOT NULL,                -- a digest of what the file had
+    began double precision NOT NULL,
+    ahead double precision NOT NULL,      -- how far this clock is ahead of the file's
+    leftovers bigint NOT NULL DEFAULT 0,  -- the last that are here
+    prompts bigint NOT NULL DEFAULT 0,
+    whole boolean NOT NULL DEFAULT FALSE
+);
+CREATE FUNCTION require_whole() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT 1 FROM copy WHERE NOT whole) THEN
+        RAISE 'it has a part of another journal' USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER whole BEFORE INSERT ON owners FOR EACH ROW EXECUTE FUNCTION require_whole();
+
 CREATE TABLE prompts (
     seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     id text COLLATE "C" NOT NULL UNIQUE,
@@ -140,7 +158,7 @@ CREATE TABLE peers (
     throttled_until double precision,
     failing boolean NOT NULL,
     owner bigint,                         -- who stored it
-    version bigint NOT NULL               -- from `tokens`, so that others see that it has changed
+    version bigint NOT NULL DEFAULT nextval('tokens') -- so that others see that it has changed
 );
 
 CREATE FUNCTION forget_texts() RETURNS trigger LANGUAGE plpgsql AS $$
