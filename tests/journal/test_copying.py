@@ -188,6 +188,7 @@ class MovingCase(Moving, JournalDriver, SynchronousTestCase):
         """All rows of a copy."""
         with closing(open_journal(Database(url))[1]) as connection:
             connection.execute("UPDATE peers SET version = 0")
+            connection.execute("UPDATE copy SET whole = 'epoch' WHERE whole IS NOT NULL")
             return {
                 table: sorted(map(str, connection.execute(f"SELECT * FROM {table}").fetchall()))
                 for table in (*TABLES, "secret", "copy")
@@ -421,6 +422,9 @@ class ResumedTests(MovingCase):
         daemon.forsake()
         self.failureResultOf(daemon.claim_asks(NOON, 1), JournalUnavailable)
         self.assertEqual(self.copy(), [])
+        self.failureResultOf(daemon.claim_asks(NOON, 1), JournalUnavailable)  # its secret is old
+        daemon._session.connection.close()
+        self.assertTrue(self.successResultOf(daemon.claim_asks(NOON + 2, 1)).claimed)
 
     def test_a_whole_copy_is_counted_again(self) -> None:
         self.copy()
@@ -532,6 +536,7 @@ class RefusedTests(MovingCase):
         daemon = self.open_copy()
         self.recover(daemon)
         self.successResultOf(daemon.close())
+        self.assertEqual(self.copy(), [])
         self.moved()
 
     def test_a_target_with_prompts(self) -> None:
@@ -624,9 +629,10 @@ class CommandTests(MovingCase):
 
                 def copy(
                     of: Any, to: Any, *rest: Any, change: str = change, real: Any = real
-                ) -> None:
-                    real(of, to, *rest)
+                ) -> Any:
+                    done = real(of, to, *rest)
                     to.connection.execute(change)
+                    return done
 
                 patched = self.patch(command.targets, "copy", copy)
                 status, out, err = self.run_command()
@@ -636,6 +642,14 @@ class CommandTests(MovingCase):
                 self.assertIn("no daemon starts on the latter", err)
                 self.assertNotIn("is as it was", out)
                 self.assertRaises(JournalError, PostgresEngine.of(self.url, None).open)
+
+    def test_what_an_operator_has_changed_since_is_told(self) -> None:
+        self.run_command()
+        self.successResultOf(self.open_copy().purge("failed"))
+        status, _, err = self.run_command()
+        self.assertEqual(status, 1)
+        self.assertIn("was whole, and was changed since", err)
+        self.recover(self.open_copy())
 
     def test_a_terminal_sees_the_progress(self) -> None:
         terminal = StringIO()
@@ -664,9 +678,10 @@ class CommandTests(MovingCase):
     def test_a_signal_stops_the_counting(self) -> None:
         real = target.copy
 
-        def copy(*given: Any) -> None:
-            real(*given)
+        def copy(*given: Any) -> Any:
+            done = real(*given)
             os.kill(os.getpid(), signal.SIGINT)
+            return done
 
         patched = self.patch(command.targets, "copy", copy)
         self.assertEqual(self.run_command()[0], 128 + signal.SIGINT)

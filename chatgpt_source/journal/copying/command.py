@@ -79,7 +79,7 @@ def run(path: Path, engine: PostgresEngine, out: TextIO, err: TextIO, *, as_json
     try:
         with sources.opened(path) as source, targets.opened(engine.database) as target:
             watcher.all = source.count()
-            targets.copy(source, target, watcher.has_copied)
+            is_new = targets.copy(source, target, watcher.has_copied)
             watcher.show("counting")
             counts = compare(source, target, watcher.go_on)
             is_same = all(each.is_same for each in counts)
@@ -102,11 +102,13 @@ def run(path: Path, engine: PostgresEngine, out: TextIO, err: TextIO, *, as_json
         out.write(f"{'':<36}{'file':>15}{'database':>15}\n")
         out.writelines(f"{_line(each)}\n" for each in counts)
         out.write(_summary(path, engine, watcher.copied, seconds) if is_same else "")
-    if not is_same:
+    if not is_same and is_new:
         err.write(
             f"{path} and {engine.location} differ, and no daemon starts on the latter: drop its"
             " tables, and copy again\n"
         )
+    elif not is_same:
+        err.write(f"{engine.location} was whole, and was changed since\n")
     return 0 if is_same else 1
 
 

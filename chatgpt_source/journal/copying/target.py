@@ -32,7 +32,7 @@ _UNREADABLE = "\ufffd"
 _TO_DROP = "drop its tables (docs/replicas.md says how), and copy again"
 _USE = """
 SELECT (SELECT count(*) FROM owners WHERE NOT ended AND until >= clock_timestamp()) AS users,
-    pg_sequence_last_value('owners_id_seq') IS NOT NULL AS used,
+    pg_sequence_last_value('owners_id_seq') AS owner,
     EXISTS (SELECT 1 FROM prompts) OR EXISTS (SELECT 1 FROM leftovers)
         OR EXISTS (SELECT 1 FROM batches) OR EXISTS (SELECT 1 FROM days WHERE used > 0) AS filled
 """
@@ -84,15 +84,17 @@ class Target:
             _require_fit(use, copy, source, bytes(self._one("SELECT value FROM secret")["value"]))
             if copy:
                 shift = Shift(copy["began"] - copy["ahead"], copy["ahead"])
-                return Progress(shift, copy["leftovers"], copy["prompts"], copy["whole"])
+                return Progress(
+                    shift, copy["leftovers"], copy["prompts"], copy["whole"] is not None
+                )
             # One that is paused, its lease over, is to begin anew; then the row keeps it out.
             self.connection.execute("UPDATE owners SET ended = TRUE WHERE NOT ended")
             clock = Session(self.connection)
             clock.set_clock(date, now, now)
             shift = Shift(now, clock.offset)
             self.connection.execute(
-                "INSERT INTO copy (id, source, began, ahead) VALUES (1, %s, %s, %s)",
-                (source.mark(), now + shift.ahead, shift.ahead),
+                "INSERT INTO copy (id, source, began, ahead, owner) VALUES (1, %s, %s, %s, %s)",
+                (source.mark(), now + shift.ahead, shift.ahead, use["owner"]),
             )
             self.connection.execute("UPDATE secret SET value = %s", (source.secret,))
             for rows in source.few(shift):
@@ -124,7 +126,7 @@ class Target:
         """Let daemons start."""
         # Without statistics, their first statements would read whole tables.
         self.connection.execute("ANALYZE prompts, texts, outbox, keys, leftovers")
-        self.connection.execute("UPDATE copy SET whole = TRUE")
+        self.connection.execute("UPDATE copy SET whole = clock_timestamp() WHERE whole IS NULL")
 
     def rows(self, query: str, *values: object) -> Sequence[Values]:
         """The rows of a query."""
@@ -159,7 +161,7 @@ def _require_fit(use: Row, copy: Row, source: Source, secret: bytes) -> None:
         raise JournalError("it has prompts of its own: copy to an empty database")
     if copy and secret != source.secret:
         raise JournalError(f"another journal was copied to it: use another database, or {_TO_DROP}")
-    if copy and copy["whole"] and use["used"]:
+    if copy and copy["whole"] and use["owner"] != copy["owner"]:
         raise JournalError(
             "this journal was copied to it already, and a daemon has started on it since:"
             " there is nothing to copy"
@@ -201,8 +203,10 @@ def copy(
     has_copied: Callable[[int], None] = lambda _: None,
     now: Callable[[], float] = time.time,
     date_by: Callable[[Connection], float] = database_date,
-) -> None:
+) -> bool:
     """Copy all that is not copied yet; daemons can't start until `Target.end`.
+
+    Returns whether there was something to do: an earlier run may have come to the end.
 
     Args:
         source: The journal in a file.
@@ -218,7 +222,7 @@ def copy(
     progress = target.begin(source, now(), date_by(target.connection))
     has_copied(target.rows("SELECT count(*) FROM prompts")[0][0])
     if progress.is_whole:
-        return
+        return False
     for page in source.leftovers(progress.leftovers, progress.shift):
         target.add("leftovers", page)
         has_copied(0)
@@ -226,3 +230,4 @@ def copy(
         target.add("prompts", page)
         has_copied(len(list(page.tables[0].rows)))
     target.settle(source.numbers())
+    return True

@@ -46,7 +46,7 @@ def require_whole(connection: Connection) -> None:
     Raises:
         JournalError: If one is.
     """
-    if _row(connection, "SELECT EXISTS (SELECT 1 FROM copy WHERE NOT whole) AS part")["part"]:
+    if _row(connection, "SELECT EXISTS (SELECT 1 FROM copy WHERE whole IS NULL) AS part")["part"]:
         raise JournalError(
             "a copy to it has not ended: finish it by `chatgpt-source-journal copy`, or drop its"
             " tables"

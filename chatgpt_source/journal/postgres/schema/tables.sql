@@ -25,14 +25,18 @@ CREATE TABLE copy (                       -- of a journal in a file; until it is
     source bytea NOT NULL,                -- a digest of what the file had
     began double precision NOT NULL,
     ahead double precision NOT NULL,      -- how far this clock is ahead of the file's
+    owner bigint,                         -- the last one before it
     leftovers bigint NOT NULL DEFAULT 0,  -- the last that are here
     prompts bigint NOT NULL DEFAULT 0,
-    whole boolean NOT NULL DEFAULT FALSE
+    whole timestamptz                     -- when it ended; NULL: it has not
 );
+-- Who connected before its end may have read the secret that was here before it.
 CREATE FUNCTION require_whole() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF EXISTS (SELECT 1 FROM copy WHERE NOT whole) THEN
-        RAISE 'it has a part of another journal' USING ERRCODE = 'object_not_in_prerequisite_state';
+    IF EXISTS (SELECT 1 FROM copy WHERE whole IS NULL OR whole >= (
+        SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()
+    )) THEN
+        RAISE 'a copy has not ended, or only after this connection began';
     END IF;
     RETURN NEW;
 END $$;
