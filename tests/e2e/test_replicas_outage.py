@@ -30,7 +30,8 @@ from tests.journal.postgres_server import Server, ask, begin, server
 SOON = 12.0
 HOUR = 3600.0
 SYNCHRONOUS = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'"
-CANCEL = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+SESSIONS = "FROM pg_stat_activity"
+CANCEL = f"SELECT pg_cancel_backend(pid) {SESSIONS} WHERE wait_event = 'SyncRep'"
 ENOUGH = 8
 """Waits that are cancelled: more than there are before and beside the one that is meant."""
 PROBE = 30.0
@@ -60,6 +61,7 @@ class OutageTests(TestCase):
             self.restarts(),
             self.fails_over(),
             self.results_are_lost(),
+            self.sessions_are_ended(),
             self.day_turns(),
         )
 
@@ -120,6 +122,22 @@ class OutageTests(TestCase):
                 await deferToThread(database.control, "stop", "-m", mode)
                 await deferToThread(database.start)
             await fleet.more(60)
+        await fleet.settled()
+        fleet.assert_kept()
+        fleet.assert_once()
+
+    async def sessions_are_ended(self) -> None:
+        """The server ends a session's process at any moment, as after a COMMIT, which it says."""
+        url = server().schema()
+        name = url.rpartition("%3D")[2]
+        end = f"SELECT pg_terminate_backend(pid) {SESSIONS} WHERE application_name = '{name}'"
+        fleet = Fleet(self, f"{url}&application_name={name}")
+        replicas = await fleet.begin(1)
+        ended = 0
+        async with fleet.load(replicas, callers=12, pause=0.0):
+            while ended < 60:
+                await fleet.more(4)
+                ended += len(await deferToThread(ask, server(), end))
         await fleet.settled()
         fleet.assert_kept()
         fleet.assert_once()

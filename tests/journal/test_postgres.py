@@ -114,6 +114,22 @@ class LostCommit:
                 self._real.close()
 
 
+class LastWords:
+    """A connection whose server ends the session after the next COMMIT, and says so."""
+
+    def __init__(self, real: Any) -> None:
+        self._real = real
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    @contextlib.contextmanager
+    def pipeline(self) -> Any:
+        with self._real.pipeline() as pipeline:
+            yield pipeline
+        raise psycopg.errors.AdminShutdown("terminating connection")
+
+
 class AtCommit:
     """A connection during whose next COMMIT something happens."""
 
@@ -758,6 +774,14 @@ class FaultTests(PostgresTestCase):
         half_open.execute("BEGIN")
         half_open.execute("UPDATE days SET used = used")
         self.assertEqual(self.accept(prompt("p2")), 98)
+
+    def test_a_commit_before_the_end_of_its_session_is_not_repeated(self) -> None:
+        """The server's last words come before the end of the connection."""
+        session = self.journal._session
+        session.connection = real = LastWords(session.connection)
+        self.assertEqual(self.accept(prompt("p1")), 99)
+        self.assertTrue(real.closed)
+        self.assertEqual(self.used(), 1)
 
     def test_a_restart_of_the_server_loses_nothing(self) -> None:
         self.accept(prompt("p1"))

@@ -150,6 +150,11 @@ def is_passing(reason: str) -> bool:
     return re.search(r"^the database can't be reached|, (40|53|55|57)", reason) is not None
 
 
+def is_of_statement(error: Exception) -> bool:
+    """Whether an error is the server's word on a statement, after which the session goes on."""
+    return isinstance(error, psycopg.Error) and error.diag.severity_nonlocalized == "ERROR"
+
+
 def reason_of(error: Exception) -> str:
     """What is wrong, in words that have no value of a statement and no secret."""
     if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:

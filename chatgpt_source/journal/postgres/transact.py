@@ -24,7 +24,7 @@ from chatgpt_source.errors import JournalUnavailable
 from chatgpt_source.journal import Admitted, Claims, Ended
 from chatgpt_source.journal.group import RETRY_AFTER
 from chatgpt_source.journal.postgres.asks import Accept
-from chatgpt_source.journal.postgres.connect import reason_of
+from chatgpt_source.journal.postgres.connect import is_of_statement, reason_of
 from chatgpt_source.journal.postgres.recovery import LEASE, UNTIL
 from chatgpt_source.journal.postgres.session import OTHER, Session
 from chatgpt_source.journal.postgres.together import Operations, UnderWay, begin, pipelined, rank_of
@@ -134,7 +134,7 @@ class Transactor:
         try:
             self._commit(writes)
         except (psycopg.Error, UnicodeError) as error:
-            if not (self._is_in_doubt() and self._was_committed()):
+            if not (self._is_in_doubt(error) and self._was_committed()):
                 self._session.owner = owner
                 if not isinstance(error, (*InTheWay, OwnerEnded)):
                     self._give_up(writes, error)
@@ -150,11 +150,13 @@ class Transactor:
                 self._let_claims_go(writes)
         return None
 
-    def _is_in_doubt(self) -> bool:
-        """Whether a COMMIT was sent whose result was lost with its connection."""
+    def _is_in_doubt(self, error: Exception) -> bool:
+        """Whether a COMMIT was sent whose result was lost with its connection.
+
+        A server that ends a session says so after the COMMIT's result, and closes it a little later.
+        """
         sent, self._commit_sent = self._commit_sent, False
-        connection = self._session.connection
-        return sent and (connection.closed or connection.broken)
+        return sent and not is_of_statement(error)
 
     def _let_claims_go(self, writes: Operations) -> None:
         """Return no claim whose lease may be over, or is not renewed: become another owner."""
