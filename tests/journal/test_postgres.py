@@ -96,12 +96,14 @@ class LostCommit:
         self._real = real
         self._arrives = arrives
         self._sent = False
+        self.sent: list[tuple[Any, Any]] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._real, name)
 
     def execute(self, query: Any, values: Any = None) -> Any:
         self._sent = query in {"COMMIT", b"COMMIT"}
+        self.sent.append((query, values))
         return self._real.execute(query if self._arrives or not self._sent else "ROLLBACK", values)
 
     @contextlib.contextmanager
@@ -774,6 +776,23 @@ class FaultTests(PostgresTestCase):
         half_open.execute("BEGIN")
         half_open.execute("UPDATE days SET used = used")
         self.assertEqual(self.accept(prompt("p2")), 98)
+
+    def test_a_group_that_was_given_up_is_not_committed_later(self) -> None:
+        """What was sent on a lost connection may arrive after the next one was asked for it."""
+        session = self.journal._session
+        session.connection = lost = LostCommit(session.connection, arrives=False)
+        self.failureResultOf(self.admit(prompt("p1")), JournalUnavailable)
+        _, late = open_journal(Database(self.url))
+        self.addCleanup(late.close)
+
+        def arrive() -> None:
+            for query, values in lost.sent:
+                late.execute(query, values)
+
+        self.assertRaises(psycopg.errors.DivisionByZero, arrive)
+        late.execute("ROLLBACK")
+        self.assertEqual(self.accept(prompt("p2")), 99)
+        self.assertEqual(self.used(), 1)
 
     def test_a_commit_before_the_end_of_its_session_is_not_repeated(self) -> None:
         """The server's last words come before the end of the connection."""

@@ -38,10 +38,11 @@ FIRST_DELAY, LONGEST_DELAY = 0.1, 5.0
 
 InTheWay = (errors.DeadlockDetected, errors.SerializationFailure)
 OwnerEnded = errors.DivisionByZero
-"""Another process took over, as this run's lease had ended: `_RENEW` fails the transaction."""
+"""`_RENEW` fails the transaction: another process took over, as this run's lease had ended, or the
+group was given up."""
 _RENEW = (
-    f"WITH mine AS (UPDATE owners SET number = %s, until = {UNTIL} WHERE id = %s AND NOT ended"
-    " RETURNING id) SELECT 1 / count(*) FROM mine"
+    f"WITH mine AS (UPDATE owners SET number = %(number)s, until = {UNTIL} WHERE id = %(owner)s"
+    " AND NOT ended AND number < %(number)s RETURNING id) SELECT 1 / count(*) FROM mine"
 )
 
 
@@ -153,7 +154,7 @@ class Transactor:
     def _is_in_doubt(self, error: Exception) -> bool:
         """Whether a COMMIT was sent whose result was lost with its connection.
 
-        A server that ends a session says so after the COMMIT's result, and closes it a little later.
+        A server that ends a session says so after the COMMIT's result, and closes it later.
         """
         sent, self._commit_sent = self._commit_sent, False
         return sent and not is_of_statement(error)
@@ -194,7 +195,7 @@ class Transactor:
         with pipelined(db.connection) as pipeline:
             db.execute("BEGIN")
             if owner is not None:
-                db.execute(_RENEW, (number, owner))
+                db.execute(_RENEW, {"number": number, "owner": owner})
             under_way.begin(begin(db, others))
             under_way.until_last(pipeline)
             under_way.begin(begin(db, accepts))
@@ -216,20 +217,23 @@ class Transactor:
         under_way.go_on()
 
     def _was_committed(self) -> bool:
-        """Find out what became of a COMMIT whose result was lost; then end its operations."""
+        """Find out what became of a COMMIT whose result was lost; then end its operations.
+
+        One that was not done must not be done later, though it may still be on its way: its number
+        is passed over.
+        """
         db, number = self._session, self._number + 1
         self._drop()
         while not self.stopping.is_set():
             db.unconfirmed = False
             try:
                 if self._is_connected():
-                    found = db.connection.execute(
-                        "SELECT number FROM owners WHERE id = %s FOR UPDATE", (db.owner,)
-                    ).fetchone()
+                    was_done = self._ask_for(number)
                     if db.unconfirmed:
                         self._drop()
                         continue
-                    if found is None or found["number"] != number:
+                    if not was_done:
+                        self._number = number + 1
                         return False
                     self._under_way.go_on_without_rows(db)
                     self._number = number
@@ -238,6 +242,20 @@ class Transactor:
                 self._drop()
             self.stopping.wait(FIRST_DELAY)
         return False
+
+    def _ask_for(self, number: int) -> bool:
+        """Whether a group was committed; if not, it can't be any more."""
+        db = self._session
+        with db.connection.transaction():
+            found = db.connection.execute(
+                "SELECT number FROM owners WHERE id = %s FOR UPDATE", (db.owner,)
+            ).fetchone()
+            was_done = found is not None and found["number"] == number
+            if not was_done:
+                db.connection.execute(
+                    "UPDATE owners SET number = %s WHERE id = %s", (number + 1, db.owner)
+                )
+        return was_done
 
     def _begin_anew(self) -> None:
         """Become another owner, as an owner's id is never used again."""
