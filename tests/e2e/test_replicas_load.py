@@ -71,10 +71,18 @@ class Balancer:
         connectProtocol(endpoint, Joint()).addCallbacks(near.join, refused)
 
 
-class LimitTests(TestCase):
-    timeout = 240
+class LoadTests(TestCase):
+    """Scenarios that run side by side, each with replicas, a model and a target of its own."""
 
-    async def test_the_limit_is_exact_through_two_kills_and_a_start(self) -> None:
+    timeout = 300
+
+    async def test_three_replicas_under_load(self) -> None:
+        await together(
+            self.limit_is_exact(), self.rolling_update(), self.all_at_once(), self.all_redrive()
+        )
+
+    async def limit_is_exact(self) -> None:
+        """Through two kills and a start."""
         fleet = Fleet(self, server().schema(), everyday_limit=LIMIT)
         fleet.openai.delay = 0.1
         replicas = await fleet.begin(3)
@@ -104,11 +112,8 @@ class LimitTests(TestCase):
         answers = await together(*(each.post("one more") for each in (replicas[0], replicas[2])))
         self.assertEqual([answer.status for answer in answers], [429, 429])
 
-
-class UpdateTests(TestCase):
-    timeout = 240
-
-    async def test_a_rolling_update_is_not_noticed(self) -> None:
+    async def rolling_update(self) -> None:
+        """It is not noticed."""
         fleet = Fleet(self, server().schema(), max_wait=20)
         fleet.openai.delay = 0.2
         replicas = await fleet.begin(3)
@@ -163,11 +168,7 @@ class UpdateTests(TestCase):
             running.addErrback(lambda _: None)  # likewise
             running.cancel()
 
-
-class RacesTests(TestCase):
-    timeout = 120
-
-    async def test_the_same_at_three_at_once(self) -> None:
+    async def all_at_once(self) -> None:
         """Keys, events, those who wait, cancels and redrives, all at the same time."""
         fleet = Fleet(
             self, server().schema(), reply=20, max_wait=20, send_event_attempts=1, keep_answers=3600
@@ -228,7 +229,7 @@ class RacesTests(TestCase):
         for each in replicas:
             self.assertEqual((await each.record(prompt_id))["state"], "cancelled")
 
-    async def test_all_redrive(self) -> None:
+    async def all_redrive(self) -> None:
         fleet = Fleet(self, server().schema(), send_event_attempts=1)
         replicas = [await self.with_admin(fleet) for _ in range(3)]
         fleet.target.script = lambda _: Reply(500)
