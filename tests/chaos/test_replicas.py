@@ -138,9 +138,9 @@ class World:
                 for each in self.replicas
             )
         )
-        await until(self._is_settled, "the end of every prompt", SETTLE)
+        await self._settle()
         await self._use_up_the_day()
-        await until(self._is_settled, "the end of the last", SETTLE)
+        await self._settle()
 
     async def _follow(self, track: str, steps: Any, act: Callable[[Step], Any]) -> None:
         for step in steps:
@@ -156,14 +156,24 @@ class World:
         """What the database says."""
         return await deferToThread(ask, self.database, question)
 
-    async def _is_settled(self) -> bool:
-        going = "SELECT count(*) FROM prompts WHERE state IN ('accepted', 'submitted', 'answered')"
-        return await self.asked(going) == [(0,)]
+    async def _settle(self) -> None:
+        """Wait until no prompt waits, or say which ones do."""
+        going = "FROM prompts WHERE state IN ('accepted', 'submitted', 'answered')"
+
+        async def is_settled() -> bool:
+            return await self.asked(f"SELECT count(*) {going}") == [(0,)]
+
+        try:
+            await until(is_settled, "the end of every prompt", SETTLE)
+        except AssertionError as error:
+            left = await self.asked(f"SELECT id, state, owner, token, error {going} LIMIT 5")
+            raise AssertionError(f"{error}, as {left}") from None
 
     async def _use_up_the_day(self) -> None:
         """So that all units are seen to have been there, and no more."""
-        for number in range(2 * self.limit):
-            if await self.fleet.send(f"plain last {number}", self.ports) == 429:
+        for first in range(0, 2 * self.limit, CALLERS):
+            texts = (f"plain last {number}" for number in range(first, first + CALLERS))
+            if 429 in await together(*(self.fleet.send(text, self.ports) for text in texts)):
                 return
         raise AssertionError("the day has no end")
 
