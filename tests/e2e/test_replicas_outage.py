@@ -30,6 +30,8 @@ from tests.journal.postgres_server import Server, ask, begin, server
 SOON = 12.0
 HOUR = 3600.0
 SYNCHRONOUS = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'"
+AT_ONCE = LEASE * 0.7
+"""Seconds in which all is delivered if nobody has to wait for the end of a lease."""
 SESSIONS = "FROM pg_stat_activity"
 CANCEL = f"SELECT pg_cancel_backend(pid) {SESSIONS} WHERE wait_event = 'SyncRep'"
 ENOUGH = 8
@@ -138,7 +140,7 @@ class OutageTests(TestCase):
             while ended < 60:
                 await fleet.more(4)
                 ended += len(await deferToThread(ask, server(), end))
-        await fleet.settled()
+        await fleet.settled(AT_ONCE)
         fleet.assert_kept()
         fleet.assert_once()
 
@@ -160,7 +162,7 @@ class OutageTests(TestCase):
                 line.loses = 1
                 await until(lambda: not line.loses, "a lost result", SOON)
             await fleet.more(30)
-        await fleet.settled()
+        await fleet.settled(AT_ONCE)
         fleet.assert_kept()
         fleet.assert_once()
 
