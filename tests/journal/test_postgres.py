@@ -31,7 +31,7 @@ from tests.contracts.answers import AnswersContract
 from tests.contracts.driver import JournalDriver
 from tests.contracts.journal import JournalContract
 from tests.journal.common import ANSWER, DAY, NOON, PEERS, Threads, at_once, prompt
-from tests.journal.postgres_server import begin, server
+from tests.journal.postgres_server import ask, begin, server
 
 with contextlib.suppress(ImportError):  # the tests are skipped then: `server` says why
     import psycopg
@@ -857,9 +857,26 @@ class FaultTests(PostgresTestCase):
         self.clock.advance(RECOVER_EVERY)
         self.successResultOf(begun)
 
+    def test_a_server_that_takes_no_writes_any_more_is_left(self) -> None:
+        connection = self.journal._session.connection
+        connection.execute("SET default_transaction_read_only = on")
+        refusal = self.failureResultOf(self.admit(prompt()), JournalUnavailable)
+        self.assertIn("ReadOnlySqlTransaction", refusal.value.reason)
+        self.assertTrue(connection.closed)
+        self.assertEqual(self.accept(prompt()), 99)
+
+    def test_it_begins_in_the_journal_s_thread(self) -> None:
+        """A database that does not answer must not hold the reactor."""
+        opened = open_journal(Database(self.url))
+        opened[1].close()
+        PostgresJournal(opened, self.clock, at_once)  # asks nothing
+
     def test_a_start_that_may_not_write_ends(self) -> None:
         journal = self.open_journal()
-        journal._session.connection.execute("SET default_transaction_read_only = on")
+        connection = journal._session.connection
+        connection.execute("CREATE ROLE rightless")
+        self.addCleanup(ask, server(), "DROP ROLE rightless")
+        connection.execute("SET ROLE rightless")
         failure = self.failureResultOf(journal.recover(100, "UTC", PEERS, 60.0), JournalError)
         self.assertIn("can't be written: the database refused it", str(failure.value))
 
@@ -902,6 +919,7 @@ class DateTests(PostgresTestCase):
             open_journal(Database(self.url)), self.clock, at_once, lambda _: NOON + 86400
         )
         self.addCleanup(self.shut, ahead)
+        self.recover(ahead)
         self.assertEqual((self.journal.date, ahead.date), (NOON, NOON + 86400))
 
 

@@ -167,11 +167,7 @@ class PostgresJournal:
         self._in_thread = in_thread
         self._date_by = date_by
         self._session = Session(connection)
-        try:
-            self._settle()
-        except psycopg.Error:  # the first group connects again
-            connection.close()
-        self._transactor = Transactor(self._session, self._reconnect)
+        self._transactor = Transactor(self._session, self._reconnect, self._settle)
         self._group: GroupCommit[Session] = GroupCommit(in_thread, self._transactor.run, clock)
         self._watches = [
             (LoopingCall(self._renew), RENEW_EVERY),
@@ -212,7 +208,6 @@ class PostgresJournal:
     def _reconnect(self) -> None:
         self._session.connection = connect(self._database.conninfo)
         self._session.sweep_after = self._clock.seconds() + recovery.LEASE
-        self._settle()
 
     is_shared = True
 

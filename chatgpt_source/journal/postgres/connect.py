@@ -146,8 +146,8 @@ def connect(conninfo: str) -> Connection:
 
 
 def is_passing(reason: str) -> bool:
-    """Whether what `reason_of` has told may be over soon: a lost connection, a lock, no room."""
-    return re.search(r"^the database can't be reached|, (40|53|55|57)", reason) is not None
+    """Whether what `reason_of` has told may be over soon: a lost connection, a lock, a standby."""
+    return re.search(r"^the database can't be reached|, (25006|40|53|55|57)", reason) is not None
 
 
 def is_of_statement(error: Exception) -> bool:

@@ -37,6 +37,7 @@ FIRST_DELAY, LONGEST_DELAY = 0.1, 5.0
 """Seconds between two attempts to connect: from, to."""
 
 InTheWay = (errors.DeadlockDetected, errors.SerializationFailure)
+ReadOnly = errors.ReadOnlySqlTransaction
 OwnerEnded = errors.DivisionByZero
 """`_RENEW` fails the transaction: another process took over, as this run's lease had ended, or the
 group was given up."""
@@ -53,16 +54,19 @@ class Transactor:
     Args:
         session: What operations see.
         reconnect: Gives the session another connection.
+        settle: Reads what the session needs besides its connection.
         monotonic: The time in seconds.
     """
 
     _session: Session
     _reconnect: Callable[[], None]
+    _settle: Callable[[], None]
     monotonic: Callable[[], float] = boot_time
     stopping: threading.Event = field(factory=threading.Event)
     forsaken: bool = field(init=False, default=False)
     """Whether the next group is to be another owner's."""
     _leased_until: float = field(init=False, default=inf)
+    _is_settled: bool = field(init=False, default=False)
     _number: int = field(init=False, default=0)
     _commit_sent: bool = field(init=False, default=False)
     _under_way: UnderWay = field(init=False, factory=UnderWay)
@@ -93,18 +97,23 @@ class Transactor:
                     _fail(operations, self._trouble)
 
     def _is_connected(self) -> bool:
-        if not self._session.connection.closed:
+        connection = self._session.connection
+        if not connection.closed and self._is_settled:
             return True
-        if self.monotonic() < self._next_attempt:
+        if connection.closed and self.monotonic() < self._next_attempt:
             return False
         try:
-            self._reconnect()
+            if connection.closed:
+                self._is_settled = False
+                self._reconnect()
+            self._settle()
         except Exception as error:  # noqa: BLE001 - whatever it is, there is no connection
             self._trouble = reason_of(error)
+            self._drop()
             self._delay = min(LONGEST_DELAY, self._delay * 2 or FIRST_DELAY)
             self._next_attempt = self.monotonic() + self._delay
             return False
-        self._delay = 0.0
+        self._is_settled, self._delay = True, 0.0
         return True
 
     def _read(self, reads: Operations) -> None:
@@ -273,7 +282,8 @@ class Transactor:
 
     def _drop_if_broken(self, error: Exception) -> None:
         connection = self._session.connection
-        if connection.closed or connection.broken:
+        # A server that takes no writes any more is not the one that the URL asks for.
+        if connection.closed or connection.broken or isinstance(error, ReadOnly):
             self._drop()
             self._trouble = reason_of(error)
 
