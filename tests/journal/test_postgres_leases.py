@@ -1,0 +1,176 @@
+"""Leases in PostgreSQL: renewed, ended, taken over, and left to others in time."""
+
+import contextlib
+from typing import Any
+
+from chatgpt_source.journal import (
+    Answered,
+    Failed,
+)
+from tests.journal.common import ANSWER, NOON, prompt
+
+with contextlib.suppress(ImportError):  # the tests are skipped then: `server` says why
+    from chatgpt_source.journal.postgres import (
+        RENEW_EVERY,
+        recovery,
+    )
+    from chatgpt_source.journal.postgres.recovery import LEASE
+
+from tests.journal.postgres_case import AtCommit, PostgresTestCase
+
+
+class LeaseTests(PostgresTestCase):
+    def test_the_claims_of_one_whose_lease_has_ended_are_taken_over(self) -> None:
+        self.accept(prompt())
+        self.answer(claim=True)
+        self.accept(prompt("p2"))
+        (old,) = self.claimed_by(self.journal)
+        second = self.another()
+        self.end_leases()
+        self.assertEqual((self.claimed_by(second), second.takeovers), ([], 0))
+        self.successResultOf(second.probe())  # renews its own
+        self.successResultOf(second._sweep())
+        self.assertEqual(second.takeovers, 1)
+        self.successResultOf(second._sweep())
+        self.assertEqual(second.takeovers, 1)
+        (new,) = self.claimed_by(second)
+        self.assertEqual((new.prompt.id, new.total), ("p2", 2))
+        late = self.end(old, Failed("late", give_back=True))
+        self.assertFalse(late.kept)
+        self.assertEqual(self.used(), 2)
+        ended = second.ask_ended(new, Answered(ANSWER, b"e"), NOON)
+        self.assertTrue(self.successResultOf(ended).kept)
+
+    def test_one_that_lives_keeps_its_own(self) -> None:
+        self.accept(prompt())
+        (ask,) = self.claimed_by(self.journal)
+        second = self.another()
+        self.successResultOf(second._sweep())
+        self.assertEqual(self.claimed_by(second), [])
+        self.assertTrue(self.end(ask, Answered(ANSWER, b"e")).kept)
+
+    def test_one_that_comes_back_is_another(self) -> None:
+        before = self.journal._session.owner
+        self.end_leases()
+        second = self.another()
+        self.accept(prompt())
+        (ask,) = self.claimed_by(self.journal)
+        self.assertNotIn(self.journal._session.owner, {before, second._session.owner})
+        self.assertTrue(self.end(ask, Answered(ANSWER, b"e")).kept)
+
+    def test_an_idle_one_renews_it(self) -> None:
+        self.end_leases()
+        self.clock.advance(RENEW_EVERY)
+        owners = self.journal._session.connection.execute(
+            "SELECT until > clock_timestamp() + interval '15 s' AS renewed, ended FROM owners"
+        )
+        self.assertEqual(owners.fetchall(), [{"renewed": True, "ended": False}])
+
+    def test_after_an_outage_all_have_time_to_renew_theirs(self) -> None:
+        self.accept(prompt())
+        self.claimed_by(self.journal)
+        second = self.another()
+        second._session.connection.close()
+        self.successResultOf(second.probe())
+        self.abandon(self.journal)
+        self.successResultOf(second._sweep())
+        self.assertEqual(self.claimed_by(second), [])
+        self.clock.advance(LEASE)
+        self.assertEqual([ask.total for ask in self.claimed_by(second)], [2])
+
+    def start_after(self, name: str, since: str) -> Any:
+        """Start another when the lease of the first has just ended."""
+        self.accept(prompt())
+        self.claimed_by(self.journal)
+        self.journal._session.connection.execute(
+            "UPDATE owners SET until = clock_timestamp() - interval '1 s'"
+        )
+        self.patch(recovery, "UP_SINCE", "clock_timestamp() - interval '1 h'")
+        self.patch(recovery, name, since)
+        return self.another()
+
+    def test_a_start_takes_over_from_those_that_had_time_to_renew_theirs(self) -> None:
+        second = self.start_after("UP_SINCE", f"clock_timestamp() - interval '{LEASE + 1} s'")
+        self.assertEqual([ask.total for ask in self.claimed_by(second)], [2])
+
+    def test_a_start_right_after_the_database_s_leaves_them_a_lease(self) -> None:
+        second = self.start_after("UP_SINCE", f"clock_timestamp() - interval '{LEASE - 1} s'")
+        self.clock.advance(RENEW_EVERY)
+        self.assertEqual(self.claimed_by(second), [])
+        self.abandon(self.journal)
+        self.clock.advance(LEASE)
+        self.assertEqual([ask.total for ask in self.claimed_by(second)], [2])
+
+    def test_a_start_on_a_promoted_standby_leaves_them_a_lease(self) -> None:
+        second = self.start_after("REPLAYED", f"clock_timestamp() - interval '{LEASE} s'")
+        self.clock.advance(RENEW_EVERY)
+        self.assertEqual(self.claimed_by(second), [])
+
+    def test_no_claim_is_returned_after_its_end(self) -> None:
+        transactor = self.journal._transactor
+        self.accept(prompt("p1"))
+        self.answer("p1")
+        ticks = iter(range(0, 10**6, int(LEASE)))
+        transactor.monotonic = lambda: float(next(ticks))
+        before = self.journal._session.owner
+        self.assertIsNone(self.successResultOf(self.admit(prompt("p2"), claim=True)).ask)
+        self.assertEqual(self.deliveries().claimed, [])
+        self.assertNotEqual(self.journal._session.owner, before)
+        transactor.monotonic = lambda: 0.0
+        self.end_leases()
+        self.successResultOf(self.journal.probe())
+        self.successResultOf(self.journal._sweep())
+        self.assertEqual([ask.total for ask in self.asks().claimed], [2])
+        self.assertEqual([each.attempt for each in self.deliveries().claimed], [2])
+
+    def test_what_is_left_of_it_goes_by_the_time_of_this_machine(self) -> None:
+        transactor, now = self.journal._transactor, 100.0
+        transactor.monotonic = lambda: now
+        self.successResultOf(self.journal.probe())
+        self.assertEqual(self.journal.lease_left, LEASE)
+        now += 15
+        self.assertEqual(self.journal.lease_left, LEASE - 15)
+        self.successResultOf(self.journal.probe())
+        self.assertEqual(self.journal.lease_left, LEASE)
+
+    def test_one_that_forsakes_its_claims_can_still_end_them(self) -> None:
+        self.accept(prompt("p1"), prompt("p2"))
+        before = self.journal._session.owner
+        first, second = self.claimed_by(self.journal)
+        self.journal.forsake()
+        self.assertTrue(self.end(first, Answered(ANSWER, b"e")).kept)
+        self.assertNotEqual(self.journal._session.owner, before)
+        self.assertEqual(self.claimed_by(self.journal), [])
+        self.end_leases()
+        self.successResultOf(self.journal.probe())
+        self.successResultOf(self.journal._sweep())
+        self.assertEqual([ask.prompt.id for ask in self.claimed_by(self.journal)], ["p2"])
+        self.assertFalse(self.end(second, Answered(ANSWER, b"e")).kept)
+
+    def test_no_claim_is_returned_of_an_owner_that_was_forsaken_meanwhile(self) -> None:
+        self.accept(prompt("p1"))
+        self.answer("p1")
+        before = self.journal._session.owner
+        for claim, what in (
+            (lambda: self.successResultOf(self.admit(prompt("p2"), claim=True)).ask, None),
+            (lambda: self.deliveries().claimed, []),
+        ):
+            session = self.journal._session
+            real = session.connection
+            session.connection = AtCommit(real, self.journal.forsake)
+            self.assertEqual(claim(), what)
+            session.connection = real
+            self.assertNotEqual(session.owner, before)
+            before = session.owner
+        self.end_leases()
+        self.successResultOf(self.journal.probe())
+        self.successResultOf(self.journal._sweep())
+        self.assertEqual([ask.total for ask in self.asks().claimed], [2])
+        self.assertEqual([each.attempt for each in self.deliveries().claimed], [2])
+
+    def test_a_stop_gives_claims_back_at_once(self) -> None:
+        self.accept(prompt())
+        self.claimed_by(self.journal)
+        second = self.another()
+        self.successResultOf(self.journal.close())
+        self.assertEqual([ask.total for ask in self.claimed_by(second)], [2])
