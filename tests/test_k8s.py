@@ -153,6 +153,23 @@ class SchemaTests(SynchronousTestCase):
                     validate(broken, version, strict=True)
 
 
+class DocsTests(SynchronousTestCase):
+    """The pods that the docs make to copy or restore a journal."""
+
+    def test_they_are_valid_and_hardened_and_have_the_journal(self) -> None:
+        text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+        pods = [yaml.safe_load(each) for each in re.findall(r"<< EOF\n(.*?)\nEOF", text, re.DOTALL)]
+        names = {each["metadata"]["name"] for each in pods}
+        self.assertEqual(names, {"source-chatgpt-copy", "source-chatgpt-restore"})
+        for pod in pods:
+            for version in VERSIONS:
+                validate(pod, version, strict=True)
+            (container,) = pod["spec"]["containers"]
+            self.assertTrue(container["securityContext"]["readOnlyRootFilesystem"])
+            claim = pod["spec"]["volumes"][0]["persistentVolumeClaim"]["claimName"]
+            self.assertEqual(claim, "source-chatgpt")
+
+
 class NamesTests(SynchronousTestCase):
     """What refers to what. The Go connector's manifest is held to the same."""
 
