@@ -27,7 +27,7 @@ from chatgpt_source.clock import steady
 from chatgpt_source.config import Config, files_for_callers
 from chatgpt_source.errors import JournalError
 from chatgpt_source.files import raise_limit
-from chatgpt_source.http.listen import listen
+from chatgpt_source.http.listen import is_shared, listen
 from chatgpt_source.http.listen.string import PortUnavailable
 from chatgpt_source.http.listen.tls import Certificates
 from chatgpt_source.http.server import BoundedSite
@@ -54,7 +54,8 @@ from chatgpt_source.waiting import completes
 log = get_logger(__name__)
 
 LAST_CALLERS = 1.0
-"""Seconds that a stop leaves to those who have connected and not sent their first request."""
+"""Seconds that a stop leaves to those who have connected and not sent their first request, where
+other daemons share the port: who is turned away here would have been served there."""
 MOST_OPERATORS = 60
 """Connections that the admin site may have."""
 
@@ -276,8 +277,9 @@ class ChatGPTSource(Service):
         self._waiting.cancel()
         await self._close(self._port)
         if self._running is not None:
-            await completes(self._site.connections.all_heard(), LAST_CALLERS, self._reactor)
-            await deferLater(self._reactor, 0)  # the last one's request is being passed on
+            if is_shared(self._where):
+                await completes(self._site.connections.all_heard(), LAST_CALLERS, self._reactor)
+                await deferLater(self._reactor, 0)  # the last one's request is being passed on
             await self._running.stop()
         await self._close(self._admin_port)
         self._port = self._admin_port = None

@@ -59,7 +59,8 @@ def path_or(*schemes: str) -> Reader:
     def read(value: Any, environ: Environ) -> str:
         given = text(value, environ)
         scheme, is_url, rest = given.partition("://")
-        if is_url and (scheme not in schemes or not rest):
+        is_known = is_url and scheme in schemes and rest
+        if not is_known and re.match(r"\s*(\w+:|(host|hostaddr|dbname|user|service)\s*=)", given):
             raise Wrong(f"a path, or a URL that begins with {schemes[0]}://")
         return given
 

@@ -148,7 +148,8 @@ class Intake:
             return await self.journal.kept(waiter.prompt_id) if await waiter.done else None
         finally:
             last = self.waiters.leave(waiter)
-            if last and (kept is not None or not known):
+            # Of a shared journal, somebody may wait at another daemon: then it ends by itself.
+            if last and not self.journal.is_shared and (kept is not None or not known):
                 self.journal.unneeded(waiter.prompt_id).addErrback(_not_told)
 
     def refused(self, request: BoundedRequest, problem: Problem) -> None:

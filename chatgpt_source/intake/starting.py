@@ -92,7 +92,8 @@ class Starting:
         Raises:
             Problem: For all requests but probes.
         """
-        waiting = f"starting: waiting for {self._waits_for}"
+        why = "" if self._told is None else f": {self._told}"
+        waiting = f"starting: waiting for {self._waits_for}{why}"
         if request.method in {b"GET", b"HEAD"}:
             if request.route() == "/healthz":
                 request.answer(200, to_json({"status": "ok"}))

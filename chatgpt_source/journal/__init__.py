@@ -427,6 +427,10 @@ class Journal(Protocol):
         """
 
     @property
+    def losses(self) -> int:
+        """How often this owner's lease has ended unnoticed, so that it is another owner now."""
+
+    @property
     def takeovers(self) -> int:
         """How often this process has ended the leases of others: then there may be work."""
 
@@ -599,8 +603,11 @@ class Journal(Protocol):
     def news_of_peers(self) -> Deferred[Mapping[str, PeerState]]:
         """The states that other owners with the same settings have stored since the last call."""
 
-    def claim_probe(self, peer: str, now: float, until: float) -> Deferred[bool]:
-        """Whether this owner is to probe a held peer; if so, no other is before `until`."""
+    def claim_probe(self, peer: str, state: PeerState, now: float) -> Deferred[bool]:
+        """Whether this owner is to probe a held peer.
+
+        If so, its state is stored, and no other owner probes it before the state's `probe_at`.
+        """
 
     def claim_leftovers(self, now: float, most: int) -> Deferred[Claims[Leftover]]:
         """Claim up to `most` leftovers that are due, and count a try; all are due at a start."""

@@ -356,8 +356,10 @@ def engine_for(options: argparse.Namespace, environ: Mapping[str, str]) -> Engin
         return engine_of(options.journal)
     try:
         where, password = read_journal(environ)
-    except ConfigError:
-        return engine_of(FILE)  # the config may be another user's, or another machine's
+    except ConfigError as error:
+        if Path(FILE).exists():  # the config may be another user's, or another machine's
+            return engine_of(FILE)
+        raise JournalError(str(error)) from None
     if not is_url(where):
         return engine_of(FILE)
     return engine_of(where, None if password is None else password.read)

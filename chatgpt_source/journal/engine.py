@@ -94,7 +94,7 @@ def engine_of(
         )
     except ImportError:
         raise JournalError(
-            "a journal in PostgreSQL needs the extra `postgres`: pip install"
-            " 'chatgpt-source[postgres]'"
+            "a journal in PostgreSQL needs the extra `postgres`: in the folder of the source, pip"
+            " install '.[postgres]'"
         ) from None
     return PostgresEngine.of(where, password)

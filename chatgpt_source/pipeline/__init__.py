@@ -335,7 +335,8 @@ class Pipeline:
             self._dead_letters.worker.stop()
         done = Deferred.fromCoroutine(self._drained())
         if not await completes(done, self._drain_timeout, self._clock):
-            log.warn("stopping with calls under way: the next start takes them up")
+            whose = "another daemon" if self._journal.is_shared else "the next start"
+            log.warn("stopping with calls under way: {whose} takes them up", whose=whose)
         self.end()
 
     async def _drained(self) -> None:

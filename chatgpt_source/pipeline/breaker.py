@@ -237,7 +237,7 @@ class Breaker:
             shared: Whether a 429 throttles all calls, not this prompt's alone.
             alone: Whether a hold is this prompt's own fault.
         """
-        self.tried = True
+        self.tried, before = True, self.state
         if isinstance(error, PeerFailure) and not alone:
             self._hold(call, error, now)
         elif isinstance(error, Transient):
@@ -256,7 +256,7 @@ class Breaker:
             self._throttle(call, error, now)
         if call is self._probe:
             self._probe_at = max(self._probe_at, now + probe_interval(max(1, self._misses)))
-        if self._held or self._closed_until > now:
+        if self.state != before and (self._held or self._closed_until > now):
             self._changed(self.state)
 
     def forgive(self) -> None:

@@ -63,6 +63,8 @@ class Delivering:
 
     async def _claim(self, now: float, most: int) -> Claims[Delivery]:
         since = self.untried_since
+        if since is not None and self.journal.is_shared:
+            return Claims((), None)  # what is not claimed is for the daemons that go on
         claims = await self.journal.claim_deliveries(
             self.receiver.destination, now, most, untried_since=since
         )

@@ -47,6 +47,7 @@ class Lease:
     _calls: set[Deferred[Any]] = field(init=False, factory=set)
     _watch: LoopingCall | None = field(init=False, default=None)
     _is_over: bool = field(init=False, default=False)
+    _losses: int = field(init=False, default=0)
     _takeovers: int = field(init=False, default=0)
     _was_over: bool = field(init=False, default=False)
     """Whether a call could not begin since the last look."""
@@ -86,12 +87,13 @@ class Lease:
             self._calls.discard(running)
 
     def _look(self) -> None:
-        is_over = self._was_over or self._journal.lease_left <= MARGIN
-        self._was_over = False
-        if is_over and not self._is_over:
+        is_lost = self._was_over or self._journal.losses != self._losses
+        self._was_over, self._losses = False, self._journal.losses
+        is_over = self._journal.lease_left <= MARGIN
+        if is_lost or (is_over and not self._is_over):
             log.warn(
-                "the journal could not be written for so long that its lease ends: cancelling"
-                " {number} calls, which another daemon may make",
+                "the journal could not be written for so long that its lease ends: calls under way"
+                " ({number}) are cancelled, as another daemon may make them",
                 number=len(self._calls),
             )
             self._journal.forsake()

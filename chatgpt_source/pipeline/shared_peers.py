@@ -6,7 +6,7 @@ probe in the journal.
 
 from collections.abc import Mapping
 
-from attrs import define, field
+from attrs import define, evolve, field
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
@@ -60,7 +60,10 @@ class SharedPeers:
                 self._breakers[peer].adopt(state, now)
         for peer, breaker in self._breakers.items():
             until = breaker.probe_until(now)
-            if until is not None and await self._journal.claim_probe(peer, now, until):
+            if until is None:
+                continue
+            state = evolve(breaker.state, probe_at=until)
+            if await self._journal.claim_probe(peer, state, now):
                 breaker.grant_probe(until)
 
 

@@ -684,7 +684,14 @@ class KeyTests(ConfigCase):
     def test_a_journal_s_url(self) -> None:
         for url in ("postgresql://u@db/prompts", "postgres:///prompts?host=/run/postgresql"):
             self.assertEqual(self.load({**GOOD, "journal": url}).journal, url)
-        for url in ("mysql://db/prompts", "postgresql://", "http://MARKED"):
+        for url in (
+            "mysql://db/prompts",
+            "postgresql://",
+            "http://MARKED",
+            "postgresql:/u:MARKED@h/db",
+            "postgressql://u:MARKED@h/db",
+            "host=db password=MARKED dbname=prompts",
+        ):
             line = self.mistake({**GOOD, "journal": url})
             self.assertIn("`journal` must be a path, or a URL that begins with postgresql://", line)
             self.assertNotIn("MARKED", line)

@@ -113,7 +113,7 @@ class FailoverTests(ReplicasCase):
         self.assertGreater(time.monotonic() - killed, 10)
         self.assertEqual([event["id"] for event in self.target.events], [prompt_id])
         self.assertEqual((await second.record(prompt_id))["asks"], 2)
-        self.assertIn("was not heard of for 20 s: taking over", second.text)
+        self.assertIn("20 s after its last commit: taking over", second.text)
 
     async def test_what_a_stopped_one_has_not_done_is_taken_over_at_once(self) -> None:
         first = (await self.replicas(1, drain_timeout=0.2))[0]

@@ -195,6 +195,13 @@ class WaitTests(MemoryDoorTestCase):
         self.assert_problem(self.post(Prefer=WAIT), 503)
         self.assertEqual((len(self.waiters), self.journal.unneeded_), (0, []))
 
+    def test_at_another_daemon_somebody_may_wait_too(self) -> None:
+        self.journal.is_shared = True
+        self.wait()
+        self.answered()
+        self.assertEqual(self.come().status, 200)
+        self.assertEqual(self.journal.unneeded_, [])
+
     def test_who_hangs_up(self) -> None:
         self.wait()
         with capturedLogs() as logged:

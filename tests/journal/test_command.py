@@ -178,7 +178,7 @@ class CommandTests(JournalTestCase):
             return engine_for(parsed([*argv, "list"]), environ).location
 
         here = str(Path("journal.sqlite").absolute())
-        self.assertEqual(location(), here)  # there is no such config
+        self.assertIn("does not exist", str(self.assertRaises(JournalError, location)))
         config.write_text("journal: /data/j.sqlite")
         self.assertEqual(location(), here)
         self.assertEqual(location("--journal", "/data/j.sqlite"), "/data/j.sqlite")

@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from chatgpt_source.errors import JournalUnavailable, NotCancelled, QuotaUsedUp
 from chatgpt_source.journal import (
     Answered,
+    Batched,
     Delivered,
     Key,
     PeerState,
@@ -352,7 +353,8 @@ class PeersTests(PostgresTestCase):
         return self.successResultOf(journal.news_of_peers())
 
     def probes(self, journal: Any, now: float) -> bool:
-        return bool(self.successResultOf(journal.claim_probe("model", now, now + 30)))
+        held = PeerState("401", NOON, 1, now + 30)
+        return bool(self.successResultOf(journal.claim_probe("model", held, now)))
 
     def test_what_another_has_stored_is_told_once(self) -> None:
         held = PeerState("401", NOON, 1, NOON + 30, NOON + 5)
@@ -378,6 +380,21 @@ class PeersTests(PostgresTestCase):
         self.assertEqual(self.news(self.journal)["model"].probe_at, NOON + 60)
         self.assertTrue(self.probes(self.journal, NOON + 60))
 
+    def test_a_hold_of_which_nothing_is_stored_is_probed(self) -> None:
+        self.assertTrue(self.probes(self.journal, NOON))
+        self.assertFalse(self.probes(self.second, NOON + 1))
+        third = self.open_journal()
+        self.recover(third, {**PEERS, "model": "another key"})  # which deletes the other row
+        self.assertTrue(self.probes(self.journal, NOON + 30))
+
+    def test_what_another_has_just_found_is_not_overwritten(self) -> None:
+        self.successResultOf(self.journal.remember("model", PeerState("401", NOON, 1, NOON + 30)))
+        throttled = PeerState(throttled_until=NOON + 5)
+        self.successResultOf(self.second.remember("model", throttled))
+        self.assertEqual(self.news(self.second)["model"].held, "401")
+        self.successResultOf(self.second.remember("model", throttled))
+        self.assertEqual(self.news(self.journal), {"model": throttled})
+
     def test_a_hold_that_could_not_be_stored_is_probed(self) -> None:
         self.successResultOf(self.journal.remember("model", PeerState()))
         self.assertTrue(self.probes(self.journal, NOON))
@@ -395,6 +412,17 @@ class OthersBatchesTests(PostgresTestCase):
         self.successResultOf(second._sweep())
         self.assertEqual(self.successResultOf(second.claim_batches()), [batch])
         self.assertTrue(self.successResultOf(second.store_batch(batch)))
+
+    def test_nothing_is_put_into_another_s(self) -> None:
+        second = self.another()
+        self.accept(prompt())
+        (ask,) = self.claimed_by(self.journal)
+        batch = self.successResultOf(second.open_batch("a-key"))
+        put = self.journal.ask_ended(ask, Batched(batch.id), NOON)
+        self.assertFalse(self.successResultOf(put).kept)
+        own = self.successResultOf(self.journal.open_batch("another"))
+        put = self.journal.ask_ended(ask, Batched(own.id), NOON)
+        self.assertTrue(self.successResultOf(put).kept)
 
     def test_the_ends_of_asking_are_seen_by_all(self) -> None:
         second = self.another()

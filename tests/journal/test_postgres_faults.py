@@ -15,9 +15,11 @@ from chatgpt_source.errors import JournalError, JournalUnavailable
 from chatgpt_source.journal import (
     Answered,
     Delivered,
+    Key,
     Submission,
     Terms,
 )
+from chatgpt_source.journal.group import Operation
 from chatgpt_source.prompt import State
 from tests.contracts.driver import JournalDriver
 from tests.journal.common import ANSWER, DAY, NOON, PEERS, Threads, at_once, prompt
@@ -31,10 +33,14 @@ with contextlib.suppress(ImportError):  # the tests are skipped then: `server` s
         PostgresJournal,
         open_journal,
     )
+    from chatgpt_source.journal.postgres.asks import Accept
     from chatgpt_source.journal.postgres.connect import Database, Patient
-    from chatgpt_source.journal.postgres.transact import LONGEST_DELAY
+    from chatgpt_source.journal.postgres.engine import PostgresEngine
+    from chatgpt_source.journal.postgres.transact import LONGEST_DELAY, of_bounded_size
 
 from tests.journal.postgres_case import LastWords, LostCommit, Opening, PostgresTestCase
+
+TERMS = Terms(DAY, 100, 100)
 
 
 class FaultTests(PostgresTestCase):
@@ -237,14 +243,81 @@ class FaultTests(PostgresTestCase):
                 self.assertNotIn(bad, refusal.value.reason)
         self.assertEqual(self.used(), 4)
 
+    def test_what_is_wrong_with_a_url_is_told(self) -> None:
+        for url, told in (
+            ("postgresql://u@h/db?sslmod=require", "it has no sslmod"),
+            ("postgresql://u@h:99999/db", "a port is a number"),
+            ("postgresql://u@127.0.0.1/db?sslmode=on", "invalid sslmode value"),
+            ("postgresql://u@db.nowhere.invalid/db", "failed to resolve host"),
+            ("postgresql://u@127.0.0.1:1/db", "Connection refused"),
+            ("postgresql://u:p/w@h/db", "Write @ and / in a password as %40 and %2F"),
+        ):
+            with self.subTest(url=url):
+                error = str(self.assertRaises(JournalError, open_journal, Database(url)))
+                self.assertIn(told, error)
+                self.assertNotIn("\n", error)
+        both = Database("postgresql://u:MARKED@h/db", lambda: "MARKED")
+        error = str(self.assertRaises(JournalError, open_journal, both))
+        self.assertIn("`journal` must be without a password", error)
+        self.assertNotIn("MARKED", error)
+
     def test_no_password_is_told(self) -> None:
         for url in (
             "postgresql://u:hunter2@127.0.0.1:1/db",
             "postgresql://u:hunter2@127.0.0.1:port/db",
             "postgresql://u:hunter2@h/db?hunter2=1",
+            "postgresql://u:hun/hunter2@h/db",
+            "postgresql://u:hun@hunter2@h/db",
+            "postgresql://u:1/hunter2@h/db",
+            "postgresql://u:h@hunter2/x@h:1/db",
         ):
             error = self.assertRaises(JournalError, open_journal, Database(url))
             self.assertNotIn("hunter2", f"{error}{error!r}{error.__cause__}")
+
+
+class TextTests(PostgresTestCase):
+    """Long ones, many keys, and ones that can't be sent."""
+
+    def test_long_ones_are_sent_in_parts(self) -> None:
+        text = "x" * (2 * 2**20)
+        operations: list[Operation[Any]] = [
+            Operation(
+                Accept([Submission(prompt(f"p{n}", text))], TERMS, claim=False, now=NOON),
+                writes=True,
+            )
+            for n in range(5)
+        ]
+        self.assertEqual([len(part) for part in of_bounded_size(operations)], [2, 2, 1])
+
+    def test_many_keys_need_few_locks(self) -> None:
+        threads = Threads()
+        journal = self.open_journal(threads.defer)
+        first = journal.probe()
+        told = [
+            journal.accept(
+                [Submission(prompt(f"{n}-{m}"), Key((f"{n}-{m}",))) for m in range(100)],
+                Terms(DAY, 10**6, 10**6),
+            )
+            for n in range(100)
+        ]
+        while threads.waiting:
+            threads.work()
+        self.successResultOf(first)
+        for each in told:
+            self.assertEqual(len(self.successResultOf(each)), 100)
+
+    def test_one_that_can_not_be_sent_fails_no_other_read(self) -> None:
+        self.accept(prompt())
+        threads = Threads()
+        journal = self.open_journal(threads.defer)
+        first = journal.ids("p", 1)
+        nul, surrogate, other = (journal.record(each) for each in ("p\0", "p\ud800", "p1"))
+        while threads.waiting:
+            threads.work()
+        self.successResultOf(first)
+        for each in (nul, surrogate):
+            self.failureResultOf(each, JournalUnavailable)
+        self.assertEqual(self.successResultOf(other).id, "p1")
 
 
 class SchemaTests(SynchronousTestCase):
@@ -263,6 +336,17 @@ class SchemaTests(SynchronousTestCase):
                     (row,) = connection.execute("SELECT count(*) AS n FROM secret").fetchall()
                     connection.close()
                     self.assertEqual(row["n"], 1)
+
+    def test_who_may_make_no_tables(self) -> None:
+        url = server().schema()
+        ask(server(), "CREATE ROLE tableless LOGIN")
+        self.addCleanup(ask, server(), "DROP OWNED BY tableless; DROP ROLE tableless")
+        name = url.rpartition("%3D")[2]
+        ask(server(), f"GRANT USAGE ON SCHEMA {name} TO tableless")
+        database = Database(url.replace("//tests@", "//tableless@"))
+        for start in (open_journal, lambda each: PostgresEngine.of(each.url, None).look("d", 0.0)):
+            refusal = str(self.assertRaises(JournalError, start, database))
+            self.assertIn("its user may not create tables there", refusal)
 
     def test_a_newer_one_is_refused_in_one_line(self) -> None:
         url = server().schema()

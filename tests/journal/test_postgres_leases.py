@@ -3,11 +3,13 @@
 import contextlib
 from typing import Any
 
+from twisted.logger import capturedLogs
+
 from chatgpt_source.journal import (
     Answered,
     Failed,
 )
-from tests.journal.common import ANSWER, NOON, prompt
+from tests.journal.common import ANSWER, NOON, PEERS, prompt
 
 with contextlib.suppress(ImportError):  # the tests are skipped then: `server` says why
     from chatgpt_source.journal.postgres import (
@@ -174,3 +176,45 @@ class LeaseTests(PostgresTestCase):
         second = self.another()
         self.successResultOf(self.journal.close())
         self.assertEqual([ask.total for ask in self.claimed_by(second)], [2])
+
+    def test_it_is_counted_when_it_is_lost(self) -> None:
+        self.successResultOf(self.journal.probe())
+        self.end_leases()
+        second = self.another()
+        self.successResultOf(second._sweep())
+        self.assertEqual(self.journal.losses, 0)
+        self.successResultOf(self.journal.probe())
+        self.assertEqual(self.journal.losses, 1)
+        self.journal.forsake()
+        self.successResultOf(self.journal.probe())
+        self.assertEqual(self.journal.losses, 1)
+
+    def test_the_sweep_that_connects_again_ends_none(self) -> None:
+        self.accept(prompt())
+        self.claimed_by(self.journal)
+        second = self.another()
+        self.abandon(self.journal)
+        second._session.connection.close()
+        self.successResultOf(second._sweep())
+        self.assertEqual(self.claimed_by(second), [])
+
+    def test_once_the_database_s_clock_is_set_all_have_time_to_renew_theirs(self) -> None:
+        self.accept(prompt())
+        self.claimed_by(self.journal)
+        second = self.another()
+        ahead = 0.0
+        second._date_by = lambda _: self.clock.seconds() + ahead
+        self.successResultOf(second._renew())
+        self.end_leases()
+        ahead = 3600.0
+        self.successResultOf(second.probe())
+        self.successResultOf(second._sweep())
+        self.assertEqual(self.claimed_by(second), [])
+
+    def test_another_limit_is_told(self) -> None:
+        with capturedLogs() as logs:
+            journal = self.open_journal()
+            self.successResultOf(journal.recover(99, "UTC", PEERS, 60.0))
+            other = self.open_journal()
+            self.successResultOf(other.recover(99, "UTC", PEERS, 60.0))
+        self.assertEqual(sum("each goes by its own" in each["log_format"] for each in logs), 1)

@@ -15,7 +15,7 @@ class LeasedJournal:
     def __init__(self, clock: Clocks, *, is_shared: bool = True) -> None:
         self.clock = clock
         self.is_shared = is_shared
-        self.forsaken = self.takeovers = 0
+        self.forsaken = self.losses = self.takeovers = 0
         self.renew()
 
     def renew(self) -> None:
@@ -104,6 +104,17 @@ class LeaseTests(SynchronousTestCase):
         self.pass_(20)
         self.failureResultOf(result, CancelledError)
         self.assertEqual(self.journal.forsaken, 2)
+
+    def test_an_end_that_was_not_seen(self) -> None:
+        """The journal found it over, and is another owner by now."""
+        _, result = self.begin()
+        self.journal.losses += 1
+        self.pass_(LOOK_EVERY)
+        self.failureResultOf(result, CancelledError)
+        self.assertEqual((self.journal.forsaken, self.over), (1, 1))
+        _, result = self.begin()
+        self.pass_(LOOK_EVERY)
+        self.assertNoResult(result)
 
     def test_whoever_cancels_the_call(self) -> None:
         call, result = self.begin()

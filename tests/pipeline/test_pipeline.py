@@ -187,6 +187,25 @@ class ClockTests(PipelineTestCase):
         self.assertEqual(self.states("p1", "p2"), ["delivered"] * 2)
 
 
+class SharedTests(PipelineTestCase):
+    def test_a_drain_leaves_the_events_of_all_to_those_who_go_on(self) -> None:
+        for is_shared, delivered in ((False, 2), (True, 1)):
+            with self.subTest(is_shared=is_shared):
+                self.journal.is_shared = is_shared
+                self.begin(concurrency=1)
+                names = [f"{is_shared} {number}" for number in range(2)]
+                self.post(names[0])
+                self.model.answer()
+                self.post(names[1])
+                self.model.answer()  # its event finds no slot
+                draining = Deferred.fromCoroutine(self.pipeline.drain())
+                for _ in range(delivered):
+                    self.target.answer()
+                    self.clock.advance(0)
+                self.successResultOf(draining)
+                self.assertEqual(self.states(*names).count("delivered"), delivered)
+
+
 class WayTests(PipelineTestCase):
     def test_from_accepted_to_delivered(self) -> None:
         self.post("p1")

@@ -50,12 +50,11 @@ class OneOwners:
         self.known = self.peers.version
         return succeed(told)
 
-    def claim_probe(self, peer: str, now: float, until: float) -> Deferred[bool]:
-        _, _, state = self.peers.states[peer]
-        if state.held is not None and (state.probe_at or 0) > now:
+    def claim_probe(self, peer: str, state: PeerState, now: float) -> Deferred[bool]:
+        _, _, stored = self.peers.states.get(peer, (0, 0, PeerState()))
+        if stored.held is not None and (stored.probe_at or 0) > now:
             return succeed(False)  # noqa: FBT003 - the answer
-        changed = PeerState(state.held, state.since, state.misses, until)
-        self.peers.store(self.owner, peer, changed)
+        self.peers.store(self.owner, peer, state)
         return succeed(True)  # noqa: FBT003 - the answer
 
 
@@ -127,6 +126,24 @@ class SharedPeersTests(SynchronousTestCase):
         self.assertEqual(self.rooms(), [0, 0, 0])
         self.pass_(2)
         self.assertEqual(sorted(self.rooms()), [0, 0, 1])
+
+    def test_a_hold_that_nobody_could_store_is_probed(self) -> None:
+        self.peers.broken = True
+        self.call(0, UNAUTHORIZED)
+        self.peers.states.clear()
+        self.peers.broken = False
+        self.pass_(FIRST_PROBE + 2)
+        self.assertEqual(sum(self.rooms()), 1)
+        self.assertEqual([each.held for each in self.breakers], [True] * 3)
+
+    def test_an_old_call_that_fails_late_does_not_hold_all_again(self) -> None:
+        old = self.breakers[1].start(self.clock.seconds())
+        self.call(0, UNAUTHORIZED)
+        self.pass_(FIRST_PROBE + 1)
+        self.call(self.rooms().index(1))
+        self.breakers[1].failed(old, Transient("a timeout"), self.clock.seconds(), shared=True)
+        self.pass_(2)
+        self.assertEqual([each.held for each in self.breakers], [False] * 3)
 
     def test_a_429_throttles_all(self) -> None:
         self.call(0, THROTTLED)

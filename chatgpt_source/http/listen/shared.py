@@ -144,13 +144,12 @@ class Port:
 
     def _accepted(self) -> Iterator[socket.socket]:
         for _ in range(self._backlog + 1):  # which is how many the kernel lets wait
-            with suppress(ConnectionAbortedError):
-                try:
-                    yield self._listening.accept()[0]
-                except BlockingIOError:
-                    return
-                except OSError:  # as when no more files may be open
-                    return
+            try:
+                yield self._listening.accept()[0]
+            except ConnectionAbortedError:  # noqa: PERF203 - others may wait behind it
+                continue
+            except OSError:  # nobody waits, or no more files may be open
+                return
 
     def _serve(self, connection: socket.socket) -> None:
         connection.settimeout(0)

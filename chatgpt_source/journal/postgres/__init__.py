@@ -98,6 +98,8 @@ SWEEP_EVERY = 1.0
 """Seconds between two looks for leases that have ended."""
 WATCH_EVERY = 2.0
 """Seconds between two deletions of texts that are kept no longer."""
+STEP = 2.0
+"""Seconds by which the database's clock may gain or lose before it counts as set."""
 RECOVER_EVERY = 2.0
 """Seconds between two attempts to begin, while the database can't be reached."""
 READ_PATIENCE = 0.9
@@ -201,9 +203,12 @@ class PostgresJournal:
 
     def _set_clock(self, db: Session) -> None:
         """Measure the offset of the database's clock."""
-        before = self._clock.seconds()
+        before, was, is_known = self._clock.seconds(), db.offset, db.error > 0
         date = self._date_by(db.connection)
-        db.set_clock(date, before, self._clock.seconds())
+        after = self._clock.seconds()
+        db.set_clock(date, before, after)
+        if is_known and abs(db.offset - was) > STEP:  # all leases may seem to be over, or to go on
+            db.sweep_after = max(db.sweep_after, after + recovery.LEASE)
 
     def _reconnect(self) -> None:
         self._session.connection = connect(self._database.conninfo)
@@ -218,6 +223,10 @@ class PostgresJournal:
     @property
     def lease_left(self) -> float:
         return self._transactor.lease_left
+
+    @property
+    def losses(self) -> int:
+        return self._transactor.losses
 
     def forsake(self) -> None:
         self._transactor.forsaken = True
@@ -243,6 +252,11 @@ class PostgresJournal:
                         f"journal {self.location} can't be written: {error.reason}"
                     ) from None
             await deferLater(self._clock, RECOVER_EVERY)
+        if self._session.differs:
+            log.warn(
+                "other daemons that share the journal have another `everyday_limit` or `timezone`:"
+                " each goes by its own"
+            )
         for watch, seconds in self._watches:
             watch.start(seconds, now=False)
         return recovered
@@ -353,9 +367,9 @@ class PostgresJournal:
         now = self._clock.seconds()
         return self._read(lambda db: peers.news(db, self._peers, now))
 
-    def claim_probe(self, peer: str, now: float, until: float) -> Deferred[bool]:
+    def claim_probe(self, peer: str, state: PeerState, now: float) -> Deferred[bool]:
         settings = self._peers[peer]
-        return self._write(lambda db: peers.claim_probe(db, peer, settings, now, until))
+        return self._write(lambda db: peers.claim_probe(db, peer, settings, state, now))
 
     def record(self, prompt_id: str) -> Deferred[Record | None]:
         now, date = self._now()
@@ -443,17 +457,17 @@ class PostgresJournal:
     def _renew(self) -> Deferred[None]:
         """Renew the lease, as every group does, and look at the database's clock."""
 
-        def measure(db: Session) -> Steps[None]:
-            self._set_clock(db)
-            yield from ()
-
         async def renew() -> None:
             await self.probe()
-            await self._read(measure)
+            await self._read(self._measure)
 
         return Deferred.fromCoroutine(renew()).addErrback(
             self._unexpected, "renewing the journal's lease"
         )
+
+    def _measure(self, db: Session) -> Steps[None]:
+        self._set_clock(db)
+        yield from ()
 
     def _sweep(self) -> Deferred[None]:
         """End the leases that are over.
@@ -465,13 +479,19 @@ class PostgresJournal:
             return succeed(None)
 
         async def sweep() -> None:
-            if await self._read(recovery.is_any_over):
+            # These may be what connects again after an outage, or finds that the database's clock
+            # was set: both put the sweep off.
+            is_over = await self._read(recovery.is_any_over)
+            if is_over:
+                await self._read(self._measure)
+            if is_over and self._clock.seconds() >= self._session.sweep_after:
                 ended = await self._write(lambda db: recovery.sweep(db, now))
                 self.takeovers += ended > 0
                 if ended:
                     log.warn(
-                        "a daemon that shares the journal was not heard of for {lease:.0f} s:"
-                        " taking over what it had claimed",
+                        "the lease of {number} of the daemons that share the journal has ended,"
+                        " {lease:.0f} s after its last commit: taking over what it had claimed",
+                        number=ended,
                         lease=recovery.LEASE,
                     )
 
@@ -541,7 +561,7 @@ class PostgresJournal:
     def _unwell(self, failure: Failure) -> Failure:
         error = failure.value
         if isinstance(error, JournalUnavailable):
-            if self._fault is None:
+            if self._fault != error.reason:
                 log.error(
                     "journal {path} can't be written: {reason}; accepting no prompts until it can",
                     path=self.location,

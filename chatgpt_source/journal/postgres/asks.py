@@ -12,6 +12,7 @@ from chatgpt_source.journal import (
     Admitted,
     Answered,
     AskOutcome,
+    Batched,
     Claims,
     Ended,
     Failed,
@@ -53,6 +54,9 @@ from chatgpt_source.prompt import (
 
 IN_BACKLOG = f"state IN ({', '.join(repr(state.value) for state in WAITING)})"
 _BACKLOG = f"SELECT count(*) FROM (SELECT 1 FROM prompts WHERE {IN_BACKLOG} LIMIT %(most)s) AS few"
+_OWN_BATCH = " AND EXISTS (SELECT 1 FROM batches WHERE id = %s AND owner = %s)"
+KEY_LOCKS = 1024
+"""Locks for all keys: the server's table of locks is small, and all its databases' own."""
 COUNT_EVERY = 1.0
 """Seconds for which a backlog of less than half the limit is not counted again: each group would
 look at all that wait."""
@@ -160,6 +164,11 @@ class Accept(Together):
     claim: bool
     now: float
 
+    @property
+    def size(self) -> int:
+        """Characters of its prompts."""
+        return sum(len(each.prompt.text) for each in self.submissions)
+
     @staticmethod
     def all_of(db: Session, operations: Sequence[Operation[Any]]) -> Steps[None]:
         """Admit the prompts of a group's requests."""
@@ -184,6 +193,11 @@ class Answer(Together):
     now: float
     date: float
     claim: bool
+
+    @property
+    def size(self) -> int:
+        """Bytes of its event."""
+        return len(self.outcome.event)
 
     @staticmethod
     def all_of(db: Session, operations: Sequence[Operation[Any]]) -> Steps[None]:
@@ -248,7 +262,7 @@ def accept(db: Session, operations: Sequence[Operation[Any]]) -> Steps[None]:
 def _look_up(db: Session, requests: Sequence[Accept]) -> Steps[_Known]:
     words = {each.key.words for request in requests for each in request.submissions if each.key}
     wanted = sorted(digests.digest(db.secret, *each) for each in words)
-    locks = sorted({int.from_bytes(each[:8], "big", signed=True) for each in wanted})
+    locks = sorted({int.from_bytes(each[:8], "big") % KEY_LOCKS for each in wanted})
     found = None
     if wanted:
         db.execute("SELECT pg_advisory_xact_lock(k) FROM unnest(%s::bigint[]) AS k", (locks,))
@@ -542,9 +556,9 @@ def ended(
     query = (
         f"WITH ended AS (UPDATE prompts SET {change.replace('?', '%s')}, tries = %s, asks = %s,"
         " owner = NULL WHERE id = %s AND token = %s AND owner IS NOT NULL"
-        " RETURNING seq, day, billed)"
+        f"{_OWN_BATCH if isinstance(outcome, Batched) else ''} RETURNING seq, day, billed)"
     )
-    more: tuple[object, ...] = ()
+    more: tuple[object, ...] = (outcome.batch, db.owner) if isinstance(outcome, Batched) else ()
     sent = "NULL"
     if isinstance(outcome, Answered):
         query += ", text AS (UPDATE texts SET event = %s FROM ended WHERE texts.seq = ended.seq)"

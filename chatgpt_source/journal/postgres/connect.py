@@ -17,6 +17,11 @@ from chatgpt_source.journal.postgres.session import Connection, Row
 
 Result = TypeVar("Result")
 
+_UNREADABLE = "`journal` can't be read: it must be postgresql://<user>@<host>/<database>"
+_MISREAD = (
+    f"{_UNREADABLE}. Write @ and / in a password as %40 and %2F, or set `journal_password`;"
+    " a port is a number"
+)
 _LIBPQ: dict[str, Any] = {
     "connect_timeout": 10,
     "keepalives": 1,
@@ -64,12 +69,28 @@ class Database:
     @property
     def _given(self) -> dict[str, Any]:
         try:
-            return conninfo_to_dict(self.url)
-        except psycopg.Error:
+            given = conninfo_to_dict(self.url)
+        except psycopg.Error as error:
+            option = re.search(r'invalid URI query parameter: "([a-z_]{1,30})"', str(error))
             raise JournalError(
-                "`journal` can't be read: it must be postgresql://<user>@<host>/<database>, as"
-                " libpq has it (section 34.1.1.2 of PostgreSQL's manual)"
+                f"{_UNREADABLE}{f'; it has no {option[1]}' if option else ''}"
             ) from None
+        hosts, name = str(given.get("host", "")), str(given.get("dbname", ""))
+        ports = str(given.get("port", ""))
+        if (
+            re.search("[@/]", name)
+            or any(
+                "@" in each or ("/" in each.lstrip("/") and each[0] != "/")
+                for each in hosts.split(",")
+            )
+            or not all(each.isdecimal() and int(each) < 65536 for each in ports.split(",") if each)
+        ):
+            raise JournalError(_MISREAD)
+        if self.password is not None and given.get("password"):
+            raise JournalError(
+                "`journal` must be without a password where `journal_password` is set: keep one"
+            )
+        return given
 
     @property
     def location(self) -> str:
@@ -147,7 +168,7 @@ def connect(conninfo: str) -> Connection:
 
 def is_passing(reason: str) -> bool:
     """Whether what `reason_of` has told may be over soon: a lost connection, a lock, a standby."""
-    return re.search(r"^the database can't be reached|, (25006|40|53|55|57)", reason) is not None
+    return re.search(r"^the database (can't|refuses)|, (25006|40|53|55|57)", reason) is not None
 
 
 def is_of_statement(error: Exception) -> bool:
@@ -158,14 +179,25 @@ def is_of_statement(error: Exception) -> bool:
 def reason_of(error: Exception) -> str:
     """What is wrong, in words that have no value of a statement and no secret."""
     if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
-        return f"the database can't be reached{_of_libpq(str(error))}"
+        told = str(error)
+        fails = "refuses the connection" if "FATAL:" in told else "can't be reached"
+        return f"the database {fails}{_of_libpq(told)}"
     state = getattr(error, "sqlstate", None)
     name = type(error).__name__
     return f"the database refused it ({name}{f', {state}' if state else ''})"
 
 
+_SAFE = re.compile(
+    "connection is bad: |could not|failed to resolve|invalid|nothing came|server closed"
+)
+"""How messages begin that are not about an attempt to connect."""
+
+
 def _of_libpq(told: str) -> str:
-    """What libpq says of an attempt to connect, at the end of its first line."""
+    """What libpq says of an attempt to connect, without users, addresses and other values."""
     line = told.strip().partition("\n")[0]
-    reason = line.rpartition(" failed: ")[2] if " failed: " in line else ""
-    return f" ({reason.removeprefix('FATAL:').strip()})" if reason else ""
+    if " failed: " not in line and not _SAFE.match(line):
+        return ""
+    reason = re.split(" failed: | is bad: ", line)[-1].replace("FATAL:", "")
+    plain = re.sub(r""" ?"[^"]*"| ?'[^']*'| ?\([^)]*\)""", "", reason).strip()
+    return f" ({plain})" if plain else ""

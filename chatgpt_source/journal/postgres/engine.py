@@ -65,6 +65,7 @@ class PostgresEngine:
         known = schema.version(connection)
         seen = Seen(self.location, shared=True, schema=known, current=schema.VERSION)
         if known is None:
+            schema.require_rights(connection)
             return seen
         schema.require_whole(connection)
         counts = {row["state"]: row["number"] for row in connection.execute(_COUNTS)}

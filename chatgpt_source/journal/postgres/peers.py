@@ -6,7 +6,7 @@ from attrs import fields
 
 from chatgpt_source.http.client.retry_after import LONGEST_RETRY_AFTER
 from chatgpt_source.journal import PeerState, digests
-from chatgpt_source.journal.postgres.session import Row, Session, Steps
+from chatgpt_source.journal.postgres.session import Cursor, Row, Session, Steps
 from chatgpt_source.prompt import MODEL
 
 _FIELDS = [each.name for each in fields(PeerState)]
@@ -20,17 +20,45 @@ def _fingerprint(db: Session, peer: str, settings: str) -> bytes:
 
 def remember(db: Session, peer: str, settings: str, state: PeerState) -> Steps[None]:
     """Store the state of a peer; see `Journal.remember`."""
+    yield _store(
+        *(db, peer, settings, state),
+        # A hold that another has found, and that is not known here yet, stays.
+        "peers.held IS NULL OR EXCLUDED.held IS NOT NULL OR peers.owner = EXCLUDED.owner"
+        " OR peers.version = %s OR peers.fingerprint <> EXCLUDED.fingerprint",
+        db.peers_known.get(peer, 0),
+    )
+
+
+def claim_probe(db: Session, peer: str, settings: str, state: PeerState, now: float) -> Steps[bool]:
+    """Claim the next probe of a peer; see `Journal.claim_probe`."""
+    rows = yield _store(
+        *(db, peer, settings, state),
+        "peers.held IS NULL OR coalesce(peers.probe_at, 0) <= %s"
+        " OR peers.fingerprint <> EXCLUDED.fingerprint",
+        db.at(now),
+    )
+    return bool(rows)
+
+
+def _store(
+    db: Session, peer: str, settings: str, state: PeerState, if_known: str, value: float
+) -> Cursor:
+    """Store a peer's state; over a row that is there only if some SQL with a value says so.
+
+    A row may be missing: a start with other settings deletes it.
+    """
     values = [
         db.stored(getattr(state, name)) if name in _INSTANTS else getattr(state, name)
         for name in _FIELDS
     ]
     names = ["fingerprint", *_FIELDS, "owner", "version"]
-    yield db.execute(
+    return db.execute(
         f"INSERT INTO peers (name, {', '.join(names)})"
         f" VALUES (%s{', %s' * (len(names) - 1)}, nextval('tokens'))"
         f" ON CONFLICT (name) DO UPDATE SET ({', '.join(names)})"
-        f" = ROW ({', '.join(f'EXCLUDED.{name}' for name in names)})",
-        (peer, _fingerprint(db, peer, settings), *values, db.owner),
+        f" = ROW ({', '.join(f'EXCLUDED.{name}' for name in names)})"
+        f" WHERE {if_known} RETURNING name",
+        (peer, _fingerprint(db, peer, settings), *values, db.owner, value),
     )
 
 
@@ -47,23 +75,6 @@ def news(db: Session, settings: Mapping[str, str], now: float) -> Steps[Mapping[
         if bytes(row["fingerprint"]) == _fingerprint(db, peer, settings[peer]):
             told[peer] = _peer(db, row, now)
     return told
-
-
-def claim_probe(db: Session, peer: str, settings: str, now: float, until: float) -> Steps[bool]:
-    """Claim the next probe of a peer; see `Journal.claim_probe`."""
-    rows = yield db.execute(
-        "UPDATE peers SET probe_at = %(until)s, owner = %(owner)s, version = nextval('tokens')"
-        " WHERE name = %(peer)s AND (held IS NULL OR fingerprint <> %(fingerprint)s"
-        " OR coalesce(probe_at, 0) <= %(now)s) RETURNING name",
-        {
-            "until": db.at(until),
-            "owner": db.owner,
-            "peer": peer,
-            "fingerprint": _fingerprint(db, peer, settings),
-            "now": db.at(now),
-        },
-    )
-    return bool(rows)
 
 
 def recall(db: Session, settings: Mapping[str, str], now: float) -> Steps[Mapping[str, PeerState]]:
@@ -100,7 +111,7 @@ def _let_go(db: Session, peer: str, now: float) -> Steps[None]:
     if peer.partition(".")[0] == MODEL:  # no target's name has a dot
         yield db.execute(
             "UPDATE prompts SET due = greatest(%(now)s, coalesce(not_before, %(now)s))"
-            " WHERE state = 'accepted' AND due > %(now)s",
+            " WHERE state = 'accepted' AND due > greatest(%(now)s, coalesce(not_before, 0))",
             values,
         )
     else:

@@ -50,12 +50,16 @@ def recover(
     if row["spared"]:
         db.sweep_after = now + LEASE
     yield from _correct(db, now, keep)
-    if not row["others"]:
+    others = row["others"]
+    if not others:
         yield from _begin_alone(db, now)
     (row,) = yield db.execute(
         f"INSERT INTO owners (until, number) VALUES ({UNTIL}, {FIRST}) RETURNING id"
     )
     db.owner = row["id"]
+    terms = yield db.execute("SELECT everyday_limit, timezone FROM terms")
+    own = {"everyday_limit": everyday_limit, "timezone": timezone}
+    db.differs = others and terms != [own]
     yield db.execute(
         "INSERT INTO terms VALUES (1, %s, %s) ON CONFLICT (id) DO UPDATE"
         " SET (everyday_limit, timezone) = ROW (EXCLUDED.everyday_limit, EXCLUDED.timezone)",

@@ -9,7 +9,7 @@ number into its owner's row, so the next connection reads it there, which waits 
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from math import inf
 from typing import Any
@@ -22,7 +22,7 @@ from psycopg import errors
 from chatgpt_source.clock import boot_time
 from chatgpt_source.errors import JournalUnavailable
 from chatgpt_source.journal import Admitted, Claims, Ended
-from chatgpt_source.journal.group import RETRY_AFTER
+from chatgpt_source.journal.group import RETRY_AFTER, Operation
 from chatgpt_source.journal.postgres.asks import Accept
 from chatgpt_source.journal.postgres.connect import is_of_statement, reason_of
 from chatgpt_source.journal.postgres.recovery import LEASE, UNTIL
@@ -31,6 +31,8 @@ from chatgpt_source.journal.postgres.together import Operations, UnderWay, begin
 
 ATTEMPTS = 5
 """Attempts of a group that others' transactions are in the way of."""
+MOST_BYTES = 4 * 2**20
+"""Bytes of text in one transaction: while they are sent, it holds the locks of its prompts."""
 NOBODY = 0
 """No owner's id."""
 FIRST_DELAY, LONGEST_DELAY = 0.1, 5.0
@@ -65,6 +67,8 @@ class Transactor:
     stopping: threading.Event = field(factory=threading.Event)
     forsaken: bool = field(init=False, default=False)
     """Whether the next group is to be another owner's."""
+    losses: int = field(init=False, default=0)
+    """How often it has become another owner because the lease had ended."""
     _leased_until: float = field(init=False, default=inf)
     _is_settled: bool = field(init=False, default=False)
     _number: int = field(init=False, default=0)
@@ -87,7 +91,8 @@ class Transactor:
         """
         writes = [each for each in group if each.writes]
         reads = [each for each in group if not each.writes]
-        parts = [([each for each in writes if rank_of(each) < OTHER], self._write)]
+        together = [each for each in writes if rank_of(each) < OTHER]
+        parts = [(part, self._write) for part in of_bounded_size(together)]
         parts += [([each], self._write) for each in writes if rank_of(each) == OTHER]
         for operations, work in (*parts, (reads, self._read)):
             if operations:
@@ -123,14 +128,20 @@ class Transactor:
                 under_way.begin(begin(self._session, reads))
                 under_way.until_last(pipeline)
             under_way.go_on()
-        except psycopg.Error as error:
+        except (psycopg.Error, UnicodeError) as error:
             self._drop_if_broken(error)
-            _fail(reads, reason_of(error))
+            if len(reads) == 1 or isinstance(error, psycopg.OperationalError):
+                _fail(reads, reason_of(error))
+                return
+            for each in reads:  # one that can't be sent must not fail the others
+                if self._is_connected():
+                    self._read([each])
+                else:
+                    _fail([each], self._trouble)
 
     def _write(self, writes: Operations) -> None:
         if self.forsaken and self._session.owner is not None:
-            with suppress(psycopg.Error):  # then the first attempt finds its owner ended
-                self._begin_anew()
+            self._try_anew()
         error: Exception | None = None
         for _ in range(ATTEMPTS):
             error = self._try(writes)
@@ -151,8 +162,7 @@ class Transactor:
                     return None
                 self._roll_back()
                 if isinstance(error, OwnerEnded):
-                    with suppress(psycopg.Error):  # then the next attempt finds out
-                        self._begin_anew()
+                    self._try_anew()
                 return error
         if self._session.owner is not None:
             self._leased_until = began + LEASE
@@ -172,8 +182,7 @@ class Transactor:
         """Return no claim whose lease may be over, or is not renewed: become another owner."""
         for each in writes:
             each.result = without_claims(each.result)
-        with suppress(psycopg.Error):  # then the next group finds its owner ended, in time
-            self._begin_anew()
+        self._try_anew()
 
     def _give_up(self, writes: Operations, error: Exception) -> None:
         """Fail the operations, but for those that can be written without the others."""
@@ -266,9 +275,18 @@ class Transactor:
                 )
         return was_done
 
+    def _try_anew(self) -> None:
+        """Become another owner; if that fails, the next group finds its owner ended, and tries."""
+        try:
+            self._begin_anew()
+        except psycopg.Error as error:
+            self._trouble = reason_of(error)
+            self._drop()  # a session from before a copy of the journal may not
+
     def _begin_anew(self) -> None:
         """Become another owner, as an owner's id is never used again."""
         db = self._session
+        self.losses += not self.forsaken and db.owner != NOBODY
         db.owner = NOBODY  # so that the next group tries again if this fails
         row = db.connection.execute(
             f"INSERT INTO owners (until) VALUES ({UNTIL}) RETURNING id"
@@ -290,6 +308,21 @@ class Transactor:
     def _drop(self) -> None:
         with suppress(psycopg.Error):
             self._session.connection.close()
+
+
+def of_bounded_size(operations: Operations) -> Iterator[Operations]:
+    """The operations in parts, each with few texts, so that none takes long to send."""
+    part: list[Operation[Session]] = []
+    size = 0
+    for each in operations:
+        own = getattr(each.run, "size", 0)
+        if part and size + own > MOST_BYTES:
+            yield part
+            part, size = [], 0
+        part.append(each)
+        size += own
+    if part:
+        yield part
 
 
 def without_claims(result: Any) -> Any:

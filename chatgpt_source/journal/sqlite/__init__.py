@@ -137,7 +137,7 @@ class SqliteJournal:
 
     is_shared = False
     lease_left = inf
-    takeovers = 0
+    losses = takeovers = 0
 
     @property
     def date(self) -> float:
@@ -293,7 +293,7 @@ class SqliteJournal:
     def news_of_peers(self) -> Deferred[Mapping[str, PeerState]]:
         return succeed({})
 
-    def claim_probe(self, peer: str, now: float, until: float) -> Deferred[bool]:  # noqa: ARG002 - there is no other
+    def claim_probe(self, peer: str, state: PeerState, now: float) -> Deferred[bool]:  # noqa: ARG002 - there is no other
         return succeed(True)  # noqa: FBT003 - the answer
 
     def record(self, prompt_id: str) -> Deferred[Record | None]:

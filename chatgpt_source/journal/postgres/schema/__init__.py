@@ -53,6 +53,20 @@ def require_whole(connection: Connection) -> None:
         )
 
 
+def require_rights(connection: Connection) -> None:
+    """Check that tables may be created.
+
+    Raises:
+        JournalError: If not.
+    """
+    may = _row(connection, "SELECT has_schema_privilege(current_schema(), 'CREATE') AS may")["may"]
+    if not may:
+        raise JournalError(
+            "its user may not create tables there: make it the owner of the database, or"
+            " GRANT CREATE ON SCHEMA public"
+        )
+
+
 def require(connection: Connection, *, make: bool = True, whole: bool = True) -> None:
     """Create the tables if there are none and they are to be made.
 
@@ -69,6 +83,7 @@ def require(connection: Connection, *, make: bool = True, whole: bool = True) ->
         if version(connection) is None:
             if not make:
                 raise JournalError("no daemon has used it yet")
+            require_rights(connection)
             script = files(__package__).joinpath("tables.sql").read_bytes()
             connection.execute(script)
             connection.execute(
