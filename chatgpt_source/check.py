@@ -184,8 +184,18 @@ def tell(facts: Facts) -> Sequence[str]:
             else ""
         ),
         *(f"{name + ':':<10}{value}" for name, value in lines.items()),
-        *(f"warning:  {warning}" for warning in (*config.warnings, *unguarded(config))),
+        *(
+            f"warning:  {warning}"
+            for warning in (*config.warnings, *unguarded(config), *_taken(facts))
+        ),
     ]
+
+
+def _taken(facts: Facts) -> Sequence[str]:
+    """A warning about ports in use, where the daemon that has them may be another one."""
+    if not (facts.taken and facts.journal.shared):
+        return []
+    return ["a port is in use: by this daemon, if it runs; else it can't start there"]
 
 
 def _later(config: Config) -> str:

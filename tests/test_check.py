@@ -127,6 +127,13 @@ class TellTests(SynchronousTestCase):
         config = attrs.evolve(CONFIG, everyday_limit=10)
         self.assertIn("; 0 left today", "\n".join(tell(attrs.evolve(FACTS, config=config))))
 
+    def test_a_port_that_another_replica_may_have(self) -> None:
+        for shared in (True, False):
+            journal = attrs.evolve(JOURNAL, users=2, shared=shared)
+            told = tell(attrs.evolve(FACTS, journal=journal, taken=True))
+            warned = any("a port is in use: by this daemon, if it runs" in each for each in told)
+            self.assertEqual(warned, shared)
+
 
 class GatherTests(SynchronousTestCase):
     def setUp(self) -> None:
