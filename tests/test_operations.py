@@ -150,6 +150,15 @@ def headings_of(text: str) -> set[str]:
     }
 
 
+class FenceTests(SynchronousTestCase):
+    def test_every_block_of_code_is_closed(self) -> None:
+        for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+            fences = re.findall(r"^ *(```.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+            self.assertEqual(len(fences) % 2, 0, path)
+            for closing in fences[1::2]:  # one that is missing makes the next an opening one
+                self.assertEqual(closing, "```", path)
+
+
 class LinkTests(SynchronousTestCase):
     def test_links(self) -> None:
         for target in re.findall(r"\]\(([^)]+)\)", TEXT):
