@@ -14,6 +14,7 @@ from chatgpt_source.config import Config
 from chatgpt_source.config.secret import Secret
 from chatgpt_source.http.listen import BACKLOG
 from chatgpt_source.http.listen.string import parse
+from chatgpt_source.journal.engine import is_url
 
 FOLDER = Path(__file__).parent.parent / "deploy"
 SERVICE = FOLDER / "chatgpt-source.service"
@@ -110,7 +111,8 @@ class InstanceTests(SynchronousTestCase):
             for key in {*one[section], *instance[section]}
             if one[section].get(key) != instance[section].get(key)
         }
-        own = {"User", "RuntimeDirectory", "StateDirectory", "ExecStart"}
+        # Of a key that is there several times, the last: the credential that it has alone.
+        own = {"User", "RuntimeDirectory", "StateDirectory", "ExecStart", "LoadCredential"}
         self.assertEqual(other, {("Unit", "Description"), *(("Service", key) for key in own)})
         service = instance["Service"]
         self.assertEqual(service["RuntimeDirectory"], "chatgpt-source-%i")
@@ -122,14 +124,28 @@ class InstanceTests(SynchronousTestCase):
         user = unit(INSTANCE)["Service"]["User"]  # else the kernel lets them share no port
         self.assertNotIn("%", user)
 
-    def test_each_has_a_config_and_a_token(self) -> None:
+    def test_each_has_a_config_a_token_and_a_password(self) -> None:
         text = INSTANCE.read_text()
-        credentials = dict(re.findall(r"^LoadCredential=([\w.]+):(\S+)$", text, re.MULTILINE))
+        credentials = dict(re.findall(r"^LoadCredential=([\w.-]+):(\S+)$", text, re.MULTILINE))
         etc = "/etc/chatgpt-source"
-        self.assertEqual(credentials, {"config.yml": f"{etc}/%i.yml", "token": f"{etc}/token"})
-        told = re.findall(r"token_file: (\S+)", text)
-        self.assertEqual(told, ["/run/credentials/chatgpt-source@%i.service/token"])
+        self.assertEqual(
+            credentials,
+            {
+                "config.yml": f"{etc}/%i.yml",
+                "token": f"{etc}/token",
+                "journal-password": f"{etc}/journal-password",
+            },
+        )
+        there = "/run/credentials/chatgpt-source@%i.service"
+        self.assertEqual(re.findall(r"token_file: (\S+)", text), [f"{there}/token"])
+        told = re.findall(r"journal_password: \{file: (\S+)\}", text)
+        self.assertEqual(told, [f"{there}/journal-password"])
         self.assertEqual(re.findall(r"sed .* > (\S+)\);", text), [f"{etc}/$i.yml"])
+
+    def test_they_share_a_journal(self) -> None:
+        (journal,) = re.findall(r"(?m)^#   journal: (\S+)$", INSTANCE.read_text())
+        self.assertTrue(is_url(journal))
+        self.assertIn("pip install '.[postgres]'", INSTANCE.read_text())
 
     def test_they_share_a_port_and_no_admin_site(self) -> None:
         told = re.findall(r"(?m)^# +(listen|admin): (\S+)$", INSTANCE.read_text())

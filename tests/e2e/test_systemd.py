@@ -22,6 +22,7 @@ from tests.e2e.processes import (
     free_port,
     until,
 )
+from tests.journal.postgres_server import server
 
 UNIT = (ROOT / "deploy" / "chatgpt-source.socket").read_text()
 ARRIVED = r"(?m)^chatgpt_source_prompts_arrived_total\S* [1-9]"
@@ -55,21 +56,25 @@ class InstanceTests(DaemonCase):
     """Instances of deploy/chatgpt-source@.service; what systemd does for them is done here."""
 
     def setUp(self):
+        self.url = server().schema()
         super().setUp()
         self.folder = Path(self.mktemp()).absolute()
         self.port, self.admin = free_port(), free_port() // 10
-        told = re.findall(r"(?m)^#   (listen|admin|token_file): (\S+)$", INSTANCE)
+        keys = "listen|admin|token_file|journal|journal_password"
+        told = dict(re.findall(rf"(?m)^#   ({keys}): (.+)$", INSTANCE))
+        told["journal"] = self.url
         lines = [f"target: {self.target.origin}", f"base_url: {self.openai.base_url}"]
-        lines += [f"{key}: {value}" for key, value in told]
+        lines += [f"{key}: {value}" for key, value in told.items()]
         text = "\n".join(lines).replace(":8080:", f":{self.port}:").replace("946", f"{self.admin}")
         self.text = text.replace("/run/credentials", str(self.folder))
 
     def start(self, instance):
-        """Start an instance; returns its process and the folder of its journal."""
+        """Start an instance; returns its process and the folder of its state."""
         credentials = self.folder / f"chatgpt-source@{instance}.service"
         credentials.mkdir(parents=True)
-        (credentials / "token").write_text("sk-test")
-        (credentials / "config.yml").write_text(self.text.replace("%i", instance))
+        config = self.text.replace("%i", instance)
+        for name in re.findall(r"(?m)^LoadCredential=(.+):", INSTANCE):
+            (credentials / name).write_text(config if name == "config.yml" else "secret")
         text = INSTANCE.replace("%i", instance)
         text = text.replace("%d", str(credentials)).replace("%S", str(self.folder))
         state = self.folder / re.search(r"(?m)^StateDirectory=(.+)$", text)[1]
@@ -102,7 +107,7 @@ class InstanceTests(DaemonCase):
             return False
         return answer.status == 200 and re.search(pattern, answer.body.decode())
 
-    async def test_two_instances_share_the_port(self):
+    async def test_two_instances_share_the_port_and_the_journal(self):
         started = {instance: self.start(instance) for instance in ("1", "2")}
         for instance, (process, _) in started.items():
             await until(partial(self.has, "chatgpt_source", instance, process), "a start")
@@ -115,7 +120,7 @@ class InstanceTests(DaemonCase):
 
         await until(both_have_some, "prompts at each")
         for process, state in started.values():
-            self.assertTrue((state / "journal.sqlite").exists())
             process.signal(signal.SIGTERM)
             self.assertEqual(await process.end(), -signal.SIGTERM, process.text)
+            self.assertEqual(list(state.iterdir()), [])
         self.assert_fair()
