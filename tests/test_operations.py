@@ -161,14 +161,15 @@ class FenceTests(SynchronousTestCase):
 
 class LinkTests(SynchronousTestCase):
     def test_links(self) -> None:
-        for target in re.findall(r"\]\(([^)]+)\)", TEXT):
-            if re.match("https?:", target):
-                continue
-            page, _, heading = target.partition("#")
-            path = ROOT / "docs" / page if page else PAGE
-            self.assertTrue(path.exists(), target)
-            if heading:
-                self.assertIn(heading, headings_of(path.read_text()))
+        for source in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+            for target in re.findall(r"\]\(([^)\s]+)\)", source.read_text(encoding="utf-8")):
+                if re.match("https?:", target):
+                    continue
+                page, _, heading = target.partition("#")
+                path = source.parent / page if page else source
+                self.assertTrue(path.exists(), (source, target))
+                if heading:
+                    self.assertIn(heading, headings_of(path.read_text()), source)
 
     def test_files_that_are_named(self) -> None:
         for name in re.findall(r"`((?:deploy|benchmarks)/[\w.@-]+)", TEXT):
