@@ -158,8 +158,10 @@ class OutageTests(ReplicasCase):
         replica = self.replica()
         await replica.start()
         status, _, checks = await replica.checks()
-        self.assertEqual(
-            (status, checks["journal"]), (503, "starting: waiting for the journal's database")
+        self.assertEqual(status, 503)
+        self.assertRegex(
+            checks["journal"],
+            "^starting: waiting for the journal's database: .* the database can't be reached",
         )
         answer = await replica.post("hello")
         self.assert_problem(answer, 503)
