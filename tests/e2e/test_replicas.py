@@ -101,19 +101,34 @@ class SharedTests(ReplicasCase):
 
 
 class FailoverTests(ReplicasCase):
-    async def test_what_a_killed_one_had_under_way_is_taken_over_after_its_lease(self) -> None:
-        first, second = await self.replicas(2)
-        self.openai.script = lambda _: Reply(fault=Fault.HANG)
-        prompt_id = await first.accepted("hello")
-        await until(lambda: self.asked, "a call")
-        self.openai.script = self.openai.default
-        await first.kill()
-        killed = time.monotonic()
-        await until(lambda: self.target.events, "its event", TAKEOVER)
-        self.assertGreater(time.monotonic() - killed, 10)
-        self.assertEqual([event["id"] for event in self.target.events], [prompt_id])
-        self.assertEqual((await second.record(prompt_id))["asks"], 2)
-        self.assertIn("20 s after its last commit: taking over", second.text)
+    async def test_what_a_killed_and_a_paused_one_had_is_taken_over_after_their_leases(
+        self,
+    ) -> None:
+        """And the paused one writes nothing over the other's answer."""
+        killed, paused, other = await self.replicas(3)
+        held: list[Deferred[Reply]] = [Deferred(), Deferred()]
+        answers = iter(held)
+        self.openai.script = lambda _: next(answers)
+        ids = [await each.accepted("hello") for each in (killed, paused)]
+        await until(lambda: len(self.asked) == 2, "their calls")
+        self.openai.script = lambda _: completion("the second answer")
+        paused.process.signal(signal.SIGSTOP)
+        await killed.kill()
+        since = time.monotonic()
+        await until(lambda: len(self.target.events) == 2, "their events", TAKEOVER)
+        self.assertGreater(time.monotonic() - since, 10)
+        self.assertEqual({event["id"] for event in self.target.events}, set(ids))
+        self.assertIn("20 s after its last commit: taking over", other.text)
+        for each in held:
+            each.callback(completion("the first answer"))
+        paused.process.signal(signal.SIGCONT)
+        await paused.accepted("another")
+        await until(lambda: len(self.target.events) == 3, "another event")
+        contents = [event["data"]["content"] for event in self.target.events]
+        self.assertEqual(contents, ["the second answer"] * 3)
+        for prompt_id in ids:
+            record = await other.record(prompt_id)
+            self.assertEqual((record["state"], record["asks"]), ("delivered", 2))
 
     async def test_what_a_stopped_one_has_not_done_is_taken_over_at_once(self) -> None:
         first = (await self.replicas(1, drain_timeout=0.2))[0]
@@ -124,24 +139,6 @@ class FailoverTests(ReplicasCase):
         await self.replicas(1)
         await first.stop()
         await until(lambda: self.target.events, "its event", 5)
-
-    async def test_one_that_was_paused_past_its_lease_writes_nothing_over_others(self) -> None:
-        first, second = await self.replicas(2)
-        held: Deferred[Reply] = Deferred()
-        self.openai.script = lambda _: held
-        prompt_id = await first.accepted("hello")
-        await until(lambda: self.asked, "a call")
-        self.openai.script = lambda _: completion("the second answer")
-        first.process.signal(signal.SIGSTOP)
-        await until(lambda: self.target.events, "its event", TAKEOVER)
-        held.callback(completion("the first answer"))
-        first.process.signal(signal.SIGCONT)
-        await first.accepted("another")
-        await until(lambda: len(self.target.events) == 2, "another event")
-        contents = [event["data"]["content"] for event in self.target.events]
-        self.assertEqual(contents, ["the second answer"] * 2)
-        record = await second.record(prompt_id)
-        self.assertEqual((record["state"], record["asks"]), ("delivered", 2))
 
 
 class OutageTests(ReplicasCase):
