@@ -10,17 +10,12 @@ from collections.abc import Collection, Iterable
 from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.internet.task import LoopingCall
-from twisted.python.failure import Failure
 
-from chatgpt_source.errors import JournalUnavailable
 from chatgpt_source.http.server.connections import MOST_CONNECTIONS
 from chatgpt_source.journal import Journal
 from chatgpt_source.journal.states import ASKING
-from chatgpt_source.log import get_logger, log_unexpected
+from chatgpt_source.journal.watch import Watch
 from chatgpt_source.telemetry.observer import AskEnded, Observer
-
-log = get_logger(__name__)
 
 LOOK_EVERY = 0.5
 """Seconds between two looks for prompts that other daemons have asked."""
@@ -169,29 +164,22 @@ class Elsewhere:
     _clock: IReactorTime
     _journal: Journal
     _waiters: Waiters
-    _watch: LoopingCall | None = field(init=False, default=None)
+    _watch: Watch = field(init=False)
+
+    @_watch.default
+    def _make_watch(self) -> Watch:
+        doing = "looking for answers to prompts"
+        return Watch(self._clock, self._journal, LOOK_EVERY, self._look, doing)
 
     def start(self) -> None:
         """Begin to look, if there may be others."""
-        if self._journal.is_shared:
-            self._watch = LoopingCall(self._look)
-            self._watch.clock = self._clock
-            self._watch.start(LOOK_EVERY, now=False)
+        self._watch.start()
 
     def stop(self) -> None:
         """Look no more."""
-        if self._watch is not None and self._watch.running:
-            self._watch.stop()
+        self._watch.stop()
 
-    def _look(self) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._look_once()).addErrback(_failed)
-
-    async def _look_once(self) -> None:
+    async def _look(self) -> None:
         wanted = [*self._waiters.prompts]
         for prompt_id in await self._journal.ended_asking(wanted) if wanted else ():
             self._waiters.end(prompt_id)
-
-
-def _failed(failure: Failure) -> None:
-    if not failure.check(JournalUnavailable):
-        log_unexpected(log, "looking for answers to prompts", failure)

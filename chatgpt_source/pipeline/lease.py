@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall
 
 from chatgpt_source.journal import Journal
+from chatgpt_source.journal.watch import Watch
 from chatgpt_source.log import get_logger
 
 log = get_logger(__name__)
@@ -45,24 +45,24 @@ class Lease:
     _over: Callable[[], None] = field(default=lambda: None)
     _taken_over: Callable[[], None] = field(default=lambda: None)
     _calls: set[Deferred[Any]] = field(init=False, factory=set)
-    _watch: LoopingCall | None = field(init=False, default=None)
+    _watch: Watch = field(init=False)
     _is_over: bool = field(init=False, default=False)
     _losses: int = field(init=False, default=0)
     _takeovers: int = field(init=False, default=0)
     _was_over: bool = field(init=False, default=False)
     """Whether a call could not begin since the last look."""
 
+    @_watch.default
+    def _make_watch(self) -> Watch:
+        return Watch(self._clock, self._journal, LOOK_EVERY, self._look, "watching the lease")
+
     def start(self) -> None:
         """Begin to watch the lease, if there is one."""
-        if self._journal.is_shared:
-            self._watch = LoopingCall(self._look)
-            self._watch.clock = self._clock
-            self._watch.start(LOOK_EVERY)
+        self._watch.start()
 
     def stop(self) -> None:
         """Watch it no more; the calls go on."""
-        if self._watch is not None and self._watch.running:
-            self._watch.stop()
+        self._watch.stop()
 
     async def within(self, call: Awaitable[Result]) -> Result:
         """Make a call within the lease.
@@ -86,7 +86,7 @@ class Lease:
         finally:
             self._calls.discard(running)
 
-    def _look(self) -> None:
+    async def _look(self) -> None:
         is_lost = self._was_over or self._journal.losses != self._losses
         self._was_over, self._losses = False, self._journal.losses
         is_over = self._journal.lease_left <= MARGIN

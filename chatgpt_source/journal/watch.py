@@ -1,0 +1,60 @@
+"""Looks again and again at what other daemons have done with a shared journal."""
+
+from collections.abc import Awaitable, Callable
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.python.failure import Failure
+
+from chatgpt_source.errors import JournalUnavailable
+from chatgpt_source.journal import Journal
+from chatgpt_source.log import get_logger, log_unexpected
+
+log = get_logger(__name__)
+
+
+async def _ended(look: Awaitable[None]) -> None:
+    await look
+
+
+@define(eq=False)
+class Watch:
+    """Repeats a look while it is started; of a journal that is not shared, there is none.
+
+    A journal that can't be used now is looked at again the next time.
+
+    Args:
+        clock: The time.
+        journal: The journal.
+        seconds: From one look to the next.
+        look: Looks once.
+        doing: What it does, for people.
+    """
+
+    _clock: IReactorTime
+    _journal: Journal
+    _seconds: float
+    _look: Callable[[], Awaitable[None]]
+    _doing: str
+    _loop: LoopingCall | None = field(init=False, default=None)
+
+    def start(self) -> None:
+        """Begin to look, if there may be other daemons."""
+        if self._journal.is_shared:
+            self._loop = LoopingCall(self._look_once)
+            self._loop.clock = self._clock
+            self._loop.start(self._seconds, now=False)
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._loop is not None and self._loop.running:
+            self._loop.stop()
+
+    def _look_once(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(_ended(self._look())).addErrback(self._failed)
+
+    def _failed(self, failure: Failure) -> None:
+        if not failure.check(JournalUnavailable):
+            log_unexpected(log, self._doing, failure)
