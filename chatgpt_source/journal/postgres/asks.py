@@ -39,11 +39,11 @@ from chatgpt_source.journal.postgres.session import (
     arrays,
     rows_of,
 )
+from chatgpt_source.journal.rows import first_delivery, names_of
 from chatgpt_source.journal.states import WAITING, Event, after
 from chatgpt_source.prompt import (
     NOWHERE,
     Ask,
-    Delivery,
     Details,
     Leftover,
     Prompt,
@@ -52,7 +52,7 @@ from chatgpt_source.prompt import (
     Trace,
 )
 
-IN_BACKLOG = f"state IN ({', '.join(repr(state.value) for state in WAITING)})"
+IN_BACKLOG = f"state IN ({names_of(WAITING)})"
 _BACKLOG = f"SELECT count(*) FROM (SELECT 1 FROM prompts WHERE {IN_BACKLOG} LIMIT %(most)s) AS few"
 _OWN_BATCH = " AND EXISTS (SELECT 1 FROM batches WHERE id = %s AND owner = %s)"
 KEY_LOCKS = 1024
@@ -595,7 +595,7 @@ def ended(
             ),
         )
     elif isinstance(outcome, Answered) and claim:
-        return Ended(kept=True, delivery=_delivery(ask, outcome, now, row["token"]))
+        return Ended(kept=True, delivery=first_delivery(ask, outcome, now, row["token"]))
     elif isinstance(outcome, Failed):
         db.ended[after(State.ACCEPTED, Event.FAILED)] += 1
         if outcome.dead_letter is not None:
@@ -622,7 +622,7 @@ def answer(db: Session, operations: Sequence[Operation[Any]]) -> Steps[None]:
     for place, (operation, each) in enumerate(zip(operations, requests, strict=True), 1):
         delivery = None
         if each.claim and place in tokens:
-            delivery = _delivery(each.ask, each.outcome, each.now, tokens[place])
+            delivery = first_delivery(each.ask, each.outcome, each.now, tokens[place])
         operation.result = Ended(place in tokens, delivery)
 
 
@@ -633,20 +633,3 @@ def _stored(db: Session, outcome: AskOutcome) -> AskOutcome:
     if isinstance(outcome, Underway):
         return attrs.evolve(outcome, until=db.at(outcome.until))
     return outcome
-
-
-def _delivery(ask: Ask, outcome: Answered, now: float, token: int) -> Delivery:
-    """The event's first delivery."""
-    return Delivery(
-        ask.prompt.id,
-        outcome.event,
-        since=now,
-        attempt=1,
-        accepted=ask.prompt.accepted,
-        trace=ask.prompt.trace,
-        request_id=outcome.answer.request_id,
-        destination=ask.prompt.target,
-        token=token,
-        submitted=ask.submitted,
-        provider=ask.provider,
-    )

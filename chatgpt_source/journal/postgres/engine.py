@@ -5,7 +5,7 @@ from contextlib import closing
 from functools import partial
 
 import psycopg
-from attrs import frozen
+from attrs import evolve, frozen
 
 from chatgpt_source.errors import JournalError
 from chatgpt_source.journal.postgres import PostgresJournal, database_date, open_journal, schema
@@ -71,14 +71,8 @@ class PostgresEngine:
         counts = {row["state"]: row["number"] for row in connection.execute(_COUNTS)}
         values = {"day": day, "now": database_date(connection)}
         found = connection.execute(_SEEN.encode(), values).fetchone() or {}
-        return Seen(
-            self.location,
-            shared=True,
-            schema=known,
-            current=schema.VERSION,
-            prompts={state: counts.get(state.value, 0) for state in State},
-            **found,
-        )
+        prompts = {state: counts.get(state.value, 0) for state in State}
+        return evolve(seen, prompts=prompts, **found)
 
     def open(self) -> "partial[PostgresJournal]":
         """See `Engine.open`."""

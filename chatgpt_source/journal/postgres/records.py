@@ -3,28 +3,20 @@
 import sys
 from collections.abc import Sequence
 
-from chatgpt_source.journal import TIME_IS_UP, End, Kept, Record, Tally
+from chatgpt_source.journal import End, Kept, Record, Tally
 from chatgpt_source.journal.postgres.asks import IN_BACKLOG
 from chatgpt_source.journal.postgres.session import Row, Session, Steps, rows_of
+from chatgpt_source.journal.rows import BEYOND, RECORD, in_state, kept_of, names_of, record_of
 from chatgpt_source.journal.states import ASKING
 from chatgpt_source.prompt import State
 
 PRUNE_STEP = 500
 """Records deleted in one transaction, to keep it short."""
-_BEYOND = 2**63 - 1
-_RECORD = (
-    "SELECT prompts.seq AS seq, id, state, accepted, answered, ended, asks,"
-    " deliveries + coalesce(attempts, 0) AS deliveries,"
-    " coalesce(prompts.error, outbox.error) AS error, request_id, target,"
-    " CASE WHEN coalesce(prompts.owner, outbox.owner) IS NULL"
-    " THEN coalesce(prompts.due, outbox.due) END AS due"
-    " FROM prompts LEFT JOIN outbox ON outbox.seq = prompts.seq AND destination = target"
-)
 
 
 def record(db: Session, prompt_id: str, now: float, date: float) -> Steps[Record | None]:
     """A prompt's record; see `Journal.record`."""
-    rows = yield db.execute(f"{_RECORD} WHERE id = %s", (prompt_id,))
+    rows = yield db.execute(f"{RECORD} WHERE id = %s", (prompt_id,))
     return _record(db, rows[0], now, date) if rows else None
 
 
@@ -45,8 +37,7 @@ def kept(
         "SELECT event FROM prompts JOIN texts USING (seq) WHERE id = %s", (prompt_id,)
     )
     event = rows[0]["event"] if rows else None
-    timed_out = found.state is State.FAILED and (found.error or "").startswith(TIME_IS_UP)
-    return Kept(found, None if event is None else bytes(event), timed_out)
+    return kept_of(found, None if event is None else bytes(event))
 
 
 def unneeded(db: Session, prompt_id: str) -> Steps[None]:
@@ -113,8 +104,7 @@ def ids(db: Session, beginning: str, most: int) -> Steps[list[str]]:
 def ended_asking(db: Session, ids: Sequence[str]) -> Steps[list[str]]:
     """Those that wait for no answer; see `Journal.ended_asking`."""
     rows = yield db.execute(
-        "SELECT id FROM prompts WHERE id = ANY (%s)"
-        f" AND state NOT IN ({', '.join(repr(state.value) for state in ASKING)})",
+        f"SELECT id FROM prompts WHERE id = ANY (%s) AND state NOT IN ({names_of(ASKING)})",
         (ids,),
     )
     return [row["id"] for row in rows]
@@ -125,7 +115,7 @@ def records(
 ) -> Steps[list[Record]]:
     """A page of records; see `Journal.records`."""
     rows = yield db.execute(
-        f"{_RECORD} WHERE {_in(state)} AND prompts.seq > %s ORDER BY prompts.seq LIMIT %s",
+        f"{RECORD} WHERE {in_state(state)} AND prompts.seq > %s ORDER BY prompts.seq LIMIT %s",
         (after, most),
     )
     return [_record(db, row, now, date) for row in rows]
@@ -136,14 +126,10 @@ def latest(
 ) -> Steps[list[Record]]:
     """A page of records, the latest first; see `Journal.latest`."""
     rows = yield db.execute(
-        f"{_RECORD} WHERE {_in(state)} AND prompts.seq < %s ORDER BY prompts.seq DESC LIMIT %s",
-        (_BEYOND if before is None else before, most),
+        f"{RECORD} WHERE {in_state(state)} AND prompts.seq < %s ORDER BY prompts.seq DESC LIMIT %s",
+        (BEYOND if before is None else before, most),
     )
     return [_record(db, row, now, date) for row in rows]
-
-
-def _in(state: State | None) -> str:
-    return "TRUE" if state is None else f"state = '{state.value}'"
 
 
 def ends(db: Session, since: float, most: int) -> Steps[list[End]]:
@@ -179,17 +165,4 @@ def tally(db: Session, day: str, now: float) -> Steps[Tally]:
 
 def _record(db: Session, row: Row, now: float, date: float) -> Record:
     due = row["due"]
-    return Record(
-        row["id"],
-        State(row["state"]),
-        accepted=row["accepted"],
-        answered=row["answered"],
-        ended=row["ended"],
-        asks=row["asks"],
-        deliveries=row["deliveries"],
-        error=row["error"],
-        next_attempt=None if due is None else max(due - db.offset, now) - now + date,
-        request_id=row["request_id"],
-        target=row["target"],
-        position=row["seq"],
-    )
+    return record_of(row, None if due is None else max(due - db.offset, now) - now + date)

@@ -16,6 +16,7 @@ from chatgpt_source.journal import (
     admission,
     changes,
 )
+from chatgpt_source.journal.rows import first_delivery
 from chatgpt_source.journal.sqlite import keys, leftovers, outbox, records, texts
 from chatgpt_source.journal.sqlite.rows import Owner, of_limited_size
 from chatgpt_source.journal.sqlite.texts import Part, trace_of
@@ -298,18 +299,6 @@ def _claim_delivery(
     db: sqlite3.Connection, seq: int, owner: Owner, ask: Ask, outcome: Answered, now: float
 ) -> Delivery:
     """Put the event into the outbox, claimed for its first attempt."""
-    delivery = Delivery(
-        ask.prompt.id,
-        outcome.event,
-        since=now,
-        attempt=1,
-        accepted=ask.prompt.accepted,
-        trace=ask.prompt.trace,
-        request_id=outcome.answer.request_id,
-        destination=ask.prompt.target,
-        token=next(owner.tokens),
-        submitted=ask.submitted,
-        provider=ask.provider,
-    )
+    delivery = first_delivery(ask, outcome, now, next(owner.tokens))
     outbox.add(db, seq, delivery.destination, now, claim=(owner.id, delivery.token))
     return delivery

@@ -6,34 +6,24 @@ import sys
 from collections.abc import Collection
 
 from chatgpt_source.http.client.retry_after import LONGEST_RETRY_AFTER
-from chatgpt_source.journal import TIME_IS_UP, End, Kept, Record, Tally
+from chatgpt_source.journal import End, Kept, Record, Tally
+from chatgpt_source.journal.rows import BEYOND, RECORD, in_state, kept_of, names_of, record_of
 from chatgpt_source.journal.sqlite import leftovers
 from chatgpt_source.journal.sqlite.rows import Now, by_name
 from chatgpt_source.journal.sqlite.texts import Part
 from chatgpt_source.journal.states import ASKING, WAITING
 from chatgpt_source.prompt import DEAD_LETTER, State
 
-_BEYOND = 2**63 - 1
-"""More than any `seq`."""
-
-_RECORD = (
-    "SELECT prompts.seq AS seq, id, state, accepted, answered, ended, asks,"
-    " deliveries + coalesce(attempts, 0) AS deliveries,"
-    " coalesce(prompts.error, outbox.error) AS error, request_id, target,"
-    " CASE WHEN coalesce(prompts.owner, outbox.owner) IS NULL"
-    " THEN coalesce(prompts.due, outbox.due) END AS due"
-    " FROM prompts LEFT JOIN outbox ON outbox.seq = prompts.seq AND destination = target"
-)
 _EVENTS = f"outbox WHERE destination <> '{DEAD_LETTER.setting}'"
 _ANSWERED = f"SELECT seq FROM {_EVENTS}"
-_WAITING = ", ".join(f"'{state.value}'" for state in WAITING)
+_WAITING = names_of(WAITING)
 BACKLOG = f"SELECT sum(n) FROM counts WHERE state IN ({_WAITING})"
 """The query for the number of prompts in the backlog."""
 
 
 def record(db: sqlite3.Connection, prompt_id: str, now: Now) -> Record | None:
     """A prompt's record; see `Journal.record`."""
-    row = by_name(db.execute(f"{_RECORD} WHERE id = ?", (prompt_id,))).fetchone()
+    row = by_name(db.execute(f"{RECORD} WHERE id = ?", (prompt_id,))).fetchone()
     return None if row is None else _record(row, now)
 
 
@@ -54,8 +44,7 @@ def kept(
         f"SELECT {Part.EVENT.whole} FROM prompts JOIN texts USING (seq) WHERE id = ?",
         (prompt_id,),
     ).fetchone()
-    timed_out = found.state is State.FAILED and (found.error or "").startswith(TIME_IS_UP)
-    return Kept(found, row and row[0], timed_out)
+    return kept_of(found, row and row[0])
 
 
 def ids(db: sqlite3.Connection, beginning: str, most: int) -> list[str]:
@@ -71,7 +60,7 @@ def ended_asking(db: sqlite3.Connection, ids: Collection[str]) -> list[str]:
     """Those that wait for no answer; see `Journal.ended_asking`."""
     found = db.execute(
         "SELECT id FROM prompts JOIN json_each(?) ON id = value"
-        f" WHERE state NOT IN ({', '.join(repr(state.value) for state in ASKING)})",
+        f" WHERE state NOT IN ({names_of(ASKING)})",
         (json.dumps(list(ids)),),
     )
     return [name for (name,) in found]
@@ -82,7 +71,7 @@ def records(
 ) -> list[Record]:
     """A page of records; see `Journal.records`."""
     rows = db.execute(
-        f"{_RECORD} WHERE {_in(state)} AND prompts.seq > ? ORDER BY prompts.seq LIMIT ?",
+        f"{RECORD} WHERE {in_state(state)} AND prompts.seq > ? ORDER BY prompts.seq LIMIT ?",
         (after, most),
     )
     return [_record(row, now) for row in by_name(rows)]
@@ -92,20 +81,16 @@ def latest(
     db: sqlite3.Connection, state: State | None, before: int | None, most: int, now: Now
 ) -> list[Record]:
     """A page of records, the latest first; see `Journal.latest`."""
-    page = f"SELECT seq FROM prompts WHERE {_in(state)} AND seq < ? ORDER BY seq DESC LIMIT ?"
+    page = f"SELECT seq FROM prompts WHERE {in_state(state)} AND seq < ? ORDER BY seq DESC LIMIT ?"
     if state in {State.ACCEPTED, State.SUBMITTED}:
         page = page.replace("BY seq", "BY +seq")  # makes SQLite use `to_ask` or `to_poll`
     elif state is State.ANSWERED:
         page = f"{_ANSWERED} AND seq < ? ORDER BY seq DESC LIMIT ?"
     rows = db.execute(
-        f"{_RECORD} WHERE prompts.seq IN ({page}) ORDER BY prompts.seq DESC",
-        (_BEYOND if before is None else before, most),
+        f"{RECORD} WHERE prompts.seq IN ({page}) ORDER BY prompts.seq DESC",
+        (BEYOND if before is None else before, most),
     )
     return [_record(row, now) for row in by_name(rows)]
-
-
-def _in(state: State | None) -> str:
-    return "TRUE" if state is None else f"state = '{state.value}'"
 
 
 def oldest(db: sqlite3.Connection, now: float) -> float | None:
@@ -133,20 +118,7 @@ def ends(db: sqlite3.Connection, since: float, most: int) -> list[End]:
 
 def _record(row: sqlite3.Row, now: Now) -> Record:
     due = row["due"]
-    return Record(
-        row["id"],
-        State(row["state"]),
-        accepted=row["accepted"],
-        answered=row["answered"],
-        ended=row["ended"],
-        asks=row["asks"],
-        deliveries=row["deliveries"],
-        error=row["error"],
-        next_attempt=None if due is None else now.date_of(max(due, now.steady)),
-        request_id=row["request_id"],
-        target=row["target"],
-        position=row["seq"],
-    )
+    return record_of(row, None if due is None else now.date_of(max(due, now.steady)))
 
 
 def tally(db: sqlite3.Connection, day: str, now: float) -> Tally:
