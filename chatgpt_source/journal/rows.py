@@ -1,9 +1,10 @@
 """What the engines make of their rows in the same way, and the SQL that they share for it."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from chatgpt_source.journal import TIME_IS_UP, Answered, Kept, Record
+from chatgpt_source.http.client.retry_after import LONGEST_RETRY_AFTER
+from chatgpt_source.journal import TIME_IS_UP, Answered, Kept, PeerState, Record
 from chatgpt_source.prompt import Ask, Delivery, State
 
 BEYOND = 2**63 - 1
@@ -51,6 +52,27 @@ def kept_of(record: Record, event: bytes | None) -> Kept:
     """A record with its event, if that is kept."""
     timed_out = record.state is State.FAILED and (record.error or "").startswith(TIME_IS_UP)
     return Kept(record, event, timed_out)
+
+
+def peer_of(
+    row: Any, now: float, steady: Callable[[float | None], float | None] = lambda stored: stored
+) -> PeerState:
+    """The state in a peer's row; no instant is later than a peer may ask for.
+
+    `steady` makes a stored instant one of this process.
+    """
+    since, probe_at, throttled = map(
+        steady, (row["since"], row["probe_at"], row["throttled_until"])
+    )
+    latest = now + LONGEST_RETRY_AFTER
+    return PeerState(
+        row["held"],
+        None if since is None else min(since, now),
+        row["misses"],
+        now if probe_at is not None and probe_at > latest else probe_at,
+        None if throttled is None else min(throttled, latest),
+        bool(row["failing"]),
+    )
 
 
 def first_delivery(ask: Ask, outcome: Answered, now: float, token: int) -> Delivery:

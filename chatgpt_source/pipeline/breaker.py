@@ -87,11 +87,7 @@ class Breaker:
     def restore(self, state: PeerState, now: float) -> None:
         """Continue with an earlier process's state: the next call is due when it was due there."""
         if state.held is not None:
-            self._held = state.held
-            self.since = now if state.since is None else state.since
-            self._misses = max(1, state.misses)
-            self._probe_at = now if state.probe_at is None else state.probe_at
-            self.tried = True
+            self._open_as(state, now)
         if state.throttled_until is not None and state.throttled_until > now:
             self._closed_until = state.throttled_until
             self._window = 1
@@ -110,16 +106,20 @@ class Breaker:
                     peer=self.peer,
                     reason=state.held,
                 )
-            self._held = state.held
-            self.since = now if state.since is None else state.since
-            self._misses = max(1, state.misses)
-            self._probe_at = now if state.probe_at is None else state.probe_at
-            self.tried = True
+            self._open_as(state, now)
         until = state.throttled_until
         if until is not None and until > max(now, self._closed_until):
             self._closed_until = until
             self._window = 1
             self._throttled_at = now
+
+    def _open_as(self, state: PeerState, now: float) -> None:
+        """Open the circuit as a state has it."""
+        self._held = state.held
+        self.since = now if state.since is None else state.since
+        self._misses = max(1, state.misses)
+        self._probe_at = now if state.probe_at is None else state.probe_at
+        self.tried = True
 
     def probe_until(self, now: float) -> float | None:
         """When the probe that is due would give way to another's; None: none is to be granted."""

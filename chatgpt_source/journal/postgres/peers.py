@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 from attrs import fields
 
-from chatgpt_source.http.client.retry_after import LONGEST_RETRY_AFTER
 from chatgpt_source.journal import PeerState, digests
-from chatgpt_source.journal.postgres.session import Cursor, Row, Session, Steps
+from chatgpt_source.journal.postgres.session import Cursor, Session, Steps
+from chatgpt_source.journal.rows import peer_of
 from chatgpt_source.prompt import MODEL
 
 _FIELDS = [each.name for each in fields(PeerState)]
@@ -73,7 +73,7 @@ def news(db: Session, settings: Mapping[str, str], now: float) -> Steps[Mapping[
         if known == row["version"] or row["owner"] == db.owner or peer not in settings:
             continue
         if bytes(row["fingerprint"]) == _fingerprint(db, peer, settings[peer]):
-            told[peer] = _peer(db, row, now)
+            told[peer] = peer_of(row, now, db.steady)
     return told
 
 
@@ -83,26 +83,11 @@ def recall(db: Session, settings: Mapping[str, str], now: float) -> Steps[Mappin
     for row in (yield db.execute("SELECT * FROM peers ORDER BY name")):
         known = settings.get(row["name"])
         if known is not None and bytes(row["fingerprint"]) == _fingerprint(db, row["name"], known):
-            found[row["name"]] = _peer(db, row, now)
+            found[row["name"]] = peer_of(row, now, db.steady)
         else:
             db.execute("DELETE FROM peers WHERE name = %s", (row["name"],))
             yield from _let_go(db, row["name"], now)
     return found
-
-
-def _peer(db: Session, row: Row, now: float) -> PeerState:
-    since, probe_at, throttled = (
-        db.steady(row[name]) for name in ("since", "probe_at", "throttled_until")
-    )
-    latest = now + LONGEST_RETRY_AFTER
-    return PeerState(
-        row["held"],
-        None if since is None else min(since, now),
-        row["misses"],
-        now if probe_at is not None and probe_at > latest else probe_at,
-        None if throttled is None else min(throttled, latest),
-        row["failing"],
-    )
 
 
 def _let_go(db: Session, peer: str, now: float) -> Steps[None]:

@@ -7,6 +7,7 @@ from attrs import fields
 
 from chatgpt_source.http.client.retry_after import LONGEST_RETRY_AFTER
 from chatgpt_source.journal import PeerState
+from chatgpt_source.journal.rows import peer_of
 from chatgpt_source.journal.sqlite import keys
 from chatgpt_source.journal.sqlite.rows import Owner, by_name
 from chatgpt_source.prompt import MODEL, State, Tier
@@ -102,15 +103,7 @@ def recall(
     found = {}
     for row in by_name(db.execute("SELECT * FROM peers")).fetchall():
         if known.get(row["name"]) == row["fingerprint"]:
-            throttled = row["throttled_until"]
-            found[row["name"]] = PeerState(
-                row["held"],
-                None if row["since"] is None else min(row["since"], now),
-                row["misses"],
-                _soon_enough(row["probe_at"], now),
-                None if throttled is None else min(throttled, now + LONGEST_RETRY_AFTER),
-                bool(row["failing"]),
-            )
+            found[row["name"]] = peer_of(row, now)
         else:
             db.execute("DELETE FROM peers WHERE name = ?", (row["name"],))
             _let_go(db, row["name"], now)
@@ -127,8 +120,3 @@ def _let_go(db: sqlite3.Connection, peer: str, now: float) -> None:
         )
     else:
         db.execute("UPDATE outbox SET due = ?1 WHERE destination = ?2 AND due > ?1", (now, peer))
-
-
-def _soon_enough(instant: float | None, now: float) -> float | None:
-    """The instant, or now if it is later than a peer may ask for."""
-    return now if instant is not None and instant > now + LONGEST_RETRY_AFTER else instant
