@@ -49,7 +49,10 @@ with contextlib.suppress(ImportError):  # the tests are skipped then: `server` s
 AHEAD = 1000.25
 """Seconds by which the database's clock is ahead."""
 LONG = "what is vanus? ä " * 1000
-TABLES = ("prompts", "texts", "outbox", "keys", "days", "terms", "batches", "leftovers", "peers")
+TABLES = (
+    *("prompts", "texts", "outbox", "keys", "attempts", "days", "terms", "batches", "leftovers"),
+    *("peers", "history", "pauses"),
+)
 
 
 class Stopped(Exception):

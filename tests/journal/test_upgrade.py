@@ -242,6 +242,12 @@ class FromVersion5Tests(FromVersion4Tests):
     version = 5
 
 
+class FromVersion6Tests(FromVersion5Tests):
+    """The same journal, once it was of version 6."""
+
+    version = 6
+
+
 class CopyTests(Version2TestCase):
     """Before an upgrade there is a copy, which an earlier release can start from."""
 

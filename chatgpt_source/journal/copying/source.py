@@ -89,6 +89,8 @@ _PROMPTS = {
     **_same("error", "target", "request_id", "submitted", "polls", "missing"),
     **_later("not_before", "deadline", "ends", "needed_until", "kept_until", "missing_since"),
     **_same("provider", "tier", "batch"),
+    **_same("ask_seconds", "answered_by", "input_tokens", "output_tokens"),
+    **_same("sent_seconds", "sent_status"),
 }
 _TEXTS = {
     "prompt": f"CAST({Part.PROMPT.whole} AS BLOB)",
@@ -102,6 +104,10 @@ _OUTBOX = {
     **_released("due", "since", "held"),
 }
 _KEYS = _same("digest", "fingerprint", "seq")
+_ATTEMPTS = {
+    **_same("seq", "kind", "place", "number", "peer", "started", "seconds", "outcome", "status"),
+    **_same("error", "request_id"),
+}
 _LEFTOVERS = {
     **_same("id", "submitted", "provider", "stop", "forget", "tries"),
     **_released("due", "since"),
@@ -117,6 +123,8 @@ _FEW = {
         **_same("name", "fingerprint", "held", "misses", "failing"),
         **_later("since", "probe_at", "throttled_until"),
     },
+    "history": {**_same("step", "start", "counts"), "owner": "-owner"},  # no owner of the copy
+    "pauses": _same("what", "who", "since"),
 }
 """Tables that are copied whole: there are few rows of each."""
 
@@ -209,6 +217,9 @@ class Source:
             )
         ]
         keys = self._select(_KEYS, f"FROM keys {between}", shift, first=first, last=last)
+        attempts = self._select(
+            _ATTEMPTS, f"FROM attempts {between}", shift, first=first, last=last
+        )
         return Page(
             last,
             [
@@ -216,6 +227,7 @@ class Source:
                 Rows("texts", ["seq", *_TEXTS], texts),
                 Rows("outbox", [*_OUTBOX, "size"], events),
                 Rows("keys", list(_KEYS), keys.fetchall()),
+                Rows("attempts", list(_ATTEMPTS), attempts.fetchall()),
             ],
         )
 

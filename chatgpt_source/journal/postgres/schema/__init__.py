@@ -1,4 +1,8 @@
-"""The PostgreSQL journal's tables, as scripts; created under an advisory lock."""
+"""The PostgreSQL journal's tables, as scripts; created and upgraded under an advisory lock.
+
+`tables.sql` creates this version's tables; `upgrade_<n>.sql` upgrades version n to the next, while
+daemons that know version n go on.
+"""
 
 from importlib.resources import files
 from typing import Any
@@ -6,7 +10,7 @@ from typing import Any
 from chatgpt_source.errors import JournalError
 from chatgpt_source.journal.postgres.session import Connection
 
-VERSION = 1
+VERSION = 2
 LOCK = 0x63677073
 """The advisory lock under which one process at a time creates or upgrades the tables."""
 
@@ -14,6 +18,8 @@ AT_ONCE = 0.0
 """The `due` of a redriven prompt: earlier than any clock."""
 NOT_YET = 1e18
 """The `since` of a redriven prompt: its time starts at the next claim."""
+REASON = "left(error, least(strpos(error || ': ', ': '), strpos(error || ' (', ' (')) - 1)"
+"""SQL: the reason of a failed prompt without its details, as the index of them has it."""
 
 
 def version(connection: Connection) -> int | None:
@@ -68,31 +74,45 @@ def require_rights(connection: Connection) -> None:
 
 
 def require(connection: Connection, *, make: bool = True, whole: bool = True) -> None:
-    """Create the tables if there are none and they are to be made.
+    """Create the tables if there are none, or upgrade an earlier release's, if that is to be done.
 
     Args:
         connection: A connection.
-        make: Whether they are to be made.
+        make: Whether they are to be made or upgraded.
         whole: Whether to require that no copy of another journal is incomplete.
 
     Raises:
-        JournalError: If another program, or a newer release, made them, or there are none.
+        JournalError: If another program, or a newer release, made them, or there are none, or they
+            are an earlier release's, and nothing is to be made.
     """
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
-        if version(connection) is None:
+        known = version(connection)
+        if known is None:
             if not make:
                 raise JournalError("no daemon has used it yet")
             require_rights(connection)
-            script = files(__package__).joinpath("tables.sql").read_bytes()
-            connection.execute(script)
+            connection.execute(_script("tables"))
             connection.execute(
                 "INSERT INTO secret VALUES (sha256(uuid_send(gen_random_uuid())"
                 " || uuid_send(gen_random_uuid())))"
             )
             connection.execute("INSERT INTO probes VALUES (0)")
-        elif whole:
+            return
+        if whole:
             require_whole(connection)
+        if known < VERSION and not make:
+            raise JournalError(
+                f"it is of an earlier release (schema {known}, this one knows {VERSION}): let this"
+                " release's daemon start"
+            )
+        for earlier in range(known, VERSION):
+            connection.execute(_script(f"upgrade_{earlier}"))
+            connection.execute("UPDATE schema SET version = %s", (earlier + 1,))
+
+
+def _script(name: str) -> bytes:
+    return files(__package__).joinpath(f"{name}.sql").read_bytes()
 
 
 def _row(connection: Connection, query: str) -> dict[str, Any]:

@@ -1,8 +1,8 @@
--- The tables of version 1. Instants are seconds since the epoch by the database's clock.
+-- The tables of version 2. Instants are seconds since the epoch by the database's clock.
 
 CREATE SEQUENCE tokens;
 CREATE TABLE schema (version integer NOT NULL);
-INSERT INTO schema VALUES (1);
+INSERT INTO schema VALUES (2);
 CREATE TABLE secret (value bytea NOT NULL);
 CREATE TABLE terms (                      -- what a redrive has to know of the daemons' settings
     id integer PRIMARY KEY CHECK (id = 1), everyday_limit integer NOT NULL, timezone text NOT NULL
@@ -77,7 +77,13 @@ CREATE TABLE prompts (
     provider text,
     tier text NOT NULL,
     batch bigint,
-    size integer NOT NULL                 -- bytes of its text and its details
+    size integer NOT NULL,                -- bytes of its text and its details
+    ask_seconds double precision,
+    answered_by text,
+    input_tokens bigint,
+    output_tokens bigint,
+    sent_seconds double precision,
+    sent_status integer
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 -- A claim changes no column of an index, so that it stays within its page: none has `owner`.
 CREATE INDEX to_ask ON prompts (tier, due, seq) WHERE state = 'accepted';
@@ -90,6 +96,9 @@ CREATE INDEX needed ON prompts (needed_until) WHERE needed_until IS NOT NULL;
 CREATE INDEX kept ON prompts (kept_until) WHERE kept_until IS NOT NULL;
 CREATE INDEX ends ON prompts (ended) WHERE ended IS NOT NULL;
 CREATE INDEX failures ON prompts (seq) WHERE state = 'failed';
+CREATE INDEX failures_by_reason ON prompts (
+    (left(error, least(strpos(error || ': ', ': '), strpos(error || ' (', ' (')) - 1)), seq, ended
+) WHERE state = 'failed';
 CREATE INDEX cancellations ON prompts (seq) WHERE state = 'cancelled';
 
 CREATE TABLE texts (                      -- bytes: `text` takes no NUL
@@ -118,6 +127,31 @@ CREATE TABLE outbox (
     PRIMARY KEY (seq, destination)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
 CREATE INDEX to_deliver ON outbox (destination, due, seq);
+
+CREATE TABLE attempts (
+    seq bigint NOT NULL REFERENCES prompts ON DELETE CASCADE,
+    kind text NOT NULL,
+    place integer NOT NULL,
+    number integer NOT NULL,
+    peer text NOT NULL,
+    started double precision NOT NULL,
+    seconds double precision NOT NULL,
+    outcome text NOT NULL,
+    status integer,
+    error text NOT NULL,
+    request_id text,
+    PRIMARY KEY (seq, kind, place)
+);
+
+CREATE TABLE history (
+    step integer NOT NULL,
+    start bigint NOT NULL,
+    owner bigint NOT NULL,
+    counts text NOT NULL,
+    PRIMARY KEY (step, start, owner)
+);
+
+CREATE TABLE pauses (what text PRIMARY KEY, who text NOT NULL, since double precision NOT NULL);
 
 CREATE TABLE keys (
     digest bytea PRIMARY KEY,

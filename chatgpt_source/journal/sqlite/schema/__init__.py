@@ -2,11 +2,11 @@
 
 `tables.sql` creates this version's tables; `upgrade_<n>.sql` upgrades version n to the next.
 
-`prompts` has the record of each prompt, `outbox` its deliveries, `leftovers` what a provider still
-keeps of it, `texts` its texts, which are deleted on delivery. They have a table of their own so
-that no index and no small update copies them. Long texts are in `long_texts` (see the module
-`texts`). Triggers keep `counts` exact, and delete texts with their prompt, also when another
-process writes.
+`prompts` has the record of each prompt, `outbox` its deliveries, `attempts` its failed calls,
+`leftovers` what a provider still keeps of it, `texts` its texts, which are deleted on delivery.
+They have a table of their own so that no index and no small update copies them. Long texts are in
+`long_texts` (see the module `texts`). Triggers keep `counts` exact, and delete texts with their
+prompt, also when another process writes.
 """
 
 import sqlite3
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from chatgpt_source.errors import JournalError
 
-VERSION = 6
+VERSION = 7
 APPLICATION_ID = 0x63677073
 """Marks the file's header as this program's ("cgps")."""
 
@@ -23,6 +23,9 @@ AT_ONCE = 0.0
 """The `due` of a redriven prompt: earlier than any daemon's clock."""
 NOT_YET = 1e18
 """The `since` of a redriven prompt: its time starts at the next claim."""
+
+REASON = "substr(error, 1, min(instr(error || ': ', ': '), instr(error || ' (', ' (')) - 1)"
+"""SQL: the reason of a failed prompt without its details, as the index of them has it."""
 
 _SINCE_4 = (
     "'target' AS target, NULL AS request_id, NULL AS not_before, NULL AS deadline, NULL AS ends,"

@@ -1,4 +1,4 @@
--- The tables of version 5.
+-- The tables of version 7.
 
 CREATE TABLE prompts (
     seq INTEGER PRIMARY KEY,
@@ -34,7 +34,13 @@ CREATE TABLE prompts (
     missing INTEGER NOT NULL DEFAULT 0,   -- how many polls in a row said so
     provider TEXT,                        -- which has it under that id; NULL: the first
     tier TEXT NOT NULL DEFAULT 'standard', -- that serves it next: 'standard', 'flex', or 'batch'
-    batch INTEGER                         -- that it is in
+    batch INTEGER,                        -- that it is in
+    ask_seconds REAL,                     -- how long the call took that brought the answer
+    answered_by TEXT,                     -- the peer that brought it
+    input_tokens INTEGER,                 -- of that call, as the provider counts them
+    output_tokens INTEGER,
+    sent_seconds REAL,                    -- how long the call took that delivered the event
+    sent_status INTEGER                   -- its HTTP status
 );
 CREATE INDEX to_ask ON prompts (owner, tier, due, seq) WHERE state = 'accepted';
 CREATE INDEX to_poll ON prompts (owner, due, seq) WHERE state = 'submitted';
@@ -48,6 +54,9 @@ CREATE INDEX needed ON prompts (needed_until) WHERE needed_until IS NOT NULL;
 CREATE INDEX kept ON prompts (kept_until) WHERE kept_until IS NOT NULL;
 CREATE INDEX ends ON prompts (ended) WHERE ended IS NOT NULL;
 CREATE INDEX failures ON prompts (seq) WHERE state = 'failed';
+CREATE INDEX failures_by_reason ON prompts (
+    substr(error, 1, min(instr(error || ': ', ': '), instr(error || ' (', ' (')) - 1), seq, ended
+) WHERE state = 'failed';
 
 CREATE TABLE batches (                    -- prompts that are sent together, in one file
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -87,6 +96,35 @@ CREATE TABLE outbox (                     -- an event that is to be delivered to
     PRIMARY KEY (seq, destination)
 ) WITHOUT ROWID;
 CREATE INDEX to_deliver ON outbox (destination, due, seq) WHERE owner IS NULL;
+
+CREATE TABLE attempts (                   -- calls for a prompt that failed: some, and the last ones
+    seq INTEGER NOT NULL REFERENCES prompts ON DELETE CASCADE,
+    kind TEXT NOT NULL,                   -- 'ask', 'poll', 'delivery', or 'dead_letter'
+    place INTEGER NOT NULL,               -- a later one takes the place of an earlier one
+    number INTEGER NOT NULL,              -- which of its kind it was, from 1
+    peer TEXT NOT NULL,                   -- whom it called
+    started REAL NOT NULL,                -- a date
+    seconds REAL NOT NULL,
+    outcome TEXT NOT NULL,
+    status INTEGER,                       -- of HTTP
+    error TEXT NOT NULL,
+    request_id TEXT,                      -- the provider's
+    PRIMARY KEY (seq, kind, place)
+) WITHOUT ROWID;
+
+CREATE TABLE history (                    -- what happened in a minute or an hour
+    step INTEGER NOT NULL,                -- its seconds: 60 or 3600
+    start INTEGER NOT NULL,               -- a date
+    owner INTEGER NOT NULL,               -- who counted it
+    counts TEXT NOT NULL,                 -- JSON
+    PRIMARY KEY (step, start, owner)
+) WITHOUT ROWID;
+
+CREATE TABLE pauses (                     -- what an operator has paused
+    what TEXT PRIMARY KEY,                -- 'intake', 'asking', or a receiver's label
+    who TEXT NOT NULL,
+    since REAL NOT NULL                   -- a date
+) WITHOUT ROWID;
 
 CREATE TABLE owners (                     -- runs of a daemon; an id is never used again
     id INTEGER PRIMARY KEY AUTOINCREMENT,

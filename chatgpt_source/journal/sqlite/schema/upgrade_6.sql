@@ -1,0 +1,41 @@
+-- Makes of the tables of version 6 those of version 7; foreign keys are off.
+
+ALTER TABLE prompts ADD COLUMN ask_seconds REAL;
+ALTER TABLE prompts ADD COLUMN answered_by TEXT;
+ALTER TABLE prompts ADD COLUMN input_tokens INTEGER;
+ALTER TABLE prompts ADD COLUMN output_tokens INTEGER;
+ALTER TABLE prompts ADD COLUMN sent_seconds REAL;
+ALTER TABLE prompts ADD COLUMN sent_status INTEGER;
+
+CREATE INDEX failures_by_reason ON prompts (
+    substr(error, 1, min(instr(error || ': ', ': '), instr(error || ' (', ' (')) - 1), seq, ended
+) WHERE state = 'failed';
+
+CREATE TABLE attempts (
+    seq INTEGER NOT NULL REFERENCES prompts ON DELETE CASCADE,
+    kind TEXT NOT NULL,
+    place INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    peer TEXT NOT NULL,
+    started REAL NOT NULL,
+    seconds REAL NOT NULL,
+    outcome TEXT NOT NULL,
+    status INTEGER,
+    error TEXT NOT NULL,
+    request_id TEXT,
+    PRIMARY KEY (seq, kind, place)
+) WITHOUT ROWID;
+
+CREATE TABLE history (
+    step INTEGER NOT NULL,
+    start INTEGER NOT NULL,
+    owner INTEGER NOT NULL,
+    counts TEXT NOT NULL,
+    PRIMARY KEY (step, start, owner)
+) WITHOUT ROWID;
+
+CREATE TABLE pauses (
+    what TEXT PRIMARY KEY,
+    who TEXT NOT NULL,
+    since REAL NOT NULL
+) WITHOUT ROWID;
