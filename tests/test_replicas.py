@@ -16,6 +16,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from chatgpt_source.config import Config, load
 from chatgpt_source.delivery.target import TIMEOUT
 from tests.admin.common import AdminTestCase
+from tests.rules import names, rules
 from tests.test_dockerfile import ROOT, the_one
 from tests.test_k8s import (
     EGRESS,
@@ -30,7 +31,6 @@ from tests.test_k8s import (
     documents,
 )
 from tests.test_kustomize import KustomizeTestCase
-from tests.test_operations import names, rules
 
 FOLDER = ROOT / "k8s" / "replicas"
 SLEEPS = [each for each in VERSIONS if tuple(map(int, each.split("."))) >= (1, 30, 0)]
@@ -340,7 +340,7 @@ class ScaledObjectTests(AdminTestCase):
         fewest, most = spec["minReplicaCount"], spec["maxReplicaCount"]
         self.assertIn(f"> {fewest * default('concurrency')})", QUERY)
         self.assertGreater(threshold * fewest, default("openai_timeout") + TIMEOUT)
-        (alert,) = [rule for rule in rules() if rule["alert"] == "BacklogAges"]
+        (alert,) = [rule for rule in rules() if rule["alert"] == "ChatGPTSourceBacklogAges"]
         pages = float(alert["expr"].partition("> ")[2])
         self.assertLess(math.ceil(threshold * most), pages)
         patch = yaml.safe_load((FOLDER / "deployment.yaml").read_text(encoding="utf-8"))

@@ -36,7 +36,9 @@ class Gauges(Collector):
             dropped(),
         )
         under_way = {peer: breaker.under_way for peer, breaker in breakers.items()}
-        yield _gauge("calls_under_way", "Calls under way.", under_way, "peer")
+        yield _gauge(
+            "calls_under_way", "Calls under way, at most `concurrency`.", under_way, "peer"
+        )
         yield _gauge(
             "circuit_open",
             "1 while the circuit breaker holds all calls to the peer.",
@@ -55,14 +57,16 @@ class Gauges(Collector):
             health.recent.ratio(),
         )
         writable = health.journal.fault is None and counted.trouble is None
-        yield _gauge("journal_writable", "1 while the journal can be written.", writable)
+        yield _gauge(
+            "journal_writable", "1 while the journal can be written, and answers.", writable
+        )
         limit = health.config.everyday_limit
         yield _gauge("quota_limit", "Prompts that may be accepted a day.", limit)
         if tally is None or counted.at is None:
             return
         yield _gauge(
             "journal_counts_age_seconds",
-            "The age of the journal's counts that follow; about 0 while it answers.",
+            "The age of the counts of prompts and units; about 0 while the journal answers.",
             max(0, now - counted.at),
         )
         yield _gauge("quota_used", "Units of today's quota that are spent.", tally.used)
@@ -80,7 +84,7 @@ class Gauges(Collector):
         )
         yield _gauge(
             "leftovers",
-            "Calls that are still to cancel or delete at the provider what nobody needs.",
+            "Calls that cancel or delete at the provider what nobody needs; tried for a day.",
             tally.leftovers,
         )
 

@@ -106,7 +106,7 @@ class Metrics(Observer):
         self._asks = counter("asks", "Calls to the model, by outcome.", "outcome", AskOutcome)
         self._asks_of = Counter(
             "peer_asks",
-            "Calls that ask, by whom they asked and by outcome.",
+            "Calls to the model, by whom they asked and by outcome; none for a batch's prompts.",
             ["peer", "outcome"],
             namespace=PREFIX,
             registry=registry,
@@ -115,7 +115,7 @@ class Metrics(Observer):
         for peer, ask in product(models, AskOutcome):
             self._asks_of.labels(peer, ask.value)
         self._billed = counter(
-            "answers", "Answers, by the tier that was billed.", "tier", BilledTier
+            "answers", "Answers, by the tier that the provider has billed.", "tier", BilledTier
         )
         self._polls = counter(
             "polls", "Polls of submitted prompts, by outcome.", "outcome", PollOutcome
