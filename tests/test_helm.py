@@ -15,6 +15,7 @@ from kubernetes_validate import validate
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from chatgpt_source.config import load
+from tests.rules import RULES
 from tests.test_dockerfile import ROOT, setup_argument
 from tests.test_k8s import EGRESS, POLICY, README, SOURCE, Document, documents
 from tests.test_kustomize import KustomizeTestCase
@@ -34,6 +35,7 @@ EVERYTHING = {
     "service": {"type": "LoadBalancer", "port": 80, "annotations": {"a": "b"}},
     "serviceAccount": {"annotations": {"a": "b"}},
     "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+    "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}},
     "networkPolicy": {"enabled": True, "egress": {"enabled": True}},
     "keda": {"enabled": True, "selector": 'namespace="vanus"'},
     "knative": {"trigger": {"enabled": True}},
@@ -46,8 +48,16 @@ EVERYTHING = {
     "priorityClassName": "high",
 }
 BOUND = {"settings": {"target": None}, "knative": {"sinkBinding": {"enabled": True}}}
-SETS: tuple[dict[str, Any], ...] = ({}, SHARED, EVERYTHING, BOUND)
-OTHERS = {"ScaledObject", "ServiceMonitor", "SinkBinding", "Trigger"}
+PODS = {"podMonitor": {"enabled": True, "labels": {"release": "prometheus"}}}
+SETS: tuple[dict[str, Any], ...] = ({}, SHARED, EVERYTHING, BOUND, PODS)
+OTHERS = {
+    "PodMonitor",
+    "PrometheusRule",
+    "ScaledObject",
+    "ServiceMonitor",
+    "SinkBinding",
+    "Trigger",
+}
 """Kinds that are not Kubernetes' own: kubernetes-validate has no schemas of them."""
 
 
@@ -153,9 +163,8 @@ class RenderTests(HelmTestCase):
                     validate(without_nulls(document), version, strict=True)
 
     def test_everything_renders_everything(self) -> None:
-        kinds = set(self.template(EVERYTHING)) | set(self.template({})) | set(self.template(BOUND))
         self.assertEqual(
-            kinds,
+            {kind for values in SETS for kind in self.template(values)},
             {"ConfigMap", "Service", "Metrics", "Deployment", "ServiceAccount", "NetworkPolicy"}
             | {"PersistentVolumeClaim", "PodDisruptionBudget"}
             | OTHERS,
@@ -370,6 +379,14 @@ class RefusalTests(HelmTestCase):
                 "settings.admin: Prometheus needs a TCP port",
             ),
             (
+                {"settings": {"admin": None}, **PODS},
+                "settings.admin: Prometheus needs a TCP port",
+            ),
+            (
+                {**PODS, "serviceMonitor": {"enabled": True}},
+                "podMonitor.enabled: with `serviceMonitor.enabled`",
+            ),
+            (
                 {
                     "settings": {"admin": "ssl:9464:privateKey=/k"},
                     "serviceMonitor": {"enabled": True},
@@ -484,6 +501,23 @@ class FeatureTests(HelmTestCase):
         # Else Prometheus would scrape each pod twice.
         annotations = found["Deployment"]["spec"]["template"]["metadata"]["annotations"]
         self.assertFalse([key for key in annotations if key.startswith("prometheus.io/")])
+
+    def test_pod_monitor_is_ours(self) -> None:
+        found = self.template(PODS)
+        monitor = found["PodMonitor"]
+        ours = (ROOT / "deploy" / "prometheus" / "podmonitor.yaml").read_text(encoding="utf-8")
+        self.assertEqual(monitor["spec"], documents(ours)["PodMonitor"]["spec"])
+        self.assertEqual(monitor["metadata"]["labels"]["release"], "prometheus")
+        template = found["Deployment"]["spec"]["template"]["metadata"]
+        wanted = monitor["spec"]["selector"]["matchLabels"].items()
+        self.assertLessEqual(wanted, template["labels"].items())
+        annotations = template["annotations"]
+        self.assertFalse([key for key in annotations if key.startswith("prometheus.io/")])
+
+    def test_prometheus_rule_has_our_rules(self) -> None:
+        rule = self.template(EVERYTHING)["PrometheusRule"]
+        self.assertEqual(rule["spec"], yaml.safe_load(RULES.read_text(encoding="utf-8")))
+        self.assertEqual(rule["metadata"]["labels"]["release"], "prometheus")
 
     def test_network_policy_is_the_example(self) -> None:
         def told(spec: Document) -> list[tuple[list[str], Document]]:
