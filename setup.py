@@ -73,6 +73,7 @@ setup(
             *OTEL,
             "argcomplete>=3",
             *POSTGRES,
+            "grafana-foundation-sdk==1769699998!10.1.0; python_version >= '3.11'",
             "hypothesis>=6.100",
             "kubernetes-validate>=1.31",
             # The types that OpenAI's own SDK makes of their published schema.
