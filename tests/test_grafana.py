@@ -134,7 +134,7 @@ def parts(value: Any, kind: Any, where: str) -> Iterator[tuple[Any, Any, str]]:
     elif origin is dict:
         for key, each in value.items():
             yield each, arguments[1], f"{where}.{key}"
-    elif hasattr(kind, "from_json"):
+    elif hasattr(value, "from_json"):  # whatever its place takes
         for name, each in typing.get_type_hints(type(value)).items():
             yield getattr(value, name), each, f"{where}.{name}"
 

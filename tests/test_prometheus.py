@@ -174,8 +174,8 @@ class MonitorTests(SynchronousTestCase):
         wanted = monitor["spec"]["selector"]["matchLabels"]
         self.assertEqual(wanted, self.pod["metadata"]["labels"])
         (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+        self.assertEqual((endpoint["port"], endpoint["path"]), ("admin", "/metrics"))
         self.assertIn(endpoint["port"], self.ports)
-        self.assertEqual(endpoint["path"], "/metrics")
 
     def test_the_service_monitor_finds_the_service_of_its_own(self) -> None:
         self.assertEqual(list(self.services), ["Service", "ServiceMonitor"])
