@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
 from chatgpt_source.config import Config
@@ -40,6 +41,8 @@ BATCHES = f"{MODEL}.batch"
 """The name of the model's batches among the peers."""
 FLEX = f"{MODEL}.flex"
 """The name of the model's flex tier among the peers."""
+TELL_INTERVAL = 5.0
+"""Seconds from one log line to the next that says how far a stop has come."""
 NOTHING_RECOVERED = Recovered({}, ())
 NO_FALLBACKS: Mapping[str, Provider] = MappingProxyType({})
 
@@ -333,11 +336,30 @@ class Pipeline:
             worker.stop()
         if self._dead_letters is not None:
             self._dead_letters.worker.stop()
+        telling = LoopingCall(self._tell_stop, self._clock.seconds() + self._drain_timeout)
+        telling.clock = self._clock
+        telling.start(TELL_INTERVAL)
         done = Deferred.fromCoroutine(self._drained())
-        if not await completes(done, self._drain_timeout, self._clock):
+        in_time = await completes(done, self._drain_timeout, self._clock)
+        telling.stop()
+        if not in_time:
             whose = "another daemon" if self._journal.is_shared else "the next start"
             log.warn("stopping with calls under way: {whose} takes them up", whose=whose)
         self.end()
+
+    def _tell_stop(self, until: float) -> None:
+        """Log how many calls a stop waits for, and the seconds that it may still take."""
+        breakers = [*self.breakers.values(), self.polls]
+        calls = sum(breaker.under_way for breaker in breakers)
+        if not calls:
+            log.info("stopping: no calls under way")
+            return
+        log.info(
+            "stopping: {calls} call{s} under way, at most {seconds:.0f} s",
+            calls=calls,
+            s="" if calls == 1 else "s",
+            seconds=until - self._clock.seconds(),
+        )
 
     async def _drained(self) -> None:
         for worker in self._answering:

@@ -7,6 +7,7 @@ import ssl
 import subprocess
 import sys
 
+from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
 from tests.certificates import Authority
@@ -18,6 +19,8 @@ from tests.e2e.processes import (
     free_port,
     until,
 )
+from tests.fakes.openai import completion
+from tests.fakes.server import Reply
 
 
 class SignalTests(DaemonCase):
@@ -76,6 +79,25 @@ class SignalTests(DaemonCase):
         )
         await daemon.reaches(await daemon.accepted("text"), "delivered")
         self.assertIn(await daemon.stop(), (0, -signal.SIGTERM))
+
+    async def test_a_stop_says_at_once_what_it_waits_for(self):
+        reply: Deferred[Reply] = Deferred()
+        self.openai.script = lambda _: reply
+        daemon = self.daemon(drain_timeout=40)
+        process = await daemon.start()
+        await daemon.accepted("text")
+        await until(lambda: self.openai.asks, "the call")
+        process.signal(signal.SIGTERM)
+        await until(
+            lambda: "stopping: 1 call under way, at most 40 s" in process.text, "the log line"
+        )
+        await until(
+            lambda: "stopping: 1 call under way, at most 35 s" in process.text, "a later log line"
+        )
+        self.assertIsNone(process.status)
+        reply.callback(completion("an answer"))
+        self.assertIn(await process.end(), (0, -signal.SIGTERM))
+        self.assertIn("delivered: id=", process.text)
 
     async def test_usr1_opens_the_log_anew(self):
         daemon = self.daemon()

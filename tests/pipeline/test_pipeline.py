@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs, formatEvent
 
 from chatgpt_source.config import Config
 from chatgpt_source.config.secret import Secret
@@ -763,6 +764,32 @@ class DrainTests(PipelineTestCase):
         self.target.answer()
         self.successResultOf(drained)
         self.assertEqual(self.states("p1", "p2", "p3"), ["delivered"] * 2 + ["accepted"])
+
+    def test_says_at_once_and_later_what_it_waits_for(self) -> None:
+        with capturedLogs() as logged:
+            self.post("p1", "p2")
+            drained = Deferred.fromCoroutine(self.pipeline.drain())
+            self.pass_time(0.1)
+            self.model.answer()
+            self.pass_time(6)
+            self.model.answer()
+            self.target.answer()
+            self.target.answer()
+            self.successResultOf(drained)
+            self.pass_time(20)
+        said = [text for text in map(formatEvent, logged) if text.startswith("stopping")]
+        self.assertEqual(
+            said,
+            [
+                "stopping: 2 calls under way, at most 8 s",
+                "stopping: 2 calls under way, at most 3 s",  # one of them a delivery
+            ],
+        )
+
+    def test_says_at_once_that_it_waits_for_nothing(self) -> None:
+        with capturedLogs() as logged:
+            self.successResultOf(Deferred.fromCoroutine(self.pipeline.drain()))
+        self.assertIn("stopping: no calls under way", list(map(formatEvent, logged)))
 
     def test_answers_without_a_slot_get_their_attempt_too(self) -> None:
         self.post("p1", "p2")
