@@ -4,7 +4,7 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, ClassVar
@@ -49,6 +49,7 @@ from chatgpt_source.log.file import ReopenableLog, log_of
 from chatgpt_source.log.lines import flush
 from chatgpt_source.process.parent import Parent, fail_at_exit
 from chatgpt_source.process.signals import Signals, end_at_once_on_a_second_signal
+from chatgpt_source.terminal import look_of
 from chatgpt_source.waiting import completes
 
 log = get_logger(__name__)
@@ -85,7 +86,7 @@ class Options(usage.Options):
             raise usage.UsageError("--online belongs to --check")
         if self["check"]:
             facts = check.gather(os.environ, self.parent or {}, time.time())
-            sys.stdout.write("".join(f"{line}\n" for line in check.tell(facts)))
+            _say(check.tell(facts))
             sys.stdout.flush()
             if self["online"]:
                 react(lambda reactor: Deferred.fromCoroutine(_try_online(reactor, facts.config)))
@@ -97,6 +98,12 @@ class Options(usage.Options):
         raise SystemExit(0)
 
 
+def _say(lines: Iterable[str]) -> None:
+    """Print lines; in a terminal folded, with those that follow under the first's text."""
+    look = look_of(sys.stdout, os.environ)
+    sys.stdout.write("".join(f"{look.fold(line, ' ' * 10)}\n" for line in lines))
+
+
 async def _try_online(reactor: Any, config: Config) -> None:
     """Try the keys and the targets, and say what came of it.
 
@@ -106,7 +113,7 @@ async def _try_online(reactor: Any, config: Config) -> None:
     from chatgpt_source.online import try_all  # noqa: PLC0415 - only its users pay for it
 
     found = await try_all(reactor, config)
-    sys.stdout.write("".join(f"online:   {each.line}\n" for each in found))
+    _say([f"online:   {each.line}" for each in found])
     if not all(each.is_well for each in found):
         raise SystemExit(1)
 

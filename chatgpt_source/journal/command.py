@@ -1,8 +1,9 @@
-"""`chatgpt-source-journal`: read a journal, redrive or purge failed prompts, back it up, move it.
+"""`chatgpt-source-journal`: shows what is in a journal, and works on it.
 
-It works on the journal of a running or a stopped daemon: it takes no lock of a daemon, and writes
-in short transactions, with pauses for the daemon. A running daemon finds redriven prompts within
-2 s. Only `copy`, which moves a journal into PostgreSQL, needs all daemons to be stopped.
+It works on the journal of a running or a stopped daemon: it takes no lock of
+a daemon, and writes in short transactions, with pauses for the daemon. A
+running daemon finds redriven prompts within 2 s. Only `copy`, which moves a
+journal into PostgreSQL, needs all daemons to be stopped.
 """
 
 import argparse
@@ -15,7 +16,6 @@ from contextlib import closing
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from shutil import get_terminal_size
 from typing import Any, TextIO
 
 from attrs import frozen
@@ -33,16 +33,17 @@ from chatgpt_source.journal.engine import Engine, Opened, engine_of, is_url
 from chatgpt_source.journal.sqlite import open_beside
 from chatgpt_source.journal.sqlite.backup import BackupStopped, back_up
 from chatgpt_source.journal.sqlite.engine import SqliteEngine
-from chatgpt_source.journal.table import Look, header, line, row, since
+from chatgpt_source.journal.table import header, line, row, since
 from chatgpt_source.prompt import State
+from chatgpt_source.terminal import Look, look_of
 
 EXAMPLES = """examples:
   chatgpt-source-journal list --since 24h
   chatgpt-source-journal list --state all --limit 5
-  chatgpt-source-journal show 0effe4cc            the beginning of an id is enough
+  chatgpt-source-journal show 0effe4cc       the beginning of an id is enough
   chatgpt-source-journal redrive --all --reason "the target"
   chatgpt-source-journal backup backup.sqlite
-  chatgpt-source-journal copy --from journal.sqlite --to postgresql://user@host/database
+  chatgpt-source-journal copy --to postgresql://user@host/database
 """
 IN_A_TERMINAL = 30
 """Prompts that `list` shows in a terminal unless `--limit` says otherwise."""
@@ -90,7 +91,13 @@ def parser() -> argparse.ArgumentParser:
         help="list prompts, by default the failed ones, the newest first",
     )
     states = [state.value for state in State]
-    listing.add_argument("--state", choices=[*states, "all"], default="failed")
+    listing.add_argument(
+        "--state",
+        choices=[*states, "all"],
+        default="failed",
+        metavar="STATE",
+        help=f"{', '.join(states)}, or all (default: %(default)s)",
+    )
     listing.add_argument(
         "--limit",
         type=int,
@@ -173,14 +180,6 @@ class _Since:
     def at(self, now: float) -> float:
         """The date."""
         return now - (self.ago or 0.0) if self.date is None else self.date
-
-
-def look_of(out: TextIO, environ: Mapping[str, str]) -> Look:
-    """How an output looks: a terminal has a table, in colours unless `NO_COLOR` is set."""
-    if not out.isatty():
-        return Look()
-    plain = environ.get("NO_COLOR") or environ.get("TERM") == "dumb"
-    return Look(get_terminal_size().columns, not plain)
 
 
 @frozen

@@ -1,28 +1,13 @@
 """Prompts as the rows of a table for a terminal, or as lines for other programs. Pure."""
 
-from attrs import frozen
-
 from chatgpt_source.journal import Record, rfc3339
 from chatgpt_source.prompt import State
+from chatgpt_source.terminal import DIM, GREEN, RED, YELLOW, Look
 
 SHORT = 8
 """Characters of an id in a table; they are enough to name a prompt."""
-_RED, _GREEN, _YELLOW, _DIM = 31, 32, 33, 2
-_COLOURS = {State.FAILED: _RED, State.DELIVERED: _GREEN, State.CANCELLED: _DIM}
+_COLOURS = {State.FAILED: RED, State.DELIVERED: GREEN, State.CANCELLED: DIM}
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
-
-
-@frozen
-class Look:
-    """How the output looks.
-
-    Attributes:
-        width: The columns of the terminal; None: it is none.
-        colour: Whether states have colours.
-    """
-
-    width: int | None = None
-    colour: bool = False
 
 
 def header(look: Look) -> str:
@@ -34,10 +19,8 @@ def row(record: Record, now: float, look: Look) -> str:
     """A prompt's row; `now` is a date."""
     cells = (record.id[:SHORT], record.state.value, age(now - since(record)))
     text = _cut(_row(*cells, str(record.asks), str(record.deliveries), record.error or ""), look)
-    if not look.colour:
-        return text
-    coloured = f"\x1b[{_COLOURS.get(record.state, _YELLOW)}m{record.state.value}\x1b[0m"
-    return text.replace(record.state.value, coloured, 1)
+    state = record.state.value
+    return text.replace(state, look.paint(state, _COLOURS.get(record.state, YELLOW)), 1)
 
 
 def line(record: Record) -> str:

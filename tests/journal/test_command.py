@@ -18,12 +18,12 @@ from chatgpt_source.journal.command import (
     PAUSE,
     Operator,
     engine_for,
-    look_of,
     parsed,
+    parser,
     run_backup,
 )
 from chatgpt_source.journal.sqlite import SqliteJournal, open_beside
-from chatgpt_source.journal.table import Look
+from chatgpt_source.terminal import Look
 from tests.journal.common import JournalTestCase, at_once, prompt
 
 NO_DRIVER = None if find_spec("psycopg") else "psycopg is not installed"
@@ -215,16 +215,14 @@ class CommandTests(JournalTestCase):
         told = self.path.with_name("completions").read_text()
         self.assertEqual(told.split(), ["list"])
 
-    def test_how_it_looks(self) -> None:
-        class Terminal(StringIO):
-            def isatty(self) -> bool:
-                return True
-
-        self.patch(os, "environ", {**os.environ, "COLUMNS": "70"})
-        self.assertEqual(look_of(StringIO(), {}), Look())
-        self.assertEqual(look_of(Terminal(), {}), Look(70, colour=True))
-        for plain in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
-            self.assertEqual(look_of(Terminal(), plain), Look(70))
+    def test_help_fits_in_80_columns(self) -> None:
+        self.patch(os, "environ", {**os.environ, "COLUMNS": "80"})
+        helps = [parser().format_help()]
+        (commands,) = (each for each in parser()._actions if isinstance(each.choices, dict))
+        helps += [each.format_help() for each in cast("dict[str, Any]", commands.choices).values()]
+        self.assertGreater(len(helps), 5)
+        lines = [line for text in helps for line in text.splitlines()]
+        self.assertEqual([line for line in lines if len(line) > 80], [])
 
     def test_show(self) -> None:
         status, text = self.run_command("show", "p3")

@@ -5,8 +5,9 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.journal import Record
-from chatgpt_source.journal.table import Look, age, header, line, row
+from chatgpt_source.journal.table import age, header, line, row
 from chatgpt_source.prompt import State
+from chatgpt_source.terminal import Look
 
 ID = "0effe4cc-06c7-4fe9-9180-aa7c3b30777e"
 
