@@ -311,7 +311,7 @@ class Operator:
             return 1
         values = record.to_dict()
         lines = (f"{name + ':':<14}{'-' if v is None else v}" for name, v in values.items())
-        self._write(values, "\n".join(lines))
+        self._write(values, "\n".join(self.look.fold(each, " " * 14) for each in lines))
         return 0
 
     async def _redrive(self, prompt_id: str) -> tuple[bool, str]:

@@ -234,6 +234,13 @@ class CommandTests(JournalTestCase):
         status, text = self.run_command("show", "nobody")
         self.assertEqual(status, 1)
 
+    def test_show_in_a_terminal(self) -> None:
+        self.look = Look(40)
+        self.asks()
+        self.fail_it("p4", "a reason that does not fit into a line")
+        _, text = self.run_command("show", "p4")
+        self.assertIn(f"error:        a reason that does not fit\n{' ' * 14}into a line\n", text)
+
     def test_redrive(self) -> None:
         status, text = self.run_command("redrive", "p1", "p3")
         self.assertEqual(status, 0)
