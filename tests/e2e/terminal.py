@@ -37,6 +37,7 @@ class Terminal:
     ) -> None:
         if shutil.which("tmux") is None:
             raise SkipTest("tmux is not installed")
+        self.folder = folder
         self._socket = f"chatgpt-source-{uuid4().hex}"
         kept = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "LANG": "C.UTF-8"}
         size = [f"-x{COLUMNS}", f"-y{ROWS}"]
