@@ -9,13 +9,15 @@ import argparse
 import importlib.util
 import os
 import platform
+import re
 import secrets
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TextIO, TypeVar
 
 import treq
 from attrs import astuple, evolve, field, frozen
@@ -37,24 +39,27 @@ from chatgpt_source.http.listen.string import PortUnavailable
 from chatgpt_source.journal.sqlite.engine import SqliteEngine
 from chatgpt_source.log.lines import flush, lines_of
 from chatgpt_source.service import ChatGPTSource
+from chatgpt_source.terminal import (
+    BOLD,
+    CYAN,
+    GREEN,
+    RED,
+    UNDERLINED,
+    YELLOW,
+    Look,
+    look_of,
+)
 
 INTERFACE = "127.0.0.1"
 """Loopback: other machines must not use the key, or this machine's CPU."""
 SLOTS = 4
 """Prompts that the local model answers at once; each has 2048 tokens, with its answer."""
-NEXT = """
-Try it yourself. In another terminal, send another prompt, and look at the state of one:
-
-      curl --data 'tell me a joke' http://localhost:{port}
-      curl http://localhost:{port}{path}
-
-The status page is at http://localhost:{admin_port}
-
-README.md says how to send events elsewhere, and how to run the source. Ctrl-C ends the demo.
-"""
+INDENT = "  "
+KEY = re.compile(r'(\s*)("\w+": )(.*)', re.DOTALL)
+"""A line of an event: a member's name, and its value."""
 
 _log = log.get_logger(__name__)
-Say = Callable[[str], None]
+T = TypeVar("T")
 
 
 class DemoError(Exception):
@@ -75,11 +80,13 @@ class Example:
     """A request that shows what the source does.
 
     Attributes:
+        title: What it shows.
         body: Its body.
-        content_type: Its Content-Type; None: what curl sends by itself.
         answer: What to say of its answer, once the Display sink has it.
+        content_type: Its Content-Type; None: what curl sends by itself.
     """
 
+    title: str
     body: str
     answer: str
     content_type: str | None = None
@@ -87,19 +94,89 @@ class Example:
     def curl(self, port: int) -> str:
         """The command that sends it."""
         header = f"--header 'Content-Type: {self.content_type}' " if self.content_type else ""
-        return f"curl {header}--data '{self.body}' http://localhost:{port}"
+        gap = " \\\n      " if self.content_type else " "
+        return f"curl {header}".rstrip() + f"{gap}--data '{self.body}'{gap}http://localhost:{port}"
 
 
 EXAMPLES = (
-    Example("what is vanus", "This CloudEvent is the answer, as the Display sink received it."),
     Example(
-        '{"specversion": "1.0", "id": "1", "source": "/demo", "type": "demo.question",'
-        ' "data": "what is an event"}',
-        "This is the answer to the event, whose id is its causationid. The same event, sent again,"
-        "\n      gets the same 202, and is not asked again.",
+        "A prompt, as you can send it from another terminal:",
+        "What is the capital of Japan?",
+        "This is the answer: a CloudEvent, as the Display sink received it.",
+    ),
+    Example(
+        "A prompt in a CloudEvent:",
+        """{"specversion": "1.0", "id": "1", "source": "/demo",
+              "type": "demo.question", "data": "What is 2 plus 2?"}""",
+        "Its answer has the event's id as causationid. The same event, sent again, gets\n"
+        "the same 202, and is not asked again.",
         "application/cloudevents+json",
     ),
 )
+
+
+class Screen(StringIO):
+    """What the demo shows: in a terminal in colours, and in lines that fit.
+
+    As a stream, it takes the log, and the events that the Display sink prints.
+
+    Args:
+        out: The output; if nobody reads it, what it can't take is dropped.
+        look: How it looks.
+    """
+
+    def __init__(self, out: TextIO, look: Look) -> None:
+        super().__init__()
+        self.look = look
+        self._out = out
+        self._lines = lines_of(out)
+
+    def say(self, text: str = "", *codes: int, indent: str = "") -> None:
+        """Show lines, in colours."""
+        for line in self.look.fold(text, indent).split("\n"):
+            self._put(self.look.paint(line, *codes))
+
+    def wait(self, text: str, work: Callable[[], T]) -> T:
+        """Show a text while work is done that blocks, in a terminal."""
+        shown = "" if self.look.width is None else text
+        self._put(shown, end="")
+        flush()  # the work may block the other threads
+        try:
+            return work()
+        finally:
+            self._put(f"\r{' ' * len(shown)}\r" if shown else "", end="")
+
+    def done(self, what: str, about: str) -> None:
+        """Show that something is there, and what it does."""
+        mark = self.look.paint("✓", GREEN)
+        first, *rest = self.look.fold(f"  {what} {about}", INDENT).split("\n")
+        shown = self.look.paint(what, BOLD)
+        self._put(f"{mark} {first[2:].replace(what, shown, 1)}")
+        for line in rest:
+            self._put(line)
+
+    def write(self, text: str) -> int:
+        """Show an event, or a line of the log."""
+        for line in text.splitlines():
+            self._put("\n".join(self._event_line(line)))
+        return len(text)
+
+    def _event_line(self, line: str) -> Iterator[str]:
+        first, *rest = self.look.fold(line, "      ").split("\n")
+        member = KEY.match(first)
+        is_answer = member is not None and member[2] == '"content": '
+        codes = (BOLD, GREEN) if is_answer else ()
+        if member is None:
+            yield first
+        else:
+            painted = self.look.paint(member[3], *codes) if codes else member[3]
+            yield f"{member[1]}{self.look.paint(member[2], CYAN)}{painted}"
+        for each in rest:
+            yield self.look.paint(each, *codes) if codes else each
+
+    def _put(self, line: str, end: str = "\n") -> None:
+        if self._lines is not None:  # otherwise there is no screen
+            self._lines.write(f"{line}{end}".encode(self._out.encoding, "replace"))
 
 
 @frozen
@@ -154,7 +231,8 @@ def local_endpoint() -> Endpoint:
         raise no_local_model(f"llama.cpp did not start with {weights}: {error}") from None
     return Endpoint(
         {"OPENAI_API_KEY": key, "OPENAI_BASE_URL": f"{server.listening_address}/v1"},
-        {"model": weights.stem, "max_tokens": 120, "concurrency": SLOTS},
+        # Its likeliest words: others are often nonsense.
+        {"model": weights.stem, "max_tokens": 120, "temperature": 0.0, "concurrency": SLOTS},
         server,
     )
 
@@ -192,30 +270,31 @@ def make_config(endpoint: Endpoint, ports: Ports, log_level: str) -> Config:
     )
 
 
-def choose_port(wanted: int, say: Say) -> int:
+def choose_port(wanted: int, screen: Screen) -> int:
     """The port `wanted`, or any free one if it is 0 or taken."""
     if wanted:
         try:
             probe_port(wanted)
         except PortUnavailable:
-            say(f"      Port {wanted} is taken on this machine; another one is used instead.")
+            screen.say(f"Port {wanted} is taken on this machine: another one is used.", YELLOW)
         else:
             return wanted
     with socket.create_server((INTERFACE, 0)) as free:
         return int(free.getsockname()[1])
 
 
-async def show(http: HTTPClient, clock: IReactorTime, ports: Ports, say: Say) -> None:
+async def show(http: HTTPClient, clock: IReactorTime, ports: Ports, screen: Screen) -> None:
     """Send the examples, wait until each is answered and delivered, and say what to try next."""
     address = f"http://{INTERFACE}:{ports.prompts}"
     for example in EXAMPLES:
-        say(f"\n      $ {example.curl(ports.prompts)}")
+        screen.say(f"\n{example.title}\n")
+        screen.say(f"{INDENT}$ {example.curl(ports.prompts)}", BOLD, indent=INDENT * 3)
         headers = Headers({"Content-Type": [example.content_type]} if example.content_type else {})
         response = await http.post(f"{address}/", data=example.body.encode(), headers=headers)
-        said = f"{response.code} {await treq.text_content(response)}"
-        say(f"      {said.rstrip()}\n")
+        said = f"{INDENT}{response.code} {await treq.text_content(response)}"
+        screen.say(f"{said.rstrip()}\n")
         if response.code != 202:
-            say("The source did not accept the prompt. Ctrl-C ends the demo.")
+            screen.say("The source did not accept the prompt. Ctrl-C ends the demo.", RED)
             return
         path = response.headers.getRawHeaders("location", [""])[0]
         state, error = "accepted", None
@@ -224,10 +303,15 @@ async def show(http: HTTPClient, clock: IReactorTime, ports: Ports, say: Say) ->
             record = await treq.json_content(await http.get(address + path))
             state, error = record["state"], record["error"]
         if state != "delivered":
-            say(f"      No event yet, the prompt is {state}: {error}")
+            screen.say(f"No event yet, the prompt is {state}: {error}", RED)
             break
-        say(f"\n      {example.answer}")
-    say(NEXT.format(port=ports.prompts, admin_port=ports.admin, path=path))
+        screen.say(f"\n{example.answer}")
+    source = f"http://localhost:{ports.prompts}"
+    screen.say("\nTry it yourself. In another terminal, send a prompt, and look at one:\n")
+    screen.say(f"{INDENT}$ curl --data 'Name three fruits.' {source}", BOLD)
+    screen.say(f"{INDENT}$ curl {source}{path}\n", BOLD)
+    screen.say("README.md says how to send events elsewhere, and how to run the source.")
+    screen.say("Ctrl-C ends the demo.")
 
 
 def _go_on(failure: Failure) -> None:
@@ -235,48 +319,51 @@ def _go_on(failure: Failure) -> None:
         log.log_unexpected(_log, "asking", failure)
 
 
-def run(reactor: Any, environ: Mapping[str, str], wanted: Ports, say: Say) -> None:
+def run(reactor: Any, environ: Mapping[str, str], wanted: Ports, screen: Screen) -> None:
     """Start everything, send the examples, and run until a signal comes."""
-    endpoint = openai_endpoint(environ)
-    if endpoint is None:
-        say("[1/4] Loading a small language model; it runs here and needs no API key ...")
-        flush()  # loading may block the other threads
-        endpoint = local_endpoint()
-        say(f"      {endpoint.settings['model']} is ready.")
-        say("      Its answers are often wrong. With OPENAI_API_KEY set, the demo asks OpenAI.")
-    else:
-        say("[1/4] OPENAI_API_KEY is set: the demo asks OpenAI, which bills that key.")
-    ports = Ports(*(choose_port(port, say) for port in astuple(wanted)))
+    endpoint = openai_endpoint(environ) or screen.wait(
+        "Loading a small language model ...", local_endpoint
+    )
+    ports = Ports(*(choose_port(port, screen) for port in astuple(wanted)))
     config = make_config(endpoint, ports, environ.get("LOG_LEVEL") or "warn")
     log.set_level(config.log_level)
     log.set_format("text")
-    globalLogBeginner.beginLoggingTo([log.stdout()], redirectStandardIO=False)
+    # Elsewhere than in a terminal, events and log lines come as they are.
+    shown = sys.stdout if screen.look.width is None else screen
+    globalLogBeginner.beginLoggingTo([log.lines_to(shown)], redirectStandardIO=False)
     with TemporaryDirectory(prefix="chatgpt-source-demo-") as folder:
         journal = SqliteEngine(Path(folder, config.journal))
         where = port_string(ports.prompts, INTERFACE)
         source = ChatGPTSource(reactor, config, journal, where)
-        site = DisplaySite(sys.stdout, reactor)
+        site = DisplaySite(shown, reactor)
         display = DisplayService(reactor, ports.display, INTERFACE, site)
         for service in (display, source):
             service.privilegedStartService()
             service.startService()
-        say(f"[2/4] The Display sink prints the CloudEvents that arrive at port {ports.display}.")
-        say(
-            f"[3/4] ChatGPT Source takes prompts at port {ports.prompts};"
-            f" its status page is at http://localhost:{ports.admin}."
-        )
-        say("[4/4] Sending a prompt, and then an event, as you can from another terminal:")
+        _introduce(endpoint, ports, screen)
         http = HTTPClient(Agent(reactor))
-        showing = Deferred.fromCoroutine(show(http, reactor, ports, say)).addErrback(_go_on)
+        showing = Deferred.fromCoroutine(show(http, reactor, ports, screen)).addErrback(_go_on)
 
         async def stop() -> None:
             showing.cancel()
-            say("\nStopping ...")
+            screen.say("\nStopping ...")
             await source.stopService()
             await display.stopService()
 
         reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(stop()))
         reactor.run()
+
+
+def _introduce(endpoint: Endpoint, ports: Ports, screen: Screen) -> None:
+    page = screen.look.paint(f"http://localhost:{ports.admin}", UNDERLINED, CYAN)
+    screen.say(f"\nOpen the status page first: {page}\n")
+    if endpoint.server is None:
+        screen.done("OpenAI", "answers: OPENAI_API_KEY is set, and that key is billed.")
+    else:
+        model = endpoint.settings["model"].partition("-Instruct")[0]
+        screen.done(model, "answers: a tiny model, here, without a key. It is often wrong.")
+    screen.done("Display sink:", f"prints the events that arrive at port {ports.display}.")
+    screen.done("ChatGPT Source:", f"takes prompts at port {ports.prompts}.")
 
 
 def read_ports(arguments: Sequence[str]) -> Ports:
@@ -296,23 +383,19 @@ def _port(text: str) -> int:
     raise argparse.ArgumentTypeError(f"a port is a whole number from 0 to 65535, not {text!r}")
 
 
-def _say(text: str) -> None:
-    lines = lines_of(sys.stdout)
-    if lines is not None:  # otherwise there is no screen
-        lines.write(f"{text}\n".encode(sys.stdout.encoding, "replace"))
-
-
 def main() -> None:
     """Run the demo; if it can't run, print one line and exit with status 1."""
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
 
     ports = read_ports(sys.argv[1:])
+    screen = Screen(sys.stdout, look_of(sys.stdout, os.environ))
     try:
-        run(reactor, os.environ, ports, _say)
+        run(reactor, os.environ, ports, screen)
     except KeyboardInterrupt:  # before the reactor took over
-        raise SystemExit(130) from None
+        screen.say("\nStopped.")
     except (ConfigError, DemoError, PortUnavailable) as error:
-        raise SystemExit(f"The demo can't run: {error}") from None
+        told = look_of(sys.stderr, os.environ).fold(f"The demo can't run: {error}")
+        raise SystemExit(told) from None
 
 
 if __name__ == "__main__":

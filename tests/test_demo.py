@@ -18,6 +18,7 @@ from twisted.web.server import Request
 
 from chatgpt_source import demo
 from chatgpt_source.config import ConfigError
+from chatgpt_source.terminal import Look
 
 PORTS = demo.Ports(8080, 31081, 9464)
 
@@ -92,6 +93,59 @@ class LocalModelTests(SynchronousTestCase):
         self.assertIn("OPENAI_API_KEY", str(error))
 
 
+class FakeScreen(demo.Screen):
+    """Keeps what is shown."""
+
+    def __init__(self, look: Look = Look()) -> None:  # noqa: B008 - it can't be changed
+        super().__init__(StringIO(), look)
+        self.text = ""
+
+    def _put(self, line: str, end: str = "\n") -> None:
+        self.text += line + end
+
+
+EVENT = """{
+  "id": "1",
+  "data": {
+    "content": "one two three four five six seven"
+  }
+}
+"""
+
+
+class ScreenTests(SynchronousTestCase):
+    def test_an_event_in_colours(self) -> None:
+        screen = FakeScreen(Look(30, colour=True))
+        screen.write(EVENT)
+        self.assertEqual(
+            screen.text,
+            """{
+  ^[36m"id": ^[0m"1",
+  ^[36m"data": ^[0m{
+    ^[36m"content": ^[0m^[1;32m"one two three^[0m
+^[1;32m      four five six seven"^[0m
+  }
+}
+""".replace("^", "\x1b"),
+        )
+
+    def test_an_event_without_colours(self) -> None:
+        screen = FakeScreen(Look(80))
+        screen.write(EVENT)
+        self.assertEqual(screen.text, EVENT)
+
+    def test_what_is_done(self) -> None:
+        screen = FakeScreen(Look(22))
+        screen.done("The sink:", "prints the events")
+        self.assertEqual(screen.text, "✓ The sink: prints the\n  events\n")
+
+    def test_what_takes_time(self) -> None:
+        for look, text in ((Look(80), "Loading\r       \r"), (Look(), "")):
+            screen = FakeScreen(look)
+            self.assertEqual(screen.wait("Loading", lambda: 7), 7)
+            self.assertEqual(screen.text, text)
+
+
 class PortTests(SynchronousTestCase):
     def test_arguments(self) -> None:
         self.assertEqual(demo.read_ports([]), PORTS)
@@ -105,19 +159,19 @@ class PortTests(SynchronousTestCase):
         self.assertIn("a whole number from 0 to 65535, not 'x'", sys.stderr.getvalue())
 
     def test_taken(self) -> None:
-        said: list[str] = []
+        screen = FakeScreen()
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
-            other = demo.choose_port(port, said.append)
+            other = demo.choose_port(port, screen)
         self.assertNotIn(other, {0, port})
-        self.assertIn(str(port), said[0])
+        self.assertIn(str(port), screen.text)
 
     def test_free_and_any(self) -> None:
-        said: list[str] = []
-        port = demo.choose_port(0, said.append)
+        screen = FakeScreen()
+        port = demo.choose_port(0, screen)
         self.assertTrue(0 < port < 65536)
-        self.assertEqual(demo.choose_port(port, said.append), port)
-        self.assertEqual(said, [])
+        self.assertEqual(demo.choose_port(port, screen), port)
+        self.assertEqual(screen.text, "")
 
 
 class Source(Resource):
@@ -148,12 +202,12 @@ class Source(Resource):
 class ShowTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
-        self.said: list[str] = []
+        self.screen = FakeScreen()
 
     def show(self, source: Source) -> "Deferred[None]":
         http: Any = StubTreq(source)
         ports = demo.Ports(8099, 8100, 8101)
-        showing = Deferred.fromCoroutine(demo.show(http, self.clock, ports, self.said.append))
+        showing = Deferred.fromCoroutine(demo.show(http, self.clock, ports, self.screen))
         for _ in range(50):
             http.flush()
             self.clock.advance(0.1)
@@ -163,36 +217,36 @@ class ShowTests(SynchronousTestCase):
         source = Source(202, ("accepted", None), ("answered", None), ("delivered", None))
         self.successResultOf(self.show(source))
         prompt, event = source.prompts
-        self.assertEqual(prompt, b"what is vanus")
-        self.assertEqual(json.loads(event)["data"], "what is an event")
+        self.assertEqual(prompt, b"What is the capital of Japan?")
+        self.assertEqual(json.loads(event)["data"], "What is 2 plus 2?")
         self.assertEqual(source.types, [None, "application/cloudevents+json"])
-        screen = "\n".join(self.said)
+        screen = self.screen.text
         for shown in (
-            "curl --data 'what is vanus' http://localhost:8099",
+            "curl --data 'What is the capital of Japan?' http://localhost:8099",
             '202 {"id": "some-id", "status": "accepted"}',
-            "This CloudEvent is the answer",
-            "curl --header 'Content-Type: application/cloudevents+json' --data '{",
-            "the answer to the event",
+            "This is the answer: a CloudEvent",
+            "curl --header 'Content-Type: application/cloudevents+json' \\\n",
+            "the event's id as causationid",
             "http://localhost:8099/prompts/some-id",
-            "http://localhost:8101",
             "README.md",
             "Ctrl-C",
         ):
             self.assertIn(shown, screen)
+        self.assertLessEqual(max(map(len, screen.splitlines())), 80)
 
     def test_error(self) -> None:
         for state in ("accepted", "failed"):
-            self.said.clear()
+            self.screen.text = ""
             source = Source(202, ("accepted", None), (state, "the model answered 401"))
             self.successResultOf(self.show(source))
             self.assertEqual(len(source.prompts), 1)
-            screen = "\n".join(self.said)
+            screen = self.screen.text
             self.assertIn(f"the prompt is {state}: the model answered 401", screen)
-            self.assertNotIn("This CloudEvent is the answer", screen)
+            self.assertNotIn("This is the answer", screen)
 
     def test_not_accepted(self) -> None:
         self.successResultOf(self.show(Source(503)))
-        self.assertIn("did not accept", self.said[-1])
+        self.assertIn("did not accept", self.screen.text)
 
     def test_waiting_can_be_cancelled(self) -> None:
         showing = self.show(Source(202, ("accepted", None)))

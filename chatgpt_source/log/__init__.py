@@ -199,6 +199,11 @@ def stdout() -> ILogObserver:
     out: TextIO | None = sys.stdout
     if out is None:  # it was closed before the start, so its descriptor may be another file's
         return LogPublisher()
+    return lines_to(out)
+
+
+def lines_to(out: TextIO) -> ILogObserver:
+    """An observer that writes lines to a stream."""
     return FilteringLogObserver(_LineObserver(out), [_ours_or_severe])
 
 

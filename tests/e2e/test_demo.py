@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from typing import Any
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from tests.e2e.processes import free_port
+from tests.e2e.terminal import Terminal
 
 ROOT = Path(__file__).parent.parent.parent
 PATIENCE = 90.0
@@ -81,12 +83,57 @@ class DemoTests(SynchronousTestCase):
             self.assertEqual(each["specversion"], "1.0")
             self.assertEqual(each["source"], "vanus-chatGPT-source")
             self.assertEqual(each["type"], "vanus-chatGPT-type")
-            self.assertTrue(each["data"]["content"].strip())
+        self.assertIn("Tokyo", event["data"]["content"])
+        self.assertIn("4", answer["data"]["content"])
         self.assertNotIn("causationid", event)
         self.assertEqual(answer["causationid"], "1")
         self.assertIn(f'202 {{"id": "{event["id"]}", "status": "accepted"}}', self.screen())
         self.assertIn('"id": "1", "source": "/demo"', self.screen())
+        self.assertNotIn("\x1b", self.screen())
+        self.assertNotIn("\r", self.screen())
         self.end(process, signal.SIGINT)
+
+    def in_terminal(self, *ports: str, **environ: str) -> Terminal:
+        command = [sys.executable, "-m", "chatgpt_source.demo", *ports]
+        given = {"PYTHONPATH": str(ROOT), "TMPDIR": str(self.dir / "tmp"), **environ}
+        return Terminal(self, command, self.dir, given)
+
+    def test_in_a_terminal(self) -> None:
+        require_model()
+        ports = [str(free_port()) for _ in range(3)]
+        options = "--admin-port", "--port", "--display-port"
+        terminal = self.in_terminal(*(f"{o}={p}" for o, p in zip(options, ports, strict=True)))
+        screen = terminal.wait_for("Ctrl-C ends the demo.")
+        self.assertIn(f"\nOpen the status page first: http://localhost:{ports[0]}", f"\n{screen}")
+        before = screen.partition("Open the status page")[0]
+        self.assertEqual(before.strip(), "")
+        self.assertIn('"content": "The capital of Japan is Tokyo."', screen)
+        self.assertEqual(terminal.wide(), [])
+        self.assertLessEqual({"\x1b[32m", "\x1b[36m"}, terminal.colours)
+        terminal.press("C-c")
+        screen = terminal.wait_for_end()
+        self.assertEqual(screen.split("\n")[-2:], ["Stopping ...", "it ended with 0"])
+        self.assertEqual(list((self.dir / "tmp").iterdir()), [])
+
+    def test_in_a_terminal_without_colours(self) -> None:
+        ports = [f"--{name}=0" for name in ("port", "display-port", "admin-port")]
+        environ = {"OPENAI_API_KEY": "sk-none", "OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}
+        terminal = self.in_terminal(*ports, NO_COLOR="1", **environ)
+        screen = terminal.wait_for("Ctrl-C ends the demo.")
+        self.assertIn("the model can't be reached", screen)
+        self.assertEqual((terminal.wide(), terminal.colours), ([], set()))
+
+    def test_a_port_that_is_taken_in_a_terminal(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            ports = [f"--port={port}", "--display-port=0", "--admin-port=0"]
+            environ = {"OPENAI_API_KEY": "sk none", "OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}
+            terminal = self.in_terminal(*ports, **environ)
+            screen = terminal.wait_for_end()
+        self.assertIn(f"Port {port} is taken on this machine: another one is used.\n", screen)
+        self.assertIn("The demo can't run: ", screen)  # the key has a space
+        self.assertEqual(terminal.wide(), [])
+        self.assertTrue(screen.endswith("it ended with 1"), screen)
 
     def test_interrupted_while_asking(self) -> None:
         require_model()
@@ -99,7 +146,7 @@ class DemoTests(SynchronousTestCase):
         self.wait_for("Ctrl-C", process)
         self.assertIn("OPENAI_API_KEY is set", self.screen())
         self.assertIn("the model can't be reached: connection refused", self.screen())
-        admin = re.findall(r"(?<=status page is at )http://localhost:\d+", self.screen())[0]
+        admin = re.findall(r"(?<=status page first: )http://localhost:\d+", self.screen())[0]
         with urllib.request.urlopen(f"{admin}/api/status", timeout=10) as answer:
             self.assertEqual(json.load(answer)["prompts"]["accepted"], 1)
         self.assertNotIn("sk-none", self.screen())
