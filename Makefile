@@ -46,12 +46,13 @@ lint: $(VENV)/.linted
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# raw: progress that tools/step.py can read, as of pip 24.1.
 # compat: with any other editable mode Twisted does not find the plugin outside this folder.
 install = $(call step,install,$(1)) $(PIP) install --progress-bar raw $(2) --config-settings editable_mode=compat
 
 $(VENV)/.installed: setup.py pyproject.toml
 	@$(call step,venv,Making the environment $(VENV)) $(PYTHON) -m venv $(VENV)
-	@$(call step,pip,Bringing pip up to date) $(PIP) install --upgrade pip setuptools
+	@$(call step,pip,Bringing pip up to date) $(PIP) install --upgrade 'pip>=24.1' setuptools
 	@$(call install,Installing chatgpt-source,--editable .)
 	@touch $@
 
