@@ -1,7 +1,8 @@
 """`twistd chatgpt-source --check`, in the foreground and not, beside a daemon and without one."""
 
 from chatgpt_source import __version__
-from tests.e2e.processes import LOG_TO_STDOUT, Daemon, DaemonCase
+from tests.e2e.processes import LOG_TO_STDOUT, ROOT, TWISTD, Daemon, DaemonCase
+from tests.e2e.terminal import Terminal
 from tests.fakes.openai import api_error
 from tests.fakes.server import Reply
 
@@ -27,6 +28,22 @@ class CheckTests(DaemonCase):
             self.assertIn(f"delivers: to {self.target.origin}", lines)
             self.assertIn(f"journal:  {daemon.dir}/journal.sqlite (it would be created)", lines)
         self.assertEqual(list(daemon.files()), ["config.yml"])
+
+    async def test_in_a_terminal(self):
+        daemon = self.daemon()
+        for option, first in (
+            ("--check", "chatgpt-source would start"),
+            ("--help", "Usage: "),
+            ("--version", f"chatgpt-source {__version__}"),
+        ):
+            command = [str(TWISTD), "chatgpt-source", option]
+            environ = {"PYTHONPATH": str(ROOT), **daemon.environ}
+            terminal = Terminal(self, command, daemon.dir, environ)
+            lines = terminal.wait_for_end().splitlines()
+            self.assertTrue(lines[0].startswith(first), lines)
+            self.assertEqual(lines[-1], "it ended with 0")
+            # The folder's name is as long as it is.
+            self.assertEqual([line for line in terminal.wide() if str(daemon.dir) not in line], [])
 
     async def online(self, daemon, *, status):
         """What trying the peers says."""
