@@ -107,7 +107,7 @@ class DemoTests(SynchronousTestCase):
         self.assertIn(f"\nOpen the status page first: http://localhost:{ports[0]}", f"\n{screen}")
         before = screen.partition("Open the status page")[0]
         self.assertEqual(before.strip(), "")
-        self.assertIn('"content": "The capital of Japan is Tokyo."', screen)
+        self.assertRegex(screen, '"content": ".*Tokyo')
         self.assertEqual(terminal.wide(), [])
         self.assertLessEqual({"\x1b[32m", "\x1b[36m"}, terminal.colours)
         terminal.press("C-c")
