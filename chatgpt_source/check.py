@@ -1,5 +1,7 @@
 """`twistd chatgpt-source --check`: says what the daemon would do, without doing it."""
 
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from chatgpt_source.journal.engine import Engine, engine_of
 from chatgpt_source.journal.seen import Seen
 from chatgpt_source.prompt import State
 from chatgpt_source.quota import day_at
+from chatgpt_source.terminal import look_of
 
 UNGUARDED = (
     "anyone who reaches the prompt port can spend the day's prompts: set `auth`, or set `listen` to"
@@ -30,6 +33,9 @@ ADMIN_SHARED = (
 
 class Mistakes(SystemExit):
     """What keeps the daemon from starting; the text, for standard error, has a line for each."""
+
+    def __init__(self, mistakes: str) -> None:
+        super().__init__(look_of(sys.stderr, os.environ).fold(mistakes, "  "))
 
 
 @frozen

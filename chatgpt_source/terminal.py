@@ -47,9 +47,12 @@ class Look:
         return "\n".join(each for some in lines for each in some)
 
 
-def look_of(out: TextIO, environ: Mapping[str, str]) -> Look:
-    """How an output looks: a terminal has its width, and colours unless `NO_COLOR` is set."""
-    if not out.isatty():
+def look_of(out: TextIO | None, environ: Mapping[str, str]) -> Look:
+    """How an output looks: a terminal has its width, and colours unless `NO_COLOR` is set.
+
+    An output that is closed, None, looks as if it were no terminal.
+    """
+    if out is None or not out.isatty():
         return Look()
     plain = environ.get("NO_COLOR") or environ.get("TERM") == "dumb"
     return Look(get_terminal_size().columns, not plain)

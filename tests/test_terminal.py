@@ -16,7 +16,8 @@ class Terminal(StringIO):
 class TerminalTests(SynchronousTestCase):
     def test_how_an_output_looks(self) -> None:
         self.patch(os, "environ", {**os.environ, "COLUMNS": "70"})
-        self.assertEqual(look_of(StringIO(), {}), Look())
+        for other in (StringIO(), None):
+            self.assertEqual(look_of(other, {}), Look())
         self.assertEqual(look_of(Terminal(), {}), Look(70, colour=True))
         for plain in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
             self.assertEqual(look_of(Terminal(), plain), Look(70))

@@ -131,7 +131,7 @@ def main() -> None:
             f"ChatGPT Source needs Python {wanted} or newer, and this is {found}. Name another"
             " one: make PYTHON=python3.12"
         )
-    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr] # a terminal may lack ✓
+    sys.stdout.reconfigure(errors="replace")  # a terminal may lack ✓
     log, text, *command = sys.argv[1:]
     raise SystemExit(run(Path(log), text, command))
 

@@ -45,6 +45,17 @@ class CheckTests(DaemonCase):
             # The folder's name is as long as it is.
             self.assertEqual([line for line in terminal.wide() if str(daemon.dir) not in line], [])
 
+    async def test_mistakes_in_a_terminal(self):
+        daemon = Daemon(self, "port: 8080\n")
+        command = [str(TWISTD), "chatgpt-source", "--check"]
+        environ = {"PYTHONPATH": str(ROOT), **daemon.environ}
+        terminal = Terminal(self, command, daemon.dir, environ)
+        lines = terminal.wait_for_end().splitlines()
+        self.assertTrue(lines[0].startswith("`target` is missing"), lines)
+        self.assertTrue(any(line.startswith("`token` is missing") for line in lines), lines)
+        self.assertEqual(lines[-1], "it ended with 1")
+        self.assertEqual(terminal.wide(), [])
+
     async def online(self, daemon, *, status):
         """What trying the peers says."""
         arguments = ("chatgpt-source", "--check", "--online")
