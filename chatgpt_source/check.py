@@ -11,7 +11,7 @@ from attrs import frozen
 from chatgpt_source.config import Config, ConfigError, load, require_files
 from chatgpt_source.errors import JournalError
 from chatgpt_source.files import hard_limit
-from chatgpt_source.http.listen import check, is_exposed, is_shared, port_string
+from chatgpt_source.http.listen import check, have_one_port, is_exposed, is_shared, port_string
 from chatgpt_source.http.listen.probe import probe_port
 from chatgpt_source.http.listen.string import PortUnavailable, parse
 from chatgpt_source.http.server import origin_of
@@ -28,6 +28,12 @@ UNGUARDED = (
 ADMIN_SHARED = (
     "`admin` must not have reusePort=yes: each process has its own metrics and page, so give each a"
     " port of its own"
+)
+OPEN_TO_ALL = "only the metrics and the probes"
+"""What the admin site has for other machines, if it asks for no credentials."""
+ADMIN_ON_PROMPTS_PORT = (
+    "`admin` must have another port than the prompts: the two sites are kept apart, as prompts may"
+    " come from anywhere"
 )
 
 
@@ -133,6 +139,8 @@ def _find_ports(
     passed = starting or "LISTEN_FDS" in environ
     if config.admin is not None and is_shared(config.admin):
         unavailable.append(PortUnavailable(ADMIN_SHARED))
+    if config.admin is not None and prompts and have_one_port(config.admin, prompts):
+        unavailable.append(PortUnavailable(ADMIN_ON_PROMPTS_PORT))
     for key, where in (("listen", config.listen), ("admin", config.admin)):
         try:
             if where is not None and (passed or parse(where).kind != "systemd"):
@@ -243,7 +251,7 @@ def _admin(config: Config) -> str:
     if config.admin is None:
         return "nowhere"
     if config.admin_auth is None and is_exposed(config.admin):
-        return f"{config.admin}; other machines get only the metrics"
+        return f"{config.admin}; other machines get {OPEN_TO_ALL}"
     return config.admin
 
 

@@ -177,6 +177,12 @@ class GatherTests(SynchronousTestCase):
         (mistake,) = self.mistakes(admin=f"'{admin}'")
         self.assertTrue(mistake.startswith("`admin` must not have reusePort=yes: "), mistake)
 
+    def test_one_port_for_both_sites(self) -> None:
+        admin = f"'tcp:{self.port}:interface=127.0.0.1'"
+        self.assertEqual(self.mistakes(admin=admin), [check.ADMIN_ON_PROMPTS_PORT])
+        listen = f"'tcp:{self.port}:interface=127.0.0.1'"
+        self.assertEqual(self.mistakes(listen=listen, admin=admin), [check.ADMIN_ON_PROMPTS_PORT])
+
     def test_a_running_daemon_is_no_mistake(self) -> None:
         opened = open_journal(self.home / "journal.sqlite")
         self.addCleanup(opened.close)
@@ -200,7 +206,7 @@ class GatherTests(SynchronousTestCase):
         own, others = f"tcp:{free_port()}:interface=127.0.0.1", f"tcp:{free_port()}"
         auth = "{bearer: [secret]}"
         for settings, end in (
-            ({"admin": f"'{others}'"}, f"{others}; other machines get only the metrics"),
+            ({"admin": f"'{others}'"}, f"{others}; other machines get {check.OPEN_TO_ALL}"),
             ({"admin": f"'{others}'", "admin_auth": auth}, others),
             ({"admin": f"'{own}'"}, own),
         ):

@@ -4,6 +4,7 @@
 | --- | --- |
 | `GET /`, `/api/events` | the page, and the stream of what changes on it |
 | `GET /metrics` | for Prometheus |
+| `GET /healthz`, `/readyz` | for probes, as at the prompt port |
 | `GET /api/status`, `/api/prompts`, `/api/prompts/<id>` | the same as JSON |
 | `POST /api/prompts` | try a prompt |
 | `POST /api/prompts/<id>/redrive`, `/api/redrive` | redrive a failed prompt, or all |
@@ -20,13 +21,14 @@ from chatgpt_source.admin.status import Status
 from chatgpt_source.errors import JournalUnavailable
 from chatgpt_source.http.server import BoundedRequest
 from chatgpt_source.http.server.routes import READ, WRITE, Routes
+from chatgpt_source.intake import health as intake_health
 from chatgpt_source.intake.accepting import unavailable
 from chatgpt_source.intake.api import Intake
 from chatgpt_source.telemetry.observer import Observers
 
 __all__ = ["PROBES", "Admin", "Admission"]
 
-PROBES = ("/metrics", "/api/status")
+PROBES = ("/metrics", "/api/status", *intake_health.PROBES)
 """Paths that are answered even if all other connections are taken."""
 
 HEADERS = {
@@ -60,6 +62,8 @@ class Admin:
             ("/", READ, live.page),
             ("/api/events", READ, live.events),
             ("/metrics", READ, metrics.scrape),
+            ("/healthz", READ, intake.alive),
+            ("/readyz", READ, intake.ready),
             ("/api/status", READ, api.status),
             ("/api/prompts", READ, api.prompts),
             ("/api/prompts", WRITE, api.accept),

@@ -1,15 +1,16 @@
 """Who may use the admin site: without credentials, only callers on this machine.
 
 `kubectl port-forward` counts as this machine, because it connects from inside the pod. All callers
-get the metrics. No web page may use the site but its own: `origin` reads what browsers say about
-that. A page of another origin could set a header of its own only if we allowed it by CORS headers,
-and we send none.
+get the metrics and the probes, and the probes without credentials. No web page may use the site but
+its own: `origin` reads what browsers say about that. A page of another origin could set a header of
+its own only if we allowed it by CORS headers, and we send none.
 """
 
 from chatgpt_source.config import Credentials
 from chatgpt_source.http.listen import is_exposed, is_over_loopback
 from chatgpt_source.http.server import BoundedRequest, Problem
 from chatgpt_source.intake.auth import Guard
+from chatgpt_source.intake.health import PROBES
 from chatgpt_source.intake.origin import is_foreign, is_known_host, only
 
 REQUESTED_WITH = "chatgpt-source"
@@ -25,7 +26,7 @@ class Admission:
     """
 
     def __init__(self, credentials: Credentials | None, where: str) -> None:
-        self._guard = Guard(credentials) if credentials is not None else None
+        self._guard = Guard(credentials, PROBES) if credentials is not None else None
         self._where = where
         self._exposed = is_exposed(where)
 
@@ -33,11 +34,12 @@ class Admission:
         """Why a request is refused; None if it is not.
 
         With credentials, the Host does not matter: a browser does not send the credentials that it
-        has for us to another name. The metrics tell little, so any address and name may get them.
+        has for us to another name. The metrics and the probes tell little, so any address and name
+        may get them.
         """
         if self._guard is not None:
             refusal = self._guard.refusal(request)
-        elif request.route() == "/metrics":
+        elif request.route() in {"/metrics", *PROBES}:
             refusal = None
         else:
             refusal = self._from_elsewhere(request) or _other_host(request)
@@ -51,8 +53,8 @@ class Admission:
             return None
         return Problem(
             403,
-            "without credentials, other machines get only the metrics: call from this machine"
-            " as localhost (`kubectl port-forward` does), or set `admin_auth`",
+            "without credentials, other machines get only the metrics and the probes: call from"
+            " this machine as localhost (`kubectl port-forward` does), or set `admin_auth`",
         )
 
 

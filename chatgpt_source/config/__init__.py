@@ -17,6 +17,7 @@ from chatgpt_source.config.readers import Reader, Wrong
 from chatgpt_source.config.secret import Secret
 from chatgpt_source.config.settings import CALLERS_MEMBERS, INCLUDABLE, RESPONSES_OWN, Config
 from chatgpt_source.config.targets import TargetSettings
+from chatgpt_source.config.warnings import WITHOUT_EFFECT, warnings_of
 from chatgpt_source.http.client.proxy import Proxies, ProxyMistake
 
 __all__ = [
@@ -55,11 +56,6 @@ _KEYS = [
     for key in (_key_of(setting), *(setting.metadata["from_file"] or ())[:1])
     if key is not None
 ]
-_WITHOUT_EFFECT = {
-    "store_config": "this connector keeps its state in `journal`",
-    "batch_size": "events are sent one at a time",
-    "context_count": "each prompt is asked on its own",
-}
 
 
 def load(environ: Mapping[str, str], default_file: Path = DEFAULT_FILE) -> Config:
@@ -76,7 +72,7 @@ def load(environ: Mapping[str, str], default_file: Path = DEFAULT_FILE) -> Confi
     mistakes = [
         objection(key, document[key], document.get("token"), _KEYS)
         for key in document
-        if key not in _KEYS and key not in _WITHOUT_EFFECT
+        if key not in _KEYS and key not in WITHOUT_EFFECT
     ]
     settings: dict[str, Any] = {}
     for setting in _SETTINGS:
@@ -96,13 +92,8 @@ def load(environ: Mapping[str, str], default_file: Path = DEFAULT_FILE) -> Confi
         mistakes += _mistakes_of_fallbacks(Config(**settings))
     if mistakes:
         raise ConfigError(*mistakes)
-    warnings = tuple(
-        f"`{key}` does nothing here: {why}"
-        for key, why in _WITHOUT_EFFECT.items()
-        if key in document
-    )
     config = Config(**settings, origin=origin)
-    return attrs.evolve(config, warnings=(*warnings, *_short_times(config)))
+    return attrs.evolve(config, warnings=tuple(warnings_of(config, document)))
 
 
 def read_journal(
@@ -118,23 +109,6 @@ def read_journal(
     where = _value(fields.journal, document, environ)
     password = _value(fields.journal_password, document, environ)
     return str(fields.journal.default if where is None else where), password
-
-
-def _short_times(config: Config) -> Iterator[str]:
-    """Warnings about tiers that prompts hardly get time for."""
-    batch, flex, deadline = config.batch_over, config.flex_over, config.deadline
-    least = config.batch_window + config.batch_margin + (flex or 0.0)
-    if batch is not None and batch <= least:
-        yield (
-            f"`batch_over` should be more than {least:g} s: `batch_window`, `batch_margin` and"
-            " `flex_over` leave a batch no time"
-        )
-    for name, over in (("batch_over", batch), ("flex_over", flex)):
-        if over is not None and deadline is not None and deadline <= over:
-            yield (
-                f"`deadline` is not more than `{name}`: only a prompt that names a later one is"
-                " asked so"
-            )
 
 
 def _clashes(settings: Mapping[str, Any], document: Mapping[str, Any]) -> Iterator[str]:

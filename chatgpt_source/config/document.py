@@ -1,5 +1,6 @@
 """Finds, reads and parses the config file, within bounds; mistakes have line and column."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,12 @@ MOST_DEPTH = 50
 """How deep they may be nested."""
 MOST_DIGITS = 1000
 """Characters of a value that is not text."""
+_INTEGER, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
+_OCTAL = "YAML reads a number that begins with 0 as octal: write it without the 0, or in quotes"
+_IN_SIXTIES = (
+    "YAML reads numbers with colons in units of 60, so that 24:00 is 1440: write a duration as"
+    " seconds, and text in quotes"
+)
 _TOO_DEEP = f"values are nested more than {MOST_DEPTH} deep"
 _TOO_MUCH = (
     f"there are more than {MOST_NODES} values or {MOST_BYTES} characters in it, each alias counted"
@@ -105,6 +112,10 @@ class _Loader(yaml.SafeLoader):
         node = super().compose_scalar_node(anchor)
         if len(node.value) > MOST_DIGITS and node.tag != "tag:yaml.org,2002:str":
             raise self._unfit("a value is too long", node)
+        if node.tag == _INTEGER and re.match("[-+]?0[0-9_]", node.value):
+            raise self._unfit(_OCTAL, node)
+        if node.tag in {_INTEGER, _FLOAT} and ":" in node.value:
+            raise self._unfit(_IN_SIXTIES, node)
         return node
 
     def _unfit(self, problem: str, where: Any) -> _Unfit:

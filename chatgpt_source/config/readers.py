@@ -53,6 +53,17 @@ def text(value: Any, _: Environ) -> str:
     return value
 
 
+def endpoint(example: str) -> Reader:
+    """An endpoint string of Twisted's; the port's opening checks the rest of it."""
+
+    def read(value: Any, environ: Environ) -> str:
+        if type(value) is int:
+            raise Wrong(f"an endpoint string, not a number: for a port, write {example}")
+        return text(value, environ)
+
+    return read
+
+
 def path_or(*schemes: str) -> Reader:
     """A path, or a URL of one of some schemes; another program checks the rest of that."""
 
@@ -293,7 +304,10 @@ def callers_format(value: Any, _: Environ) -> Mapping[str, Any]:
     """The form of an answer, as the chat API has it; its schema is not checked."""
     kind = value.get("type") if isinstance(value, dict) else None
     if kind not in ("text", "json_object", "json_schema"):
-        raise Wrong("an object whose `type` is text, json_object or json_schema")
+        raise Wrong(
+            "an object whose `type` is text, json_object or json_schema, like"
+            ' {"type": "json_object"}'
+        )
     given = value.get("json_schema")
     if kind == "json_schema" and not (
         isinstance(given, dict)
@@ -303,7 +317,8 @@ def callers_format(value: Any, _: Environ) -> Mapping[str, Any]:
     ):
         raise Wrong(
             "an object whose `json_schema` has a `schema`, which is an object, and a `name` of at"
-            " most 64 letters, digits, _ and -"
+            ' most 64 letters, digits, _ and -, like {"type": "json_schema", "json_schema":'
+            ' {"name": "city", "schema": {"type": "object"}}}'
         )
     return dict(value)
 

@@ -128,10 +128,10 @@ class Config:
         _API_KEY, env=("OPENAI_API_KEY",), from_file=("token_file", _API_KEY_FILE)
     )
     port: int = _key(readers.whole(1, 65535), 8080)
-    listen: str | None = _key(readers.text, None)
+    listen: str | None = _key(readers.endpoint("tcp:8080, or set `port`"), None)
     auth: Credentials | None = _key(credentials, None)  # noqa: RUF009 - attrs, not dataclasses
     allow_origins: tuple[str, ...] = _key(readers.origins, ())
-    admin: str | None = _key(readers.text, None)
+    admin: str | None = _key(readers.endpoint("tcp:9464:interface=127.0.0.1"), None)
     admin_auth: Credentials | None = _key(credentials, None)  # noqa: RUF009 - attrs, not dataclasses
     everyday_limit: int = _key(readers.whole(1, 10**12), 100)
     timezone: ZoneInfo = _key(readers.zone, _UTC)  # noqa: RUF009 - attrs, not dataclasses

@@ -15,7 +15,7 @@ from chatgpt_source.http.server import Problem
 from chatgpt_source.http.server.events import quoted
 from chatgpt_source.intake.conversation import read_messages, read_object, read_text
 from chatgpt_source.intake.fields import FIELDS, Fields
-from chatgpt_source.intake.times import read_instant
+from chatgpt_source.intake.times import FORM, read_instant
 from chatgpt_source.prompt import Details
 
 MOST_WORDS = 2**10
@@ -112,6 +112,13 @@ def _subject(value: Any) -> str:
     return str(value)
 
 
+def _instant(value: Any) -> str:
+    """The text of an instant: a number would leave open what it counts."""
+    if not isinstance(value, str):
+        raise Wrong(f"text: {FORM}")
+    return _words(value)
+
+
 Read = Callable[[Any, Config, IReactorTime], Any]
 
 
@@ -133,9 +140,10 @@ _READERS: Mapping[str, Read] = {
         value, system="system" in config.callers_may_set
     ),
     **{name: _field(read) for name, read in FIELDS.items()},
+    "deadline": lambda value, *given: FIELDS["deadline"](_instant(value), *given),
     "subject": _plain(_subject),
     "metadata": _plain(read_object),
-    "not_before": lambda value, _, clock: read_instant(_words(value), clock),
+    "not_before": lambda value, _, clock: read_instant(_instant(value), clock),
     "model": _plain(_words),
     "max_tokens": _as_in_config(whole(1, 10**9)),
     "temperature": _as_in_config(number(0, 2)),

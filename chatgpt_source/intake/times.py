@@ -6,6 +6,7 @@ from chatgpt_source.clock import read_duration, wall
 from chatgpt_source.cloudevent import read_time
 from chatgpt_source.config.readers import Wrong
 
+FORM = "a duration like 90s, 15m, 24h or 7d, or an RFC 3339 time like 2026-01-31T12:00:00Z"
 MOST_AHEAD = 10 * 366 * 86400.0
 """Seconds that an instant may be ahead: 10 years."""
 
@@ -22,9 +23,7 @@ def read_instant(text: str, clock: IReactorTime) -> float:
     elif (date := read_time(text)) is not None:
         instant = steady_of(date, clock)
     else:
-        raise Wrong(
-            "a duration like 90s, 15m, 24h or 7d, or an RFC 3339 time like 2026-01-31T12:00:00Z"
-        )
+        raise Wrong(FORM)
     if instant - now > MOST_AHEAD:
         raise Wrong("at most 10 years ahead")
     return instant

@@ -5,6 +5,7 @@ from typing import Any, cast
 import attrs
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
+from twisted.internet.defer import Deferred
 
 from chatgpt_source.admin import Admin, Admission
 from chatgpt_source.http.server import BoundedSite
@@ -100,6 +101,13 @@ class AdminTestCase(DoorTestCase):
         also = samples(openmetrics.text_string_to_metric_families(open_.body.decode()))
         self.assertEqual(set(found), set(also))
         return found
+
+    def assert_probes(self) -> None:
+        """See that the site answers probes as the door does."""
+        alive, ready = self.get("/healthz"), self.get("/readyz")
+        self.assertEqual((alive.status, alive.json), (200, {"status": "ok"}))
+        status, body = self.successResultOf(Deferred.fromCoroutine(self.intake.health.ready()))
+        self.assertEqual((ready.status, ready.json), (status, body))
 
     def pass_time(self, seconds: float) -> None:
         self.clock.pump([0.05] * round(seconds / 0.05))

@@ -69,6 +69,10 @@ class ElsewhereTests(AdminTestCase):
             self.assert_problem(self.get("/api/status"), 403)
             self.host = "localhost:9464"
 
+    def test_the_probes_are_everybodys(self) -> None:
+        for self.host in ("10.0.0.1:9464", "admin.example"):
+            self.assert_probes()
+
     def test_no_other_address_is_this_machines(self) -> None:
         for self.address in (
             IPv4Address("TCP", "10.0.0.1", 9464),
@@ -111,6 +115,9 @@ class CredentialsTests(AdminTestCase):
             self.assertIn("Basic", answer.headers["www-authenticate"])
         self.assert_problem(self.send(ONE_OF_OURS, b"x"), 401)
         self.assertEqual(self.get("/metrics", Authorization=self.KNOWN).status, 200)
+
+    def test_are_not_asked_of_probes(self) -> None:
+        self.assert_probes()
 
     def test_go_by_any_name(self) -> None:
         self.host = "admin.example"

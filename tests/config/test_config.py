@@ -387,7 +387,7 @@ BAD: dict[str, tuple[str, tuple[str, ...]]] = {
     "target": (URL, NO_URL),
     "token": ("", (*NO_TEXT, "'a b'", "ключ", '"a\\nb"', '"a\\0"', '"a\\x7f"')),
     "port": (POSITIVE, (*NO_COUNT, "0", "65536")),
-    "listen": (STRING, NO_TEXT),
+    "listen": (f"{STRING}|an endpoint string, not a number: .* tcp:8080, or set `port`$", NO_TEXT),
     "auth": ("a mapping with `bearer`", NO_AUTH),
     "allow_origins": ("a list of origins of pages", NO_ORIGINS),
     "admin_auth": ("a mapping with `bearer`", NO_AUTH),
@@ -398,7 +398,7 @@ BAD: dict[str, tuple[str, tuple[str, ...]]] = {
     "organization": ("", NO_WORD),
     "project": ("", NO_WORD),
     "headers": (HEADERS, NO_HEADERS),
-    "admin": (STRING, NO_TEXT),
+    "admin": (f"{STRING}|an endpoint string, .* tcp:9464:interface=127.0.0.1$", NO_TEXT),
     "api": ("one of chat, responses", (*NO_TEXT, "Chat", "batch")),
     "background": ("true or false", NO_SWITCH),
     "forget_responses": ("true or false", NO_SWITCH),
@@ -453,7 +453,7 @@ BAD: dict[str, tuple[str, tuple[str, ...]]] = {
     "prompt_pointer": ("a JSON Pointer|a string of whole", NO_POINTER),
     "copy_extensions": ("a mapping of new extensions", NO_COPIES),
     "response_format": (
-        "an object|a mapping",
+        r"an object .*like \{|an object with a valid schema|a mapping",
         (
             "42",
             "text",
@@ -1156,6 +1156,22 @@ class FileTests(ConfigCase):
         self.mistake(yaml.safe_dump(GOOD) + "port: 1\n'port': 1\n")
         self.assertIn("twice", self.mistake("log_config: {log_level: a, log_level: b}"))
 
+    def test_numbers_that_yaml_reads_as_others(self) -> None:
+        for number, word in (
+            ("0600", "as octal"),
+            ("-0_1", "as octal"),
+            ("24:00", "in units of 60"),
+            ("1:30:00", "in units of 60"),
+            ("1:30.5", "in units of 60"),
+        ):
+            line = self.mistake(f"{yaml.safe_dump(GOOD)}deadline: {number}\n")
+            self.assertIn(word, line)
+            self.assertIn("at line 3, column 11", line)
+        for number, read in (("0", 0.0), ("600", 600.0), ("0.5", 0.5), ("0x10", 16.0)):
+            config = self.load(f"{yaml.safe_dump(GOOD)}give_up_after: {number}\n")
+            self.assertEqual(config.give_up_after, read)
+        self.assertEqual(self.load(f"{yaml.safe_dump(GOOD)}model: '0600'\n").model, "0600")
+
     def test_what_would_never_end(self) -> None:
         tens = "".join(f", a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12))
         long = "x" * 500_000
@@ -1212,6 +1228,28 @@ class VanusTests(ConfigCase):
         self.assertEqual(len(config.warnings), 2)
         self.assertIn("`store_config` does nothing", config.warnings[0])
         self.assertIn("`batch_size` does nothing", config.warnings[1])
+
+    def test_settings_that_do_nothing_alone(self) -> None:
+        fallback = {"base_url": "http://s.example", "token": "t"}
+        for key, value, other in (
+            ("batch_window", 60, {"batch_over": 86400}),
+            ("batch_margin", 60, {"batch_over": 86400}),
+            ("fallback_after_timeout", True, {"fallbacks": [fallback]}),
+            ("admin_auth", {"bearer": ["b"]}, {"admin": "tcp:9464:interface=127.0.0.1"}),
+        ):
+            (warning,) = self.load({**GOOD, key: value}).warnings
+            (needed,) = other
+            self.assertEqual(
+                warning, f"`{key}` does nothing without `{needed}`: set that too, or remove `{key}`"
+            )
+            self.assertEqual(self.load({**GOOD, key: value, **other}).warnings, ())
+        self.assertEqual(self.load({**GOOD, "fallback_after_timeout": False}).warnings, ())
+
+    def test_a_tier_that_is_set_twice(self) -> None:
+        tiers = {"flex_over": 3600, "body": {"service_tier": "priority"}}
+        (warning,) = self.load({**GOOD, **tiers}).warnings
+        self.assertIn("`service_tier` in `body` is not sent on the flex tier", warning)
+        self.assertEqual(self.load({**GOOD, "body": tiers["body"]}).warnings, ())
 
     def test_tiers_without_time(self) -> None:
         for tiers, words in (

@@ -258,9 +258,16 @@ class StartTests(AdminCase):
         for endpoint in ("9464", "tcp:", "tcp:x", "nothing:1", "tcp:9464:interfaces=127.0.0.1"):
             await self.refuses("`admin`", "endpoint", "tcp:", admin=endpoint)
 
-    async def test_found_out_only_at_the_start(self):
+    async def test_the_port_of_the_prompts(self):
         port = free_port()
-        daemon = self.daemon(port=port, admin=f"tcp:{port}:interface=127.0.0.1")
+        admin = f"tcp:{port}:interface=127.0.0.1"
+        await self.refuses("`admin` must have another port", port=port, admin=admin)
+
+    async def test_found_out_only_at_the_start(self):
+        """One place by two names."""
+        port = free_port()
+        listen, admin = (f"tcp:{port}:interface={name}" for name in ("127.0.0.1", "localhost"))
+        daemon = self.daemon(port=None, listen=listen, admin=admin)
         for status, said in await daemon.fail_both_ways():
             self.assertEqual(status, 1, said)
             self.assertNotIn("Traceback", said)

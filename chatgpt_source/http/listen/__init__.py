@@ -46,6 +46,7 @@ from chatgpt_source.http.listen.tls import Certificates
 
 BACKLOG = 1024
 """Connections that may wait to be accepted; Twisted's 50 is too few for a burst."""
+_ANYWHERE = {"", "::", "0.0.0.0"}  # noqa: S104 - names of it
 _OF_THE_KERNEL = ("tcp", "tcp6", "ssl", "unix", "systemd")
 """Kinds whose connections' addresses come from the kernel, not from a proxy."""
 
@@ -149,6 +150,15 @@ def is_exposed(string: str) -> bool:
 def is_shared(string: str) -> bool:
     """Whether other processes may listen at the same port."""
     return parse(string).is_shared
+
+
+def have_one_port(string: str, other: str) -> bool:
+    """Whether two endpoint strings can't both be listened on, as they have one port."""
+    pair = parse(string), parse(other)
+    if not all(each.kind in {"tcp", "tcp6", "ssl"} and each.port.isdecimal() for each in pair):
+        return False
+    port, where = {int(each.port) for each in pair}, {each.interface for each in pair}
+    return len(port) == 1 and port != {0} and (len(where) == 1 or bool(where & _ANYWHERE))
 
 
 def is_over_loopback(string: str, host: IAddress) -> bool:

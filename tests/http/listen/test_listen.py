@@ -20,6 +20,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from chatgpt_source.http import listen as listening
 from chatgpt_source.http.listen import (
     check,
+    have_one_port,
     is_exposed,
     listen,
     port_string,
@@ -342,6 +343,20 @@ class ExposedTests(ListenTestCase):
             "systemd:domain=INET:index=5": True,
         }.items():
             self.assertEqual(is_exposed(string), exposed, string)
+
+    def test_two_at_one_port(self) -> None:
+        for one, other, clash in (
+            ("tcp:80", "tcp:80:interface=127.0.0.1", True),
+            (r"ssl:80:interface=\:\:", "tcp:80:interface=127.0.0.1", True),
+            ("tcp:80:interface=127.0.0.1", "tcp:80:interface=127.0.0.1", True),
+            ("tcp:80:interface=127.0.0.1", "tcp:80:interface=127.0.0.2", False),
+            ("tcp:80", "tcp:81", False),
+            ("tcp:0", "tcp:0", False),
+            ("tcp:x", "tcp:x", False),
+            ("unix:/80", "tcp:80", False),
+        ):
+            self.assertEqual(have_one_port(one, other), clash, (one, other))
+            self.assertEqual(have_one_port(other, one), clash, (one, other))
 
     def test_by_a_socket_from_systemd(self) -> None:
         path = self.folder / "socket"
