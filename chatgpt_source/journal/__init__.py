@@ -10,6 +10,7 @@ the wall clock's, read by the engine.
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timezone
+from enum import Enum
 from typing import Any, Generic, Protocol, TypeVar
 
 from attrs import field, frozen
@@ -214,6 +215,22 @@ class Ended:
     delivery: Delivery | None = None
 
 
+class Phase(str, Enum):
+    """Where a batch is on its way.
+
+    `GATHERING`: prompts are put into it. `UPLOADING`, `SUBMITTING`: its file, and then the batch,
+    is sent. `SUBMITTED`: the provider works on it. `CANCELLING`: the provider was told to stop it.
+    `COLLECTING`: it has ended, and its results are read.
+    """
+
+    GATHERING = "gathering"
+    UPLOADING = "uploading"
+    SUBMITTING = "submitting"
+    SUBMITTED = "submitted"
+    CANCELLING = "cancelling"
+    COLLECTING = "collecting"
+
+
 @frozen
 class Batch:
     """Prompts that are sent to the provider together, in one file.
@@ -237,6 +254,43 @@ class Batch:
     remote: str | None = None
     results: Sequence[str] | None = None
     cancelled: bool = False
+
+    @property
+    def phase(self) -> Phase:
+        """Where it is on its way."""
+        if self.results is not None:
+            return Phase.COLLECTING
+        if self.remote is not None:
+            return Phase.CANCELLING if self.cancelled else Phase.SUBMITTED
+        if self.deadline is None:
+            return Phase.GATHERING
+        return Phase.UPLOADING if self.file is None else Phase.SUBMITTING
+
+
+@frozen
+class Served:
+    """How a prompt is served.
+
+    Attributes:
+        tier: The tier that serves it next, or served it last.
+        batch: The id of the batch that it is in.
+    """
+
+    tier: Tier
+    batch: int | None = None
+
+
+@frozen
+class TierTally:
+    """What waits for each tier, and what is in batches, at one moment.
+
+    Attributes:
+        waiting: How many accepted prompts each tier is to serve.
+        batches: The batches, the oldest first, each with how many prompts are in it.
+    """
+
+    waiting: Mapping[Tier, int]
+    batches: Sequence[tuple[Batch, int]] = ()
 
 
 @frozen
@@ -381,12 +435,14 @@ class Tally:
         oldest: When the oldest prompt of the backlog was accepted, of those that may be asked
             already; None if there is none.
         leftovers: How many leftovers wait to be cancelled or deleted.
+        daemons: How many daemons use it now.
     """
 
     prompts: Mapping[State, int]
     used: int
     oldest: float | None = None
     leftovers: int = 0
+    daemons: int = 1
 
     @property
     def backlog(self) -> int:
@@ -418,6 +474,10 @@ class Journal(Protocol):
     @property
     def date(self) -> float:
         """The date whose day gives units: the database's, where daemons share one."""
+
+    @property
+    def owner(self) -> int | None:
+        """This run's number among all that have used it; None before `recover`."""
 
     @property
     def lease_left(self) -> float:
@@ -684,6 +744,12 @@ class Journal(Protocol):
 
     def tally(self, day: str) -> Deferred[Tally]:
         """Count the prompts by state, and the units used of `day`; find the oldest that waits."""
+
+    def served(self, prompt_id: str) -> Deferred[Served | None]:
+        """How a prompt is served; None if there is none."""
+
+    def tally_tiers(self) -> Deferred[TierTally]:
+        """Count what waits for each tier, and what is in batches."""
 
     def prune(self, before: float) -> Deferred[None]:
         """Delete the prompts that ended before a date, a few at a time.

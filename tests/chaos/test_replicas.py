@@ -202,7 +202,7 @@ class World:
 
     async def _befall_server(self, step: Step) -> None:
         if step.fault == "terminate":
-            ours = "application_name = 'chatgpt-source'"
+            ours = "application_name LIKE 'chatgpt-source %'"
             await self.asked(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {ours}")
             return
         await deferToThread(self.database.control, "stop", "-m", step.fault.rpartition(" ")[2])

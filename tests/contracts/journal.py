@@ -19,6 +19,7 @@ from chatgpt_source.journal import (
     Journal,
     PeerState,
     Postponed,
+    Served,
 )
 from chatgpt_source.prompt import MODEL, State, Tier, Trace
 from chatgpt_source.quota import Day
@@ -718,6 +719,7 @@ class ReadContract(Contract):
         expected = {State.ACCEPTED: 2, State.ANSWERED: 1, State.DELIVERED: 1, State.FAILED: 1}
         expected |= {State.SUBMITTED: 0, State.CANCELLED: 0}
         self.assertEqual((tally.prompts, tally.used, tally.backlog), (expected, 5, 3))
+        self.assertEqual(tally.daemons, 1)
 
     def test_of_an_unknown_day_and_prompt(self) -> None:
         self.assertEqual(self.used("1999-12-31"), 0)
@@ -1098,6 +1100,31 @@ class BatchContract(TierContract):
             self.assertEqual(self.successResultOf(self.journal.batches()), [batch])
         self.successResultOf(self.journal.drop_batch(batch.id))
         self.assertEqual(self.successResultOf(self.journal.batches()), [])
+
+    def test_what_waits_for_each_tier_and_is_in_batches(self) -> None:
+        def told() -> Any:
+            tally = self.successResultOf(self.journal.tally_tiers())
+            return [tally.waiting[tier] for tier in Tier], tally.batches
+
+        self.assertEqual(told(), ([0, 0, 0], ()))
+        first = self.fill("p1", "p2")
+        second = self.fill("p3")
+        self.accept_in(Tier.STANDARD, "s1", "s2", "s3")
+        self.accept_in(Tier.FLEX, "f1")
+        self.accept_in(Tier.BATCH, "b1", "b2")
+        self.assertEqual(told(), ([3, 1, 2], ((first, 2), (second, 1))))
+        (ask,) = self.held_by(first, "p1")
+        self.end(ask, Answered(ANSWER, b"event"))
+        self.answer("s1")
+        self.assertEqual(told(), ([2, 1, 2], ((first, 1), (second, 1))))
+
+    def test_how_a_prompt_is_served(self) -> None:
+        batch = self.fill("p1")
+        self.accept_in(Tier.FLEX, "f1")
+        self.accept_in(Tier.STANDARD, "s1")
+        found = [self.successResultOf(self.journal.served(n)) for n in ("p1", "f1", "s1", "x")]
+        expected = [Served(Tier.BATCH, batch.id), Served(Tier.FLEX), Served(Tier.STANDARD), None]
+        self.assertEqual(found, expected)
 
     def test_who_opens_a_batch_has_it(self) -> None:
         self.assertEqual(self.successResultOf(self.journal.claim_batches()), [])

@@ -11,6 +11,7 @@ import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.errors import JournalUnavailable, NotCancelled, QuotaUsedUp
+from chatgpt_source.identity import label
 from chatgpt_source.journal import (
     Answered,
     Batched,
@@ -464,6 +465,18 @@ class ClockTests(SynchronousTestCase):
         claims = self.successResultOf(first.claim_asks(NOON + 60.125, 1))
         (ask,) = claims.claimed
         self.assertEqual((ask.prompt.not_before, ask.prompt.deadline), (NOON + 60.125, NOON + 90.1))
+
+    def test_who_is_connected_has_a_name(self) -> None:
+        url = server().schema()
+        for program, name in ((None, "chatgpt-source"), ("other", "other")):
+            given = {} if program is None else {"program": program}
+            with contextlib.closing(open_journal(Database(url, **given))[1]) as connection:
+                row = connection.execute("SHOW application_name").fetchone()
+            self.assertEqual(row, {"application_name": label(name)})
+        named = f"{url}{'&' if '?' in url else '?'}application_name=mine"
+        with contextlib.closing(open_journal(Database(named))[1]) as connection:
+            row = connection.execute("SHOW application_name").fetchone()
+        self.assertEqual(row, {"application_name": "mine"})
 
     def test_a_clock_that_is_set_is_followed_at_the_next_renewal(self) -> None:
         clock = Clocks()

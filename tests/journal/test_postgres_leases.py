@@ -9,7 +9,7 @@ from chatgpt_source.journal import (
     Answered,
     Failed,
 )
-from tests.journal.common import ANSWER, NOON, PEERS, prompt
+from tests.journal.common import ANSWER, DAY, NOON, PEERS, prompt
 
 with contextlib.suppress(ImportError):  # the tests are skipped then: `server` says why
     from chatgpt_source.journal.postgres import (
@@ -42,6 +42,16 @@ class LeaseTests(PostgresTestCase):
         self.assertEqual(self.used(), 2)
         ended = second.ask_ended(new, Answered(ANSWER, b"e"), NOON)
         self.assertTrue(self.successResultOf(ended).kept)
+
+    def test_how_many_daemons_there_are(self) -> None:
+        def told() -> int:
+            return self.successResultOf(self.journal.tally(DAY.date)).daemons
+
+        second, beside = self.another(), self.open_journal()
+        self.assertEqual((told(), beside.owner), (2, None))
+        self.assertNotIn(second.owner, {None, self.journal.owner})
+        self.successResultOf(second.close())
+        self.assertEqual(told(), 1)
 
     def test_one_that_lives_keeps_its_own(self) -> None:
         self.accept(prompt())

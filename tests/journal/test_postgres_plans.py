@@ -140,6 +140,8 @@ class PlanTests(PostgresTestCase):
             journal.is_batch_due(at, at, 10),
             journal.move_up(at, Tiers(3600.0, 7200.0)),
             journal.tally(DAY.date),
+            journal.tally_tiers(),
+            journal.served("p1"),
             journal.ends(NOON + 19_000, 100),
             journal.batched(1, 0, 10),
             journal.ids("p1", 10),

@@ -85,10 +85,12 @@ class OwnerTests(JournalTestCase):
         self.crash()
         (second,) = self.owners()
         self.assertGreater(second, first)
+        self.assertEqual((self.journal.owner,), second)
 
     def test_no_operator_is_one(self) -> None:
         beside = SqliteJournal(open_beside(self.path), self.clock, at_once)
         self.assertRaises(RuntimeError, beside.claim_asks, NOON, 1)
+        self.assertIsNone(beside.owner)
         self.successResultOf(beside.close())
 
     def test_the_settings_of_a_peer_are_in_no_file(self) -> None:
@@ -116,6 +118,7 @@ class PlanTests(JournalTestCase):
         for state in (State.ACCEPTED, State.ANSWERED, State.FAILED):
             self.successResultOf(self.journal.latest(state, None, 1))
         self.successResultOf(self.journal.tally(DAY.date))
+        self.successResultOf(self.journal.tally_tiers())
         self.successResultOf(self.journal.claim_expired(NOON, 5))
         self.successResultOf(self.journal.claim_leftovers(NOON, 5))
         self.successResultOf(self.journal.redrive("p3"))
@@ -140,6 +143,8 @@ class PlanTests(JournalTestCase):
             "INDEX to_expire (ends>? AND ends<?)",
             "INDEX to_give_up (owner=? AND ends>? AND ends<?)",
             "INDEX to_tidy_up (due<?)",
+            "INDEX to_move_up",
+            "INDEX in_batch (batch=?)",
         ):
             self.assertTrue(any(step in plan for plan in plans), (step, "\n".join(plans)))
         bad = [plan for plan in plans if re.match(r"SCAN (prompts|texts|outbox)( AS \w+)?:", plan)]

@@ -43,9 +43,11 @@ from chatgpt_source.journal import (
     Postponed,
     Record,
     Recovered,
+    Served,
     Submission,
     Tally,
     Terms,
+    TierTally,
 )
 from chatgpt_source.journal.group import RETRY_AFTER, GroupCommit
 from chatgpt_source.journal.postgres import (
@@ -215,6 +217,10 @@ class PostgresJournal:
         self._session.sweep_after = self._clock.seconds() + recovery.LEASE
 
     is_shared = True
+
+    @property
+    def owner(self) -> int | None:
+        return self._session.owner or None
 
     @property
     def date(self) -> float:
@@ -410,6 +416,12 @@ class PostgresJournal:
     def tally(self, day: str) -> Deferred[Tally]:
         now = self._clock.seconds()
         return self._read(lambda db: records.tally(db, day, now))
+
+    def served(self, prompt_id: str) -> Deferred[Served | None]:
+        return self._read(lambda db: batches.served(db, prompt_id))
+
+    def tally_tiers(self) -> Deferred[TierTally]:
+        return self._read(batches.tally)
 
     def redrive(self, prompt_id: str) -> Deferred[State]:
         date = self.date

@@ -2,8 +2,8 @@
 
 import json
 
-from chatgpt_source.journal import Batch
-from chatgpt_source.journal.postgres.session import Row, Session, Steps
+from chatgpt_source.journal import Batch, Served, TierTally
+from chatgpt_source.journal.postgres.session import Row, Session, Steps, rows_of
 from chatgpt_source.prompt import Tier
 from chatgpt_source.tiers import Tiers
 
@@ -69,6 +69,26 @@ def batches(db: Session) -> Steps[list[Batch]]:
     """All batches; see `Journal.batches`."""
     rows = yield db.execute("SELECT * FROM batches ORDER BY id")
     return [_batch(db, row) for row in rows]
+
+
+def served(db: Session, prompt_id: str) -> Steps[Served | None]:
+    """How a prompt is served; see `Journal.served`."""
+    rows = yield db.execute("SELECT tier, batch FROM prompts WHERE id = %s", (prompt_id,))
+    return Served(Tier(rows[0]["tier"]), rows[0]["batch"]) if rows else None
+
+
+def tally(db: Session) -> Steps[TierTally]:
+    """Count what waits for each tier; see `Journal.tally_tiers`."""
+    counted = db.execute(
+        "SELECT tier, count(*) AS n FROM prompts WHERE state = 'accepted' GROUP BY tier"
+    )
+    rows = yield db.execute(
+        "SELECT batches.*, (SELECT count(*) FROM prompts WHERE batch = batches.id) AS prompts"
+        " FROM batches ORDER BY id"
+    )
+    known = {row["tier"]: row["n"] for row in rows_of(counted)}
+    waiting = {tier: known.get(tier.value, 0) for tier in Tier}
+    return TierTally(waiting, tuple((_batch(db, row), row["prompts"]) for row in rows))
 
 
 def _batch(db: Session, row: Row) -> Batch:

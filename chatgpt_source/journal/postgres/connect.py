@@ -13,6 +13,7 @@ from psycopg.pq import Conninfo
 from psycopg.rows import dict_row
 
 from chatgpt_source.errors import JournalError
+from chatgpt_source.identity import label
 from chatgpt_source.journal.postgres.session import Connection, Row
 
 Result = TypeVar("Result")
@@ -30,7 +31,6 @@ _LIBPQ: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,
     "target_session_attrs": "read-write",
-    "application_name": "chatgpt-source",
 }
 """What libpq is told, unless the URL says otherwise."""
 WAIT_INTERVAL = 0.1
@@ -51,10 +51,12 @@ class Database:
     Attributes:
         url: Its URL, as libpq reads it; it may have a secret.
         password: Its password, if that is elsewhere; read for each connection, as it may change.
+        program: Who connects; the session's `application_name` has it, the host and the process.
     """
 
     url: str = field(repr=False)
     password: Callable[[], str] | None = field(default=None, repr=False)
+    program: str = "chatgpt-source"
 
     @property
     def conninfo(self) -> str:
@@ -64,7 +66,8 @@ class Database:
             JournalError: If the URL can't be read; the text has nothing of it.
         """
         secret = {} if self.password is None else {"password": self.password()}
-        return make_conninfo(**{**_LIBPQ, **self._given, **secret})
+        named = {"application_name": label(self.program)}
+        return make_conninfo(**{**_LIBPQ, **named, **self._given, **secret})
 
     @property
     def _given(self) -> dict[str, Any]:

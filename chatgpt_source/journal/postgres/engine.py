@@ -80,4 +80,5 @@ class PostgresEngine:
 
     def open_beside(self) -> "partial[PostgresJournal]":
         """See `Engine.open_beside`."""
-        return partial(PostgresJournal, open_journal(self.database, beside=True))
+        database = evolve(self.database, program="chatgpt-source-journal")
+        return partial(PostgresJournal, open_journal(database, beside=True))

@@ -153,13 +153,14 @@ def tally(db: Session, day: str, now: float) -> Steps[Tally]:
         f" (SELECT accepted FROM prompts WHERE {IN_BACKLOG} AND (state <> 'accepted'"
         " OR due <= %s OR coalesce(not_before, 0) <= %s)"
         " ORDER BY seq LIMIT 1) AS oldest,"
-        " (SELECT count(*) FROM leftovers) AS leftovers",
+        " (SELECT count(*) FROM leftovers) AS leftovers,"
+        " (SELECT count(*) FROM owners WHERE NOT ended AND until >= clock_timestamp()) AS daemons",
         (day, db.at(now), db.at(now)),
     )
     known = {found["state"]: found["n"] for found in rows_of(counted)}
     return Tally(
         {state: known.get(state.value, 0) for state in State},
-        *(row["used"], row["oldest"], row["leftovers"]),
+        *(row["used"], row["oldest"], row["leftovers"], row["daemons"]),
     )
 
 

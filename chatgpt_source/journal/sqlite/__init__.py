@@ -33,9 +33,11 @@ from chatgpt_source.journal import (
     Postponed,
     Record,
     Recovered,
+    Served,
     Submission,
     Tally,
     Terms,
+    TierTally,
 )
 from chatgpt_source.journal.group import RETRY_AFTER, GroupCommit
 from chatgpt_source.journal.sqlite import (
@@ -134,6 +136,10 @@ class SqliteJournal:
         if self._run is None:
             raise RuntimeError("nothing can be claimed before `recover`")
         return self._run
+
+    @property
+    def owner(self) -> int | None:
+        return None if self._run is None else self._run.id
 
     is_shared = False
     lease_left = inf
@@ -331,6 +337,12 @@ class SqliteJournal:
     def tally(self, day: str) -> Deferred[Tally]:
         now = self._clock.seconds()
         return self._read(lambda db: records.tally(db, day, now))
+
+    def served(self, prompt_id: str) -> Deferred[Served | None]:
+        return self._read(lambda db: batches.served(db, prompt_id))
+
+    def tally_tiers(self) -> Deferred[TierTally]:
+        return self._read(batches.tally)
 
     def redrive(self, prompt_id: str) -> Deferred[State]:
         date = wall(self._clock)

@@ -4,7 +4,7 @@ import json
 import sqlite3
 from collections.abc import Collection
 
-from chatgpt_source.journal import Batch, Claims
+from chatgpt_source.journal import Batch, Claims, Served, TierTally
 from chatgpt_source.journal.sqlite import asks
 from chatgpt_source.journal.sqlite.rows import Owner, by_name
 from chatgpt_source.prompt import Ask, Tier
@@ -57,19 +57,45 @@ def open_batch(db: sqlite3.Connection, key: str, date: float) -> Batch:
 
 def batches(db: sqlite3.Connection) -> list[Batch]:
     """All batches; see `Journal.batches`."""
-    return [
-        Batch(
-            row["id"],
-            row["key"],
-            row["created"],
-            row["deadline"],
-            row["file"],
-            row["remote"],
-            None if row["results"] is None else tuple(json.loads(row["results"])),
-            bool(row["cancelled"]),
+    return [_batch(row) for row in by_name(db.execute("SELECT * FROM batches ORDER BY id"))]
+
+
+def served(db: sqlite3.Connection, prompt_id: str) -> Served | None:
+    """How a prompt is served; see `Journal.served`."""
+    row = db.execute("SELECT tier, batch FROM prompts WHERE id = ?", (prompt_id,)).fetchone()
+    return None if row is None else Served(Tier(row[0]), row[1])
+
+
+def tally(db: sqlite3.Connection) -> TierTally:
+    """Count what waits for each tier; see `Journal.tally_tiers`."""
+    known = dict(
+        db.execute(
+            "SELECT tier, count(*) FROM prompts WHERE state = 'accepted' AND tier <> 'standard'"
+            " GROUP BY tier UNION ALL SELECT 'accepted', n FROM counts WHERE state = 'accepted'"
         )
-        for row in by_name(db.execute("SELECT * FROM batches ORDER BY id"))
-    ]
+    )
+    waiting = {tier: known.get(tier.value, 0) for tier in Tier}
+    waiting[Tier.STANDARD] = known["accepted"] - sum(waiting.values())
+    found = by_name(
+        db.execute(
+            "SELECT batches.*, (SELECT count(*) FROM prompts WHERE batch = batches.id) AS prompts"
+            " FROM batches ORDER BY id"
+        )
+    )
+    return TierTally(waiting, tuple((_batch(row), row["prompts"]) for row in found))
+
+
+def _batch(row: sqlite3.Row) -> Batch:
+    return Batch(
+        row["id"],
+        row["key"],
+        row["created"],
+        row["deadline"],
+        row["file"],
+        row["remote"],
+        None if row["results"] is None else tuple(json.loads(row["results"])),
+        bool(row["cancelled"]),
+    )
 
 
 def store(db: sqlite3.Connection, batch: Batch) -> bool:
