@@ -6,6 +6,7 @@
 | `GET /metrics` | for Prometheus |
 | `GET /healthz`, `/readyz` | for probes, as at the prompt port |
 | `GET /api/status`, `/api/prompts`, `/api/prompts/<id>` | the same as JSON |
+| `GET /api/batches` | the batches, and what waits for each tier, as JSON |
 | `POST /api/prompts` | try a prompt |
 | `POST /api/prompts/<id>/redrive`, `/api/redrive` | redrive a failed prompt, or all |
 """
@@ -70,6 +71,7 @@ class Admin:
             ("/api/prompts/[^/]+", READ, api.prompt),
             ("/api/prompts/[^/]+/redrive", WRITE, api.redrive),
             ("/api/redrive", WRITE, api.redrive_all),
+            ("/api/batches", READ, api.batches),
             unknown="the page is at /, the metrics are at /metrics, JSON is below /api/",
         )
 

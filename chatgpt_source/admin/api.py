@@ -47,7 +47,13 @@ class Api:
     async def prompt(self, request: BoundedRequest) -> None:
         """Answer `GET /api/prompts/<id>`."""
         record = await self.intake.record(_id(request))
-        request.answer(200, to_json(record.to_dict()))
+        served = await self.intake.journal.served(record.id)
+        told = {"tier": served and served.tier.value, "batch": served and served.batch}
+        request.answer(200, to_json(record.to_dict() | told))
+
+    async def batches(self, request: BoundedRequest) -> None:
+        """Answer `GET /api/batches`."""
+        request.answer(200, to_json((await self.status_.tiers.read()).to_dict()))
 
     async def redrive(self, request: BoundedRequest) -> None:
         """Answer `POST /api/prompts/<id>/redrive`."""

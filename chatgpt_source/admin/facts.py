@@ -2,6 +2,7 @@
 
 from attrs import define
 
+from chatgpt_source.admin.daemon import this_daemon
 from chatgpt_source.admin.history import History
 from chatgpt_source.admin.status import Status, untried
 from chatgpt_source.admin.view import PAGE, Picked, Query, Shown
@@ -51,6 +52,9 @@ class Facts:
             troubles=status.troubles(checks),
             minutes=self._history.minutes(),
             untried=untried(checks),
+            tiers=await status.tiers.read(),
+            daemon=this_daemon(health.journal, counted.tally),
+            counted=None if counted.at is None else date_of(counted.at, clock),
         )
 
     async def picked(self, query: Query) -> Picked:

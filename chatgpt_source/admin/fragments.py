@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from twisted.web.template import Tag, tags
 
 from chatgpt_source import __version__
-from chatgpt_source.admin import charts
+from chatgpt_source.admin import batches, charts, daemon
 from chatgpt_source.admin.history import COUNTED
 from chatgpt_source.admin.markup import element
 from chatgpt_source.admin.prompts import listing, page_links, state_icon, state_links, way
@@ -47,6 +47,8 @@ def shared(shown: Shown) -> Mapping[str, Tag]:
         "numbers": tags.div(charts.table(hour), id="numbers"),
         "cost": cost(shown),
         "about": about(shown),
+        "batches": batches.section(shown.tiers, shown.now, shown.zone),
+        "daemon": daemon.fragment(shown.daemon),
     }
 
 
@@ -133,7 +135,13 @@ def states(shown: Shown) -> Tag:
             accepted = moment(shown.oldest, shown.zone, ago(shown.now - shown.oldest))
             waiting += ["; the oldest was accepted ", accepted]
         waiting.append(".")
+    if shown.as_of is not None:
+        waiting += [" As of ", _clock(shown.as_of, shown), "."]
     return tags.div(tags.ul(*tiles, class_="tiles"), tags.p(*waiting, class_="lead"), id="states")
+
+
+def _clock(instant: float, shown: Shown) -> Tag:
+    return moment(instant, shown.zone, clock_time(instant, shown.now, shown.zone))
 
 
 def traffic(hour: Hour) -> Tag:
@@ -184,7 +192,7 @@ def _redrive_all(shown: Shown) -> Tag:
 
 def about(shown: Shown) -> Tag:
     """The version that runs, and since when."""
-    started = moment(shown.started, shown.zone, clock_time(shown.started, shown.now, shown.zone))
+    started = _clock(shown.started, shown)
     return tags.p(
         tags.span(f"ChatGPT Source {__version__}"),
         tags.span("up ", age(shown.now - shown.started), ", since ", started),

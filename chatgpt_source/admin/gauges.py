@@ -7,6 +7,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from chatgpt_source.admin.status import Status
+from chatgpt_source.admin.tiers import SeenTiers
 from chatgpt_source.journal.counts import Counted
 from chatgpt_source.log.lines import dropped
 from chatgpt_source.prompt import State
@@ -20,10 +21,12 @@ class Gauges(Collector):
 
     Attributes:
         counted: The journal's last known counts.
+        tiers: The batches, and what waits for each tier.
     """
 
     _status: Status
     counted: Counted = field(init=False, factory=Counted)
+    tiers: SeenTiers = field(init=False, factory=SeenTiers)
 
     def collect(self) -> Iterator[Metric]:
         """The metrics."""
@@ -86,6 +89,18 @@ class Gauges(Collector):
             "leftovers",
             "Calls that cancel or delete at the provider what nobody needs; tried for a day.",
             tally.leftovers,
+        )
+        yield _gauge("daemons", "Daemons that use the journal; 1 for one in a file.", tally.daemons)
+        if self.tiers.at is None:
+            return
+        phases = {phase.value: number for phase, number in self.tiers.phases.items()}
+        yield _gauge("batches", "Batches in the journal, by state.", phases, "state")
+        waiting = {tier.value: number for tier, number in self.tiers.waiting.items()}
+        yield _gauge(
+            "tier_prompts",
+            "Accepted prompts that wait, by the tier that is to serve them.",
+            waiting,
+            "tier",
         )
 
 

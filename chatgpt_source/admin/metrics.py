@@ -81,7 +81,7 @@ class Metrics(Observer):
     def __init__(self, status: Status) -> None:
         # Each counter would add a second series with the time of its creation.
         prometheus_client.disable_created_metrics()
-        self._health = status.health
+        self._health, self._tiers = status.health, status.tiers
         self._gauges = Gauges(status)
         self._registry = registry = CollectorRegistry()
         counter = self._counter
@@ -245,6 +245,7 @@ class Metrics(Observer):
     async def scrape(self, request: BoundedRequest) -> None:
         """Answer `GET /metrics`: in OpenMetrics if it accepts that, else in Prometheus's format."""
         self._gauges.counted = await self._health.counts.read()
+        self._gauges.tiers = await self._tiers.read()
         accept = ",".join(request.requestHeaders.getRawHeaders("accept", []))
         # Not the header itself: it may name a version that does not exist.
         encode, media_type = choose_encoder(OPENMETRICS if OPENMETRICS in accept.lower() else "")

@@ -81,6 +81,7 @@ def listing(shown: Shown, picked: Picked) -> Tag:
             ),
         ),
         id="listing",
+        class_="cards",
     )
 
 

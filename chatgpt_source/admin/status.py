@@ -4,14 +4,17 @@ from collections.abc import Mapping
 from math import ceil
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 from twisted.internet.interfaces import IReactorTime
 
 from chatgpt_source import __version__
+from chatgpt_source.admin.daemon import this_daemon
+from chatgpt_source.admin.tiers import Tiers
 from chatgpt_source.admin.words import sentence
 from chatgpt_source.clock import date_of, wall
 from chatgpt_source.intake.health import UNKNOWN, WELL, Health
 from chatgpt_source.journal import Tally, rfc3339
+from chatgpt_source.pipeline.batching import NO_ROOM
 from chatgpt_source.pipeline.breaker import Breaker
 from chatgpt_source.prompt import DEAD_LETTER, MODEL, State
 from chatgpt_source.quota import clock_time
@@ -26,9 +29,15 @@ class Status:
 
     Attributes:
         health: Knows what is not well.
+        tiers: Reads the batches, and what waits for each tier.
     """
 
     health: Health
+    tiers: Tiers = field(init=False)
+
+    @tiers.default
+    def _make_tiers(self) -> Tiers:
+        return Tiers(self.health)
 
     @property
     def breakers(self) -> Mapping[str, Breaker]:
@@ -58,6 +67,8 @@ class Status:
             "counted": rfc3339(None if counted.at is None else date_of(counted.at, clock)),
             "prompts": tally and {state.value: tally.prompts[state] for state in State},
             "backlog": tally and {"count": tally.backlog, "oldest_seconds": self.oldest_age(tally)},
+            "tiers": (await self.tiers.read()).counts(),
+            "daemon": this_daemon(self.health.journal, tally).to_dict(),
             "calls": {peer: _calls(breaker, clock) for peer, breaker in self.breakers.items()},
             "troubles": self.troubles(ready["checks"]),
         }
@@ -75,6 +86,8 @@ class Status:
         troubles += self.health.pipeline.missing_fallbacks.values()
         troubles += self.health.pipeline.missing.values()
         troubles += [unwell.get(name, "") for name in ("failures", "quota", "backlog")]
+        if unwell.get("openai.batch") == NO_ROOM:
+            troubles.append(NO_ROOM)
         return [sentence(trouble) for trouble in troubles if trouble]
 
     def _trouble(self, peer: str, breaker: Breaker) -> str:

@@ -7,7 +7,9 @@ from zoneinfo import ZoneInfo
 
 from attrs import evolve, frozen
 
+from chatgpt_source.admin.daemon import Daemon
 from chatgpt_source.admin.history import COUNTED, Minute, together
+from chatgpt_source.admin.tiers import SeenTiers
 from chatgpt_source.journal import Record
 from chatgpt_source.journal.states import backlog_of
 from chatgpt_source.prompt import State
@@ -15,6 +17,8 @@ from chatgpt_source.quota import clock_time
 
 PAGE = 25
 """Prompts on a page of the list."""
+OLD = 5.0
+"""Seconds after which counts are shown with their time."""
 NEARLY = 0.8
 """The used share of the day's limit from which the page warns."""
 
@@ -103,6 +107,9 @@ class Shown:
         troubles: What is not well, in words, with the names of settings between backticks.
         untried: What was not tried yet, in words; None if all was.
         minutes: The last hour.
+        tiers: The batches, and what waits for each tier.
+        daemon: Who answers, as in the status.
+        counted: When the counts of prompts and units were read; None if they never were.
     """
 
     now: float
@@ -116,6 +123,15 @@ class Shown:
     troubles: Sequence[str]
     minutes: Sequence[Minute]
     untried: str | None = None
+    tiers: SeenTiers = SeenTiers()  # noqa: RUF009 - attrs, not dataclasses
+    daemon: Daemon = Daemon()  # noqa: RUF009 - attrs, not dataclasses
+    counted: float | None = None
+
+    @property
+    def as_of(self) -> float | None:
+        """When the counts were read, if that is a while ago."""
+        is_old = self.counted is not None and self.now - self.counted >= OLD
+        return self.counted if is_old else None
 
     @property
     def left(self) -> int:

@@ -65,6 +65,7 @@ class Health:
                 f"openai.{stop.name}": _check(stop.breaker.trouble, stop.breaker.tried)
                 for stop in self.pipeline.route.stops[1:]
             },
+            **self._of_batches(),
             **{
                 receiver_at(name).label: _check(breaker.trouble, breaker.tried)
                 for name, breaker in self.pipeline.receivers.items()
@@ -82,6 +83,13 @@ class Health:
             return 503, {"status": "not ready", "checks": checks}
         well = all(check in WELL for check in checks.values())
         return 200, {"status": "ready" if well else "degraded", "checks": checks}
+
+    def _of_batches(self) -> Mapping[str, str]:
+        """The check of batches, where there are any, or what was sent before fails."""
+        batching = self.pipeline.batching
+        if batching is None or not (self.pipeline.offers_batches or batching.trouble):
+            return {}
+        return {"openai.batch": _check(batching.trouble, batching.breaker.tried)}
 
     def _trouble_of_model(self) -> str | None:
         """What is not well with the first provider, and who is asked in its place."""

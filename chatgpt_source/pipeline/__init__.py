@@ -142,6 +142,7 @@ class Pipeline:
         missing: The targets for which events wait and that are not set, each with words for people.
         missing_fallbacks: The fallbacks that have prompts and are not set, likewise.
         draining: Whether a stop has begun.
+        offers_batches: Whether prompts go into batches by the settings.
     """
 
     def __init__(
@@ -161,7 +162,7 @@ class Pipeline:
         self._clock = clock
         self._journal = journal
         self._drain_timeout = config.drain_timeout
-        self._offers_batches = config.batch_over is not None
+        self.offers_batches = config.batch_over is not None
         self.draining = False
         self.missing: dict[str, str] = {}
         self._shared = SharedPeers(clock, journal, {})
@@ -230,8 +231,13 @@ class Pipeline:
     def breakers(self) -> Mapping[str, Breaker]:
         """The breaker of each peer, by the peer's label."""
         labelled = {receiver_at(name).label: each for name, each in self.receivers.items()}
-        batches = self._of_batches if self._offers_batches else {}
+        batches = self._of_batches if self.offers_batches else {}
         return {**self._of_asks, **batches, **labelled}
+
+    @property
+    def batching(self) -> Batching | None:
+        """What gathers batches and sees them through; None: there are none."""
+        return self._batching[0] if self._batching else None
 
     @property
     def has_tried_model(self) -> bool:

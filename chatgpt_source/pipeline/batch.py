@@ -26,7 +26,7 @@ from chatgpt_source.pipeline.backoff import (
     batch_interval,
     limit_interval,
 )
-from chatgpt_source.pipeline.batch_calls import BatchCalls, Stopped, Taken, TooLate
+from chatgpt_source.pipeline.batch_calls import BatchCalls, Progress, Stopped, Taken, TooLate
 from chatgpt_source.pipeline.batch_prompts import LOT, BatchPrompts, Rest
 from chatgpt_source.pipeline.calls import foreseen, is_given_up, recorded
 from chatgpt_source.pipeline.lease import Lease
@@ -76,6 +76,7 @@ class Batches:
     Attributes:
         opens_at: When the next batch may find room at the provider.
         most: How many prompts the next batch may have.
+        progress: What is known of the calls about the batches under way, by their ids.
     """
 
     _clock: IReactorTime
@@ -87,6 +88,7 @@ class Batches:
     _lease: Lease
     opens_at: float = field(init=False, default=-inf)
     most: int = field(init=False, default=MOST_PROMPTS)
+    progress: dict[int, Progress] = field(init=False, factory=dict)
     _limited: int = field(init=False, default=0)
     """How many batches in a row found no room."""
     _under_way: set[int] = field(init=False, factory=set)
@@ -98,6 +100,7 @@ class Batches:
         """See a batch through, also after a bug: then it goes on from what is on disk."""
         while True:
             self._under_way.add(batch.id)
+            self.progress[batch.id] = Progress()
             try:
                 await self._go_through(batch, is_new=is_new)
             except (CancelledError, Stopped, Taken):
@@ -109,6 +112,7 @@ class Batches:
             finally:
                 self._under_way.discard(batch.id)
                 self._sent.pop(batch.id, None)
+                self.progress.pop(batch.id, None)
             await self._calls.sleep(LONGEST_BATCH_POLL)
             known = await recorded(self._clock, self._journal.batches)
             found = next((each for each in known if each.id == batch.id), None)
@@ -169,11 +173,11 @@ class Batches:
         while True:
             remote = None
             if not is_sure:
-                await self._calls.sleep(SETTLED_AFTER)
+                await self._calls.sleep(SETTLED_AFTER, self._about(batch))
                 remote = await self._found(batch)
             try:
                 if remote is None:
-                    remote = await self._calls.make(submit, until=until)
+                    remote = await self._calls.make(submit, until=until, about=self._about(batch))
             except PossiblyBilled:
                 is_sure = False
             else:
@@ -189,7 +193,7 @@ class Batches:
         find = partial(self._provider.find, batch.key, batch.created)
         while True:
             with suppress(TooLate):
-                return await self._calls.make(find, until=self._soon())
+                return await self._calls.make(find, until=self._soon(), about=self._about(batch))
             if self._is_over(batch):
                 raise TooLate
 
@@ -206,7 +210,7 @@ class Batches:
         if not is_new:  # also if it is too late for it: it must not stay there
             with suppress(TooLate):
                 find = partial(self._provider.find_file, batch.key)
-                file = await self._calls.make(find, until=self._soon())
+                file = await self._calls.make(find, until=self._soon(), about=self._about(batch))
         if file is None:
             file = await self._uploaded(batch, self._sent_until(batch))
         return await self.stored(attrs.evolve(batch, file=file))
@@ -221,7 +225,7 @@ class Batches:
             return await self._upload(batch) if found is None else found
 
         try:
-            return await self._calls.make(upload, until=until)
+            return await self._calls.make(upload, until=until, about=self._about(batch))
         except Gone as error:
             raise TooLate from error
 
@@ -248,13 +252,13 @@ class Batches:
         polls, missing = 0, _Missing()
         while True:
             polls += 1
-            await self._calls.sleep(batch_interval(polls))
+            await self._calls.sleep(batch_interval(polls), self._about(batch))
             was_cancelled = batch.cancelled
             batch, until = await self._cancelled_if_useless(batch)
             polls = polls if batch.cancelled is was_cancelled else 0
             look_up = partial(self._provider.look_up, batch.remote or "")
             try:
-                status = await self._calls.make(look_up, until=until)
+                status = await self._calls.make(look_up, until=until, about=self._about(batch))
             except TooLate:
                 if not self._is_over(batch):
                     continue
@@ -284,7 +288,7 @@ class Batches:
             return batch, min(self._soon(), self._clock.seconds() + left)
         log.info("batch {key}: cancelling it, since {why}", key=batch.key, why=why)
         try:
-            await self._calls.once(self._provider.cancel, batch.remote)
+            await self._calls.once(self._provider.cancel, batch.remote, about=self._about(batch))
         except CallError:  # it may have ended: it is looked at before the next try
             return batch, self._soon()
         return await self.stored(attrs.evolve(batch, cancelled=True)), self._soon()
@@ -327,12 +331,13 @@ class Batches:
         missing = _Missing()
         while await self._prompts.wait_for(batch):
             try:
-                await self._calls.make(self._provider.results, file, take, until=self._soon())
+                read = partial(self._provider.results, file, take)
+                await self._calls.make(read, until=self._soon(), about=self._about(batch))
             except TooLate:
                 continue
             except Gone as error:
                 if not missing.is_given_up(self._clock.seconds()):
-                    await self._calls.sleep(LONGEST_POLL)
+                    await self._calls.sleep(LONGEST_POLL, self._about(batch))
                     continue
                 log.error("results of batch {key} are lost: {why}", key=batch.key, why=error.reason)
             return
@@ -355,6 +360,9 @@ class Batches:
             pass
         except (Permanent, TooLate):
             log.warn("the provider did not delete the file {file} of a batch", file=file)
+
+    def _about(self, batch: Batch) -> Progress | None:
+        return self.progress.get(batch.id)
 
     def _is_over(self, batch: Batch) -> bool:
         """Whether nobody waits for a batch any more, and whatever it costs is spent."""

@@ -32,6 +32,19 @@ class TooLate(Exception):
     """A call has not succeeded in time."""
 
 
+@define
+class Progress:
+    """What is known of the calls about one batch.
+
+    Attributes:
+        trouble: Why the last one failed, for people; None if it succeeded.
+        next_try: When the next one is due, by the steady clock, if that is known.
+    """
+
+    trouble: str | None = None
+    next_try: float | None = None
+
+
 @define(eq=False)
 class BatchCalls:
     """Makes calls, each until it succeeds.
@@ -57,12 +70,14 @@ class BatchCalls:
         for pause in list(self._pauses):
             pause.cancel()
 
-    async def sleep(self, seconds: float) -> None:
-        """Wait.
+    async def sleep(self, seconds: float, about: Progress | None = None) -> None:
+        """Wait for the next call about a batch.
 
         Raises:
             Stopped: At a stop, at once.
         """
+        if about is not None:
+            about.next_try = self._clock.seconds() + seconds
         if self.running:
             pause: Deferred[None] = deferLater(self._clock, seconds)
             self._pauses.add(pause)
@@ -77,9 +92,19 @@ class BatchCalls:
             raise Stopped
 
     async def make(
-        self, call: Callable[..., Awaitable[Result]], *values: Any, until: float | None = None
+        self,
+        call: Callable[..., Awaitable[Result]],
+        *values: Any,
+        until: float | None = None,
+        about: Progress | None = None,
     ) -> Result:
         """Make a call until it succeeds, with a backoff.
+
+        Args:
+            call: The call.
+            values: What it gets.
+            until: When it is too late for it; None: never.
+            about: What is known of the calls about the batch.
 
         Raises:
             TooLate: If it has not at `until`.
@@ -93,30 +118,40 @@ class BatchCalls:
             if until is not None and now >= until:
                 raise TooLate
             if self.breaker.opens_at > now:
-                await self._wait(self.breaker.opens_at - now, until)
+                if about is not None:
+                    about.trouble = self.breaker.trouble or about.trouble
+                await self._wait(self.breaker.opens_at - now, until, about)
                 continue
             attempt += 1
             try:
-                return await self.once(call, *values)
+                return await self.once(call, *values, about=about)
             except CallError as error:
                 if isinstance(error, Gone | PossiblyBilled | Permanent):
                     raise
                 wait = error.retry_after or backoff(attempt, self._random)
-            await self._wait(wait, until)
+            await self._wait(wait, until, about)
 
-    async def _wait(self, seconds: float, until: float | None) -> None:
+    async def _wait(self, seconds: float, until: float | None, about: Progress | None) -> None:
         left = inf if until is None else until - self._clock.seconds()
-        await self.sleep(max(0.0, min(seconds, left)))
+        await self.sleep(max(0.0, min(seconds, left)), about)
 
-    async def once(self, call: Callable[..., Awaitable[Result]], *values: Any) -> Result:
+    async def once(
+        self,
+        call: Callable[..., Awaitable[Result]],
+        *values: Any,
+        about: Progress | None = None,
+    ) -> Result:
         """Make a call, and note how it ended."""
-        slot = self.breaker.start(self._clock.seconds())
+        slot, about = self.breaker.start(self._clock.seconds()), about or Progress()
+        about.next_try = None
         try:
             result = await foreseen(call(*values), Transient)
         except CallError as error:
+            about.trouble = error.reason
             self._note(slot, error)
             raise
         else:
+            about.trouble = None
             self.breaker.succeeded(slot, self._clock.seconds())
             return result
         finally:

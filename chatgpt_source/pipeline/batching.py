@@ -1,5 +1,6 @@
 """Batching: gather the prompts that have time, and send them together; move the others up."""
 
+from collections.abc import Mapping
 from functools import partial
 from math import inf
 from uuid import uuid4
@@ -15,7 +16,7 @@ from chatgpt_source.errors import JournalUnavailable
 from chatgpt_source.journal import Batch, Batched, Journal
 from chatgpt_source.log import get_logger, log_unexpected
 from chatgpt_source.pipeline.batch import MOST_PROMPTS, Batches
-from chatgpt_source.pipeline.batch_calls import BatchCalls, Stopped, Taken
+from chatgpt_source.pipeline.batch_calls import BatchCalls, Progress, Stopped, Taken
 from chatgpt_source.pipeline.batch_prompts import LOT, BatchPrompts, Rest, deadline_of
 from chatgpt_source.pipeline.breaker import Breaker
 from chatgpt_source.pipeline.calls import Random, recorded
@@ -27,6 +28,7 @@ from chatgpt_source.providers.openai_batch import OpenAIBatch
 
 log = get_logger(__name__)
 
+NO_ROOM = "the model has no room for batches"
 UNWRITABLE = "it can't be put into a batch; the log says why"
 LOOK_EVERY = 2.0
 """Seconds between two looks for prompts that are to move up, or are to be sent."""
@@ -102,6 +104,23 @@ class Batching:
             self._calls,
             self._lease,
         )
+
+    @property
+    def progress(self) -> Mapping[int, Progress]:
+        """What is known of the calls about the batches under way here, by their ids."""
+        return self._batches.progress
+
+    @property
+    def opens_at(self) -> float:
+        """When the next batch may be sent, as far as that depends on time; in the past: now."""
+        return max(self.breaker.opens_at, self._batches.opens_at)
+
+    @property
+    def trouble(self) -> str | None:
+        """Why batches are held or fail, for people; None if they do not."""
+        if self.breaker.trouble is None and self._batches.opens_at > self._clock.seconds():
+            return NO_ROOM
+        return self.breaker.trouble
 
     def start(self) -> None:
         """Go on with the batches of earlier processes, and gather new ones."""

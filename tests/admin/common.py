@@ -24,6 +24,8 @@ class AdminTestCase(DoorTestCase):
         CONFIG, concurrency=2, dead_letter="http://letters", admin="tcp:9464:interface=127.0.0.1"
     )
     host = "localhost:9464"
+    batches: Any = None
+    """Makes the calls about batches, if there are any."""
 
     @property
     def everyday_limit(self) -> int:  # type: ignore[override]
@@ -45,6 +47,7 @@ class AdminTestCase(DoorTestCase):
             },
             lambda: 1.0,
             self.observers,
+            batches=self.batches,
         )
         health = attrs.evolve(self.intake.health, pipeline=self.pipeline)
         self.observers.add(health.recent)

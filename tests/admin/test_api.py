@@ -1,5 +1,7 @@
 """The admin site's JSON."""
 
+import os
+import socket
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -41,6 +43,8 @@ class StatusTests(AdminTestCase):
                 "backlog",
                 "calls",
                 "troubles",
+                "tiers",
+                "daemon",
             },
         )
         self.assertEqual((told["status"], told["troubles"]), ("ready", []))
@@ -48,6 +52,16 @@ class StatusTests(AdminTestCase):
         self.assertEqual(told["checks"], self.ready())
         well = {"under_way": 0, "limit": 2, "circuit": "closed", "trouble": None, "since": None}
         self.assertEqual(told["calls"], dict.fromkeys(("model", "target", "dead_letter"), well))
+
+    def test_who_answers(self) -> None:
+        daemon = {
+            "name": socket.gethostname(),
+            "pid": os.getpid(),
+            "owner": self.journal.owner,
+            "daemons": 1,
+            "shared": False,
+        }
+        self.assertEqual(self.status()["daemon"], daemon)
 
     def ready(self) -> Any:
         self.site = self.door
@@ -216,7 +230,8 @@ class PromptsTests(AdminTestCase):
     def test_what_is_told(self) -> None:
         prompt_id = self.asked()
         (listed,) = self.get("/api/prompts").json["prompts"]
-        self.assertEqual(listed, self.get(f"/api/prompts/{prompt_id}").json)
+        tier = {"tier": "standard", "batch": None}
+        self.assertEqual(listed | tier, self.get(f"/api/prompts/{prompt_id}").json)
         self.site = self.door
         self.connect()
         self.assertEqual(listed, self.request("GET", f"/prompts/{prompt_id}").json)

@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.threads import deferToThread
 
 from tests.certificates import Authority
-from tests.e2e.processes import Daemon, DaemonCase, call, together, until
+from tests.e2e.processes import Daemon, DaemonCase, call, free_port, together, until
 from tests.fakes.openai import completion
 from tests.fakes.server import Fault, Reply
 from tests.journal.postgres_server import begin, server
@@ -22,6 +23,12 @@ CAREFUL = "fsync=off max_connections=50"
 """Settings of a server that loses nothing in a crash of its own, if its machine goes on."""
 TAKEOVER = 25.0
 """Seconds after the end of a daemon in which another takes over: the lease of 20 s, and a look."""
+
+
+def query(url: str, statement: str) -> list[Any]:
+    """What a statement finds."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        return connection.execute(statement.encode()).fetchall()
 
 
 class ReplicasCase(DaemonCase):
@@ -49,6 +56,34 @@ class ReplicasCase(DaemonCase):
 
 
 class SharedTests(ReplicasCase):
+    async def test_each_says_who_it_is_and_how_many_there_are(self) -> None:
+        ports = [free_port(), free_port()]
+        where = [f"tcp:{port}:interface=127.0.0.1" for port in ports]
+        some = [self.replica(admin=each) for each in where]
+        await together(*(each.start() for each in some))
+        await together(*(until(each.is_ready, "a replica") for each in some))
+        told = [await self.daemon_at(port) for port in ports]
+        pids = [each.process.transport.pid for each in some]  # type: ignore[union-attr] # they run
+        self.assertEqual([each["pid"] for each in told], pids)
+        self.assertEqual([each["daemons"] for each in told], [2, 2])
+        self.assertNotEqual(told[0]["owner"], told[1]["owner"])
+        for port in ports:
+            metrics = (await call("GET", f"http://127.0.0.1:{port}/metrics")).body
+            self.assertIn(b"chatgpt_source_daemons 2.0", metrics)
+            page = (await call("GET", f"http://127.0.0.1:{port}/")).body.decode()
+            self.assertIn("one of 2 daemons on this journal", page)
+        names = "SELECT application_name FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+        connected = await deferToThread(lambda: {row[0] for row in query(self.url, names)})
+        host = socket.gethostname()[-35:]
+        for pid in pids:
+            self.assertTrue(any(each.endswith(f"{host} {pid}") for each in connected), connected)
+        await some[1].stop()
+        self.assertEqual((await self.daemon_at(ports[0]))["daemons"], 1)
+
+    async def daemon_at(self, port: int) -> Any:
+        """What a replica says of itself."""
+        return (await call("GET", f"http://127.0.0.1:{port}/api/status")).json()["daemon"]
+
     async def test_two_share_the_limit_the_keys_and_the_records(self) -> None:
         first, second = await self.replicas(2, everyday_limit=3)
         key = {"Idempotency-Key": "k"}

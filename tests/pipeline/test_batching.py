@@ -10,6 +10,7 @@ from twisted.logger import capturedLogs, formatEvent
 from chatgpt_source.errors import Gone, Lost, PeerFailure, Permanent, PossiblyBilled, Transient
 from chatgpt_source.journal import Batched
 from chatgpt_source.pipeline import NOTHING_RECOVERED, Pipeline, batch, batching
+from chatgpt_source.pipeline.batching import NO_ROOM
 from chatgpt_source.prompt import Answer, Prompt, Tier
 from chatgpt_source.providers.batch_lines import Line
 from chatgpt_source.providers.openai_batch import BatchStatus
@@ -248,6 +249,46 @@ class BatchTests(BatchingTestCase):
         self.live(3 * MINUTE)
         self.assertEqual(self.batches.sent, [["p1"], ["p1"]])
 
+    def known(self) -> tuple[str | None, float | None]:
+        """What is known of the one batch under way: its trouble, and when the next call is due."""
+        ((_, progress),) = self.pipeline.batching.progress.items()
+        due = progress.next_try
+        return progress.trouble, None if due is None else due - self.clock.seconds()
+
+    def test_what_is_known_of_its_calls(self) -> None:
+        hangs: Deferred[Any] = Deferred()
+        self.send("p1")
+        self.assertEqual(self.known()[0], None)
+        self.assertGreater(self.known()[1], 0)
+        self.batches.scripts["look up"] = [DOWN] * 100
+        self.live(5)
+        self.assertEqual((self.known()[0], self.pipeline.batching.trouble), ("down",) * 2)
+        self.batches.scripts["look up"] = [PeerFailure("refused", status=401), RUNNING]
+        self.live(20)
+        self.assertEqual(self.known()[0], "refused")
+        self.assertTrue(10 < self.known()[1] <= 30, self.known())
+        self.assertEqual(self.pipeline.batching.trouble, "refused")
+        self.assertEqual(self.pipeline.batching.opens_at, self.clock.seconds() + self.known()[1])
+        self.live(31)
+        self.assertEqual((self.known()[0], self.pipeline.batching.trouble), (None, None))
+        self.patch(self.batches, "look_up", lambda _: hangs)
+        self.live(MINUTE)
+        self.assertEqual(self.known(), (None, None))
+        hangs.callback(COMPLETED)
+        self.live(MINUTE)
+        self.assertEqual(self.pipeline.batching.progress, {})
+
+    def test_no_room_is_a_trouble_of_batches(self) -> None:
+        self.send("p1")
+        full = BatchStatus("failed", ended=True, code="token_limit_exceeded")
+        self.batches.scripts["look up"] = [full]
+        self.live(5)
+        self.assertEqual(self.pipeline.batching.trouble, NO_ROOM)
+        wait = self.pipeline.batching.opens_at - self.clock.seconds()
+        self.assertTrue(590 < wait <= 600, wait)
+        self.live(10 * MINUTE)
+        self.assertIsNone(self.pipeline.batching.trouble)
+
     def test_goes_on_after_a_bug(self) -> None:
         self.batches.scripts["look up"] = [object(), COMPLETED]
         self.batches.lines = [Line("p1", ANSWER)]
@@ -455,3 +496,71 @@ class BatchTests(BatchingTestCase):
         self.send("p1")
         done = Deferred.fromCoroutine(self.pipeline.drain())
         self.successResultOf(done)
+
+
+class TimelineTests(BatchingTestCase):
+    """The clock times in docs/operations.md: a prompt of 08:00 with a deadline of a day."""
+
+    config = attrs.evolve(
+        CONFIG,
+        flex_over=HOUR,
+        batch_over=4 * HOUR,
+        batch_window=10 * MINUTE,
+        batch_margin=30 * MINUTE,
+    )
+
+    def recover(self, journal: Any, peers: Any = None) -> Any:
+        return super().recover(journal, peers or {**PEERS, "model.batch": "", "model.flex": ""})
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.eight = self.clock.seconds()
+        self.post("p1", deadline=self.eight + DAY, tier=Tier.BATCH)
+
+    def at(self, day: int, clock: str) -> None:
+        """Let time pass until a minute after a time of that day."""
+        hours, minutes = map(int, clock.split(":"))
+        until = self.eight + (day - 1) * DAY + (hours - 8) * HOUR + minutes * MINUTE + MINUTE
+        self.clock.pump([10.0] * round((until - self.clock.seconds()) / 10))
+
+    def served(self, name: str = "p1") -> tuple[str, str]:
+        served = self.successResultOf(self.journal.served(name))
+        return self.states(name)[0], served.tier.value
+
+    def test_a_batch_that_is_too_slow(self) -> None:
+        self.at(1, "08:08")
+        self.assertEqual(self.batches.calls, [])
+        self.at(1, "08:10")
+        self.assertEqual(self.batches.calls[:2], ["upload", "submit"])
+        self.assertEqual(self.served(), ("submitted", "batch"))
+        self.at(2, "07:28")
+        self.assertNotIn("cancel", self.batches.calls)
+        self.at(2, "07:30")
+        self.assertIn("cancel", self.batches.calls)
+        self.batches.scripts["look up"] = [BatchStatus("cancelled", ended=True)]
+        self.at(2, "07:40")
+        self.assertEqual(self.served(), ("accepted", "standard"))
+        self.assertEqual([each.id for each in self.model.under_way], ["p1"])
+
+    def test_no_room_for_batches_and_none_on_flex(self) -> None:
+        full = BatchStatus("failed", ended=True, code="token_limit_exceeded")
+        self.batches.scripts["look up"] = [full] * 1000
+        self.at(2, "03:58")
+        self.assertEqual(self.served()[1], "batch")
+        self.at(2, "04:00")
+        self.assertEqual(self.served()[1], "flex")
+        for clock in ("05:03", "06:05", "06:58"):
+            self.model.answer(Transient("full", status=429, retry_after=HOUR))
+            self.at(2, clock)
+        self.assertEqual(self.served(), ("accepted", "flex"))
+        self.at(2, "07:00")
+        self.assertEqual(self.served(), ("accepted", "standard"))
+        self.at(2, "07:10")
+        self.assertEqual([each.id for each in self.model.under_way], ["p1"])
+
+    def test_one_that_can_not_be_sent(self) -> None:
+        self.batches.scripts = {"upload": [PeerFailure("no", status=404)] * 10_000}
+        self.at(2, "05:28")
+        self.assertEqual(self.served(), ("submitted", "batch"))
+        self.at(2, "05:30")
+        self.assertEqual(self.served(), ("accepted", "flex"))
