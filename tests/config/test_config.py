@@ -1534,6 +1534,8 @@ class SecretTests(ConfigCase):
         """Each key that is wrong has its line, and no other thing happens."""
         alone = [key for key, value in document.items() if self.wrong({key: value})]
         mistakes = self.wrong(document)
+        if "api" in alone:  # what belongs to an API is not looked at then
+            alone = [key for key in alone if key not in {"background", "forget_responses"}]
         for key in alone:
             found = [line for line in mistakes if line.startswith(f"`{key}`")]
             self.assertEqual(len(found), 1, key)
