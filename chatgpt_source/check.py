@@ -219,6 +219,8 @@ def _later(config: Config) -> str:
         told += f"; on its flex tier with more than {config.flex_over:g} s to the deadline"
     if config.batch_over is not None:
         told += f"; in batches with more than {config.batch_over:g} s to the deadline"
+    if told and config.deadline is None:
+        told += " (of prompts that name one: `deadline` is not set)"
     return told
 
 

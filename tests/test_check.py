@@ -105,12 +105,17 @@ class TellTests(SynchronousTestCase):
             self.assertIn(line, tell(attrs.evolve(FACTS, config=config)))
 
     def test_flex(self) -> None:
-        told = "\n".join(tell(attrs.evolve(FACTS, config=attrs.evolve(CONFIG, flex_over=60.0))))
-        self.assertIn("; on its flex tier with more than 60 s to the deadline\n", told)
+        self.assert_asks("; on its flex tier with more than 60 s to the deadline", flex_over=60.0)
 
     def test_batches(self) -> None:
-        told = "\n".join(tell(attrs.evolve(FACTS, config=attrs.evolve(CONFIG, batch_over=60.0))))
-        self.assertIn("; in batches with more than 60 s to the deadline\n", told)
+        self.assert_asks("; in batches with more than 60 s to the deadline", batch_over=60.0)
+
+    def assert_asks(self, words: str, **tiers: float) -> None:
+        unset = " (of prompts that name one: `deadline` is not set)"
+        for deadline, end in ((90.0, ""), (None, unset)):
+            config = attrs.evolve(CONFIG, deadline=deadline, **tiers)
+            told = "\n".join(tell(attrs.evolve(FACTS, config=config)))
+            self.assertIn(f"{words}{end}\n", told)
 
     def test_beside_a_daemon(self) -> None:
         journal = attrs.evolve(FACTS.journal, users=1)
