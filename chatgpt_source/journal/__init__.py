@@ -13,9 +13,10 @@ from datetime import datetime, timezone
 from enum import Enum
 from typing import Any, Generic, Protocol, TypeVar
 
-from attrs import field, frozen
+from attrs import asdict, field, frozen
 from twisted.internet.defer import Deferred
 
+from chatgpt_source.journal.attempts import Attempt
 from chatgpt_source.journal.states import backlog_of
 from chatgpt_source.prompt import TARGET, Answer, Ask, Delivery, Leftover, Prompt, State, Tier
 from chatgpt_source.quota import Day
@@ -109,11 +110,13 @@ class Answered:
         answer: The answer.
         event: Its event.
         keep: Seconds for which the event is kept if the prompt ends with this.
+        calls: The calls of this claim, the last one last.
     """
 
     answer: Answer
     event: bytes = field(repr=False)
     keep: float = 0
+    calls: Sequence[Attempt] = ()
 
 
 @frozen
@@ -122,9 +125,11 @@ class Delivered:
 
     Attributes:
         keep: Seconds for which the event is kept.
+        calls: The call of this claim.
     """
 
     keep: float = 0
+    calls: Sequence[Attempt] = ()
 
 
 @frozen
@@ -138,6 +143,7 @@ class Postponed:
         held: When it met a hold, if it did.
         request_id: The provider's id of the call, if known.
         tier: The tier that serves the next attempt; None: the same.
+        calls: The calls of this claim, the last one last.
     """
 
     until: float
@@ -146,6 +152,7 @@ class Postponed:
     held: float | None = None
     request_id: str | None = None
     tier: Tier | None = None
+    calls: Sequence[Attempt] = ()
 
 
 @frozen
@@ -160,6 +167,7 @@ class Underway:
         missing: Whether the provider said that it has no such id.
         provider: The provider's name; None: the first.
         error: Why the last poll failed, if it did.
+        calls: The calls of this claim, the last one last.
     """
 
     submitted: str
@@ -167,6 +175,7 @@ class Underway:
     missing: bool = False
     provider: str | None = None
     error: str | None = None
+    calls: Sequence[Attempt] = ()
 
 
 @frozen
@@ -190,12 +199,14 @@ class Failed:
             billed: it was postponed as possibly billed, or its owner ended before it.
         dead_letter: An event whose delivery to `dead_letter` is due.
         request_id: The provider's id of the call, if known.
+        calls: The calls of this claim, the last one last; none if its time was up before.
     """
 
     error: str
     give_back: bool = False
     dead_letter: bytes | None = field(default=None, repr=False)
     request_id: str | None = None
+    calls: Sequence[Attempt] = ()
 
 
 AskOutcome = Answered | Underway | Batched | Postponed | Failed
@@ -379,6 +390,97 @@ class Record:
             "next_attempt": rfc3339(self.next_attempt),
             "request_id": self.request_id,
             "target": self.target,
+        }
+
+
+@frozen
+class DeadLetter:
+    """A prompt's dead letter.
+
+    Attributes:
+        state: `waiting`, `delivered`, or `failed`.
+        attempts: How many calls there were for it.
+        error: Why the last one failed, if it did.
+        next_attempt: When its next call is due, a date; None if none is, or one is under way.
+    """
+
+    state: str
+    attempts: int
+    error: str | None = None
+    next_attempt: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """It for JSON; times in RFC 3339, in UTC."""
+        return asdict(self) | {"next_attempt": rfc3339(self.next_attempt)}
+
+
+@frozen
+class Detail:
+    """A prompt's record, and what happened to it, call by call.
+
+    A journal of an earlier schema has the record alone. Tokens are as the provider counts them.
+
+    Attributes:
+        record: The record.
+        attempts: Its calls, the latest last: those that failed, some of them if they are many,
+            and those that brought the answer and delivered it. The calls of a process that was
+            killed are not among them.
+        source: The event's `source`, while the prompt's text is kept.
+        type: The event's `type`, likewise.
+        tier: The tier that serves it next, or served it last.
+        batch: The journal's id of the batch that it is in.
+        submitted: The id under which the provider keeps its answer.
+        deadline: When it is too late to ask it, a date, if it is ever.
+        answered_by: The label of the peer that brought the answer.
+        input_tokens: The tokens of the prompt in the call that brought the answer.
+        output_tokens: The tokens of the answer.
+        ask_seconds: How long that call took.
+        sent_seconds: How long the call took that delivered the event.
+        sent_status: The HTTP status of that call.
+        dead_letter: Its dead letter, if it has or had one.
+        kept_until: Until when the event is kept, a date, if it is kept after its delivery.
+    """
+
+    record: Record
+    attempts: Sequence[Attempt] = ()
+    source: str | None = field(default=None, repr=False)
+    type: str | None = field(default=None, repr=False)
+    tier: Tier | None = None
+    batch: int | None = None
+    submitted: str | None = None
+    deadline: float | None = None
+    answered_by: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    ask_seconds: float | None = None
+    sent_seconds: float | None = None
+    sent_status: int | None = None
+    dead_letter: DeadLetter | None = None
+    kept_until: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record for JSON, and all of this; times in RFC 3339, in UTC."""
+        letter = self.dead_letter
+        return {
+            **self.record.to_dict(),
+            "source": self.source,
+            "type": self.type,
+            "tier": None if self.tier is None else self.tier.value,
+            "batch": self.batch,
+            "submitted": self.submitted,
+            "deadline": rfc3339(self.deadline),
+            "answered_by": self.answered_by,
+            "input_tokens": self.input_tokens,
+            "output_tokens": self.output_tokens,
+            "ask_seconds": self.ask_seconds,
+            "sent_seconds": self.sent_seconds,
+            "sent_status": self.sent_status,
+            "dead_letter": None if letter is None else letter.to_dict(),
+            "kept_until": rfc3339(self.kept_until),
+            "attempts": [
+                asdict(each) | {"kind": each.kind.value, "started": rfc3339(each.started)}
+                for each in self.attempts
+            ],
         }
 
 
@@ -727,6 +829,9 @@ class Journal(Protocol):
 
     def record(self, prompt_id: str) -> Deferred[Record | None]:
         """A prompt's record; None if there is none."""
+
+    def detail(self, prompt_id: str) -> Deferred[Detail | None]:
+        """A prompt's record, and what happened to it, call by call; None if there is none."""
 
     def ids(self, beginning: str, most: int) -> Deferred[Sequence[str]]:
         """The ids of up to `most` prompts that begin so, in their order."""

@@ -4,8 +4,18 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from chatgpt_source.http.client.retry_after import LONGEST_RETRY_AFTER
-from chatgpt_source.journal import TIME_IS_UP, Answered, Kept, PeerState, Record
-from chatgpt_source.prompt import Ask, Delivery, State
+from chatgpt_source.journal import (
+    TIME_IS_UP,
+    Answered,
+    DeadLetter,
+    Detail,
+    Kept,
+    PeerState,
+    Record,
+)
+from chatgpt_source.journal.attempts import FIRST, LAST, Attempt, Kind
+from chatgpt_source.prompt import Ask, Delivery, State, Tier, receiver_at
+from chatgpt_source.telemetry.observer import AskOutcome, DeliveryOutcome
 
 BEYOND = 2**63 - 1
 """More than any `seq`."""
@@ -18,6 +28,21 @@ RECORD = (
     " FROM prompts LEFT JOIN outbox ON outbox.seq = prompts.seq AND destination = target"
 )
 """The query for the rows of records."""
+DETAIL = (
+    "SELECT source, type, tier, batch, submitted, polls, ends, answered_by, input_tokens,"
+    " output_tokens, ask_seconds, sent_seconds, sent_status, kept_until,"
+    " letter.attempts AS letters, letter.error AS letter_error,"
+    " CASE WHEN letter.owner IS NULL THEN letter.due END AS letter_due"
+    " FROM prompts LEFT JOIN texts USING (seq) LEFT JOIN outbox AS letter"
+    " ON letter.seq = prompts.seq AND destination = 'dead_letter'"
+)
+"""The query for the row of a prompt's detail."""
+CALLS = (
+    "SELECT kind, number, peer, started, seconds, outcome, status, error, request_id FROM attempts"
+)
+"""The query for the rows of calls."""
+PLACE = f"CASE WHEN n <= {FIRST} THEN n ELSE {FIRST} + 1 + n % {LAST} END"
+"""SQL: the place of the row of the n-th call; a later call takes the row of an earlier one."""
 
 
 def in_state(state: State | None) -> str:
@@ -52,6 +77,89 @@ def kept_of(record: Record, event: bytes | None) -> Kept:
     """A record with its event, if that is kept."""
     timed_out = record.state is State.FAILED and (record.error or "").startswith(TIME_IS_UP)
     return Kept(record, event, timed_out)
+
+
+def detail_of(
+    record: Record, row: Any, calls: Iterable[Any], date_of: Callable[[float], float], now: float
+) -> Detail:
+    """A prompt's detail.
+
+    Args:
+        record: Its record.
+        row: Its row of `DETAIL`.
+        calls: Its rows of `CALLS`.
+        date_of: Makes a stored instant a date.
+        now: The stored instant that it is.
+    """
+
+    def date(instant: float | None) -> float | None:
+        return None if instant is None else date_of(instant)
+
+    attempts = [
+        Attempt(
+            Kind(call["kind"]),
+            *(call["number"], call["peer"], call["started"], call["seconds"], call["outcome"]),
+            *(call["status"], call["error"] or None, call["request_id"]),
+        )
+        for call in calls
+    ]
+    due = row["letter_due"]
+    letter = _dead_letter(record, row, attempts, None if due is None else date(max(due, now)))
+    attempts += _successes(record, row, attempts)
+    return Detail(
+        record,
+        sorted(attempts, key=lambda each: (each.started, each.number)),
+        tier=Tier(row["tier"]),
+        deadline=date(row["ends"]),
+        dead_letter=letter,
+        kept_until=date(row["kept_until"]),
+        **{name: row[name] for name in _AS_STORED},
+    )
+
+
+_AS_STORED = (
+    *("source", "type", "batch", "submitted", "answered_by", "input_tokens", "output_tokens"),
+    *("ask_seconds", "sent_seconds", "sent_status"),
+)
+
+
+def _successes(record: Record, row: Any, attempts: Iterable[Attempt]) -> Iterable[Attempt]:
+    """The calls that have no rows of their own: the answer's, and the event's delivery."""
+    if record.answered is not None and row["answered_by"] is not None:
+        kind, number = Kind.ASK, record.asks
+        if row["submitted"] is not None:
+            polls = (each.number + 1 for each in attempts if each.kind is Kind.POLL)
+            kind, number = Kind.POLL, max(row["polls"] + 1, *polls, 1)
+        seconds = row["ask_seconds"]
+        yield Attempt(
+            *(kind, number, row["answered_by"], record.answered - seconds, seconds),
+            *(AskOutcome.ANSWERED.value, 200, None, record.request_id),
+        )
+    if record.delivered is not None and row["sent_seconds"] is not None:
+        seconds = row["sent_seconds"]
+        yield Attempt(
+            *(Kind.DELIVERY, record.deliveries, receiver_at(record.target).label),
+            *(record.delivered - seconds, seconds, DeliveryOutcome.DELIVERED.value),
+            row["sent_status"],
+        )
+
+
+def _dead_letter(
+    record: Record, row: Any, attempts: Iterable[Attempt], due: float | None
+) -> DeadLetter | None:
+    """The dead letter of a failed prompt; once its row is gone, its last call says how it ended."""
+    if row["letters"] is not None:
+        return DeadLetter("waiting", row["letters"], row["letter_error"], due)
+    since = record.failed
+    calls = [
+        each
+        for each in attempts
+        if each.kind is Kind.DEAD_LETTER and since is not None and each.started >= since
+    ]
+    if not calls:
+        return None
+    last = max(calls, key=lambda each: each.number)
+    return DeadLetter("failed" if last.error else "delivered", last.number, last.error)
 
 
 def peer_of(

@@ -24,6 +24,7 @@ from chatgpt_source.journal import (
 from chatgpt_source.prompt import State
 from tests.clocks import Clocks
 from tests.contracts.answers import AnswersContract
+from tests.contracts.attempts import AttemptsContract
 from tests.contracts.journal import JournalContract
 from tests.journal.common import ANSWER, DAY, NOON, PEERS, Threads, at_once, prompt
 from tests.journal.postgres_server import server
@@ -43,7 +44,9 @@ with contextlib.suppress(ImportError):  # the tests are skipped then: `server` s
 from tests.journal.postgres_case import Counted, LostCommit, Opening, PostgresTestCase
 
 
-class ContractTests(Opening, JournalContract, AnswersContract, SynchronousTestCase):
+class ContractTests(
+    Opening, JournalContract, AnswersContract, AttemptsContract, SynchronousTestCase
+):
     pass
 
 

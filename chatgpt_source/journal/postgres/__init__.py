@@ -35,6 +35,7 @@ from chatgpt_source.journal import (
     Cancelled,
     Claims,
     Delivered,
+    Detail,
     End,
     Ended,
     Failed,
@@ -380,6 +381,10 @@ class PostgresJournal:
     def record(self, prompt_id: str) -> Deferred[Record | None]:
         now, date = self._now()
         return self._read(lambda db: records.record(db, prompt_id, now, date))
+
+    def detail(self, prompt_id: str) -> Deferred[Detail | None]:
+        now, date = self._now()
+        return self._read(lambda db: records.detail(db, prompt_id, now, date))
 
     def ids(self, beginning: str, most: int) -> Deferred[Sequence[str]]:
         return self._read(lambda db: records.ids(db, beginning, most))

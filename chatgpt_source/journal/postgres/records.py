@@ -3,10 +3,20 @@
 import sys
 from collections.abc import Sequence
 
-from chatgpt_source.journal import End, Kept, Record, Tally
+from chatgpt_source.journal import Detail, End, Kept, Record, Tally
 from chatgpt_source.journal.postgres.asks import IN_BACKLOG
 from chatgpt_source.journal.postgres.session import Row, Session, Steps, rows_of
-from chatgpt_source.journal.rows import BEYOND, RECORD, in_state, kept_of, names_of, record_of
+from chatgpt_source.journal.rows import (
+    BEYOND,
+    CALLS,
+    DETAIL,
+    RECORD,
+    detail_of,
+    in_state,
+    kept_of,
+    names_of,
+    record_of,
+)
 from chatgpt_source.journal.states import ASKING
 from chatgpt_source.prompt import State
 
@@ -18,6 +28,22 @@ def record(db: Session, prompt_id: str, now: float, date: float) -> Steps[Record
     """A prompt's record; see `Journal.record`."""
     rows = yield db.execute(f"{RECORD} WHERE id = %s", (prompt_id,))
     return _record(db, rows[0], now, date) if rows else None
+
+
+def detail(db: Session, prompt_id: str, now: float, date: float) -> Steps[Detail | None]:
+    """A prompt's detail; see `Journal.detail`."""
+    found = yield from record(db, prompt_id, now, date)
+    if found is None:
+        return None
+    calls = db.execute(f"{CALLS} WHERE seq = %s", (found.position,))
+    rows = yield db.execute(f"{DETAIL} WHERE prompts.seq = %s", (found.position,))
+    if not rows:  # it was purged meanwhile
+        return None
+
+    def date_of(stored: float) -> float:
+        return stored - db.offset - now + date
+
+    return detail_of(found, rows[0], rows_of(calls), date_of, db.at(now))
 
 
 def kept(

@@ -25,6 +25,7 @@ from chatgpt_source.journal import (
     Cancelled,
     Claims,
     Delivered,
+    Detail,
     End,
     Ended,
     Failed,
@@ -305,6 +306,10 @@ class SqliteJournal:
     def record(self, prompt_id: str) -> Deferred[Record | None]:
         now = self._now()
         return self._read(lambda db: records.record(db, prompt_id, now))
+
+    def detail(self, prompt_id: str) -> Deferred[Detail | None]:
+        now = self._now()
+        return self._read(lambda db: records.detail(db, prompt_id, now))
 
     def ids(self, beginning: str, most: int) -> Deferred[Sequence[str]]:
         return self._read(lambda db: records.ids(db, beginning, most))

@@ -6,10 +6,21 @@ import sys
 from collections.abc import Collection
 
 from chatgpt_source.http.client.retry_after import LONGEST_RETRY_AFTER
-from chatgpt_source.journal import End, Kept, Record, Tally
-from chatgpt_source.journal.rows import BEYOND, RECORD, in_state, kept_of, names_of, record_of
+from chatgpt_source.journal import Detail, End, Kept, Record, Tally
+from chatgpt_source.journal.rows import (
+    BEYOND,
+    CALLS,
+    DETAIL,
+    RECORD,
+    detail_of,
+    in_state,
+    kept_of,
+    names_of,
+    record_of,
+)
 from chatgpt_source.journal.sqlite import leftovers
 from chatgpt_source.journal.sqlite.rows import Now, by_name
+from chatgpt_source.journal.sqlite.schema import VERSION, version_of
 from chatgpt_source.journal.sqlite.texts import Part
 from chatgpt_source.journal.states import ASKING, WAITING
 from chatgpt_source.prompt import DEAD_LETTER, State
@@ -25,6 +36,17 @@ def record(db: sqlite3.Connection, prompt_id: str, now: Now) -> Record | None:
     """A prompt's record; see `Journal.record`."""
     row = by_name(db.execute(f"{RECORD} WHERE id = ?", (prompt_id,))).fetchone()
     return None if row is None else _record(row, now)
+
+
+def detail(db: sqlite3.Connection, prompt_id: str, now: Now) -> Detail | None:
+    """A prompt's detail; see `Journal.detail`."""
+    found = record(db, prompt_id, now)
+    if found is None or version_of(db) < VERSION:  # the earlier tables have no calls
+        return None if found is None else Detail(found)
+    of_it = (found.position,)
+    row = by_name(db.execute(f"{DETAIL} WHERE prompts.seq = ?", of_it)).fetchone()
+    calls = by_name(db.execute(f"{CALLS} WHERE seq = ?", of_it)).fetchall()
+    return detail_of(found, row, calls, now.date_of, now.steady)
 
 
 def kept(
