@@ -9,8 +9,11 @@ from enum import Enum
 
 from attrs import frozen
 
+from chatgpt_source.telemetry.observer import DeliveryOutcome, PollOutcome
+
 FIRST = LAST = 10
 """A prompt has rows of so many first calls of a kind, and of so many last ones."""
+_WITHOUT_ROW = {PollOutcome.ANSWERED.value, PollOutcome.UNDERWAY.value}
 
 
 class Kind(str, Enum):
@@ -47,3 +50,10 @@ class Attempt:
     status: int | None = None
     error: str | None = None
     request_id: str | None = None
+
+    @property
+    def has_row(self) -> bool:
+        """Whether it is kept in a row of its own."""
+        if self.kind is Kind.DELIVERY:
+            return self.outcome != DeliveryOutcome.DELIVERED.value
+        return self.outcome not in _WITHOUT_ROW

@@ -1,8 +1,35 @@
-"""What the end of a claim changes in a prompt's row, in SQL that every engine reads."""
+"""What the end of a claim changes in a prompt's rows, in SQL that every engine reads."""
 
-from chatgpt_source.journal import Answered, AskOutcome, Batched, Postponed, Underway
+from collections.abc import Sequence
+from typing import Any
+
+from chatgpt_source.journal import (
+    Answered,
+    AskOutcome,
+    Batched,
+    Delivered,
+    Failed,
+    Postponed,
+    Underway,
+)
+from chatgpt_source.journal.attempts import FIRST, LAST, Attempt
 from chatgpt_source.journal.states import Event, after
 from chatgpt_source.prompt import Ask, State
+
+_COLUMNS = "peer, started, seconds, outcome, status, error, request_id"
+_PLACE = f"CASE WHEN n <= {FIRST} THEN n ELSE {FIRST} + 1 + n % {LAST} END"
+ADD_CALL = (
+    f"INSERT INTO attempts (seq, kind, {_COLUMNS}, place, number)"
+    f" SELECT {', '.join('?' * 9)}, {_PLACE}, n FROM (SELECT max(n) AS n FROM (SELECT ? AS n"
+    " UNION ALL SELECT max(number) + 1 FROM attempts WHERE seq = ? AND kind = ?) AS numbers) AS one"
+    " WHERE TRUE ON CONFLICT (seq, kind, place) DO UPDATE SET number = excluded.number, "
+    + ", ".join(f"{each} = excluded.{each}" for each in _COLUMNS.split(", "))
+)
+"""SQL: adds the row of a call; it takes the row of an earlier one once there are too many.
+
+Polls, and what follows a redrive, count from 1 again: then the numbers of the rows go on.
+"""
+_LARGEST = 2**63
 
 
 def change(
@@ -42,7 +69,8 @@ def change(
     moved = "state = ?, due = NULL, held = NULL, request_id = coalesce(?, request_id), batch = NULL"
     if isinstance(outcome, Answered):
         new = after(state, Event.ANSWERED).value
-        return f"{moved}, answered = ?, error = NULL", (new, outcome.answer.request_id, date)
+        change = f"{moved}, answered = ?, error = NULL, " + ", ".join(f"{c} = ?" for c in ANSWERING)
+        return change, (new, outcome.answer.request_id, date, *answering(outcome))
     new = after(state, Event.FAILED).value
     return f"{moved}, ended = ?, error = ?", (new, outcome.request_id, date, outcome.error)
 
@@ -62,3 +90,46 @@ def _submission(ask: Ask, outcome: Underway, now: float) -> tuple[str, tuple[obj
     provider = outcome.provider if ask.submitted is None else ask.provider
     said = (outcome.submitted, provider, outcome.until, outcome.error)
     return change, (new, *said, polls, missing, since)
+
+
+ANSWERING = {
+    "ask_seconds": "float8",
+    "answered_by": "text",
+    "input_tokens": "bigint",
+    "output_tokens": "bigint",
+}
+"""The columns for the call that brought an answer, and their types."""
+
+
+def answering(outcome: Answered) -> tuple[object, ...]:
+    """The values of these columns."""
+    call, answer = outcome.calls[-1] if outcome.calls else None, outcome.answer
+    return (
+        *((call.seconds, call.peer) if call else (None, None)),
+        *(_count(answer.input_tokens), _count(answer.output_tokens)),
+    )
+
+
+def _count(told: Any) -> int | None:
+    """A provider's count of tokens, if it is one."""
+    return told if type(told) is int and 0 <= told < _LARGEST else None
+
+
+def delivering(outcome: Delivered | Failed) -> tuple[float | None, int | None]:
+    """`sent_seconds` and `sent_status`, of the call that delivered the event, if one did."""
+    if isinstance(outcome, Failed) or not outcome.calls:
+        return None, None
+    return outcome.calls[-1].seconds, outcome.calls[-1].status
+
+
+def rows_of(seq: int, calls: Sequence[Attempt]) -> list[tuple[object, ...]]:
+    """The values of `ADD_CALL` for each call that has a row."""
+    return [
+        (
+            *(seq, each.kind.value, each.peer, each.started, each.seconds, each.outcome),
+            *(each.status, each.error or "", each.request_id),
+            *(each.number, seq, each.kind.value),
+        )
+        for each in calls
+        if each.has_row
+    ]

@@ -13,7 +13,7 @@ from chatgpt_source.journal import (
     PeerState,
     Record,
 )
-from chatgpt_source.journal.attempts import FIRST, LAST, Attempt, Kind
+from chatgpt_source.journal.attempts import Attempt, Kind
 from chatgpt_source.prompt import Ask, Delivery, State, Tier, receiver_at
 from chatgpt_source.telemetry.observer import AskOutcome, DeliveryOutcome
 
@@ -41,8 +41,6 @@ CALLS = (
     "SELECT kind, number, peer, started, seconds, outcome, status, error, request_id FROM attempts"
 )
 """The query for the rows of calls."""
-PLACE = f"CASE WHEN n <= {FIRST} THEN n ELSE {FIRST} + 1 + n % {LAST} END"
-"""SQL: the place of the row of the n-th call; a later call takes the row of an earlier one."""
 
 
 def in_state(state: State | None) -> str:

@@ -337,7 +337,8 @@ class PostgresJournal:
         leftover: Leftover | None = None,
     ) -> Deferred[Ended]:
         date = wall(self._clock)
-        if isinstance(outcome, Answered) and leftover is None and ask.prompt.target != NOWHERE:
+        is_alike = leftover is None and ask.prompt.target != NOWHERE
+        if isinstance(outcome, Answered) and is_alike and len(outcome.calls) <= 1:
             return self._with_others(asks.Answer(ask, outcome, now, date, claim))
         return self._write(
             lambda db: asks.ended(db, ask, outcome, now, date, claim=claim, leftover=leftover),
@@ -355,7 +356,7 @@ class PostgresJournal:
         date = wall(self._clock)
         is_letter = delivery.destination == DEAD_LETTER.setting
         if isinstance(outcome, Delivered) and leftover is None and not is_letter:
-            return self._with_others(outbox.Deliver(delivery, outcome.keep, now, date))
+            return self._with_others(outbox.Deliver(delivery, outcome, now, date))
         return self._write(
             lambda db: outbox.ended(db, delivery, outcome, now, date, leftover), rank=DELIVERED
         )

@@ -25,7 +25,7 @@ from chatgpt_source.journal import (
     digests,
 )
 from chatgpt_source.journal.group import Operation
-from chatgpt_source.journal.postgres import leftovers, outbox
+from chatgpt_source.journal.postgres import attempts, leftovers, outbox
 from chatgpt_source.journal.postgres.session import (
     ACCEPT,
     ANSWERED,
@@ -123,6 +123,7 @@ _ANSWERS = {
     "target": "text",
     "at": "float8",
     "owner": "bigint",
+    **changes.ANSWERING,
 }
 """What is given of an answer, by name."""
 _ANSWER = (
@@ -130,8 +131,9 @@ _ANSWER = (
     f" ended AS (UPDATE prompts SET state = '{after(State.ACCEPTED, Event.ANSWERED).value}',"
     " due = NULL, held = NULL, batch = NULL, error = NULL, answered = date, owner = NULL,"
     " tries = given.tries, asks = given.asks,"
-    " request_id = coalesce(given.request_id, prompts.request_id)"
-    " FROM given WHERE prompts.id = given.id AND prompts.token = given.token"
+    " request_id = coalesce(given.request_id, prompts.request_id), "
+    + ", ".join(f"{each} = given.{each}" for each in changes.ANSWERING)
+    + " FROM given WHERE prompts.id = given.id AND prompts.token = given.token"
     " AND prompts.owner IS NOT NULL RETURNING prompts.seq, place),"
     " text AS (UPDATE texts SET event = given.event FROM ended JOIN given USING (place)"
     " WHERE texts.seq = ended.seq),"
@@ -582,6 +584,8 @@ def ended(
         return Ended(kept=False)
     (row,) = rows
     leftovers.add(db, leftover, now)
+    if not isinstance(outcome, Batched):
+        attempts.add(db, row["seq"], outcome.calls)
     if isinstance(outcome, Answered) and nowhere:
         state = after(State.ACCEPTED, Event.FINISHED)
         db.ended[state] += 1
@@ -613,6 +617,7 @@ def answer(db: Session, operations: Sequence[Operation[Any]]) -> Steps[None]:
             *(each.ask.prompt.id, each.ask.token, each.ask.attempt, each.ask.total),
             *(each.outcome.answer.request_id, each.date, each.outcome.event),
             *(each.ask.prompt.target, db.at(each.now), db.owner if each.claim else None),
+            *changes.answering(each.outcome),
         )
         for each in requests
     ]

@@ -16,7 +16,7 @@ def redrive(db: Session, prompt_id: str, date: float) -> Steps[State]:
     """Redrive a failed prompt; see `Journal.redrive`. A unit is of the date's day."""
     rows = yield db.execute(
         "SELECT seq, state, octet_length(event) AS size, target FROM prompts JOIN texts USING (seq)"
-        " WHERE id = %s FOR UPDATE OF prompts",
+        " WHERE id = %s FOR NO KEY UPDATE OF prompts",
         (prompt_id,),
     )
     if not rows or rows[0]["state"] != State.FAILED:

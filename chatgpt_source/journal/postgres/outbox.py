@@ -5,9 +5,9 @@ from typing import Any
 
 from attrs import frozen
 
-from chatgpt_source.journal import Claims, Delivered, Ended, Failed, Postponed
+from chatgpt_source.journal import Claims, Delivered, Ended, Failed, Postponed, changes
 from chatgpt_source.journal.group import Operation
-from chatgpt_source.journal.postgres import leftovers
+from chatgpt_source.journal.postgres import attempts, leftovers
 from chatgpt_source.journal.postgres.session import (
     DELIVERED,
     MOST_CLAIMED,
@@ -33,6 +33,8 @@ _DELIVERIES = {
     "attempt": "integer",
     "date": "float8",
     "kept_until": "float8",
+    "sent_seconds": "float8",
+    "sent_status": "integer",
 }
 """What is given of a delivery, by name."""
 _STATE = after(State.ANSWERED, Event.DELIVERED).value
@@ -42,7 +44,8 @@ _DELIVER = (
     " WHERE outbox.seq = prompts.seq AND outbox.destination = given.destination"
     " AND outbox.token = given.token AND outbox.owner IS NOT NULL RETURNING outbox.seq, place),"
     f" ended AS (UPDATE prompts SET state = '{_STATE}', ended = date, error = NULL,"
-    " deliveries = deliveries + attempt, kept_until = given.kept_until"
+    " deliveries = deliveries + attempt, kept_until = given.kept_until,"
+    " sent_seconds = given.sent_seconds, sent_status = given.sent_status"
     " FROM gone JOIN given USING (place) WHERE prompts.seq = gone.seq),"
     f" counted AS (INSERT INTO ended_counts SELECT '{_STATE}', count(*) FROM gone)"
     " SELECT place FROM gone"
@@ -59,14 +62,14 @@ class Deliver(Together):
 
     Attributes:
         delivery: The claim.
-        keep: Seconds for which the event is kept.
+        outcome: How it went.
         now: The time.
         date: The wall clock's.
     """
 
     rank = DELIVERED
     delivery: Delivery
-    keep: float
+    outcome: Delivered
     now: float
     date: float
 
@@ -159,6 +162,8 @@ def ended(
             f" WHERE {_CLAIMED} RETURNING seq",
             (db.at(outcome.until), outcome.error, db.stored(outcome.held), *claim),
         )
+        for row in rows:
+            attempts.add(db, row["seq"], outcome.calls)
         return Ended(kept=bool(rows))
     query = f"WITH gone AS (DELETE FROM outbox WHERE {_CLAIMED} RETURNING seq), other AS ("
     is_letter = delivery.destination == DEAD_LETTER.setting
@@ -175,14 +180,17 @@ def ended(
             kept_until = db.at(now + outcome.keep)
         query += (
             "UPDATE prompts SET state = %s, ended = %s, error = %s, deliveries = deliveries + %s,"
-            " kept_until = %s FROM gone WHERE prompts.seq = gone.seq)"
+            " kept_until = %s, sent_seconds = %s, sent_status = %s FROM gone"
+            " WHERE prompts.seq = gone.seq)"
         )
         state = after(State.ANSWERED, event)
-        values = (state.value, date, error, delivery.attempt, kept_until)
+        sent = changes.delivering(outcome)
+        values = (state.value, date, error, delivery.attempt, kept_until, *sent)
     rows = yield db.execute(f"{query} SELECT seq FROM gone", (*claim, *values))
     if not rows:
         return Ended(kept=False)
     leftovers.add(db, leftover, now)
+    attempts.add(db, rows[0]["seq"], outcome.calls)
     if not is_letter:
         db.ended[state] += 1
     if not is_letter and isinstance(outcome, Failed) and outcome.dead_letter is not None:
@@ -197,7 +205,8 @@ def deliver(db: Session, operations: Sequence[Operation[Any]]) -> Steps[None]:
         (
             *(each.delivery.id, each.delivery.destination, each.delivery.token),
             *(each.delivery.attempt, each.date),
-            db.at(each.now + each.keep) if each.keep else None,
+            db.at(each.now + each.outcome.keep) if each.outcome.keep else None,
+            *changes.delivering(each.outcome),
         )
         for each in requests
     ]

@@ -8,6 +8,7 @@ from chatgpt_source.journal import (
     Admitted,
     Answered,
     AskOutcome,
+    Batched,
     Claims,
     Ended,
     Failed,
@@ -17,7 +18,7 @@ from chatgpt_source.journal import (
     changes,
 )
 from chatgpt_source.journal.rows import first_delivery
-from chatgpt_source.journal.sqlite import keys, leftovers, outbox, records, texts
+from chatgpt_source.journal.sqlite import attempts, keys, leftovers, outbox, records, texts
 from chatgpt_source.journal.sqlite.rows import Owner, of_limited_size
 from chatgpt_source.journal.sqlite.texts import Part, trace_of
 from chatgpt_source.journal.states import Event, after
@@ -266,6 +267,8 @@ def ended(
         return Ended(kept=False)
     ((seq, day, billed),) = ended
     leftovers.add(db, leftover, now)
+    if not isinstance(outcome, Batched):
+        attempts.add(db, seq, outcome.calls)
     if isinstance(outcome, Answered):
         texts.set_event(db, seq, outcome.event)
         if ask.prompt.target == NOWHERE:

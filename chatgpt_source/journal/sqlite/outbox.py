@@ -2,8 +2,8 @@
 
 import sqlite3
 
-from chatgpt_source.journal import Claims, Delivered, Ended, Failed, Postponed
-from chatgpt_source.journal.sqlite import leftovers, texts
+from chatgpt_source.journal import Claims, Delivered, Ended, Failed, Postponed, changes
+from chatgpt_source.journal.sqlite import attempts, leftovers, texts
 from chatgpt_source.journal.sqlite.rows import Owner, of_limited_size
 from chatgpt_source.journal.sqlite.texts import Part, trace_of
 from chatgpt_source.journal.states import Event, after
@@ -112,15 +112,18 @@ def ended(
     if isinstance(outcome, Postponed):
         changed = db.execute(
             "UPDATE outbox SET due = ?, error = ?, held = coalesce(held, ?), owner = NULL"
-            f" WHERE {_CLAIMED}",
+            f" WHERE {_CLAIMED} RETURNING seq",
             (outcome.until, outcome.error, outcome.held, *claim),
-        )
-        return Ended(kept=changed.rowcount > 0)
+        ).fetchall()
+        for (seq,) in changed:
+            attempts.add(db, seq, outcome.calls)
+        return Ended(kept=bool(changed))
     ended = db.execute(f"DELETE FROM outbox WHERE {_CLAIMED} RETURNING seq", claim).fetchall()
     if not ended:
         return Ended(kept=False)
     ((seq,),) = ended
     leftovers.add(db, leftover, now)
+    attempts.add(db, seq, outcome.calls)
     if delivery.destination == DEAD_LETTER.setting:
         texts.forget_dead_letter(db, seq)
         return Ended(kept=True)
@@ -133,8 +136,8 @@ def ended(
     state = after(State.ANSWERED, event).value
     db.execute(
         "UPDATE prompts SET state = ?, ended = ?, error = ?, deliveries = deliveries + ?,"
-        " kept_until = ? WHERE seq = ?",
-        (state, date, error, delivery.attempt, kept_until, seq),
+        " kept_until = ?, sent_seconds = ?, sent_status = ? WHERE seq = ?",
+        (state, date, error, delivery.attempt, kept_until, *changes.delivering(outcome), seq),
     )
     if isinstance(outcome, Failed) and outcome.dead_letter is not None:
         add_dead_letter(db, seq, outcome.dead_letter, now)
