@@ -57,8 +57,8 @@ class Target:
         self._signing = signing
         self._receiver = receiver
 
-    async def deliver(self, delivery: Delivery) -> None:
-        """Deliver once.
+    async def deliver(self, delivery: Delivery) -> int:
+        """Deliver once, and return the HTTP status.
 
         Raises:
             CallError: Its subclass says what to do with the event.
@@ -80,6 +80,7 @@ class Target:
         if not 200 <= reply.status < 300:
             wait = read_retry_after(reply.header, wall(self._clock))
             raise receiver_error(self._receiver, reply.status, wait)
+        return reply.status
 
     @property
     def origin(self) -> str:

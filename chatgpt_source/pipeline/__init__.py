@@ -126,7 +126,8 @@ class Pipeline:
         journal: Where the prompts are.
         config: How long and how often to try.
         provider: Makes the calls to the model.
-        deliver: For each destination, makes one call to it; raises CallError.
+        deliver: For each destination, makes one call to it, and returns the HTTP status; raises
+            CallError.
         random: Numbers from 0 to 1, for the backoff's jitter.
         observer: Receives the outcome of each call.
         spans: Traces the calls.
@@ -151,7 +152,7 @@ class Pipeline:
         journal: Journal,
         config: Config,
         provider: Provider,
-        deliver: Mapping[str, Callable[[Delivery], Awaitable[None]]],
+        deliver: Mapping[str, Callable[[Delivery], Awaitable[int]]],
         random: Callable[[], float] = system_random,
         observer: Observer = NO_OBSERVER,
         spans: Spans = NO_SPANS,

@@ -1,5 +1,7 @@
 """Asking: claim an accepted prompt, call the model, decide what to do next, record it."""
 
+from collections.abc import Sequence
+
 from attrs import evolve, field, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -7,6 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 from chatgpt_source.config import Config
 from chatgpt_source.errors import CallError, NoRoom, PeerFailure, PossiblyBilled
 from chatgpt_source.journal import Claims, Journal, Underway
+from chatgpt_source.journal.attempts import Attempt
 from chatgpt_source.pipeline.backoff import poll_interval
 from chatgpt_source.pipeline.breaker import Breaker, Call
 from chatgpt_source.pipeline.calls import Random, foreseen, within
@@ -82,6 +85,7 @@ class Asking:
             self.route.spare(call, self.clock.seconds())
         earlier: _Failure | None = None
         billed = False
+        calls: list[Attempt] = []
         while True:
             stop = self.route.at(call)
             try:
@@ -100,10 +104,12 @@ class Asking:
                 place = self._next_place(ask, call, error, now)
                 failure = self._failed(ask, call, error, now, is_last=place is None)
                 if place is None or isinstance(failure.decision, Fail):
-                    await self._not_answered(ask, call, failure, earlier, now, billed=billed)
+                    await self._not_answered(
+                        ask, call, failure, earlier, now, billed=billed, calls=calls
+                    )
                     return
                 held = isinstance(failure.decision, Hold)
-                self.recording.moved_on(ask, call, error, now, stop.name, held=held)
+                calls.append(self.recording.moved_on(ask, call, error, now, stop.name, held=held))
                 if not held:
                     earlier = failure
                 ask = evolve(
@@ -116,16 +122,18 @@ class Asking:
                 continue
             break
         if isinstance(answer, Submitted):
-            await self._submitted(ask, call, answer)
+            await self._submitted(ask, call, answer, calls)
         else:
             stop.breaker.succeeded(call, self.clock.seconds())
-            await self.recording.answered(ask, call, answer, stop.name)
+            await self.recording.answered(ask, call, answer, stop.name, calls)
 
-    async def _submitted(self, ask: Ask, call: Call, submitted: Submitted) -> None:
+    async def _submitted(
+        self, ask: Ask, call: Call, submitted: Submitted, calls: Sequence[Attempt]
+    ) -> None:
         now, stop = self.clock.seconds(), self.route.at(call)
         outcome = Underway(submitted.id, now + poll_interval(1), provider=stop.name)
         await self.recording.ended(  # before anything else
-            ask, call, outcome, now, provider=stop.name
+            ask, call, outcome, now, provider=stop.name, earlier=calls
         )
         stop.breaker.succeeded(call, now)
         self.polls.wake()
@@ -165,6 +173,7 @@ class Asking:
         now: float,
         *,
         billed: bool,
+        calls: Sequence[Attempt],
     ) -> None:
         error, decision = failure.error, failure.decision
         if earlier is not None and isinstance(decision, Hold):  # not all are held
@@ -180,6 +189,10 @@ class Asking:
             give_back=not billed and error.status != 200,  # a 200 is billed
         )
         await self.recording.ended(
-            ask, call, outcome, now, error=error, held=held, provider=self.route.at(call).name
+            *(ask, call, outcome, now),
+            error=error,
+            held=held,
+            provider=self.route.at(call).name,
+            earlier=calls,
         )
         self.worker.wake()  # the next attempt may be due before anything else

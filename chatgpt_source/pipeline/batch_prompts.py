@@ -8,6 +8,7 @@ import attrs
 from attrs import define, frozen
 from twisted.internet.interfaces import IReactorTime
 
+from chatgpt_source.clock import wall
 from chatgpt_source.config import Config
 from chatgpt_source.errors import CallError, Lost, Permanent, PossiblyBilled
 from chatgpt_source.journal import Batch, Failed, Journal, Postponed
@@ -87,7 +88,7 @@ class BatchPrompts:
 
     async def _end(self, batch: Batch, ask: Ask, line: Line) -> None:
         """End a prompt's claim by its line."""
-        call, result = Call(self._clock.seconds()), line.result
+        call, result = self._call(batch), line.result
         if isinstance(result, CallError):
             await self._not_answered(batch, ask, call, result)
             return
@@ -98,6 +99,11 @@ class BatchPrompts:
         else:
             billed = attrs.evolve(answer, service_tier=Tier.BATCH.value)
             await self._recording.answered(ask, call, billed)
+
+    def _call(self, batch: Batch) -> Call:
+        """What stands for a prompt's call: its batch, from when that was opened."""
+        now = self._clock.seconds()
+        return Call(now - max(0.0, wall(self._clock) - batch.created))
 
     async def _not_answered(self, batch: Batch, ask: Ask, call: Call, error: CallError) -> None:
         now = self._clock.seconds()
@@ -112,20 +118,22 @@ class BatchPrompts:
     async def release(self, batch: Batch, rest: Rest) -> bool:
         """Let some prompts be asked otherwise; returns whether there were any."""
         asks = await self._claimed(batch)
-        await together(self.release_one(ask, rest) for ask in asks)
+        await together(self.release_one(ask, rest, batch) for ask in asks)
         return bool(asks)
 
-    async def release_one(self, ask: Ask, rest: Rest, *, called: bool = True) -> None:
+    async def release_one(self, ask: Ask, rest: Rest, batch: Batch | None = None) -> None:
         """Let a claimed prompt be asked otherwise.
 
         Args:
             ask: Its claim.
             rest: Why, and whether it may go into a batch again.
-            called: Whether it was in a batch that was sent, or was to be.
+            batch: The batch that it was in, which was sent, or was to be; None: it was in none.
         """
         now = self._clock.seconds()
+        call = Call(now) if batch is None else self._call(batch)
         outcome, error = self._moved(ask, rest, now), Lost(rest.why)
-        await self._recording.ended(ask, Call(now), outcome, now, error=error, called=called)
+        called = batch is not None
+        await self._recording.ended(ask, call, outcome, now, error=error, called=called)
 
     def _moved(self, ask: Ask, rest: Rest, now: float) -> Postponed:
         tiers, left = self._config.tiers, deadline_of(ask.prompt) - now

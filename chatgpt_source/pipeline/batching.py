@@ -237,7 +237,7 @@ class Batching:
 
     async def _put(self, ask: Ask, outcome: Batched | None, now: float) -> None:
         if outcome is None:
-            await self._prompts.release_one(ask, Rest(UNWRITABLE), called=False)
+            await self._prompts.release_one(ask, Rest(UNWRITABLE))
         else:
             await recorded(self._clock, partial(self._journal.ask_ended, ask, outcome, now))
 

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from attrs import define, field
+from attrs import define, evolve, field
 from twisted.internet.interfaces import IReactorTime
 
 from chatgpt_source.clock import wall
@@ -11,6 +11,7 @@ from chatgpt_source.config import Config
 from chatgpt_source.delivery import event
 from chatgpt_source.errors import CallError, Transient
 from chatgpt_source.journal import Claims, Delivered, Failed, Journal, Postponed
+from chatgpt_source.pipeline import attempts
 from chatgpt_source.pipeline.breaker import Breaker, Call
 from chatgpt_source.pipeline.calls import Random, foreseen, postponed, recorded, report, within
 from chatgpt_source.pipeline.decide import Fail, Hold, Tried, decide
@@ -36,7 +37,7 @@ class Delivering:
         tidying: Deletes answers at the provider once they are delivered.
         lease: The lease within which calls are made.
         receiver: The destination.
-        call: Makes one call to it; raises CallError.
+        call: Makes one call to it, and returns the HTTP status; raises CallError.
         breaker: The receiver's.
         dead_letters: The worker that delivers the dead letters, if there is one.
         untried_since: Deliver only events that are due since then at the earliest, and untried.
@@ -51,7 +52,7 @@ class Delivering:
     tidying: Tidying
     lease: Lease
     receiver: Receiver
-    call: Callable[[Delivery], Awaitable[None]]
+    call: Callable[[Delivery], Awaitable[int]]
     breaker: Breaker
     dead_letters: Worker[Delivery] | None
     untried_since: float | None = field(init=False, default=None)
@@ -74,13 +75,14 @@ class Delivering:
         try:
             with self.spans.deliver(delivery) as span:
                 calling = self.call(within(span, delivery))
-                await foreseen(self.lease.within(calling), Transient)
+                status = await foreseen(self.lease.within(calling), Transient)
         except CallError as error:
             await self._not_delivered(delivery, call, error)
         else:
             now = self.clock.seconds()
             self.breaker.succeeded(call, now)
-            outcome = Delivered(self.config.keep_answers)
+            own = attempts.of_delivery(delivery, call, now, wall(self.clock), status=status)
+            outcome = Delivered(self.config.keep_answers, (own,))
             leftover = None
             if not self._is_of_dead_letters:
                 leftover = self.tidying.leftover(delivery.submitted, delivery.provider)
@@ -105,12 +107,13 @@ class Delivering:
         decision = decide(error, tried, self.breaker.others, now, self.random)
         held = isinstance(decision, Hold)
         self.breaker.failed(call, error, now, shared=False, alone=not held)
+        outcome: Failed | Postponed
         if isinstance(decision, Fail):
-            outcome: Failed | Postponed = Failed(
-                decision.reason, dead_letter=self._dead_letter(delivery, error)
-            )
+            outcome = Failed(decision.reason, dead_letter=self._dead_letter(delivery, error))
         else:
             outcome = postponed(decision, error, self.breaker.opens_at, now)
+        own = attempts.of_delivery(delivery, call, now, wall(self.clock), error)
+        outcome = evolve(outcome, calls=(own,))
         ended = await recorded(
             self.clock, lambda: self.journal.delivery_ended(delivery, outcome, now)
         )

@@ -3,7 +3,7 @@
 Asking, polling and expiring share it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attrs import evolve, frozen
@@ -14,6 +14,8 @@ from chatgpt_source.config import Config
 from chatgpt_source.delivery import event
 from chatgpt_source.errors import CallError, PeerFailure
 from chatgpt_source.journal import TIME_IS_UP, Answered, Failed, Journal, Postponed, Underway
+from chatgpt_source.journal.attempts import Attempt
+from chatgpt_source.pipeline import attempts
 from chatgpt_source.pipeline.breaker import NEVER, Call
 from chatgpt_source.pipeline.calls import miss, postponed, recorded, report
 from chatgpt_source.pipeline.decide import (
@@ -66,14 +68,32 @@ class Recording:
     missing: dict[str, str]
 
     async def answered(
-        self, ask: Ask, call: Call, answer: Answer, provider: str | None = None
+        self,
+        ask: Ask,
+        call: Call,
+        answer: Answer,
+        provider: str | None = None,
+        earlier: Sequence[Attempt] = (),
     ) -> None:
-        """Record an answer of a provider; its delivery starts at once if there is room."""
+        """Record an answer of a provider; its delivery starts at once if there is room.
+
+        Args:
+            ask: The claim.
+            call: The call.
+            answer: The answer.
+            provider: The name of the provider that was called; None: the first.
+            earlier: The calls of this claim that failed before.
+        """
         now = self.clock.seconds()
         if "provider" in self.config.include:
             answer = evolve(answer, provider=provider or self.config.provider)
         encoded = event.encode(ask.prompt, answer, self.config.include, self.config.extensions)
-        outcome = Answered(answer, encoded, self.config.keep_answers)
+        own = attempts.of_ask(
+            *(ask, call, now, wall(self.clock), provider, None),
+            answered=True,
+            request_id=answer.request_id,
+        )
+        outcome = Answered(answer, encoded, self.config.keep_answers, (*earlier, own))
         target = ask.prompt.target
         state = State.DELIVERED if target == NOWHERE else State.ANSWERED
         deliveries = self.deliveries.get(target)
@@ -195,6 +215,7 @@ class Recording:
         called: bool = True,
         provider: str | None = None,
         leftover: Leftover | None = None,
+        earlier: Sequence[Attempt] = (),
     ) -> bool:
         """Record a call that brought no answer; returns whether the claim was still its own.
 
@@ -208,7 +229,11 @@ class Recording:
             called: Whether there was a call.
             provider: The name of the provider that was called; None: the first.
             leftover: What the provider keeps, and nobody needs any more.
+            earlier: The calls of this claim that failed before.
         """
+        if called:
+            own = attempts.of_ask(ask, call, now, wall(self.clock), provider, error)
+            outcome = evolve(outcome, calls=(*earlier, own))
         ended = await recorded(
             self.clock, lambda: self.journal.ask_ended(ask, outcome, now, leftover=leftover)
         )
@@ -236,10 +261,14 @@ class Recording:
         provider: str | None,
         *,
         held: bool,
-    ) -> None:
-        """Tell of a call that failed, after which the same claim goes on at another provider."""
+    ) -> Attempt:
+        """Tell of a call that failed, after which the same claim goes on at another provider.
+
+        The end of the claim is to be recorded with what this returns.
+        """
         common = self._common(ask, call, now, provider)
         self.observer.asked(AskEnded(**common, error=error, wait=0.0, held=held))
+        return attempts.of_ask(ask, call, now, wall(self.clock), provider, error)
 
     def _common(self, ask: Ask, call: Call, now: float, provider: str | None) -> dict[str, Any]:
         """What the observer is told of each end."""

@@ -48,10 +48,10 @@ class AskOutcome(str, Enum):
     FAILED = "failed"
 
     @classmethod
-    def of(cls, error: CallError | None) -> "AskOutcome":
+    def of(cls, error: CallError | None, *, submitted: bool = False) -> "AskOutcome":
         """The outcome of a call that ended so; None is a success."""
         if error is None:
-            return cls.ANSWERED
+            return cls.SUBMITTED if submitted else cls.ANSWERED
         return cls.MAYBE_BILLED if isinstance(error, PossiblyBilled) else cls(_class_of(error))
 
 
@@ -68,6 +68,15 @@ class PollOutcome(str, Enum):
     AGAIN = "again"
     HOLD = "hold"
     FAILED = "failed"
+
+    @classmethod
+    def of(cls, error: CallError | None, *, answered: bool) -> "PollOutcome":
+        """The outcome of a poll that ended so; without an error, it may have brought the answer."""
+        if error is None:
+            return cls.ANSWERED if answered else cls.UNDERWAY
+        if isinstance(error, Gone):
+            return cls.MISSING
+        return cls.LOST if isinstance(error, Lost) else cls(_class_of(error))
 
 
 class DeliveryOutcome(str, Enum):
@@ -88,6 +97,13 @@ def _class_of(error: CallError) -> str:
     if isinstance(error, PeerFailure):
         return "hold"
     return "again" if isinstance(error, Transient) else "failed"
+
+
+def peer_of(tier: Tier, fallback: str | None) -> str:
+    """The label of whom a call asks: a fallback, or a tier of the first provider."""
+    if fallback is not None:
+        return f"{MODEL}.{fallback}"
+    return MODEL if tier is Tier.STANDARD else f"{MODEL}.{tier.value}"
 
 
 @frozen(kw_only=True)
@@ -148,29 +164,19 @@ class AskEnded(Ended):
     @property
     def peer(self) -> str:
         """Whom it called: a fallback, a tier of the first provider, or its standard tier."""
-        if self.is_fallback:
-            return f"{MODEL}.{self.provider}"
-        tier = self.ask.prompt.tier
-        return MODEL if tier is Tier.STANDARD else f"{MODEL}.{tier.value}"
+        return peer_of(self.ask.prompt.tier, self.provider if self.is_fallback else None)
 
     @property
     def outcome(self) -> AskOutcome:
         """What it brought, in a word; of a poll, see `poll`."""
-        submitted = self.state is State.SUBMITTED
-        return AskOutcome.SUBMITTED if submitted else AskOutcome.of(self.error)
+        return AskOutcome.of(self.error, submitted=self.state is State.SUBMITTED)
 
     @property
     def poll(self) -> PollOutcome | None:
         """What a poll brought, in a word; None if it was a call that asks."""
         if not self.ask.is_submitted:
             return None
-        if self.error is None:
-            return PollOutcome.UNDERWAY if self.answer is None else PollOutcome.ANSWERED
-        if isinstance(self.error, Gone):
-            return PollOutcome.MISSING
-        return (
-            PollOutcome.LOST if isinstance(self.error, Lost) else PollOutcome(_class_of(self.error))
-        )
+        return PollOutcome.of(self.error, answered=self.answer is not None)
 
     @property
     def waited(self) -> float | None:

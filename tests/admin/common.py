@@ -41,9 +41,9 @@ class AdminTestCase(DoorTestCase):
             self.config,
             self.model,
             {
-                "target": self.target.call,
-                **{name: Peer().call for name in self.config.targets},
-                "dead_letter": self.letters.call,
+                "target": self.target.receive,
+                **{name: Peer().receive for name in self.config.targets},
+                "dead_letter": self.letters.receive,
             },
             lambda: 1.0,
             self.observers,

@@ -74,7 +74,7 @@ class DeliveryTests(SynchronousTestCase):
         self.agent = RequestTraversalAgent(self.receiver)
         self.target = Target(Client(self.clock, HTTPClient(self.agent)), self.clock, self.url)
 
-    def deliver(self, delivery: Delivery = DELIVERY) -> Deferred[None]:
+    def deliver(self, delivery: Delivery = DELIVERY) -> Deferred[int]:
         done = Deferred.fromCoroutine(self.target.deliver(delivery))
         self.agent.flush()
         return done
@@ -169,7 +169,7 @@ class DeliveryTests(SynchronousTestCase):
         for status in (200, 201, 202, 203, 204, 205, 206, 207, 226, 299):
             self.receiver.status = status
             self.receiver.body = b"" if status in {204, 205} else b"TARGETMARK"
-            self.assertIsNone(self.successResultOf(self.deliver()), status)
+            self.assertEqual(self.successResultOf(self.deliver()), status)
 
     def test_each_class(self) -> None:
         for kind, statuses in {
@@ -235,7 +235,7 @@ class DeliveryTests(SynchronousTestCase):
                 return Reply(202, Headers(), b"", "was cut short")
 
         self.target = Target(Cut(), self.clock, self.url)  # type: ignore[arg-type]
-        self.assertIsNone(self.successResultOf(self.deliver()))
+        self.assertEqual(self.successResultOf(self.deliver()), 202)
 
     def test_failures_of_the_agent(self) -> None:
         for failure, words in (

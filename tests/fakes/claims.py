@@ -6,7 +6,8 @@ from attrs import evolve
 from twisted.internet.defer import Deferred, fail, succeed
 
 from chatgpt_source.errors import JournalUnavailable
-from chatgpt_source.journal import Answered, Claims, Ended, Underway
+from chatgpt_source.journal import Answered, Batched, Claims, Ended, Underway
+from chatgpt_source.journal.attempts import Attempt
 from chatgpt_source.prompt import Ask, Delivery, Leftover
 
 
@@ -21,6 +22,7 @@ class ClaimsJournal:
         tidied: The leftovers that are done.
         ends: The outcome of each claim of a prompt.
         delivered: The outcome of each claim of a delivery.
+        calls: The calls that these outcomes had; here they have none.
         kept: Whether ends of claims are kept.
         writable: Whether they can be written.
     """
@@ -36,6 +38,7 @@ class ClaimsJournal:
         self.tidied: list[Leftover] = []
         self.ends: list[Any] = []
         self.delivered: list[Any] = []
+        self.calls: list[Attempt] = []
         self.kept = self.writable = True
 
     def claim_asks(self, _: float, most: int) -> Deferred[Claims[Ask]]:
@@ -87,7 +90,7 @@ class ClaimsJournal:
             return fail(JournalUnavailable("full", retry_after=1))
         if not self.kept:
             return succeed(Ended(kept=False))
-        self.ends.append(outcome)
+        self.ends.append(self._without_calls(outcome))
         self.leave(leftover, now)
         if isinstance(outcome, Underway):
             self.polls.append((outcome.until, _polled(ask, outcome, now)))
@@ -102,9 +105,16 @@ class ClaimsJournal:
     def delivery_ended(
         self, _: Delivery, outcome: Any, now: float, *, leftover: Leftover | None = None
     ) -> Deferred[Ended]:
-        self.delivered.append(outcome)
+        self.delivered.append(self._without_calls(outcome))
         self.leave(leftover, now)
         return succeed(Ended(kept=True))
+
+    def _without_calls(self, outcome: Any) -> Any:
+        """An outcome; its calls are kept apart."""
+        if isinstance(outcome, Batched):
+            return outcome
+        self.calls += outcome.calls
+        return evolve(outcome, calls=())
 
 
 def _polled(ask: Ask, outcome: Underway, now: float) -> Ask:

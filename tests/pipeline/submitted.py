@@ -65,13 +65,13 @@ class SubmittedTestCase(SynchronousTestCase):
         self.start(**changes)
 
     def start(self, **changes: Any) -> None:
-        receivers = {"target": self.target.call, "dead_letter": self.letters.call}
+        receivers = {"target": self.target.receive, "dead_letter": self.letters.receive}
         self.pipeline = Pipeline(
             cast(Any, self.clock),
             cast(Any, self.journal),
             attrs.evolve(self.config, **changes),
             cast(Any, self.provider),
-            receivers if self.config.dead_letter else {"target": self.target.call},
+            receivers if self.config.dead_letter else {"target": self.target.receive},
             lambda: 1.0,
             Observers(self.told, OutcomeLog()),
         )

@@ -48,6 +48,11 @@ class Peer:
 
     ask = call
 
+    async def receive(self, work: Any) -> int:
+        """A call to a receiver of events: its HTTP status."""
+        await self.call(work)
+        return 202
+
     def _cancel(self, _: Deferred[Any]) -> None:
         self.cancelled += 1
 
@@ -96,8 +101,8 @@ class PipelineTestCase(JournalTestCase):
         self.addCleanup(self.pipeline.end)
 
     @staticmethod
-    async def deliver(peer: Peer, delivery: Delivery) -> None:
-        await peer.call(delivery.event)
+    async def deliver(peer: Peer, delivery: Delivery) -> int:
+        return await peer.receive(delivery.event)
 
     def post(self, *names: str, **parts: Any) -> None:
         for name in names:
