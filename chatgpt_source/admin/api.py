@@ -45,11 +45,9 @@ class Api:
         )
 
     async def prompt(self, request: BoundedRequest) -> None:
-        """Answer `GET /api/prompts/<id>`."""
-        record = await self.intake.record(_id(request))
-        served = await self.intake.journal.served(record.id)
-        told = {"tier": served and served.tier.value, "batch": served and served.batch}
-        request.answer(200, to_json(record.to_dict() | told))
+        """Answer `GET /api/prompts/<id>`: a prompt, and what happened to it, call by call."""
+        detail = await self.intake.detail(_id(request))
+        request.answer(200, to_json(detail.to_dict()))
 
     async def batches(self, request: BoundedRequest) -> None:
         """Answer `GET /api/batches`."""

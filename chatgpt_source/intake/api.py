@@ -28,7 +28,7 @@ from chatgpt_source.intake.openapi import DOCUMENT, MEDIA_TYPE
 from chatgpt_source.intake.preferences import form_of, want_of
 from chatgpt_source.intake.reading import read_json, read_root
 from chatgpt_source.intake.waiting import MOST_WAITERS, Waiter, Waiters
-from chatgpt_source.journal import Journal, Kept, Record
+from chatgpt_source.journal import Detail, Journal, Kept, Record
 from chatgpt_source.journal.states import ASKING
 from chatgpt_source.log import get_logger, log_unexpected
 from chatgpt_source.pipeline import Pipeline
@@ -169,6 +169,13 @@ class Intake:
         if record is None:
             raise _unknown()
         return record
+
+    async def detail(self, prompt_id: str) -> Detail:
+        """What happened to a prompt; raises as `record` does."""
+        detail = await self.journal.detail(prompt_id)
+        if detail is None:
+            raise _unknown()
+        return detail
 
     async def status(self, request: BoundedRequest) -> None:
         """Answer `GET /prompts/<id>`."""

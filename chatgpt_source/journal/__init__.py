@@ -16,7 +16,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from attrs import asdict, field, frozen
 from twisted.internet.defer import Deferred
 
-from chatgpt_source.journal.attempts import Attempt
+from chatgpt_source.journal.attempts import Attempt, Kind
 from chatgpt_source.journal.states import backlog_of
 from chatgpt_source.prompt import TARGET, Answer, Ask, Delivery, Leftover, Prompt, State, Tier
 from chatgpt_source.quota import Day
@@ -423,8 +423,8 @@ class Detail:
     Attributes:
         record: The record.
         attempts: Its calls, the latest last: those that failed, some of them if they are many,
-            and those that brought the answer and delivered it. The calls of a process that was
-            killed are not among them.
+            and those that brought the answer and delivered it. A call under way when its process
+            was killed is not among them.
         source: The event's `source`, while the prompt's text is kept.
         type: The event's `type`, likewise.
         tier: The tier that serves it next, or served it last.
@@ -458,6 +458,18 @@ class Detail:
     dead_letter: DeadLetter | None = None
     kept_until: float | None = None
 
+    @property
+    def unlisted(self) -> int:
+        """How many asks and deliveries have ended that are not among the attempts."""
+        of_both = {Kind.ASK, Kind.DELIVERY}
+        listed = sum(each.kind in of_both for each in self.attempts)
+        is_claimed = (
+            self.record.state in {State.ACCEPTED, State.ANSWERED}
+            and self.record.next_attempt is None
+        )
+        under_way = is_claimed or self.batch is not None
+        return max(0, self.record.asks + self.record.deliveries - listed - under_way)
+
     def to_dict(self) -> dict[str, Any]:
         """The record for JSON, and all of this; times in RFC 3339, in UTC."""
         letter = self.dead_letter
@@ -472,16 +484,27 @@ class Detail:
             "answered_by": self.answered_by,
             "input_tokens": self.input_tokens,
             "output_tokens": self.output_tokens,
-            "ask_seconds": self.ask_seconds,
-            "sent_seconds": self.sent_seconds,
+            "ask_seconds": _rounded(self.ask_seconds),
+            "sent_seconds": _rounded(self.sent_seconds),
             "sent_status": self.sent_status,
             "dead_letter": None if letter is None else letter.to_dict(),
             "kept_until": rfc3339(self.kept_until),
+            "unlisted": self.unlisted,
             "attempts": [
-                asdict(each) | {"kind": each.kind.value, "started": rfc3339(each.started)}
+                asdict(each)
+                | {
+                    "kind": each.kind.value,
+                    "started": rfc3339(each.started),
+                    "seconds": _rounded(each.seconds),
+                }
                 for each in self.attempts
             ],
         }
+
+
+def _rounded(seconds: float | None) -> float | None:
+    """A duration for JSON, to the millisecond."""
+    return None if seconds is None else round(seconds, 3)
 
 
 @frozen

@@ -29,6 +29,7 @@ from chatgpt_source.cloudevent import read_time
 from chatgpt_source.config import ConfigError, read_journal
 from chatgpt_source.errors import JournalError, JournalUnavailable, NotRedriven, QuotaUsedUp
 from chatgpt_source.journal import Journal, Record
+from chatgpt_source.journal.details import details
 from chatgpt_source.journal.engine import Engine, Opened, engine_of, is_url
 from chatgpt_source.journal.sqlite import open_beside
 from chatgpt_source.journal.sqlite.backup import BackupStopped, back_up
@@ -104,7 +105,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help=f"how many; 0: all (default: {IN_A_TERMINAL} in a terminal, else all)",
     )
-    show = commands.add_parser("show", parents=[also], help="show a prompt's record")
+    show = commands.add_parser("show", parents=[also], help="show a prompt, call by call")
     show.add_argument("id", metavar="ID", help=_ID)
     for name, text in (
         ("redrive", "ask or deliver failed prompts again"),
@@ -305,13 +306,11 @@ class Operator:
 
     async def _show(self, given: str) -> int:
         prompt_id, detail = await self._found(given)
-        record = prompt_id and await self.journal.record(prompt_id)
-        if not record:
+        found = prompt_id and await self.journal.detail(prompt_id)
+        if not found:
             self._tell(given, detail or "not in this journal", done=False)
             return 1
-        values = record.to_dict()
-        lines = (f"{name + ':':<14}{'-' if v is None else v}" for name, v in values.items())
-        self._write(values, "\n".join(self.look.fold(each, " " * 14) for each in lines))
+        self._write(found.to_dict(), "\n".join(details(found, self.look)))
         return 0
 
     async def _redrive(self, prompt_id: str) -> tuple[bool, str]:

@@ -12,22 +12,23 @@ _UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
 
 def header(look: Look) -> str:
     """The table's first row."""
-    return _cut(_row("ID", "STATE", "SINCE", "ASKS", "SENT", "REASON"), look)
+    return cut(_row("ID", "STATE", "SINCE", "ASKS", "SENT", "REASON"), look)
 
 
 def row(record: Record, now: float, look: Look) -> str:
     """A prompt's row; `now` is a date."""
     cells = (record.id[:SHORT], record.state.value, age(now - since(record)))
-    text = _cut(_row(*cells, str(record.asks), str(record.deliveries), record.error or ""), look)
+    text = cut(_row(*cells, str(record.asks), str(record.deliveries), record.error or ""), look)
     state = record.state.value
     return text.replace(state, look.paint(state, _COLOURS.get(record.state, YELLOW)), 1)
 
 
 def line(record: Record) -> str:
     """A prompt as a line for other programs, with its whole id."""
+    failed = "" if record.failed is None else f" failed={rfc3339(record.failed)}"
     return (
         f"{record.id}  {record.state.value:<9}  {rfc3339(record.accepted)}"
-        f"  asks={record.asks} deliveries={record.deliveries}  {record.error or ''}"
+        f"  asks={record.asks} deliveries={record.deliveries}{failed}  {record.error or ''}"
     ).rstrip()
 
 
@@ -48,7 +49,8 @@ def _row(name: str, state: str, since: str, asks: str, sent: str, reason: str) -
     return f"{name:<{SHORT}}  {state:<9}  {since:>7}  {asks:>4}  {sent:>4}  {reason}".rstrip()
 
 
-def _cut(text: str, look: Look) -> str:
+def cut(text: str, look: Look) -> str:
+    """A line that is not wider than the terminal."""
     if look.width is None or len(text) <= look.width:
         return text
     return text[: look.width - 1] + "…"

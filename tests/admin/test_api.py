@@ -230,11 +230,36 @@ class PromptsTests(AdminTestCase):
     def test_what_is_told(self) -> None:
         prompt_id = self.asked()
         (listed,) = self.get("/api/prompts").json["prompts"]
-        tier = {"tier": "standard", "batch": None}
-        self.assertEqual(listed | tier, self.get(f"/api/prompts/{prompt_id}").json)
+        told = self.get(f"/api/prompts/{prompt_id}").json
+        self.assertEqual(listed, {name: told[name] for name in listed})
         self.site = self.door
         self.connect()
         self.assertEqual(listed, self.request("GET", f"/prompts/{prompt_id}").json)
+
+    def test_what_happened_to_it(self) -> None:
+        prompt_id = self.asked()
+        self.clock.advance(1.5)
+        self.model.answer(Transient("the model answered 500", status=500))
+        self.clock.pump([0.1] * 40)
+        self.model.answer()
+        told = self.get(f"/api/prompts/{prompt_id}").json
+        first, second = told["attempts"]
+        expected = {
+            "kind": "ask",
+            "number": 1,
+            "peer": "model",
+            "started": "2027-01-15T12:00:00Z",
+            "seconds": 1.5,
+            "outcome": "again",
+            "status": 500,
+            "error": "the model answered 500",
+            "request_id": None,
+        }
+        self.assertEqual(first, expected)
+        self.assertEqual((second["outcome"], second["request_id"]), ("answered", "req-1"))
+        self.assertEqual((told["answered_by"], told["tier"]), ("model", "standard"))
+        self.assertEqual((told["source"], told["unlisted"]), ("vanus-chatGPT-source", 0))
+        self.assertEqual((told["dead_letter"], told["sent_status"]), (None, None))
 
     def test_mistakes(self) -> None:
         for query in (

@@ -34,6 +34,7 @@ from chatgpt_source.journal.sqlite import open_journal as open_file
 from chatgpt_source.prompt import Details, Leftover, State
 from tests.clocks import Clocks
 from tests.contracts.answers import AnswersContract
+from tests.contracts.attempts import ASKED, FAILED_ASK, SENT, UNSENT, USED, AttemptsContract
 from tests.contracts.driver import ANSWER, DAY, DEAD_LETTERS, NOON, PEERS, JournalDriver, prompt
 from tests.contracts.journal import JournalContract
 from tests.journal.common import at_once
@@ -108,7 +109,9 @@ class Moving:
         return PostgresJournal(opened, self.clock, at_once, self.date)
 
 
-class ContractTests(Moving, JournalContract, AnswersContract, SynchronousTestCase):
+class ContractTests(
+    Moving, JournalContract, AnswersContract, AttemptsContract, SynchronousTestCase
+):
     """What a journal promises of a start, it promises of one after a move."""
 
     def open_journal(self) -> Any:
@@ -145,6 +148,7 @@ class MovingCase(Moving, JournalDriver, SynchronousTestCase):
         self.journal = self.make()
         self.recover(self.journal)
         self.fill()
+        self.before = self.details()
         self.crash(self.journal)
         self.clock.advance(2)
 
@@ -165,7 +169,9 @@ class MovingCase(Moving, JournalDriver, SynchronousTestCase):
         self.asks()
         self.deliver("delivered")
         self.fail_it("failed", "why", give_back=True)
-        self.fail_it("lettered", "why \0", dead_letter=b"a letter " * 1000)
+        refused = attrs.evolve(FAILED_ASK, error="why \0")
+        lettered = Failed("why \0", dead_letter=b"a letter " * 1000, calls=[refused])
+        self.end_of("lettered", lettered)
         self.answer("event", event=b"\0 an event " * 1000)
         self.postpone("cancelled")
         self.successResultOf(self.journal.cancel("cancelled"))
@@ -175,11 +181,15 @@ class MovingCase(Moving, JournalDriver, SynchronousTestCase):
             self.accept(prompt(name))
         self.asks()
         self.end_of("batched", Batched(batch.id))
-        self.postpone("postponed", NOON + 30, possibly_billed=True, held=NOON - 1)
-        self.end(self.end_of("kept", Answered(ANSWER, b"k"), claim=True).delivery, Delivered(90))
+        calls = [FAILED_ASK, attrs.evolve(FAILED_ASK, number=2, status=None, request_id=None)]
+        self.postpone("postponed", NOON + 30, possibly_billed=True, held=NOON - 1, calls=calls)
+        answered = Answered(attrs.evolve(ANSWER, usage=USED), b"k", calls=[ASKED])
+        kept = self.end_of("kept", answered, claim=True)
+        self.end(kept.delivery, Delivered(90, calls=[SENT]))
         self.answer("undelivered")
         self.deliveries(1)  # `event` stays claimed
-        self.end(self.deliveries().claimed[0], Postponed(NOON + 40, "down", held=NOON))
+        down = Postponed(NOON + 40, "down", held=NOON, calls=[UNSENT])
+        self.end(self.deliveries().claimed[0], down)
         left = Leftover("resp-2", None, stop=True, forget=True)
         self.end(self.hand["left"], Failed("why"), leftover=left)
         state = PeerState("down", NOON - 5, 2, NOON + 7, None, failing=True)
@@ -196,6 +206,11 @@ class MovingCase(Moving, JournalDriver, SynchronousTestCase):
                 table: sorted(map(str, connection.execute(f"SELECT * FROM {table}").fetchall()))
                 for table in (*TABLES, "secret", "copy")
             }
+
+    def details(self) -> list[Any]:
+        names = ("postponed", "kept", "undelivered", "delivered")
+        told = [self.successResultOf(self.journal.detail(name)) for name in names]
+        return [attrs.evolve(each, kept_until=None) for each in told]  # a start shortens it
 
     def moved(self) -> None:
         self.assertEqual(self.copy(), [])
@@ -241,6 +256,13 @@ class MovedTests(MovingCase):
             (ask.prompt.id, ask.prompt.not_before, ask.prompt.deadline, ask.prompt.details),
             ("later", NOON + 3600, NOON + 7200, Details(attributes={"subject": "a subject"})),
         )
+
+    def test_what_happened_is_told_call_by_call(self) -> None:
+        self.moved()
+        self.assertEqual(self.details(), self.before)
+        self.assertEqual([len(each.attempts) for each in self.before], [2, 2, 1, 0])
+        (call,) = self.successResultOf(self.journal.detail("lettered")).attempts
+        self.assertEqual(call.error, "why \ufffd")
 
     def test_what_was_under_way_is_due_though_the_clock_was_set_back(self) -> None:
         self.clock = Clocks()
@@ -623,6 +645,7 @@ class CommandTests(MovingCase):
             "DELETE FROM batches",
             "DELETE FROM peers",
             "DELETE FROM leftovers",
+            "DELETE FROM attempts WHERE error = 'why \ufffd'",
         ):
             with self.subTest(change=change):
                 self.url = server().schema()

@@ -50,7 +50,8 @@ class TableTests(SynchronousTestCase):
             self.assertIn(f"\x1b[{code}m{state.value}\x1b[0m", text)
 
     def test_a_line_has_the_whole_id(self) -> None:
-        expected = f"{ID}  failed     1970-01-01T00:00:40Z  asks=2 deliveries=3  why"
+        expected = f"{ID}  failed     1970-01-01T00:00:40Z  asks=2 deliveries=3 failed="
+        expected += "1970-01-01T00:01:40Z  why"
         self.assertEqual(line(record()), expected)
 
     def test_ages(self) -> None:

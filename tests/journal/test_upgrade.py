@@ -8,6 +8,7 @@ from pathlib import Path
 import attrs
 
 from chatgpt_source.errors import JournalError, KeyReused, NotRedriven
+from chatgpt_source.journal import Detail
 from chatgpt_source.journal.sqlite import SqliteJournal, backup, open_beside, open_journal
 from chatgpt_source.journal.sqlite.look import look
 from chatgpt_source.journal.sqlite.schema import APPLICATION_ID, VERSION
@@ -88,6 +89,7 @@ class UpgradeTests(JournalTestCase):
         records = self.successResultOf(beside.records(None, 0, 10))
         self.assertEqual([each.id for each in records], ["accepted", "answered", "failed"])
         self.assertEqual(self.successResultOf(beside.record("failed")), records[2])
+        self.assertEqual(self.successResultOf(beside.detail("failed")), Detail(records[2]))
         refusal = self.failureResultOf(beside.redrive("failed"), NotRedriven)
         self.assertIn("let this release's daemon start", str(refusal.value))
         self.successResultOf(beside.close())
@@ -224,6 +226,8 @@ class FromVersion3Tests(FromVersion2Tests):
         beside = SqliteJournal(open_beside(self.path), self.clock, at_once)
         records = self.successResultOf(beside.records(None, 0, 10))
         self.assertEqual([each.target for each in records], ["target"] * 8)
+        told = [self.successResultOf(beside.detail(each.id)) for each in records]
+        self.assertEqual(told, list(map(Detail, records)))
         seen = look(self.path, DAY.date, NOON + 60)
         self.assertEqual((seen.schema, seen.to_ask, seen.to_deliver), (self.version, 4, 1))
         self.assertTrue(self.successResultOf(beside.purge("failed")))

@@ -26,6 +26,7 @@ _COUNTS = (
     _by("destination", "outbox", "events for"),
     "SELECT 'attempts to deliver', coalesce(sum(attempts), 0) FROM outbox",
     "SELECT 'keys', count(*) FROM keys",
+    "SELECT 'calls', count(*) FROM attempts",
     "SELECT 'batches', count(*) FROM batches",
     "SELECT 'leftovers', count(*) FROM leftovers",
     "SELECT 'peers', count(*) FROM peers",
