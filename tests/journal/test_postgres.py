@@ -18,13 +18,14 @@ from chatgpt_source.journal import (
     Delivered,
     Key,
     PeerState,
+    Postponed,
     Submission,
     Terms,
 )
 from chatgpt_source.prompt import State
 from tests.clocks import Clocks
 from tests.contracts.answers import AnswersContract
-from tests.contracts.attempts import AttemptsContract
+from tests.contracts.attempts import ASKED, FAILED_ASK, SENT, AttemptsContract
 from tests.contracts.journal import JournalContract
 from tests.journal.common import ANSWER, DAY, NOON, PEERS, Threads, at_once, prompt
 from tests.journal.postgres_server import server
@@ -211,7 +212,9 @@ class GroupTests(PostgresTestCase):
         for count in (2, 20):
             asks = self.claims(count, f"of {count}, ")
             for _ in range(2):
-                outcome = Answered(ANSWER, b"e") if hasattr(asks[0], "prompt") else Delivered()
+                delivered = Delivered(calls=[SENT])
+                answered = Answered(ANSWER, b"e", calls=[ASKED])
+                outcome = answered if hasattr(asks[0], "prompt") else delivered
                 options = {"claim": True} if hasattr(asks[0], "prompt") else {}
                 ended = self.ends(asks, outcome, **options)
                 session = self.grouped._session
@@ -223,6 +226,19 @@ class GroupTests(PostgresTestCase):
                 self.assertTrue(all(each.kept for each in results))
                 asks = [each.delivery for each in results]
         self.assertEqual(told, [(4, 0)] * 4)
+
+    def test_the_row_of_a_call_that_failed_takes_no_round_trip(self) -> None:
+        told = []
+        for calls in ([], [FAILED_ASK], [FAILED_ASK, attrs.evolve(FAILED_ASK, number=2)]):
+            (ask,) = self.claims(1, f"with {len(calls)} ")
+            ended = self.ends([ask], Postponed(NOON + 60, "why", calls=calls))
+            session = self.grouped._session
+            session.connection = counted = Counted(session.connection)
+            self.work()
+            session.connection = counted.real
+            told.append((counted.statements, counted.syncs))
+            self.assertTrue(self.successResultOf(ended[0]).kept)
+        self.assertEqual(told, [(4, 1), (5, 1), (6, 1)])
 
     def test_what_is_accepted_or_claimed_takes_two_round_trips(self) -> None:
         for call, statements in (
@@ -331,19 +347,38 @@ class GroupTests(PostgresTestCase):
         self.accept(prompt())
         self.fail_it(dead_letter=b"l")
         rolled_back = self.roll_backs()
-        pid = self.journal._session.connection.info.backend_pid
         with ThreadPoolExecutor(1) as pool, psycopg.connect(self.url) as other:
             other.execute("DELETE FROM outbox")
             purged = pool.submit(self.journal.purge, "p1")
-            until = time.monotonic() + 20
-            while not other.execute("SELECT cardinality(pg_blocking_pids(%s))", (pid,)).fetchone()[
-                0
-            ]:
-                self.assertLess(time.monotonic(), until)
+            self.wait_until_blocked(other)
             other.execute("UPDATE texts SET letter = NULL")
             other.commit()
             self.assertTrue(self.successResultOf(purged.result(20)))
         self.assertEqual(rolled_back, [])
+
+    def test_a_redrive_does_not_wait_in_a_circle_with_a_call_for_a_dead_letter(self) -> None:
+        self.accept(prompt())
+        self.fail_it(dead_letter=b"l")
+        rolled_back = self.roll_backs()
+        with ThreadPoolExecutor(1) as pool, psycopg.connect(self.url) as other:
+            other.execute("UPDATE outbox SET due = 0")  # as the end of a call does first
+            redriven = pool.submit(self.journal.redrive, "p1")
+            self.wait_until_blocked(other)
+            other.execute(
+                "INSERT INTO attempts SELECT seq, 'dead_letter', 1, 1, '', 0, 0, '', 1, ''"
+                " FROM prompts"
+            )
+            other.commit()
+            self.assertEqual(self.successResultOf(redriven.result(20)), State.ACCEPTED)
+        self.assertEqual(rolled_back, [])
+
+    def wait_until_blocked(self, other: Any) -> None:
+        """Wait until another connection holds up the journal's."""
+        pid = self.journal._session.connection.info.backend_pid
+        query = "SELECT cardinality(pg_blocking_pids(%s))"
+        until = time.monotonic() + 20
+        while not other.execute(query, (pid,)).fetchone()[0]:
+            self.assertLess(time.monotonic(), until)
 
 
 class PeersTests(PostgresTestCase):

@@ -17,6 +17,7 @@ from chatgpt_source.journal import (
 )
 from chatgpt_source.prompt import NOWHERE, State
 from chatgpt_source.tiers import Tiers
+from tests.contracts.attempts import FAILED_ASK
 from tests.journal.common import ANSWER, DAY, NOON, PEERS, prompt
 
 with contextlib.suppress(ImportError):  # the tests are skipped then: `server` says why
@@ -113,7 +114,9 @@ class PlanTests(PostgresTestCase):
         INSERT INTO texts (seq, prompt, source, type, event)
             SELECT seq, 'p', 's', 't', 'e' FROM prompts WHERE state <> 'delivered';
         INSERT INTO outbox (seq, destination, due, since, size)
-            SELECT seq, 'target', %(at)s, %(at)s, 10 FROM prompts WHERE state = 'answered'
+            SELECT seq, 'target', %(at)s, %(at)s, 10 FROM prompts WHERE state = 'answered';
+        INSERT INTO attempts SELECT seq, 'ask', 1, 1, 'model', %(at)s, 1, 'again', 500, 'why', NULL
+            FROM prompts
     """
 
     def setUp(self) -> None:
@@ -146,6 +149,7 @@ class PlanTests(PostgresTestCase):
             journal.batched(1, 0, 10),
             journal.ids("p1", 10),
             journal.record("p1"),
+            journal.detail("p4"),
             journal.kept("p1", at),
             journal.unneeded("p1"),
             journal.cancel("p17001"),
@@ -162,11 +166,13 @@ class PlanTests(PostgresTestCase):
         claims = [self.successResultOf(each) for each in told]
         (ask, *asks) = claims[1].claimed
         self.successResultOf(journal.ask_ended(ask, Answered(ANSWER, b"e"), at, claim=True))
-        for outcome in (Postponed(at, "why"), Failed("why", dead_letter=b"l")):
+        calls = [FAILED_ASK]
+        ends = Postponed(at, "why", calls=calls), Failed("why", dead_letter=b"l", calls=calls)
+        for outcome in ends:
             self.successResultOf(journal.ask_ended(asks.pop(), outcome, at))
         (delivery, *deliveries) = claims[5].claimed
         self.successResultOf(journal.delivery_ended(delivery, Delivered(), at))
-        for outcome in (Postponed(at, "why"), Failed("why", dead_letter=b"l")):
+        for outcome in ends:
             self.successResultOf(journal.delivery_ended(deliveries.pop(), outcome, at))
         real, sent = self.recorded.real, self.recorded.sent
         looked_at = 0
@@ -174,7 +180,8 @@ class PlanTests(PostgresTestCase):
             if query.split()[0] in {b"SELECT", b"WITH", b"UPDATE", b"DELETE", b"INSERT"}:
                 plan = real.execute(b"EXPLAIN " + query, values).fetchall()
                 text = "\n".join(row["QUERY PLAN"] for row in plan)
-                self.assertNotIn("Seq Scan on prompts", text, f"{query.decode()}\n{text}")
+                for table in ("prompts", "attempts"):
+                    self.assertNotIn(f"Seq Scan on {table}", text, f"{query.decode()}\n{text}")
                 looked_at += b"prompts" in query
         self.assertGreater(looked_at, 40)
         self.assertTrue(any(b"billed OR state" in query for query, _ in sent))
