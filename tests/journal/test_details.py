@@ -1,5 +1,6 @@
 """A prompt, call by call, as text."""
 
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -10,7 +11,9 @@ from chatgpt_source.journal.attempts import Attempt, Kind
 from chatgpt_source.journal.details import details
 from chatgpt_source.journal.table import Look
 from chatgpt_source.prompt import State, Tier
+from tests.journal.example import EXAMPLE
 
+ROOT = Path(__file__).parents[2]
 NOON = 1_800_014_400.0
 RECORD = Record("p1", State.FAILED, NOON, NOON + 5, NOON + 40, 2, 1, "the target answered 400")
 ASKS = (
@@ -44,6 +47,12 @@ class DetailsTests(SynchronousTestCase):
             "    the target answered 400",
         ]
         self.assertEqual(table, expected)
+
+    def test_the_docs_show_one(self) -> None:
+        told = lines(EXAMPLE, Look(80))
+        self.assertLessEqual(max(map(len, told)), 80)
+        docs = (ROOT / "docs/operations.md").read_text("utf-8")
+        self.assertIn("```\n" + "\n".join(told) + "\n```", docs)
 
     def test_one_without_calls_has_no_table(self) -> None:
         told = lines(Detail(attrs.evolve(RECORD, asks=0, deliveries=0)))
