@@ -29,6 +29,14 @@ ADD_CALL = (
 
 Polls, and what follows a redrive, count from 1 again: then the numbers of the rows go on.
 """
+ANSWERING = {
+    "ask_seconds": "float8",
+    "answered_by": "text",
+    "input_tokens": "bigint",
+    "output_tokens": "bigint",
+}
+"""The columns for the call that brought an answer, and their types."""
+_SET_ANSWERING = "".join(f", {each} = ?" for each in ANSWERING)
 _LARGEST = 2**63
 
 
@@ -69,7 +77,7 @@ def change(
     moved = "state = ?, due = NULL, held = NULL, request_id = coalesce(?, request_id), batch = NULL"
     if isinstance(outcome, Answered):
         new = after(state, Event.ANSWERED).value
-        change = f"{moved}, answered = ?, error = NULL, " + ", ".join(f"{c} = ?" for c in ANSWERING)
+        change = f"{moved}, answered = ?, error = NULL{_SET_ANSWERING}"
         return change, (new, outcome.answer.request_id, date, *answering(outcome))
     new = after(state, Event.FAILED).value
     return f"{moved}, ended = ?, error = ?", (new, outcome.request_id, date, outcome.error)
@@ -92,17 +100,8 @@ def _submission(ask: Ask, outcome: Underway, now: float) -> tuple[str, tuple[obj
     return change, (new, *said, polls, missing, since)
 
 
-ANSWERING = {
-    "ask_seconds": "float8",
-    "answered_by": "text",
-    "input_tokens": "bigint",
-    "output_tokens": "bigint",
-}
-"""The columns for the call that brought an answer, and their types."""
-
-
 def answering(outcome: Answered) -> tuple[object, ...]:
-    """The values of these columns."""
+    """The values of `ANSWERING`."""
     call, answer = outcome.calls[-1] if outcome.calls else None, outcome.answer
     return (
         *((call.seconds, call.peer) if call else (None, None)),

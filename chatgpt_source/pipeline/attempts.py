@@ -3,7 +3,7 @@
 from chatgpt_source.errors import CallError
 from chatgpt_source.journal.attempts import Attempt, Kind
 from chatgpt_source.pipeline.breaker import Call
-from chatgpt_source.prompt import DEAD_LETTER, Ask, Delivery, receiver_at
+from chatgpt_source.prompt import DEAD_LETTER, Ask, Delivery, Receiver
 from chatgpt_source.telemetry.observer import AskOutcome, DeliveryOutcome, PollOutcome, peer_of
 
 
@@ -51,6 +51,7 @@ def of_ask(
 
 def of_delivery(
     delivery: Delivery,
+    receiver: Receiver,
     call: Call,
     now: float,
     date: float,
@@ -59,12 +60,11 @@ def of_delivery(
     status: int | None = None,
 ) -> Attempt:
     """A call to a receiver of events; `status` is its HTTP status if it succeeded."""
-    is_letter = delivery.destination == DEAD_LETTER.setting
     seconds = now - call.started
     return Attempt(
-        Kind.DEAD_LETTER if is_letter else Kind.DELIVERY,
+        Kind.DEAD_LETTER if receiver is DEAD_LETTER else Kind.DELIVERY,
         delivery.attempt,
-        receiver_at(delivery.destination).label,
+        receiver.label,
         date - seconds,
         seconds,
         DeliveryOutcome.of(error).value,

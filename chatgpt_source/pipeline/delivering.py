@@ -81,7 +81,9 @@ class Delivering:
         else:
             now = self.clock.seconds()
             self.breaker.succeeded(call, now)
-            own = attempts.of_delivery(delivery, call, now, wall(self.clock), status=status)
+            own = attempts.of_delivery(
+                *(delivery, self.receiver, call, now, wall(self.clock)), status=status
+            )
             outcome = Delivered(self.config.keep_answers, (own,))
             leftover = None
             if not self._is_of_dead_letters:
@@ -112,7 +114,7 @@ class Delivering:
             outcome = Failed(decision.reason, dead_letter=self._dead_letter(delivery, error))
         else:
             outcome = postponed(decision, error, self.breaker.opens_at, now)
-        own = attempts.of_delivery(delivery, call, now, wall(self.clock), error)
+        own = attempts.of_delivery(delivery, self.receiver, call, now, wall(self.clock), error)
         outcome = evolve(outcome, calls=(own,))
         ended = await recorded(
             self.clock, lambda: self.journal.delivery_ended(delivery, outcome, now)
