@@ -239,7 +239,7 @@ class CommandTests(JournalTestCase):
         self.asks()
         self.fail_it("p4", "a reason that does not fit into a line")
         _, text = self.run_command("show", "p4")
-        self.assertIn(f"error:        a reason that does not fit\n{' ' * 14}into a line\n", text)
+        self.assertIn(f"error:         a reason that does not\n{' ' * 15}fit into a line\n", text)
 
     def test_redrive(self) -> None:
         status, text = self.run_command("redrive", "p1", "p3")

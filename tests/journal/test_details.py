@@ -9,8 +9,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from chatgpt_source.journal import DeadLetter, Detail, Record
 from chatgpt_source.journal.attempts import Attempt, Kind
 from chatgpt_source.journal.details import details
-from chatgpt_source.journal.table import Look
 from chatgpt_source.prompt import State, Tier
+from chatgpt_source.terminal import Look
 from tests.journal.example import EXAMPLE
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +49,7 @@ class DetailsTests(SynchronousTestCase):
         self.assertEqual(table, expected)
 
     def test_the_docs_show_one(self) -> None:
-        told = lines(EXAMPLE, Look(80))
+        told = "\n".join(lines(EXAMPLE, Look(80))).splitlines()
         self.assertLessEqual(max(map(len, told)), 80)
         docs = (ROOT / "docs/operations.md").read_text("utf-8")
         self.assertIn("```\n" + "\n".join(told) + "\n```", docs)
@@ -98,7 +98,7 @@ class DetailsTests(SynchronousTestCase):
             DETAIL, record=attrs.evolve(RECORD, error=long), attempts=[call], source="/s" * 100
         )
         for width in (40, 80):
-            told = lines(detail, Look(width))
+            told = "\n".join(lines(detail, Look(width))).splitlines()
             self.assertLessEqual(max(map(len, told)), width)
             self.assertEqual(" ".join(" ".join(told).split()).count("a word and another"), 40)
         self.assertTrue(lines(detail, Look(3)))
