@@ -8,9 +8,10 @@ Each `now`, `until`, `since` and `held` is an instant of the steady clock. The d
 the wall clock's, read by the engine.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from enum import Enum
+from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar
 
 from attrs import asdict, field, frozen
@@ -326,6 +327,45 @@ class PeerState:
 
 
 @frozen
+class Pause:
+    """What an operator has paused, or resumed again.
+
+    Attributes:
+        what: What it is: `intake`, `asking`, or a receiver's label.
+        who: Who did that.
+        since: Its date.
+        resumed: Whether it goes on since then.
+    """
+
+    what: str
+    who: str
+    since: float
+    resumed: bool = False
+
+
+@frozen
+class Group:
+    """The prompts that have failed for the same reason.
+
+    Attributes:
+        reason: The reason, without its details.
+        count: How many there are.
+        first: The date on which the first of them failed.
+        last: The date on which the last of them failed.
+    """
+
+    reason: str
+    count: int
+    first: float
+    last: float
+
+    def with_more(self, other: "Group") -> "Group":
+        """This one with the prompts of another one of the same reason."""
+        first, last = min(self.first, other.first), max(self.last, other.last)
+        return Group(self.reason, self.count + other.count, first, last)
+
+
+@frozen
 class Recovered:
     """What a journal has at a start.
 
@@ -333,11 +373,13 @@ class Recovered:
         peers: The state of each peer whose settings have not changed.
         failing: The peers for which work waits after a failed attempt.
         destinations: The destinations for which events wait.
+        pauses: As `Journal.pauses`.
     """
 
     peers: Mapping[str, PeerState]
     failing: Collection[str]
     destinations: Collection[str] = ()
+    pauses: Mapping[str, Pause] = MappingProxyType({})
 
 
 @frozen
@@ -541,6 +583,20 @@ class End:
     state: State
     at: float
     error: str | None = None
+
+
+def added_up(groups: Iterable[Group]) -> list[Group]:
+    """Groups with those of the same reason in one, the largest first."""
+    by_reason: dict[str, Group] = {}
+    for each in groups:
+        known = by_reason.get(each.reason)
+        by_reason[each.reason] = each if known is None else known.with_more(each)
+    return sorted(by_reason.values(), key=lambda each: (-each.count, each.reason))
+
+
+def reason_of(error: str) -> str:
+    """The reason of a failed prompt, without its details: as the engines group by it."""
+    return min(error.partition(": ")[0], error.partition(" (")[0], key=len)
 
 
 def rfc3339(instant: float | None) -> str | None:
@@ -850,6 +906,15 @@ class Journal(Protocol):
     def purge(self, prompt_id: str) -> Deferred[bool]:
         """Delete a failed prompt and its texts; returns whether there was one."""
 
+    def pause(self, what: str, who: str) -> Deferred[Pause]:
+        """Store that something is paused; returns the pause, an earlier one if it was already."""
+
+    def resume(self, what: str, who: str) -> Deferred[Pause | None]:
+        """Store that something goes on; returns that, or None if it was not paused."""
+
+    def pauses(self) -> Deferred[Mapping[str, Pause]]:
+        """The last pause of each thing, or that it was resumed."""
+
     def record(self, prompt_id: str) -> Deferred[Record | None]:
         """A prompt's record; None if there is none."""
 
@@ -862,10 +927,22 @@ class Journal(Protocol):
     def records(self, state: State | None, after: int, most: int) -> Deferred[Sequence[Record]]:
         """Up to `most` records in order of acceptance, `after` a position, in a state or any."""
 
+    def ids_of(self, keys: Sequence[Key]) -> Deferred[Sequence[str]]:
+        """The ids of the prompts that came with some idempotency keys, in their order."""
+
     def latest(
-        self, state: State | None, before: int | None, most: int
+        self, state: State | None, before: int | None, most: int, reason: str | None = None
     ) -> Deferred[Sequence[Record]]:
-        """Up to `most` records, the latest first, `before` a position or all, in a state or any."""
+        """Up to `most` records, the latest first, `before` a position or all, in a state or any.
+
+        With a reason, they are those of its `Group`, whatever `state` says.
+        """
+
+    def groups(self, most: int) -> Deferred[Sequence[Group]]:
+        """Up to `most` groups of failed prompts, by `reason_of` their errors, the largest first.
+
+        It reads all failed prompts, so it is not to be called all the time.
+        """
 
     def ends(self, since: float, most: int) -> Deferred[Sequence[End]]:
         """The ends of up to `most` prompts, the latest first, none before `since`, a date."""

@@ -37,6 +37,7 @@ from tests.contracts.answers import AnswersContract
 from tests.contracts.attempts import ASKED, FAILED_ASK, SENT, UNSENT, USED, AttemptsContract
 from tests.contracts.driver import ANSWER, DAY, DEAD_LETTERS, NOON, PEERS, JournalDriver, prompt
 from tests.contracts.journal import JournalContract
+from tests.contracts.operators import OperatorsContract
 from tests.journal.common import at_once
 from tests.journal.postgres_server import server
 
@@ -110,7 +111,7 @@ class Moving:
 
 
 class ContractTests(
-    Moving, JournalContract, AnswersContract, AttemptsContract, SynchronousTestCase
+    Moving, JournalContract, AnswersContract, AttemptsContract, OperatorsContract, SynchronousTestCase
 ):
     """What a journal promises of a start, it promises of one after a move."""
 

@@ -27,6 +27,7 @@ from tests.clocks import Clocks
 from tests.contracts.answers import AnswersContract
 from tests.contracts.attempts import ASKED, FAILED_ASK, SENT, AttemptsContract
 from tests.contracts.journal import JournalContract
+from tests.contracts.operators import OperatorsContract
 from tests.journal.common import ANSWER, DAY, NOON, PEERS, Threads, at_once, prompt
 from tests.journal.postgres_server import server
 
@@ -46,7 +47,7 @@ from tests.journal.postgres_case import Counted, LostCommit, Opening, PostgresTe
 
 
 class ContractTests(
-    Opening, JournalContract, AnswersContract, AttemptsContract, SynchronousTestCase
+    Opening, JournalContract, AnswersContract, AttemptsContract, OperatorsContract, SynchronousTestCase
 ):
     pass
 

@@ -160,6 +160,12 @@ class PlanTests(PostgresTestCase):
             journal._sweep(),
             journal._let_lapse(),
             *(journal.latest(state, None, 10) for state in State),
+            journal.latest(None, None, 10, "why"),
+            journal.groups(10),
+            journal.ids_of([Key(("k",))]),
+            journal.pause("asking", "alice"),
+            journal.pauses(),
+            journal.resume("asking", "alice"),
             *(journal.records(state, 0, 10) for state in State),
             journal._write(lambda db: recovery.recover(db, at, 60.0, 100, "UTC", PEERS)),
         ]

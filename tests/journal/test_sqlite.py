@@ -28,6 +28,7 @@ from chatgpt_source.journal.sqlite import (
     file,
     open_beside,
     open_journal,
+    records,
 )
 from chatgpt_source.journal.sqlite.look import look
 from chatgpt_source.journal.sqlite.rows import MOST_CLAIMED
@@ -40,10 +41,11 @@ from tests.contracts.answers import AnswersContract
 from tests.contracts.attempts import AttemptsContract
 from tests.contracts.driver import TO
 from tests.contracts.journal import JournalContract
+from tests.contracts.operators import OperatorsContract
 from tests.journal.common import ANSWER, DAY, NOON, PEERS, JournalTestCase, Threads, at_once, prompt
 
 
-class ContractTests(JournalContract, AnswersContract, AttemptsContract, SynchronousTestCase):
+class ContractTests(JournalContract, AnswersContract, AttemptsContract, OperatorsContract, SynchronousTestCase):
     def open_journal(self) -> SqliteJournal:
         if not hasattr(self, "path"):
             self.path = Path(self.mktemp())
@@ -65,6 +67,44 @@ class ContractTests(JournalContract, AnswersContract, AttemptsContract, Synchron
 def shut(opened: OpenJournal) -> None:
     with contextlib.suppress(OSError):  # it is closed already
         opened.close()
+
+
+class FailureTests(JournalTestCase):
+    """Failures are grouped and found by one index, which has all that is read of a group."""
+
+    def plan_of(self, run: Any) -> list[str]:
+        """How SQLite reads prompts for a call."""
+        sent: list[str] = []
+        db = self.opened.connection
+        db.set_trace_callback(sent.append)
+        found = self.successResultOf(run())
+        self.assertTrue(found)
+        db.set_trace_callback(None)
+        rows = db.execute(f"EXPLAIN QUERY PLAN {next(each for each in sent if 'failed' in each)}")
+        return [row[3] for row in rows if "prompts" in row[3]]
+
+    def test_by_their_index(self) -> None:
+        self.accept(prompt())
+        self.fail_it()
+        plan = self.plan_of(lambda: self.journal.groups(10))
+        self.assertEqual(len(plan), 3)
+        for step in plan:
+            self.assertRegex(step, "SEARCH prompts USING (COVERING )?INDEX failures_by_reason")
+        plan = self.plan_of(lambda: self.journal.latest(None, None, 10, "why"))
+        self.assertIn("failures_by_reason (<expr>=? AND seq<?)", plan[1], plan)
+
+    def test_no_prompt_is_read_for_a_group(self) -> None:
+        """SQLite before 3.41 does not call that index covering, and yet reads nothing else."""
+        self.accept(*(prompt(f"p{n}") for n in range(3)))
+        for n in range(3):
+            self.fail_it(f"p{n}", "why: code")
+        rows = self.opened.connection.execute(f"EXPLAIN {records._GROUPS}", (10,)).fetchall()
+        table = {row[2] for row in rows if row[1] == "OpenRead" and row[3] == self.root("prompts")}
+        self.assertEqual([row for row in rows if row[1] == "Column" and row[2] in table], [])
+
+    def root(self, name: str) -> int:
+        found = "SELECT rootpage FROM sqlite_master WHERE name = ?"
+        return int(self.opened.connection.execute(found, (name,)).fetchone()[0])
 
 
 class SizeTests(JournalTestCase):

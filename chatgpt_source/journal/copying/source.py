@@ -124,7 +124,7 @@ _FEW = {
         **_later("since", "probe_at", "throttled_until"),
     },
     "history": {**_same("step", "start", "counts"), "owner": "-owner"},  # no owner of the copy
-    "pauses": _same("what", "who", "since"),
+    "pauses": _same("what", "who", "since", "resumed"),
 }
 """Tables that are copied whole: there are few rows of each."""
 

@@ -17,6 +17,7 @@ the end of such a claim then changes nothing, as its token is no longer one of a
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import psycopg
@@ -39,7 +40,10 @@ from chatgpt_source.journal import (
     End,
     Ended,
     Failed,
+    Group,
     Kept,
+    Key,
+    Pause,
     PeerState,
     Postponed,
     Record,
@@ -49,6 +53,7 @@ from chatgpt_source.journal import (
     Tally,
     Terms,
     TierTally,
+    added_up,
 )
 from chatgpt_source.journal.group import RETRY_AFTER, GroupCommit
 from chatgpt_source.journal.postgres import (
@@ -57,6 +62,7 @@ from chatgpt_source.journal.postgres import (
     leftovers,
     operator,
     outbox,
+    pauses,
     peers,
     records,
     recovery,
@@ -379,6 +385,17 @@ class PostgresJournal:
         settings = self._peers[peer]
         return self._write(lambda db: peers.claim_probe(db, peer, settings, state, now))
 
+    def pause(self, what: str, who: str) -> Deferred[Pause]:
+        date = wall(self._clock)
+        return self._write(lambda db: pauses.pause(db, what, who, date), WRITE_PATIENCE)
+
+    def resume(self, what: str, who: str) -> Deferred[Pause | None]:
+        date = wall(self._clock)
+        return self._write(lambda db: pauses.resume(db, what, who, date), WRITE_PATIENCE)
+
+    def pauses(self) -> Deferred[Mapping[str, Pause]]:
+        return self._read(pauses.pauses)
+
     def record(self, prompt_id: str) -> Deferred[Record | None]:
         now, date = self._now()
         return self._read(lambda db: records.record(db, prompt_id, now, date))
@@ -394,11 +411,25 @@ class PostgresJournal:
         now, date = self._now()
         return self._read(lambda db: records.records(db, state, after, most, now, date))
 
+    def ids_of(self, keys: Sequence[Key]) -> Deferred[Sequence[str]]:
+        return self._read(lambda db: records.ids_of(db, keys))
+
     def latest(
-        self, state: State | None, before: int | None, most: int
+        self, state: State | None, before: int | None, most: int, reason: str | None = None
     ) -> Deferred[Sequence[Record]]:
         now, date = self._now()
-        return self._read(lambda db: records.latest(db, state, before, most, now, date))
+        return self._read(lambda db: records.latest(db, state, before, most, now, date, reason))
+
+    def groups(self, most: int) -> Deferred[Sequence[Group]]:
+        return Deferred.fromCoroutine(self._groups(most))
+
+    async def _groups(self, most: int) -> Sequence[Group]:
+        found: list[Group] = []
+        after: int | None = -1
+        while after is not None:  # in pages, so that no statement takes long
+            page, after = await self._read(partial(records.failures, after=after))
+            found += page
+        return added_up(found)[:most]
 
     def kept(self, prompt_id: str, needed_until: float | None = None) -> Deferred[Kept | None]:
         now, date = self._now()

@@ -3,8 +3,9 @@
 import sys
 from collections.abc import Sequence
 
-from chatgpt_source.journal import Detail, End, Kept, Record, Tally
+from chatgpt_source.journal import Detail, End, Kept, Record, Tally, Group, Key, digests
 from chatgpt_source.journal.postgres.asks import IN_BACKLOG
+from chatgpt_source.journal.postgres.schema import REASON
 from chatgpt_source.journal.postgres.session import Row, Session, Steps, rows_of
 from chatgpt_source.journal.rows import (
     BEYOND,
@@ -22,6 +23,8 @@ from chatgpt_source.prompt import State
 
 PRUNE_STEP = 500
 """Records deleted in one transaction, to keep it short."""
+GROUPS_STEP = 10_000
+"""Failed prompts read in one statement, to keep it short."""
 
 
 def record(db: Session, prompt_id: str, now: float, date: float) -> Steps[Record | None]:
@@ -127,6 +130,15 @@ def ids(db: Session, beginning: str, most: int) -> Steps[list[str]]:
     return [row["id"] for row in rows]
 
 
+def ids_of(db: Session, keys: Sequence[Key]) -> Steps[list[str]]:
+    """The ids of the prompts that came with some keys; see `Journal.ids_of`."""
+    rows = yield db.execute(
+        "SELECT id FROM keys JOIN prompts USING (seq) WHERE digest = ANY (%s) ORDER BY id",
+        ([digests.digest(db.secret, *key.words) for key in keys],),
+    )
+    return [row["id"] for row in rows]
+
+
 def ended_asking(db: Session, ids: Sequence[str]) -> Steps[list[str]]:
     """Those that wait for no answer; see `Journal.ended_asking`."""
     rows = yield db.execute(
@@ -148,14 +160,39 @@ def records(
 
 
 def latest(
-    db: Session, state: State | None, before: int | None, most: int, now: float, date: float
+    db: Session,
+    state: State | None,
+    before: int | None,
+    most: int,
+    now: float,
+    date: float,
+    reason: str | None = None,
 ) -> Steps[list[Record]]:
     """A page of records, the latest first; see `Journal.latest`."""
-    rows = yield db.execute(
-        f"{RECORD} WHERE {in_state(state)} AND prompts.seq < %s ORDER BY prompts.seq DESC LIMIT %s",
-        (BEYOND if before is None else before, most),
-    )
+    page = f"{in_state(state)} AND prompts.seq < %s ORDER BY prompts.seq DESC LIMIT %s"
+    values: tuple[object, ...] = (BEYOND if before is None else before, most)
+    if reason is not None:
+        page = (  # by itself, as `outbox` has a column `error`, too
+            f"prompts.seq IN (SELECT seq FROM prompts WHERE state = 'failed' AND {REASON} = %s"
+            " AND seq < %s ORDER BY seq DESC LIMIT %s) ORDER BY prompts.seq DESC"
+        )
+        values = (reason, *values)
+    rows = yield db.execute(f"{RECORD} WHERE {page}", values)
     return [_record(db, row, now, date) for row in rows]
+
+
+def failures(db: Session, after: int) -> Steps[tuple[list[Group], int | None]]:
+    """A page of the failed prompts, grouped by reason, and its end; None if it is the last."""
+    rows = yield db.execute(
+        "SELECT reason, count(*) AS count, min(ended) AS first, max(ended) AS last,"
+        f" max(seq) AS seq FROM (SELECT {REASON} AS reason, ended, seq FROM prompts"
+        f" WHERE state = 'failed' AND seq > %s ORDER BY seq LIMIT {GROUPS_STEP}) AS page"
+        " GROUP BY reason",
+        (after,),
+    )
+    found = [Group(row["reason"], row["count"], row["first"], row["last"]) for row in rows]
+    is_last = sum(each.count for each in found) < GROUPS_STEP
+    return found, None if is_last else max(row["seq"] for row in rows)
 
 
 def ends(db: Session, since: float, most: int) -> Steps[list[End]]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from chatgpt_source.http.client.retry_after import LONGEST_RETRY_AFTER
 from chatgpt_source.journal import Recovered
+from chatgpt_source.journal.postgres import pauses
 from chatgpt_source.journal.postgres.peers import recall
 from chatgpt_source.journal.postgres.session import Session, Steps
 from chatgpt_source.prompt import MODEL
@@ -76,7 +77,8 @@ def recover(
     )
     failing = [MODEL] if model["failing"] else []
     failing += [each["destination"] for each in found if each["failing"]]
-    return Recovered(recalled, failing, [each["destination"] for each in found])
+    paused = yield from pauses.pauses(db)
+    return Recovered(recalled, failing, [each["destination"] for each in found], paused)
 
 
 def is_any_over(db: Session) -> Steps[bool]:

@@ -29,7 +29,10 @@ from chatgpt_source.journal import (
     End,
     Ended,
     Failed,
+    Group,
     Kept,
+    Key,
+    Pause,
     PeerState,
     Postponed,
     Record,
@@ -44,9 +47,11 @@ from chatgpt_source.journal.group import RETRY_AFTER, GroupCommit
 from chatgpt_source.journal.sqlite import (
     asks,
     batches,
+    keys,
     leftovers,
     operator,
     outbox,
+    pauses,
     records,
     recovery,
     upkeep,
@@ -175,6 +180,7 @@ class SqliteJournal:
                 recovery.recall(db, self._fingerprints, now),
                 recovery.failing(db, destinations),
                 destinations,
+                pauses.pauses(db),
             )
             db.execute("COMMIT")
         except sqlite3.Error as error:
@@ -303,6 +309,17 @@ class SqliteJournal:
     def claim_probe(self, peer: str, state: PeerState, now: float) -> Deferred[bool]:  # noqa: ARG002 - there is no other
         return succeed(True)  # noqa: FBT003 - the answer
 
+    def pause(self, what: str, who: str) -> Deferred[Pause]:
+        date = wall(self._clock)
+        return self._write(lambda db: pauses.pause(db, what, who, date), WRITE_PATIENCE)
+
+    def resume(self, what: str, who: str) -> Deferred[Pause | None]:
+        date = wall(self._clock)
+        return self._write(lambda db: pauses.resume(db, what, who, date), WRITE_PATIENCE)
+
+    def pauses(self) -> Deferred[Mapping[str, Pause]]:
+        return self._read(pauses.pauses)
+
     def record(self, prompt_id: str) -> Deferred[Record | None]:
         now = self._now()
         return self._read(lambda db: records.record(db, prompt_id, now))
@@ -318,11 +335,17 @@ class SqliteJournal:
         now = self._now()
         return self._read(lambda db: records.records(db, state, after, most, now))
 
+    def ids_of(self, keys_: Sequence[Key]) -> Deferred[Sequence[str]]:
+        return self._read(lambda db: keys.ids(db, keys_))
+
     def latest(
-        self, state: State | None, before: int | None, most: int
+        self, state: State | None, before: int | None, most: int, reason: str | None = None
     ) -> Deferred[Sequence[Record]]:
         now = self._now()
-        return self._read(lambda db: records.latest(db, state, before, most, now))
+        return self._read(lambda db: records.latest(db, state, before, most, now, reason))
+
+    def groups(self, most: int) -> Deferred[Sequence[Group]]:
+        return self._read(lambda db: records.groups(db, most))
 
     def kept(self, prompt_id: str, needed_until: float | None = None) -> Deferred[Kept | None]:
         now = self._now()

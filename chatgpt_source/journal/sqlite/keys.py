@@ -2,6 +2,7 @@
 
 import hmac
 import sqlite3
+from collections.abc import Sequence
 
 from chatgpt_source.errors import KeyReused
 from chatgpt_source.journal import Key, digests
@@ -31,6 +32,13 @@ def known(db: sqlite3.Connection, prompt: Prompt, key: Key) -> str | None:
     if not key.any_content and not hmac.compare_digest(fingerprint, _fingerprint(db, prompt)):
         raise KeyReused
     return str(prompt_id)
+
+
+def ids(db: sqlite3.Connection, keys: Sequence[Key]) -> list[str]:
+    """The ids of the prompts that came with some keys; see `Journal.ids_of`."""
+    one = "SELECT id FROM keys JOIN prompts USING (seq) WHERE digest = ?"
+    found = [db.execute(one, (digest(db, *key.words),)).fetchone() for key in keys]
+    return sorted({row[0] for row in found if row})
 
 
 def digest(db: sqlite3.Connection, *words: str) -> bytes:

@@ -6,21 +6,11 @@ import sys
 from collections.abc import Collection
 
 from chatgpt_source.http.client.retry_after import LONGEST_RETRY_AFTER
-from chatgpt_source.journal import Detail, End, Kept, Record, Tally
-from chatgpt_source.journal.rows import (
-    BEYOND,
-    CALLS,
-    DETAIL,
-    RECORD,
-    detail_of,
-    in_state,
-    kept_of,
-    names_of,
-    record_of,
-)
+from chatgpt_source.journal import Detail, End, Kept, Record, Tally, Group
+from chatgpt_source.journal.rows import BEYOND, CALLS, DETAIL, RECORD, detail_of, in_state, kept_of, names_of, record_of
 from chatgpt_source.journal.sqlite import leftovers
 from chatgpt_source.journal.sqlite.rows import Now, by_name
-from chatgpt_source.journal.sqlite.schema import VERSION, version_of
+from chatgpt_source.journal.sqlite.schema import VERSION, version_of, REASON
 from chatgpt_source.journal.sqlite.texts import Part
 from chatgpt_source.journal.states import ASKING, WAITING
 from chatgpt_source.prompt import DEAD_LETTER, State
@@ -30,6 +20,14 @@ _ANSWERED = f"SELECT seq FROM {_EVENTS}"
 _WAITING = names_of(WAITING)
 BACKLOG = f"SELECT sum(n) FROM counts WHERE state IN ({_WAITING})"
 """The query for the number of prompts in the backlog."""
+_NEXT_REASON = f"SELECT min({REASON}) FROM prompts WHERE state = 'failed'"
+_GROUPS = (
+    f"WITH RECURSIVE reasons (reason) AS (SELECT ({_NEXT_REASON}) UNION ALL"
+    f" SELECT ({_NEXT_REASON} AND {REASON} > reason) FROM reasons WHERE reason IS NOT NULL)"
+    " SELECT reason, count(*), min(ended), max(ended) FROM reasons CROSS JOIN prompts"
+    f" WHERE state = 'failed' AND {REASON} = reason GROUP BY reason ORDER BY 2 DESC, 1 LIMIT ?"
+)
+"""The query for groups of failures. It reads one index alone, and is faster than a `GROUP BY`."""
 
 
 def record(db: sqlite3.Connection, prompt_id: str, now: Now) -> Record | None:
@@ -100,7 +98,12 @@ def records(
 
 
 def latest(
-    db: sqlite3.Connection, state: State | None, before: int | None, most: int, now: Now
+    db: sqlite3.Connection,
+    state: State | None,
+    before: int | None,
+    most: int,
+    now: Now,
+    reason: str | None = None,
 ) -> list[Record]:
     """A page of records, the latest first; see `Journal.latest`."""
     page = f"SELECT seq FROM prompts WHERE {in_state(state)} AND seq < ? ORDER BY seq DESC LIMIT ?"
@@ -108,11 +111,23 @@ def latest(
         page = page.replace("BY seq", "BY +seq")  # makes SQLite use `to_ask` or `to_poll`
     elif state is State.ANSWERED:
         page = f"{_ANSWERED} AND seq < ? ORDER BY seq DESC LIMIT ?"
+    which: tuple[str, ...] = ()
+    if reason is not None:
+        page = (
+            f"SELECT seq FROM prompts WHERE state = 'failed' AND {REASON} = ? AND seq < ?"
+            " ORDER BY seq DESC LIMIT ?"
+        )
+        which = (reason,)
     rows = db.execute(
         f"{RECORD} WHERE prompts.seq IN ({page}) ORDER BY prompts.seq DESC",
-        (BEYOND if before is None else before, most),
+        (*which, BEYOND if before is None else before, most),
     )
     return [_record(row, now) for row in by_name(rows)]
+
+
+def groups(db: sqlite3.Connection, most: int) -> list[Group]:
+    """The failed prompts by reason; see `Journal.groups`."""
+    return [Group(*row) for row in db.execute(_GROUPS, (most,))]
 
 
 def oldest(db: sqlite3.Connection, now: float) -> float | None:

@@ -151,7 +151,12 @@ CREATE TABLE history (
     PRIMARY KEY (step, start, owner)
 );
 
-CREATE TABLE pauses (what text PRIMARY KEY, who text NOT NULL, since double precision NOT NULL);
+CREATE TABLE pauses (
+    what text PRIMARY KEY,
+    who text NOT NULL,
+    since double precision NOT NULL,
+    resumed boolean NOT NULL DEFAULT FALSE
+);
 
 CREATE TABLE keys (
     digest bytea PRIMARY KEY,

@@ -35,4 +35,9 @@ CREATE TABLE history (
     PRIMARY KEY (step, start, owner)
 );
 
-CREATE TABLE pauses (what text PRIMARY KEY, who text NOT NULL, since double precision NOT NULL);
+CREATE TABLE pauses (
+    what text PRIMARY KEY,
+    who text NOT NULL,
+    since double precision NOT NULL,
+    resumed boolean NOT NULL DEFAULT FALSE
+);

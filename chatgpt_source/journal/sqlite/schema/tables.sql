@@ -120,10 +120,11 @@ CREATE TABLE history (                    -- what happened in a minute or an hou
     PRIMARY KEY (step, start, owner)
 ) WITHOUT ROWID;
 
-CREATE TABLE pauses (                     -- what an operator has paused
+CREATE TABLE pauses (                     -- what an operator has paused, or resumed again
     what TEXT PRIMARY KEY,                -- 'intake', 'asking', or a receiver's label
-    who TEXT NOT NULL,
-    since REAL NOT NULL                   -- a date
+    who TEXT NOT NULL,                    -- did that
+    since REAL NOT NULL,                  -- a date
+    resumed INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 
 CREATE TABLE owners (                     -- runs of a daemon; an id is never used again

@@ -37,5 +37,6 @@ CREATE TABLE history (
 CREATE TABLE pauses (
     what TEXT PRIMARY KEY,
     who TEXT NOT NULL,
-    since REAL NOT NULL
+    since REAL NOT NULL,
+    resumed INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;

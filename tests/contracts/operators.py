@@ -1,0 +1,147 @@
+"""What `Journal` promises to operators, as tests that every engine passes."""
+
+import attrs
+
+from chatgpt_source.journal import Failed, Group, Key, Pause, Submission, reason_of
+from chatgpt_source.prompt import State
+from tests.contracts.driver import NOON, prompt
+from tests.contracts.journal import Contract
+
+ERRORS = {
+    "p1": "the target answered 400",
+    "p2": "the model refused it: content_filter",
+    "p3": "the target answered 400",
+    "p4": "the model can't be reached (after `give_up_after`)",
+    "p5": "the target answered 4001",
+    "p6": "the model refused it (while others succeed): invalid_value",
+}
+REFUSED = "the model refused it"
+
+
+class GroupContract(Contract):
+    """Failed prompts are grouped by the reason without its details."""
+
+    def fail_all(self) -> None:
+        self.accept(*(prompt(name) for name in (*ERRORS, "p7")))
+        for name, error in ERRORS.items():
+            self.clock.advance(1)
+            self.fail_it(name, error)
+
+    def groups(self, most: int = 10) -> list[Group]:
+        return list(self.successResultOf(self.journal.groups(most)))
+
+    def named(self, reason: str, before: int | None = None, most: int = 10) -> list[str]:
+        found = self.successResultOf(self.journal.latest(None, before, most, reason))
+        return [each.id for each in found]
+
+    def test_groups_the_largest_first(self) -> None:
+        self.fail_all()
+        self.assertEqual(
+            self.groups(),
+            [
+                Group(REFUSED, 2, NOON + 2, NOON + 6),
+                Group("the target answered 400", 2, NOON + 1, NOON + 3),
+                Group("the model can't be reached", 1, NOON + 4, NOON + 4),
+                Group("the target answered 4001", 1, NOON + 5, NOON + 5),
+            ],
+        )
+        self.assertEqual(self.groups(2), self.groups()[:2])
+
+    def test_groups_are_those_of_their_reasons(self) -> None:
+        self.fail_all()
+        for group in self.groups():
+            own = [name for name, error in ERRORS.items() if reason_of(error) == group.reason]
+            self.assertEqual(self.named(group.reason), own[::-1])
+
+    def test_no_group(self) -> None:
+        self.fail_all()
+        for name in ERRORS:
+            self.successResultOf(self.journal.purge(name))
+        self.assertEqual(self.groups(), [])
+
+    def test_a_group_is_read_in_pages(self) -> None:
+        self.fail_all()
+        (record,) = self.successResultOf(self.journal.latest(State.FAILED, None, 1, REFUSED))
+        self.assertEqual((record.id, record.error), ("p6", ERRORS["p6"]))
+        self.assertEqual(self.named(REFUSED, before=record.position), ["p2"])
+        self.assertEqual(self.named("the model"), [])
+
+    def test_who_is_redriven_is_in_no_group(self) -> None:
+        self.fail_all()
+        self.successResultOf(self.journal.redrive("p2"))
+        self.assertEqual(self.named(REFUSED), ["p6"])
+        self.assertEqual(self.groups()[0].reason, "the target answered 400")
+        self.end_of("p2", Failed("another one: code"))
+        self.assertEqual(self.named("another one"), ["p2"])
+
+    def test_a_reason_of_any_kind(self) -> None:
+        for error in ("", ": ", " (", "a: b (c", "a (b: c", "ä: ö", "a:b(c"):
+            self.accept(prompt(error))
+            self.fail_it(error, error)
+            self.assertIn(error, self.named(reason_of(error)), error)
+            self.successResultOf(self.journal.purge(error))
+
+
+class KeyedContract(Contract):
+    """A prompt is found by the key that it came with."""
+
+    def test_found_by_its_key(self) -> None:
+        keys = [Key(("caller", "k")), Key(("k",)), Key(("k2",), any_content=True)]
+        for n, key in enumerate(keys):
+            self.successResultOf(self.admit_all(Submission(prompt(f"p{n}"), key)))
+        for n, key in enumerate(keys):
+            self.assertEqual(self.successResultOf(self.journal.ids_of([key])), [f"p{n}"])
+        self.assertEqual(self.successResultOf(self.journal.ids_of(keys[::-1])), ["p0", "p1", "p2"])
+        unknown = [Key(("k3",)), Key(("k", "caller"))]
+        self.assertEqual(self.successResultOf(self.journal.ids_of(unknown)), [])
+
+
+class PauseContract(Contract):
+    """What is paused stays so, over restarts, until it is resumed."""
+
+    def paused(self) -> dict[str, Pause]:
+        return dict(self.successResultOf(self.journal.pauses()))
+
+    def test_nothing_is_paused(self) -> None:
+        self.assertEqual(self.paused(), {})
+        self.assertEqual(self.restart().pauses, {})
+
+    def test_paused_over_a_restart(self) -> None:
+        asking = self.successResultOf(self.journal.pause("asking", "alice"))
+        self.assertEqual(asking, Pause("asking", "alice", NOON))
+        self.clock.advance(5)
+        target = self.successResultOf(self.journal.pause("target.audit", "bob"))
+        both = {"asking": asking, "target.audit": target}
+        self.assertEqual(self.paused(), both)
+        self.assertEqual(self.restart().pauses, both)
+        self.assertEqual(self.paused(), both)
+
+    def test_the_first_pause_counts(self) -> None:
+        first = self.successResultOf(self.journal.pause("asking", "alice"))
+        self.clock.advance(5)
+        self.assertEqual(self.successResultOf(self.journal.pause("asking", "bob")), first)
+        self.assertEqual(self.paused(), {"asking": first})
+
+    def test_who_resumed_is_known(self) -> None:
+        self.assertIsNone(self.successResultOf(self.journal.resume("asking", "bob")))
+        self.successResultOf(self.journal.pause("asking", "alice"))
+        self.successResultOf(self.journal.pause("intake", "alice"))
+        self.clock.advance(5)
+        resumed = self.successResultOf(self.journal.resume("asking", "bob"))
+        self.assertEqual(resumed, Pause("asking", "bob", NOON + 5, resumed=True))
+        self.assertIsNone(self.successResultOf(self.journal.resume("asking", "carol")))
+        self.assertEqual(self.paused()["asking"], resumed)
+        self.assertFalse(self.paused()["intake"].resumed)
+        self.assertEqual(self.restart().pauses, self.paused())
+
+    def test_paused_again(self) -> None:
+        self.successResultOf(self.journal.pause("asking", "alice"))
+        self.successResultOf(self.journal.resume("asking", "bob"))
+        self.clock.advance(5)
+        again = self.successResultOf(self.journal.pause("asking", "carol"))
+        self.assertEqual(again, attrs.evolve(again, who="carol", since=NOON + 5, resumed=False))
+        self.assertEqual(self.paused(), {"asking": again})
+
+
+class OperatorsContract(GroupContract, KeyedContract, PauseContract):
+    """All of it, for an engine's test case to inherit."""
