@@ -117,6 +117,12 @@ class Draining(NotAccepted):
     word = "draining"
 
 
+class Paused(NotAccepted):
+    """An operator has paused the intake."""
+
+    word = "paused"
+
+
 class JournalUnavailable(NotAccepted):
     """The journal can't be written at the moment."""
 

@@ -1,4 +1,4 @@
-"""The admin site, apart from the prompt port: metrics, the daemon's state, and redrive.
+"""The admin site, apart from the prompt port: metrics, the daemon's state, what operators do.
 
 | path | what |
 | --- | --- |
@@ -8,16 +8,20 @@
 | `GET /api/status`, `/api/prompts`, `/api/prompts/<id>` | the same as JSON |
 | `GET /api/batches` | the batches, and what waits for each tier, as JSON |
 | `POST /api/prompts` | try a prompt |
-| `POST /api/prompts/<id>/redrive`, `/api/redrive` | redrive a failed prompt, or all |
+| `GET /api/search`, `/api/failures` | find prompts; the failed ones by reason |
+| `POST /api/prompts/<id>/redrive`, `…/purge`, `…/cancel` | redrive, purge or cancel one |
+| `POST /api/redrive`, `/api/purge` | redrive or purge the failed prompts of a reason, or all |
+| `POST /api/pause/<what>`, `/api/resume/<what>` | pause and resume |
 """
 
+from chatgpt_source.admin.actions import Actions
 from chatgpt_source.admin.api import Api
 from chatgpt_source.admin.guard import Admission
 from chatgpt_source.admin.history import History
 from chatgpt_source.admin.lag import LagMeter
 from chatgpt_source.admin.live import Live
 from chatgpt_source.admin.metrics import Metrics
-from chatgpt_source.admin.redrive import Redriver
+from chatgpt_source.admin.search import Search
 from chatgpt_source.admin.status import Status
 from chatgpt_source.errors import JournalUnavailable
 from chatgpt_source.http.server import BoundedRequest
@@ -25,6 +29,7 @@ from chatgpt_source.http.server.routes import READ, WRITE, Routes
 from chatgpt_source.intake import health as intake_health
 from chatgpt_source.intake.accepting import unavailable
 from chatgpt_source.intake.api import Intake
+from chatgpt_source.journal.groups import Groups
 from chatgpt_source.telemetry.observer import Observers
 
 __all__ = ["PROBES", "Admin", "Admission"]
@@ -57,8 +62,10 @@ class Admin:
         self._live = live = Live(intake.clock, status, history)
         for observer in (metrics, history, live):
             observers.add(observer)
-        redriver = Redriver(intake.journal, intake.pipeline, observers)
-        api = Api(intake, status, redriver)
+        groups = Groups(intake.clock, intake.journal)
+        actions = Actions(intake, groups, observers)
+        search = Search(intake.journal, intake.config)
+        api = Api(intake, status, groups, actions, search)
         self._routes = Routes(
             ("/", READ, live.page),
             ("/api/events", READ, live.events),
@@ -70,8 +77,15 @@ class Admin:
             ("/api/prompts", WRITE, api.accept),
             ("/api/prompts/[^/]+", READ, api.prompt),
             ("/api/prompts/[^/]+/redrive", WRITE, api.redrive),
+            ("/api/prompts/[^/]+/purge", WRITE, api.purge),
+            ("/api/prompts/[^/]+/cancel", WRITE, api.cancel),
+            ("/api/search", READ, api.search),
+            ("/api/failures", READ, api.failures),
             ("/api/redrive", WRITE, api.redrive_all),
             ("/api/batches", READ, api.batches),
+            ("/api/purge", WRITE, api.purge_all),
+            ("/api/pause/[^/]+", WRITE, api.pause),
+            ("/api/resume/[^/]+", WRITE, api.resume),
             unknown="the page is at /, the metrics are at /metrics, JSON is below /api/",
         )
 

@@ -1,21 +1,28 @@
-"""The admin site's JSON API: status, the latest prompts, one prompt, redrive, a prompt to try."""
+"""The admin site's JSON API: status, prompts, failures by reason, and what operators do."""
 
 import re
 
 from attrs import frozen
 
-from chatgpt_source.admin.redrive import Redriver
-from chatgpt_source.admin.status import Status
-from chatgpt_source.errors import NotRedriven, QuotaUsedUp
+from chatgpt_source.admin.actions import Actions, Busy, Unknown
+from chatgpt_source.admin.operator import operator_of
+from chatgpt_source.admin.search import Search
+from chatgpt_source.admin.status import Status, paused
+from chatgpt_source.errors import NotCancelled, NotRedriven, QuotaUsedUp
 from chatgpt_source.http.server import BoundedRequest, Problem, to_json
 from chatgpt_source.intake.accepting import retry_after_header
 from chatgpt_source.intake.answers import answer_accepted
-from chatgpt_source.intake.api import Intake
+from chatgpt_source.intake.api import Intake, not_cancelled, unknown_prompt
+from chatgpt_source.journal import rfc3339
+from chatgpt_source.journal.groups import Groups
+from chatgpt_source.log.audit import audit
 from chatgpt_source.prompt import State
 
 PAGE = 50
 LONGEST_PAGE = 500
 """Prompts on a page of the list: by default, and at most."""
+LONGEST_WORD = 255
+"""Characters of what is searched for, at most."""
 
 
 @frozen
@@ -27,7 +34,9 @@ class Api:
 
     intake: Intake
     status_: Status
-    redriver: Redriver
+    groups: Groups
+    actions: Actions
+    search_: Search
 
     async def status(self, request: BoundedRequest) -> None:
         """Answer `GET /api/status`."""
@@ -38,7 +47,10 @@ class Api:
         state = read_state(_argument(request, "state"))
         limit = read_whole("limit", _argument(request, "limit"), LONGEST_PAGE) or PAGE
         before = read_whole("before", _argument(request, "before"), 2**63 - 1)
-        records = await self.intake.journal.latest(state, before, limit)
+        reason = _argument(request, "reason")
+        if reason is not None and state not in {None, State.FAILED}:
+            raise Problem(400, "only failed prompts have a `reason`: leave out `state`")
+        records = await self.intake.journal.latest(state, before, limit, reason)
         more = records[-1].position if len(records) == limit else None
         request.answer(
             200, to_json({"prompts": [record.to_dict() for record in records], "next": more})
@@ -53,12 +65,42 @@ class Api:
         """Answer `GET /api/batches`."""
         request.answer(200, to_json((await self.status_.tiers.read()).to_dict()))
 
+    async def search(self, request: BoundedRequest) -> None:
+        """Answer `GET /api/search`: the prompts of an id, its beginning, or an idempotency key."""
+        word = (_argument(request, "q") or "").strip()
+        if not 0 < len(word) <= LONGEST_WORD:
+            raise Problem(
+                400,
+                "`q` must be an id, the beginning of one, or an idempotency key, of at most"
+                f" {LONGEST_WORD} characters",
+            )
+        found = await self.search_.find(word)
+        request.answer(
+            200,
+            to_json(
+                {"prompts": [record.to_dict() for record in found.records], "more": found.more}
+            ),
+        )
+
+    async def failures(self, request: BoundedRequest) -> None:
+        """Answer `GET /api/failures`: the failed prompts by reason, the largest group first."""
+        groups = [
+            {
+                "reason": each.reason,
+                "count": each.count,
+                "first": rfc3339(each.first),
+                "last": rfc3339(each.last),
+            }
+            for each in await self.groups.read()
+        ]
+        request.answer(200, to_json({"groups": groups}))
+
     async def redrive(self, request: BoundedRequest) -> None:
         """Answer `POST /api/prompts/<id>/redrive`."""
         prompt_id = _id(request)
         await self.intake.record(prompt_id)  # raises 404 for an unknown id
         try:
-            state = await self.redriver.one(prompt_id)
+            state = await self.actions.redrive(prompt_id, self._who(request))
         except QuotaUsedUp as refusal:
             raise Problem(
                 429,
@@ -70,19 +112,75 @@ class Api:
         request.answer(200, to_json({"id": prompt_id, "state": state.value}))
 
     async def redrive_all(self, request: BoundedRequest) -> None:
-        """Answer `POST /api/redrive`."""
+        """Answer `POST /api/redrive`: all failed prompts, or those of a `reason`."""
+        reason = _argument(request, "reason")
         try:
-            done, refused = await self.redriver.all()
-        except NotRedriven as error:
-            raise Problem(409, f"{error}: wait for its end") from None
+            done, refused = await self.actions.redrive_all(reason, self._who(request))
+        except Busy as error:
+            raise _busy(error) from None
         told = f"Taken up again: {done}."
         if refused:
             told += f" Still failed, as asking takes a unit and the day has none left: {refused}."
         request.answer(200, to_json({"redriven": done, "refused": refused, "detail": told}))
 
+    async def purge(self, request: BoundedRequest) -> None:
+        """Answer `POST /api/prompts/<id>/purge`."""
+        prompt_id = _id(request)
+        await self.intake.record(prompt_id)  # raises 404 for an unknown id
+        if not await self.actions.purge(prompt_id, self._who(request)):
+            raise Problem(409, "only a failed prompt can be purged")
+        request.answer(200, to_json({"id": prompt_id, "purged": True}))
+
+    async def purge_all(self, request: BoundedRequest) -> None:
+        """Answer `POST /api/purge`: all failed prompts, or those of a `reason`."""
+        reason = _argument(request, "reason")
+        try:
+            done = await self.actions.purge_all(reason, self._who(request))
+        except Busy as error:
+            raise _busy(error) from None
+        request.answer(200, to_json({"purged": done, "detail": f"Purged: {done}."}))
+
+    async def cancel(self, request: BoundedRequest) -> None:
+        """Answer `POST /api/prompts/<id>/cancel`."""
+        prompt_id = _id(request)
+        try:
+            cancelled = await self.actions.cancel(prompt_id, self._who(request))
+        except NotCancelled as refusal:
+            raise not_cancelled(refusal) from None
+        if cancelled is None:
+            raise unknown_prompt()
+        request.answer(200, to_json({"id": prompt_id, "state": State.CANCELLED.value}))
+
+    async def pause(self, request: BoundedRequest) -> None:
+        """Answer `POST /api/pause/<what>`."""
+        what = _id(request)
+        try:
+            pause = await self.actions.pause(what, self._who(request))
+        except Unknown as error:
+            raise Problem(404, str(error)) from None
+        request.answer(200, to_json({**paused(pause), "paused": True}))
+
+    async def resume(self, request: BoundedRequest) -> None:
+        """Answer `POST /api/resume/<what>`."""
+        what = _id(request)
+        try:
+            was_paused = await self.actions.resume(what, self._who(request))
+        except Unknown as error:
+            raise Problem(404, str(error)) from None
+        request.answer(200, to_json({"what": what, "paused": False, "was_paused": was_paused}))
+
+    def _who(self, request: BoundedRequest) -> str:
+        return operator_of(request, self.intake.config.admin_auth)
+
     async def accept(self, request: BoundedRequest) -> None:
         """Answer `POST /api/prompts`: a prompt to try, accepted as on the prompt port."""
-        answer_accepted(request, await self.intake.accept(request), "/api/prompts")
+        accepted = await self.intake.accept(request)
+        audit(self._who(request), f"tried {accepted.ids[0]}")
+        answer_accepted(request, accepted, "/api/prompts")
+
+
+def _busy(error: Busy) -> Problem:
+    return Problem(409, f"{error}: wait for its end")
 
 
 def read_state(value: str | None) -> State | None:

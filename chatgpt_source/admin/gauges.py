@@ -54,6 +54,13 @@ class Gauges(Collector):
             {peer: breaker.throttled(now) for peer, breaker in breakers.items()},
             "peer",
         )
+        pauses = health.pipeline.pauses
+        yield _gauge(
+            "paused",
+            "1 while an operator has paused it.",
+            {what: pauses.is_paused(what) for what in pauses.what},
+            "what",
+        )
         yield _gauge(
             "recent_failure_ratio",
             "The share that failed, of the last 100 prompts that ended in the last 15 min.",

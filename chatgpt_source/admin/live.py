@@ -76,7 +76,7 @@ class Live(Observer):
         self._streams.touch()
 
     # What happens: viewers see it soon.
-    accepted = asked = sent = cancelled = redriven = _touch
+    accepted = asked = sent = cancelled = redriven = purged = _touch
 
 
 async def _html(parts: Mapping[str, Tag]) -> Fragments:

@@ -13,9 +13,10 @@ from chatgpt_source.admin.tiers import Tiers
 from chatgpt_source.admin.words import sentence
 from chatgpt_source.clock import date_of, wall
 from chatgpt_source.intake.health import UNKNOWN, WELL, Health
-from chatgpt_source.journal import Tally, rfc3339
+from chatgpt_source.journal import Pause, Tally, rfc3339
 from chatgpt_source.pipeline.batching import NO_ROOM
 from chatgpt_source.pipeline.breaker import Breaker
+from chatgpt_source.pipeline.pauses import in_words
 from chatgpt_source.prompt import DEAD_LETTER, MODEL, State
 from chatgpt_source.quota import clock_time
 
@@ -70,6 +71,7 @@ class Status:
             "tiers": (await self.tiers.read()).counts(),
             "daemon": this_daemon(self.health.journal, tally).to_dict(),
             "calls": {peer: _calls(breaker, clock) for peer, breaker in self.breakers.items()},
+            "paused": [paused(each) for each in self.health.pipeline.pauses.current],
             "troubles": self.troubles(ready["checks"]),
         }
 
@@ -88,7 +90,13 @@ class Status:
         troubles += [unwell.get(name, "") for name in ("failures", "quota", "backlog")]
         if unwell.get("openai.batch") == NO_ROOM:
             troubles.append(NO_ROOM)
+        troubles += map(self._told_of, self.health.pipeline.pauses.current)
         return [sentence(trouble) for trouble in troubles if trouble]
+
+    def _told_of(self, pause: Pause) -> str:
+        zone, now = self.health.config.timezone, wall(self.health.clock)
+        since = clock_time(pause.since, now, zone)
+        return f"{in_words(pause.what)} is paused (since {since}, by {pause.who})"
 
     def _trouble(self, peer: str, breaker: Breaker) -> str:
         """What is not well with a peer, since when, and what waits; empty if all is well."""
@@ -117,6 +125,11 @@ class Status:
         """Who is meant, if "the model" may not be clear."""
         names = {stop.peer: stop.name for stop in self.health.pipeline.route.stops[1:]}
         return f"the fallback `{names[peer]}`: " if peer in names else ""
+
+
+def paused(pause: Pause) -> dict[str, Any]:
+    """A pause for JSON."""
+    return {"what": pause.what, "who": pause.who, "since": rfc3339(pause.since)}
 
 
 def untried(checks: Mapping[str, str]) -> str | None:

@@ -22,6 +22,7 @@ from chatgpt_source.intake.reading import Received, read_request_trace, read_roo
 from chatgpt_source.intake.waiting import Waiter, Waiters
 from chatgpt_source.journal import Admitted, Journal, Submission, Terms
 from chatgpt_source.pipeline import Pipeline
+from chatgpt_source.pipeline.pauses import INTAKE
 from chatgpt_source.prompt import NOWHERE, Arrival, Trace
 from chatgpt_source.quota import Calendar, Day
 from chatgpt_source.telemetry.observer import Observer
@@ -144,7 +145,11 @@ class Accepting:
         self, request: BoundedRequest, received: Received, day: Day
     ) -> Sequence[Admitted]:
         terms = Terms(
-            day, self.config.everyday_limit, self.config.max_backlog, self.pipeline.draining
+            day,
+            self.config.everyday_limit,
+            self.config.max_backlog,
+            self.pipeline.draining,
+            self.pipeline.pauses.is_paused(INTAKE),
         )
         at_once = not received.is_batch and received.submissions[0].prompt.not_before is None
         slot = self.pipeline.reserve() if at_once else None

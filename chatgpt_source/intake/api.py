@@ -28,7 +28,7 @@ from chatgpt_source.intake.openapi import DOCUMENT, MEDIA_TYPE
 from chatgpt_source.intake.preferences import form_of, want_of
 from chatgpt_source.intake.reading import read_json, read_root
 from chatgpt_source.intake.waiting import MOST_WAITERS, Waiter, Waiters
-from chatgpt_source.journal import Detail, Journal, Kept, Record
+from chatgpt_source.journal import Cancelled, Detail, Journal, Kept, Record
 from chatgpt_source.journal.states import ASKING
 from chatgpt_source.log import get_logger, log_unexpected
 from chatgpt_source.pipeline import Pipeline
@@ -167,14 +167,14 @@ class Intake:
         """
         record = await self.journal.record(prompt_id)
         if record is None:
-            raise _unknown()
+            raise unknown_prompt()
         return record
 
     async def detail(self, prompt_id: str) -> Detail:
         """What happened to a prompt; raises as `record` does."""
         detail = await self.journal.detail(prompt_id)
         if detail is None:
-            raise _unknown()
+            raise unknown_prompt()
         return detail
 
     async def status(self, request: BoundedRequest) -> None:
@@ -194,7 +194,7 @@ class Intake:
         if kept is None:
             kept = await self.journal.kept(prompt_id)
         if kept is None:
-            raise _unknown()
+            raise unknown_prompt()
         request.about = prompt_id
         if kept.record.state in ASKING:
             answer_later(request, kept.record, wall(self.clock))
@@ -206,17 +206,27 @@ class Intake:
         """Answer `DELETE /prompts/<id>`."""
         prompt_id = _id(request)
         try:
-            cancelled = await self.journal.cancel(prompt_id, forget=self.pipeline.tidying.forgets)
+            cancelled = await self.cancel_prompt(prompt_id)
         except NotCancelled as refusal:
             request.about = prompt_id
-            raise Problem(409, f"the prompt can't be cancelled: {refusal}") from None
+            raise not_cancelled(refusal) from None
         if cancelled is None:
-            raise _unknown()
+            raise unknown_prompt()
         request.about = prompt_id
-        if not cancelled.repeated:
+        request.answer(204, b"")
+
+    async def cancel_prompt(self, prompt_id: str) -> Cancelled | None:
+        """Cancel a prompt; None if there is no such prompt.
+
+        Raises:
+            NotCancelled: If it can't be cancelled any more.
+            JournalUnavailable: If the journal can't be written.
+        """
+        cancelled = await self.journal.cancel(prompt_id, forget=self.pipeline.tidying.forgets)
+        if cancelled is not None and not cancelled.repeated:
             self.observer.cancelled(prompt_id=prompt_id)
             self.pipeline.cancelled()
-        request.answer(204, b"")
+        return cancelled
 
     async def alive(self, request: BoundedRequest) -> None:
         """Answer `GET /healthz`."""
@@ -251,7 +261,13 @@ def _id(request: BoundedRequest) -> str:
     return request.route().split("/")[2]
 
 
-def _unknown() -> Problem:
+def not_cancelled(refusal: NotCancelled) -> Problem:
+    """The problem for a prompt that can't be cancelled any more."""
+    return Problem(409, f"the prompt can't be cancelled: {refusal}")
+
+
+def unknown_prompt() -> Problem:
+    """The problem for an id of no prompt."""
     return Problem(404, "no prompt has this id: it was never accepted, or its record has expired")
 
 

@@ -11,6 +11,7 @@ from chatgpt_source.intake.recent import Recent
 from chatgpt_source.journal import Journal
 from chatgpt_source.journal.counts import Counts
 from chatgpt_source.pipeline import Pipeline
+from chatgpt_source.pipeline.pauses import in_words
 from chatgpt_source.prompt import DEAD_LETTER, receiver_at
 from chatgpt_source.quota import Calendar
 
@@ -77,6 +78,9 @@ class Health:
             "backlog": backlog,
             "failures": _check(self.recent.trouble(self.config.timezone), self.recent.tried),
         }
+        paused = [in_words(each.what) for each in self.pipeline.pauses.current]
+        if paused:  # who paused it is told to operators alone
+            checks["paused"] = f"an operator has paused {' and '.join(paused)}"
         if self.pipeline.draining:
             checks["backlog"] = "stopping: nothing more is accepted"
         if self.pipeline.draining or journal != OK:

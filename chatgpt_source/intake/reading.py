@@ -1,12 +1,13 @@
 """Reads requests: the prompts in a body, whatever its form, and what headers say of them."""
 
 import re
+from base64 import b64encode
 from collections.abc import Sequence
 
 from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
 
-from chatgpt_source.config import Config
+from chatgpt_source.config import Config, Credentials
 from chatgpt_source.http.server import BoundedRequest, Problem
 from chatgpt_source.http.server.events import (
     BATCH,
@@ -195,11 +196,21 @@ def read_key(request: BoundedRequest, config: Config) -> Key | None:
             f"the Idempotency-Key header must be 1 to {MAX_KEY} visible ASCII characters, in quotes"
             " if there are spaces among them",
         )
-    words = [key.decode("ascii")]
+    shown: list[str] = []
     if config.auth is not None:
         given = request.requestHeaders.getRawHeaders(b"authorization", [])
-        words = [*(each.strip().decode("latin-1") for each in given), *words]
-    return Key(tuple(words))
+        shown = [each.strip().decode("latin-1") for each in given]
+    return Key((*shown, key.decode("ascii")))
+
+
+def possible_keys(word: str, auth: Credentials | None) -> Sequence[Key]:
+    """The keys that callers may have meant by an Idempotency-Key: one for each credential."""
+    shown: list[tuple[str, ...]] = [()]
+    if auth is not None:
+        shown += [(f"Bearer {token.read()}",) for token in auth.bearer]
+        users = [f"{name}:{password.read()}" for name, password in auth.basic.items()]
+        shown += [(f"Basic {b64encode(user.encode()).decode()}",) for user in users]
+    return [Key((*each, word)) for each in shown]
 
 
 def read_request_trace(request: BoundedRequest) -> Trace | None:

@@ -45,8 +45,10 @@ class Recent(Observer):
         self.tried = self.tried or bool(ends)
 
     def redriven(self, *, prompt_id: str, **_: object) -> None:
-        """A failed prompt was redriven: forget its end."""
+        """A failed prompt was redriven, or purged: forget its end."""
         self._ends = deque((end for end in self._ends if end.id != prompt_id), MOST)
+
+    purged = redriven
 
     def asked(self, ended: AskEnded | DeliveryEnded) -> None:
         """A call to the model, or to a receiver of events, has ended."""

@@ -40,12 +40,14 @@ class Terms:
         limit: The units of a day.
         max_backlog: How many prompts may wait.
         draining: Whether no prompt is admitted any more.
+        paused: Whether an operator has paused the intake.
     """
 
     day: Day
     limit: int
     max_backlog: int
     draining: bool = False
+    paused: bool = False
 
 
 @frozen
@@ -719,6 +721,7 @@ class Journal(Protocol):
         Raises:
             KeyReused: If a key came before with another content.
             Draining: If no prompt is admitted any more.
+            Paused: If the intake is paused.
             QuotaUsedUp: If the day has too few units left.
             BacklogFull: If too many prompts wait already.
         """

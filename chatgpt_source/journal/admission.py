@@ -1,8 +1,11 @@
 """Whether prompts may be admitted."""
 
-from chatgpt_source.errors import BacklogFull, Draining, QuotaUsedUp
+from chatgpt_source.errors import BacklogFull, Draining, Paused, QuotaUsedUp
 from chatgpt_source.journal import Terms
 from chatgpt_source.journal.group import RETRY_AFTER
+
+PAUSED_RETRY_AFTER = 60.0
+"""Seconds after which a caller may see whether the intake goes on."""
 
 
 def check(terms: Terms, used: int, backlog: int, count: int) -> None:
@@ -10,10 +13,13 @@ def check(terms: Terms, used: int, backlog: int, count: int) -> None:
 
     Raises:
         Draining: If it admits none any more.
+        Paused: If the intake is paused.
         BacklogFull: If too many wait already.
     """
     if terms.draining:
         raise Draining("the daemon is stopping", retry_after=RETRY_AFTER)
+    if terms.paused:
+        raise Paused("an operator has paused the intake", retry_after=PAUSED_RETRY_AFTER)
     fits = used + count <= terms.limit  # else the day's limit is the reason
     if fits and backlog + count > terms.max_backlog:
         reason = f"{terms.max_backlog} prompts wait already"

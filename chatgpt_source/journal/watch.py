@@ -1,4 +1,4 @@
-"""Looks again and again at what other daemons have done with a shared journal."""
+"""Looks again and again at what others have done with a journal."""
 
 from collections.abc import Awaitable, Callable
 
@@ -21,7 +21,7 @@ async def _ended(look: Awaitable[None]) -> None:
 
 @define(eq=False)
 class Watch:
-    """Repeats a look while it is started; of a journal that is not shared, there is none.
+    """Repeats a look while it is started; of a journal that is not shared, only if it is to always.
 
     A journal that can't be used now is looked at again the next time.
 
@@ -31,6 +31,7 @@ class Watch:
         seconds: From one look to the next.
         look: Looks once.
         doing: What it does, for people.
+        always: Whether to look at a journal that no other daemon uses, too.
     """
 
     _clock: IReactorTime
@@ -38,11 +39,12 @@ class Watch:
     _seconds: float
     _look: Callable[[], Awaitable[None]]
     _doing: str
+    _always: bool = False
     _loop: LoopingCall | None = field(init=False, default=None)
 
     def start(self) -> None:
-        """Begin to look, if there may be other daemons."""
-        if self._journal.is_shared:
+        """Begin to look."""
+        if self._always or self._journal.is_shared:
             self._loop = LoopingCall(self._look_once)
             self._loop.clock = self._clock
             self._loop.start(self._seconds, now=False)

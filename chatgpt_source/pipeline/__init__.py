@@ -22,6 +22,7 @@ from chatgpt_source.pipeline.calls import miss
 from chatgpt_source.pipeline.delivering import Delivering
 from chatgpt_source.pipeline.expiring import Expiring
 from chatgpt_source.pipeline.lease import Lease
+from chatgpt_source.pipeline.pauses import ASKING, Pauses
 from chatgpt_source.pipeline.polling import Polling
 from chatgpt_source.pipeline.recording import Recording
 from chatgpt_source.pipeline.route import Route, Stop
@@ -142,6 +143,7 @@ class Pipeline:
         tidying: Stops and deletes at the providers what nobody needs.
         missing: The targets for which events wait and that are not set, each with words for people.
         missing_fallbacks: The fallbacks that have prompts and are not set, likewise.
+        pauses: What operators have paused.
         draining: Whether a stop has begun.
         offers_batches: Whether prompts go into batches by the settings.
     """
@@ -167,6 +169,8 @@ class Pipeline:
         self.draining = False
         self.missing: dict[str, str] = {}
         self._shared = SharedPeers(clock, journal, {})
+        labels = [receiver_at(name).label for name in deliver]
+        self.pauses = Pauses(clock, journal, labels, self._look_for_work)
 
         def breaker(peer: str, name: str, limit: int, *, has_other: bool = False) -> Breaker:
             remember = partial(self._remember, peer)
@@ -189,12 +193,17 @@ class Pipeline:
             name: breaker(name, receiver_at(name).name, config.concurrency) for name in deliver
         }
         self.tidying = Tidying(clock, journal, random, providers, config.forget_responses)
-        self._lease = Lease(clock, journal, self._lease_ended, self._taken_over)
+        self._lease = Lease(clock, journal, self._lease_ended, self._look_for_work)
         common = clock, journal, config, random, observer, spans, self.tidying, self._lease
 
         def delivering(name: str, letters: Worker[Delivery] | None = None) -> Delivering:
             return Delivering(
-                *common, receiver_at(name), deliver[name], self.receivers[name], letters
+                *common,
+                receiver_at(name),
+                deliver[name],
+                self.receivers[name],
+                self.pauses,
+                letters,
             )
 
         letters = DEAD_LETTER.destination
@@ -203,7 +212,15 @@ class Pipeline:
         self._deliveries = [delivering(name, dead_letters) for name in deliver if name != letters]
         workers = {each.receiver.destination: each.worker for each in self._deliveries}
         recording = Recording(
-            clock, journal, config, observer, workers, dead_letters, self.tidying, self.missing
+            clock,
+            journal,
+            config,
+            observer,
+            workers,
+            dead_letters,
+            self.tidying,
+            self.missing,
+            self.pauses,
         )
         self._expiring = Expiring(clock, journal, random, recording)
         self._polling = Polling(clock, journal, config, random, providers, recording, self.tidying)
@@ -214,13 +231,13 @@ class Pipeline:
         if batches is not None:
             own = breaker(BATCHES, "the model's batches", config.concurrency)
             work = clock, journal, config, random, batches, recording, own, self._lease
-            self._batching = [Batching(*work)]
+            self._batching = [Batching(*work, partial(self.pauses.is_paused, ASKING))]
             self._of_batches = {BATCHES: own}
 
         def asking(route: Route, standard: Breaker | None = None) -> Asking:
             polls = self._polling.worker
             work = clock, journal, config, random, spans, route, recording, self._expiring, polls
-            return Asking(*work, self._lease, standard)
+            return Asking(*work, self._lease, self.pauses, standard)
 
         self._asks = asking(self.route)
         self._flex = []
@@ -276,6 +293,7 @@ class Pipeline:
         for name in sorted({*recovered.destinations} - {*self.receivers, DEAD_LETTER.destination}):
             miss(self.missing, name)
         self._shared = SharedPeers(self._clock, self._journal, peers)
+        self.pauses.start(recovered.pauses)  # before anything is claimed
         self._shared.start()
         self._lease.start()
         for worker in self._all:
@@ -285,8 +303,8 @@ class Pipeline:
         for each in self._batching:
             each.restart()
 
-    def _taken_over(self) -> None:
-        """Look at once for what others have left."""
+    def _look_for_work(self) -> None:
+        """Look at once for what others have left, or what waited for the end of a pause."""
         for worker in self._all:
             if isinstance(worker, Worker):
                 worker.wake()
@@ -382,6 +400,7 @@ class Pipeline:
     def end(self) -> None:
         """Cancel the calls under way; the next start repeats them."""
         self._shared.stop()
+        self.pauses.stop()
         self._lease.stop()
         for worker in self._all:
             worker.stop()

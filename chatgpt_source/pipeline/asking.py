@@ -1,6 +1,7 @@
 """Asking: claim an accepted prompt, call the model, decide what to do next, record it."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from attrs import evolve, field, frozen
 from twisted.internet.defer import Deferred
@@ -16,6 +17,7 @@ from chatgpt_source.pipeline.calls import Random, foreseen, within
 from chatgpt_source.pipeline.decide import Decision, Fail, Hold, Retry, decide
 from chatgpt_source.pipeline.expiring import Expiring
 from chatgpt_source.pipeline.lease import Lease
+from chatgpt_source.pipeline.pauses import ASKING, Pauses
 from chatgpt_source.pipeline.recording import Recording, is_late
 from chatgpt_source.pipeline.route import Route
 from chatgpt_source.pipeline.worker import Worker
@@ -48,6 +50,7 @@ class Asking:
         expiring: Fails those whose time is up.
         polls: The worker that polls those that were submitted.
         lease: The lease within which calls are made.
+        pauses: Knows whether asking is paused.
         standard: The breaker of the standard tier, if this is another one at the same provider.
     """
 
@@ -61,12 +64,14 @@ class Asking:
     expiring: Expiring
     polls: Worker[Ask]
     lease: Lease
+    pauses: Pauses
     standard: Breaker | None = None
     worker: Worker[Ask] = field(init=False)
 
     @worker.default
     def _make_worker(self) -> Worker[Ask]:
-        return Worker(self.clock, self.journal, self.route, self._claim, self._ask)
+        is_paused = partial(self.pauses.is_paused, ASKING)
+        return Worker(self.clock, self.journal, self.route, self._claim, self._ask, is_paused)
 
     @property
     def _is_flex(self) -> bool:
@@ -140,7 +145,7 @@ class Asking:
 
     def _next_place(self, ask: Ask, call: Call, error: CallError, now: float) -> int | None:
         """Where the prompt is asked next in this claim; None: nowhere."""
-        if is_late(ask.prompt, now):
+        if is_late(ask.prompt, now) or self.pauses.is_paused(ASKING):
             return None
         if isinstance(error, PossiblyBilled) and not self.config.fallback_after_timeout:
             return None

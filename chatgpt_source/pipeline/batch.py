@@ -177,7 +177,9 @@ class Batches:
                 remote = await self._found(batch)
             try:
                 if remote is None:
-                    remote = await self._calls.make(submit, until=until, about=self._about(batch))
+                    remote = await self._calls.make(
+                        submit, until=until, about=self._about(batch), submits=True
+                    )
             except PossiblyBilled:
                 is_sure = False
             else:
@@ -225,7 +227,9 @@ class Batches:
             return await self._upload(batch) if found is None else found
 
         try:
-            return await self._calls.make(upload, until=until, about=self._about(batch))
+            return await self._calls.make(
+                upload, until=until, about=self._about(batch), submits=True
+            )
         except Gone as error:
             raise TooLate from error
 

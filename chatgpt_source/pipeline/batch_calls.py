@@ -20,6 +20,11 @@ log = get_logger(__name__)
 Result = TypeVar("Result")
 
 
+PAUSED = "asking is paused"
+LOOK_EVERY = 2.0
+"""Seconds between two looks whether a pause is over."""
+
+
 class Stopped(Exception):
     """The daemon stops; the next start goes on."""
 
@@ -53,6 +58,7 @@ class BatchCalls:
         clock: The time.
         random: Numbers from 0 to 1, for the backoff's jitter.
         breaker: Knows whether the calls fail.
+        is_paused: Whether asking is paused: then nothing is submitted.
 
     Attributes:
         running: Whether calls may begin.
@@ -61,6 +67,7 @@ class BatchCalls:
     _clock: IReactorTime
     _random: Random
     breaker: Breaker
+    _is_paused: Callable[[], bool]
     running: bool = field(init=False, default=False)
     _pauses: set[Deferred[None]] = field(init=False, factory=set)
 
@@ -97,6 +104,7 @@ class BatchCalls:
         *values: Any,
         until: float | None = None,
         about: Progress | None = None,
+        submits: bool = False,
     ) -> Result:
         """Make a call until it succeeds, with a backoff.
 
@@ -105,6 +113,7 @@ class BatchCalls:
             values: What it gets.
             until: When it is too late for it; None: never.
             about: What is known of the calls about the batch.
+            submits: Whether it waits while asking is paused.
 
         Raises:
             TooLate: If it has not at `until`.
@@ -121,6 +130,11 @@ class BatchCalls:
                 if about is not None:
                     about.trouble = self.breaker.trouble or about.trouble
                 await self._wait(self.breaker.opens_at - now, until, about)
+                continue
+            if submits and self._is_paused():
+                if about is not None:
+                    about.trouble = PAUSED
+                await self._wait(LOOK_EVERY, until, about)
                 continue
             attempt += 1
             try:

@@ -1,6 +1,6 @@
 """Batching: gather the prompts that have time, and send them together; move the others up."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from math import inf
 from uuid import uuid4
@@ -64,6 +64,7 @@ class Batching:
         recording: Records what becomes of each prompt.
         breaker: Knows whether the calls fail.
         lease: The lease within which a batch is submitted.
+        is_paused: Whether asking is paused: then nothing is gathered and submitted.
     """
 
     _clock: IReactorTime
@@ -74,6 +75,7 @@ class Batching:
     _recording: Recording
     breaker: Breaker
     _lease: Lease
+    _is_paused: Callable[[], bool]
     _tasks: Tasks = field(init=False, factory=lambda: Tasks(log, "a batch", (Stopped, Taken)))
     _calls: BatchCalls = field(init=False)
     _prompts: BatchPrompts = field(init=False)
@@ -85,7 +87,7 @@ class Batching:
 
     @_calls.default
     def _make_calls(self) -> BatchCalls:
-        return BatchCalls(self._clock, self._random, self.breaker)
+        return BatchCalls(self._clock, self._random, self.breaker, self._is_paused)
 
     @_prompts.default
     def _make_prompts(self) -> BatchPrompts:
@@ -194,7 +196,7 @@ class Batching:
         now = self._clock.seconds()
         while await self._journal.move_up(now, self._config.tiers):
             pass
-        if now < self.breaker.opens_at:
+        if now < self.breaker.opens_at or self._is_paused():
             await self._send_all()  # what is in a batch already is given up in time only then
             return
         if now < self._batches.opens_at or not self._batches.has_room:

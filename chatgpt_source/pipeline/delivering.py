@@ -1,6 +1,7 @@
 """Delivering: claim an outbox row, call its destination, decide what to do next, record it."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from attrs import define, evolve, field
@@ -16,6 +17,7 @@ from chatgpt_source.pipeline.breaker import Breaker, Call
 from chatgpt_source.pipeline.calls import Random, foreseen, postponed, recorded, report, within
 from chatgpt_source.pipeline.decide import Fail, Hold, Tried, decide
 from chatgpt_source.pipeline.lease import Lease
+from chatgpt_source.pipeline.pauses import Pauses
 from chatgpt_source.pipeline.tidying import Tidying
 from chatgpt_source.pipeline.worker import Worker
 from chatgpt_source.prompt import DEAD_LETTER, Delivery, Receiver, State
@@ -39,6 +41,7 @@ class Delivering:
         receiver: The destination.
         call: Makes one call to it, and returns the HTTP status; raises CallError.
         breaker: The receiver's.
+        pauses: Knows whether it is paused.
         dead_letters: The worker that delivers the dead letters, if there is one.
         untried_since: Deliver only events that are due since then at the earliest, and untried.
     """
@@ -54,13 +57,15 @@ class Delivering:
     receiver: Receiver
     call: Callable[[Delivery], Awaitable[int]]
     breaker: Breaker
+    pauses: Pauses
     dead_letters: Worker[Delivery] | None
     untried_since: float | None = field(init=False, default=None)
     worker: Worker[Delivery] = field(init=False)
 
     @worker.default
     def _make_worker(self) -> Worker[Delivery]:
-        return Worker(self.clock, self.journal, self.breaker, self._claim, self._deliver)
+        is_paused = partial(self.pauses.is_paused, self.receiver.label)
+        return Worker(self.clock, self.journal, self.breaker, self._claim, self._deliver, is_paused)
 
     async def _claim(self, now: float, most: int) -> Claims[Delivery]:
         since = self.untried_since
@@ -99,10 +104,11 @@ class Delivering:
 
     async def _not_delivered(self, delivery: Delivery, call: Call, error: CallError) -> None:
         now = self.clock.seconds()
+        waited = self.pauses.waited(self.receiver.label, delivery.since, now)
         tried = Tried(
             delivery.attempt,
             call.started,
-            gave_up=now - delivery.since >= self.config.give_up_after,
+            gave_up=waited >= self.config.give_up_after,
             tried_out=self._is_last(delivery),
             held=delivery.held,
         )

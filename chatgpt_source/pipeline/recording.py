@@ -25,6 +25,7 @@ from chatgpt_source.pipeline.decide import (
     Retry,
     Tried,
 )
+from chatgpt_source.pipeline.pauses import ASKING, Pauses
 from chatgpt_source.pipeline.tidying import Tidying
 from chatgpt_source.pipeline.worker import Worker
 from chatgpt_source.prompt import NOWHERE, Answer, Ask, Delivery, Leftover, Prompt, State, Tier
@@ -56,6 +57,7 @@ class Recording:
         dead_letters: The worker that delivers the dead letters, if there is one.
         tidying: Deletes at the provider what is not needed there any more.
         missing: The targets for which events wait and that are not set, each with words.
+        pauses: Knows how long asking was not paused.
     """
 
     clock: IReactorTime
@@ -66,6 +68,7 @@ class Recording:
     dead_letters: Worker[Delivery] | None
     tidying: Tidying
     missing: dict[str, str]
+    pauses: Pauses
 
     async def answered(
         self,
@@ -125,7 +128,7 @@ class Recording:
         self, ask: Ask, call: Call, now: float, *, possibly_billed: bool, is_last: bool = True
     ) -> Tried:
         """The calls for a prompt of which the last one failed, at the last provider or before."""
-        has_waited = now - ask.since >= self.config.give_up_after
+        has_waited = self.pauses.waited(ASKING, ask.since, now) >= self.config.give_up_after
         return Tried(
             ask.attempt,
             call.started,

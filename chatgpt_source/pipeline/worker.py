@@ -36,6 +36,7 @@ class Worker(Generic[Work]):
         breaker: How many tasks may run now.
         claim: Claims up to a number at a time.
         run: Does the work of one claim; raises nothing that is expected.
+        is_paused: Whether an operator has paused it: then it claims nothing.
     """
 
     _clock: IReactorTime
@@ -43,6 +44,7 @@ class Worker(Generic[Work]):
     _breaker: Breaker | Route
     _claim: Callable[[float, int], Awaitable[Claims[Work]]]
     _run: Callable[[Work, Call], Coroutine[Deferred[Any], Any, None]]
+    _is_paused: Callable[[], bool] = field(default=lambda: False)
     _tasks: Tasks = field(init=False, factory=lambda: Tasks(log, "the pipeline"))
     _claiming: int = field(init=False, default=0)
     _running: bool = field(init=False, default=False)
@@ -85,7 +87,7 @@ class Worker(Generic[Work]):
     def reserve(self) -> Call | None:
         """Take a slot for work that will be claimed elsewhere; None if there is no room."""
         now = self._clock.seconds()
-        if not self._running or self._breaker.room(now) <= self._claiming:
+        if not self._running or self._is_paused() or self._breaker.room(now) <= self._claiming:
             return None
         return self._breaker.start(now)
 
@@ -150,6 +152,8 @@ class Worker(Generic[Work]):
         """Claim once and run what was claimed; returns the seconds until the next claim."""
         if self._journal.fault is not None:
             await self._journal.probe()
+        if self._is_paused():
+            return POLL_INTERVAL
         now = self._clock.seconds()
         room = self._breaker.room(now)
         self._more = True

@@ -25,6 +25,7 @@ class RefusalReason(str, Enum):
     BACKLOG = "backlog"
     JOURNAL = "journal"
     DRAINING = "draining"
+    PAUSED = "paused"
     INVALID = "invalid"
     TOO_LARGE = "too_large"
     CHARSET = "charset"
@@ -246,6 +247,9 @@ class Observer:
     def cancelled(self, *, prompt_id: str) -> None:
         """A prompt was cancelled."""
 
+    def purged(self, *, prompt_id: str) -> None:
+        """A failed prompt was purged in this process."""
+
     def redriven(self, *, prompt_id: str, state: State) -> None:
         """A failed prompt was redriven in this process; it is ACCEPTED or ANSWERED now."""
 
@@ -288,3 +292,4 @@ class Observers(Observer):
     sent = _tell("sent")
     cancelled = _tell("cancelled")
     redriven = _tell("redriven")
+    purged = _tell("purged")

@@ -42,6 +42,7 @@ class StatusTests(AdminTestCase):
                 "prompts",
                 "backlog",
                 "calls",
+                "paused",
                 "troubles",
                 "tiers",
                 "daemon",

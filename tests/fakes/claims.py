@@ -41,6 +41,9 @@ class ClaimsJournal:
         self.calls: list[Attempt] = []
         self.kept = self.writable = True
 
+    def pauses(self) -> Deferred[dict[str, Any]]:
+        return succeed({})
+
     def claim_asks(self, _: float, most: int) -> Deferred[Claims[Ask]]:
         claimed, self.asks = self.asks[:most], self.asks[most:]
         return succeed(Claims(claimed, None))

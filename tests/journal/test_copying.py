@@ -111,7 +111,12 @@ class Moving:
 
 
 class ContractTests(
-    Moving, JournalContract, AnswersContract, AttemptsContract, OperatorsContract, SynchronousTestCase
+    Moving,
+    JournalContract,
+    AnswersContract,
+    AttemptsContract,
+    OperatorsContract,
+    SynchronousTestCase,
 ):
     """What a journal promises of a start, it promises of one after a move."""
 

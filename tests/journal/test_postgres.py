@@ -47,7 +47,12 @@ from tests.journal.postgres_case import Counted, LostCommit, Opening, PostgresTe
 
 
 class ContractTests(
-    Opening, JournalContract, AnswersContract, AttemptsContract, OperatorsContract, SynchronousTestCase
+    Opening,
+    JournalContract,
+    AnswersContract,
+    AttemptsContract,
+    OperatorsContract,
+    SynchronousTestCase,
 ):
     pass
 

@@ -45,7 +45,9 @@ from tests.contracts.operators import OperatorsContract
 from tests.journal.common import ANSWER, DAY, NOON, PEERS, JournalTestCase, Threads, at_once, prompt
 
 
-class ContractTests(JournalContract, AnswersContract, AttemptsContract, OperatorsContract, SynchronousTestCase):
+class ContractTests(
+    JournalContract, AnswersContract, AttemptsContract, OperatorsContract, SynchronousTestCase
+):
     def open_journal(self) -> SqliteJournal:
         if not hasattr(self, "path"):
             self.path = Path(self.mktemp())

@@ -11,6 +11,7 @@ from chatgpt_source.errors import Gone, Lost, PeerFailure, Permanent, PossiblyBi
 from chatgpt_source.journal import Batched
 from chatgpt_source.pipeline import NOTHING_RECOVERED, Pipeline, batch, batching
 from chatgpt_source.pipeline.batching import NO_ROOM
+from chatgpt_source.pipeline.pauses import ASKING
 from chatgpt_source.prompt import Answer, Prompt, Tier
 from chatgpt_source.providers.batch_lines import Line
 from chatgpt_source.providers.openai_batch import BatchStatus
@@ -21,6 +22,7 @@ DAY, HOUR, MINUTE = 86400.0, 3600.0, 60.0
 RUNNING = BatchStatus("in_progress", ended=False)
 COMPLETED = BatchStatus("completed", ended=True, files=("out",))
 DOWN = Transient("down", status=503)
+LATER = Transient("down", status=503, retry_after=MINUTE)
 
 
 class FakeBatches:
@@ -157,6 +159,42 @@ class BatchTests(BatchingTestCase):
         self.assertEqual({each.id for each in self.model.under_way}, {"lost", "left"})
         self.assertEqual(self.batches.calls[-2:], ["delete file", "delete out"])
         self.assertTrue(self.is_done())
+
+    def do(self, act: str) -> None:
+        acting = getattr(self.pipeline.pauses, act)(ASKING, "alice")
+        self.successResultOf(Deferred.fromCoroutine(acting))
+
+    def test_none_is_gathered_while_asking_is_paused(self) -> None:
+        self.do("pause")
+        self.send("p1")
+        self.live(HOUR)
+        self.assertEqual((self.batches.calls, self.states("p1")), ([], ["accepted"]))
+        self.do("resume")
+        self.live(5)
+        self.assertEqual(self.batches.calls[:2], ["upload", "submit"])
+
+    def test_none_is_submitted_while_asking_is_paused(self) -> None:
+        self.batches.scripts = {"submit": [LATER]}
+        self.send("p1")
+        self.assertEqual(self.batches.calls, ["upload", "submit"])
+        self.do("pause")
+        self.live(HOUR)
+        self.assertEqual(self.batches.calls, ["upload", "submit"])
+        self.do("resume")
+        self.live(5)
+        self.assertEqual(self.batches.calls[:3], ["upload", "submit", "submit"])
+        self.do("pause")  # what is submitted is looked at all the same
+        self.end_with(("p1", ANSWER))
+        self.assertEqual(self.states("p1"), ["answered"])
+
+    def test_one_that_waits_for_too_long_is_given_up(self) -> None:
+        self.batches.scripts = {"submit": [LATER]}
+        self.send("p1", seconds=3 * HOUR)
+        self.do("pause")
+        self.live(2.5 * HOUR)
+        self.assertEqual((self.states("p1"), self.is_done()), (["accepted"], True))
+        self.do("resume")
+        self.assertEqual([each.id for each in self.model.under_way], ["p1"])
 
     def test_a_submission_without_a_reply_is_looked_for(self) -> None:
         self.batches.scripts = {"submit": [PossiblyBilled("lost")], "find": [DOWN, "batch"]}

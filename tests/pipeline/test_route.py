@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import attrs
+from twisted.internet.defer import Deferred
 
 from chatgpt_source.config.fallbacks import Fallback
 from chatgpt_source.config.secret import Secret
@@ -15,6 +16,7 @@ from chatgpt_source.errors import (
     Transient,
 )
 from chatgpt_source.pipeline import NOTHING_RECOVERED, Pipeline
+from chatgpt_source.pipeline.pauses import ASKING
 from chatgpt_source.prompt import Submitted, Tier
 from chatgpt_source.telemetry.observer import AskEnded, Observer
 from tests.contracts.driver import PEERS
@@ -96,6 +98,18 @@ class FallbackTests(RouteTestCase):
         first, second = ("api.openai.com", "model", 1, 1.0), ("second", "model.second", 2, 2.0)
         self.assertEqual(told, [first, second])
         self.assertEqual(self.told.ends[0].wait, 0)
+
+    def pause(self) -> None:
+        self.successResultOf(Deferred.fromCoroutine(self.pipeline.pauses.pause(ASKING, "alice")))
+
+    def test_none_while_asking_is_paused(self) -> None:
+        self.begin(give_up_after=60.0)
+        self.post("p1")
+        self.clock.advance(61)
+        self.pause()
+        self.model.answer(DOWN)
+        self.pass_time(5)
+        self.assertEqual((self.calls(), self.states("p1")), ([1, 0], ["accepted"]))
 
     def test_what_goes_nowhere_else(self) -> None:
         self.post("p1", "p2")

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from chatgpt_source.journal import Detail, End, Kept, Record, Tally, Group, Key, digests
+from chatgpt_source.journal import Detail, End, Group, Kept, Key, Record, Tally, digests
 from chatgpt_source.journal.postgres.asks import IN_BACKLOG
 from chatgpt_source.journal.postgres.schema import REASON
 from chatgpt_source.journal.postgres.session import Row, Session, Steps, rows_of

@@ -6,11 +6,21 @@ import sys
 from collections.abc import Collection
 
 from chatgpt_source.http.client.retry_after import LONGEST_RETRY_AFTER
-from chatgpt_source.journal import Detail, End, Kept, Record, Tally, Group
-from chatgpt_source.journal.rows import BEYOND, CALLS, DETAIL, RECORD, detail_of, in_state, kept_of, names_of, record_of
+from chatgpt_source.journal import Detail, End, Group, Kept, Record, Tally
+from chatgpt_source.journal.rows import (
+    BEYOND,
+    CALLS,
+    DETAIL,
+    RECORD,
+    detail_of,
+    in_state,
+    kept_of,
+    names_of,
+    record_of,
+)
 from chatgpt_source.journal.sqlite import leftovers
 from chatgpt_source.journal.sqlite.rows import Now, by_name
-from chatgpt_source.journal.sqlite.schema import VERSION, version_of, REASON
+from chatgpt_source.journal.sqlite.schema import REASON, VERSION, version_of
 from chatgpt_source.journal.sqlite.texts import Part
 from chatgpt_source.journal.states import ASKING, WAITING
 from chatgpt_source.prompt import DEAD_LETTER, State

@@ -1,0 +1,50 @@
+"""Finds prompts by what an operator has of them: an id, its beginning, or an idempotency key."""
+
+from collections.abc import Sequence
+
+from attrs import frozen
+from twisted.internet.defer import gatherResults
+
+from chatgpt_source.config import Config
+from chatgpt_source.intake.reading import possible_keys
+from chatgpt_source.journal import Journal, Record
+
+MOST = 50
+"""Prompts that are found at the most."""
+
+
+@frozen
+class Found:
+    """What was found.
+
+    Attributes:
+        records: The records of the prompts.
+        more: Whether there are more.
+    """
+
+    records: Sequence[Record]
+    more: bool = False
+
+
+@frozen
+class Search:
+    """Searches the journal.
+
+    Attributes:
+        journal: The journal.
+        config: Has the callers' credentials: each has idempotency keys of its own.
+    """
+
+    journal: Journal
+    config: Config
+
+    async def find(self, word: str) -> Found:
+        """The prompts whose id begins so, or that came with this idempotency key.
+
+        Raises:
+            JournalUnavailable: If the journal can't be read.
+        """
+        by_key = await self.journal.ids_of(possible_keys(word, self.config.auth))
+        ids = list(dict.fromkeys([*by_key, *await self.journal.ids(word, MOST + 1)]))
+        records = await gatherResults([self.journal.record(each) for each in ids[:MOST]])
+        return Found([each for each in records if each is not None], more=len(ids) > MOST)

@@ -1,0 +1,15 @@
+"""The lines about what operators do."""
+
+from twisted.logger import LogLevel, capturedLogs, formatEvent
+from twisted.trial.unittest import SynchronousTestCase
+
+from chatgpt_source.log.audit import audit
+
+
+class AuditTests(SynchronousTestCase):
+    def test_one_line_with_who_and_what(self) -> None:
+        with capturedLogs() as logged:
+            audit("{alice}", "paused {x}")
+        (event,) = logged
+        self.assertEqual(formatEvent(event), "operator {alice} paused {x}")
+        self.assertEqual(event["log_level"], LogLevel.info)
