@@ -12,7 +12,7 @@ from chatgpt_source.config.readers import Environ, Reader, Wrong, reworded
 from chatgpt_source.config.secret import Secret
 from chatgpt_source.prompt import DEAD_LETTER, MODEL, NOWHERE, TARGET
 
-_NAME = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+NAME = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _TAKEN = {NOWHERE, TARGET.setting, "default", MODEL, "dead-letter", DEAD_LETTER.setting}
 _FORM = "a mapping of names to targets, each with `url` and perhaps {others}"
 
@@ -65,7 +65,7 @@ def targets(*reserved_headers: str) -> Reader:
         if not isinstance(value, dict):
             raise Wrong(wanted)
         for number, name in enumerate(value, 1):
-            if not isinstance(name, str) or not re.fullmatch(_NAME, name) or name in _TAKEN:
+            if not isinstance(name, str) or not re.fullmatch(NAME, name) or name in _TAKEN:
                 raise Wrong(
                     f"{wanted}; the name of target no. {number} must be at most 63 lower-case"
                     " letters, digits and hyphens inside, and none of " + ", ".join(sorted(_TAKEN))

@@ -1,14 +1,16 @@
 """`chatgpt-source-journal`: shows what is in a journal, and works on it.
 
 It works on the journal of a running or a stopped daemon: it takes no lock of
-a daemon, and writes in short transactions, with pauses for the daemon. A
-running daemon finds redriven prompts within 2 s. Only `copy`, which moves a
-journal into PostgreSQL, needs all daemons to be stopped.
+a daemon, and writes in short transactions. A running daemon notices within
+2 s what was redriven, paused or resumed. Only `copy`, which moves a journal
+into PostgreSQL, needs all daemons to be stopped.
 """
 
 import argparse
 import json
 import os
+import pwd
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -18,7 +20,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, TextIO
 
-from attrs import frozen
+from attrs import asdict, field, frozen
 from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater, react
@@ -27,14 +29,26 @@ from chatgpt_source import __version__
 from chatgpt_source.clock import read_duration, wall
 from chatgpt_source.cloudevent import read_time
 from chatgpt_source.config import ConfigError, read_journal
+from chatgpt_source.config.targets import NAME
 from chatgpt_source.errors import JournalError, JournalUnavailable, NotRedriven, QuotaUsedUp
-from chatgpt_source.journal import Journal, Record
+from chatgpt_source.journal import Journal, Record, reason_of, rfc3339
 from chatgpt_source.journal.details import details
 from chatgpt_source.journal.engine import Engine, Opened, engine_of, is_url
 from chatgpt_source.journal.sqlite import open_beside
 from chatgpt_source.journal.sqlite.backup import BackupStopped, back_up
 from chatgpt_source.journal.sqlite.engine import SqliteEngine
-from chatgpt_source.journal.table import header, line, row, since
+from chatgpt_source.journal.table import (
+    header,
+    line,
+    pause_header,
+    pause_line,
+    pause_row,
+    reason_header,
+    reason_line,
+    reason_row,
+    row,
+    since,
+)
 from chatgpt_source.prompt import State
 from chatgpt_source.terminal import Look, look_of
 
@@ -42,7 +56,9 @@ EXAMPLES = """examples:
   chatgpt-source-journal list --since 24h
   chatgpt-source-journal list --state all --limit 5
   chatgpt-source-journal show 0effe4cc       the beginning of an id is enough
-  chatgpt-source-journal redrive --all --reason "the target"
+  chatgpt-source-journal reasons             why prompts have failed
+  chatgpt-source-journal redrive --all --reason "the target answered 503"
+  chatgpt-source-journal pause target        until `resume target`
   chatgpt-source-journal backup backup.sqlite
   chatgpt-source-journal copy --to postgresql://user@host/database
 """
@@ -50,6 +66,9 @@ IN_A_TERMINAL = 30
 """Prompts that `list` shows in a terminal unless `--limit` says otherwise."""
 _ID = "an id, or its beginning"
 FILE = "journal.sqlite"
+WHAT = ("intake", "asking", "target", "target.<name>", "dead_letter")
+"""What may be paused."""
+MOST_REASONS = 10_000
 PAGE = 500
 """Records read at a time, so that a long journal needs little memory."""
 
@@ -84,8 +103,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="TIME",
         help="only those in their state since then: 90s, 15m, 24h, 7d, or 2026-01-31T12:00:00Z",
     )
-    some.add_argument("--reason", metavar="TEXT", help="only those whose reason has this text")
-    commands = top.add_subparsers(dest="command", required=True)
+    some.add_argument(
+        "--reason",
+        metavar="TEXT",
+        help="only those of this reason, as `reasons` has it; of any that has this text, if it is"
+        " none of those",
+    )
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     listing = commands.add_parser(
         "list",
         parents=[also, some],
@@ -117,6 +141,23 @@ def parser() -> argparse.ArgumentParser:
         which.add_argument(
             "--all", action="store_true", help="every failed prompt, or those of --since, --reason"
         )
+    commands.add_parser(
+        "reasons", parents=[also], help="list why prompts have failed, and how many of each"
+    )
+    for name, text in (
+        ("pause", "let daemons do something no more, until it is resumed, over restarts, too"),
+        ("resume", "let it go on"),
+    ):
+        pausing = commands.add_parser(name, parents=[also], help=text)
+        what: Any = pausing.add_argument(
+            "what",
+            type=_what,
+            metavar="WHAT",
+            help="intake (prompts are refused), asking (the model gets no new calls), or a"
+            f" receiver: {', '.join(WHAT[2:])}",
+        )
+        what.completer = lambda **_: WHAT  # for argcomplete
+    commands.add_parser("paused", parents=[also], help="list what is paused, since when, by whom")
     backup = commands.add_parser(
         "backup", parents=[also], help="copy the journal to a new file that you alone can read"
     )
@@ -134,6 +175,12 @@ def parser() -> argparse.ArgumentParser:
         "--to", metavar="URL", help="postgresql://…, empty (default: the URL in the config file)"
     )
     return top
+
+
+def _what(text: str) -> str:
+    if text not in WHAT and not re.fullmatch(f"target\\.{NAME}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(WHAT)}")
+    return text
 
 
 def _add_common(to: argparse.ArgumentParser, journal: str | None, *, as_json: bool | str) -> None:
@@ -183,6 +230,15 @@ class _Since:
         return now - (self.ago or 0.0) if self.date is None else self.date
 
 
+def login() -> str:
+    """Who runs this process, and by what: for the log of the daemons."""
+    try:
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # as in a container
+        name = f"user {os.getuid()}"
+    return f"{name} by chatgpt-source-journal"
+
+
 @frozen
 class Operator:
     """Runs one command.
@@ -195,6 +251,7 @@ class Operator:
         pause: Waits for some seconds.
         err: The output for what is no result.
         look: How the output looks.
+        who: Who runs it.
     """
 
     journal: Journal
@@ -204,34 +261,44 @@ class Operator:
     pause: Callable[[float], Awaitable[None]]
     err: TextIO
     look: Look
+    who: str = field(factory=login)
 
     async def do(self, options: argparse.Namespace) -> int:
         """Run the command; returns the exit status."""
-        if options.command == "list":
-            await self._list(options)
-            return 0
-        if options.command == "show":
-            return await self._show(options.id)
+        match options.command:
+            case "list":
+                return await self._list(options)
+            case "show":
+                return await self._show(options.id)
+            case "reasons":
+                return await self._reasons()
+            case "paused":
+                return await self._paused()
+            case "pause" | "resume":
+                return await self._set(options.what, is_paused=options.command == "pause")
+        return await self._act_on(options)
+
+    async def _act_on(self, options: argparse.Namespace) -> int:
         act = self._redrive if options.command == "redrive" else self._purge
         if options.all:
-            wanted = self._wanted(options)
+            wanted = await self._wanted(options)
             ids = [each.id async for each in self._oldest(State.FAILED) if wanted(each)]
             if not ids and not self.json:
                 self.err.write("no failed prompts\n")
             return 0 if await self._each(ids, act) else 1
         return 0 if await self._each(options.ids, partial(self._whole, act)) else 1
 
-    async def _list(self, options: argparse.Namespace) -> None:
+    async def _list(self, options: argparse.Namespace) -> int:
         limit = options.limit
         if limit is None and self._is_table:
             limit = IN_A_TERMINAL
-        wanted, shown = self._wanted(options), 0
+        wanted, shown = await self._wanted(options), 0
         async for record in self._newest(None if options.state == "all" else State(options.state)):
             if not wanted(record):
                 continue
             if shown == limit and limit:
                 self.err.write(f"and more: --limit shows more than {limit}, and 0 all\n")
-                return
+                return 0
             if not shown and self._is_table:
                 self.out.write(header(self.look) + "\n")
             shown += 1
@@ -239,20 +306,62 @@ class Operator:
             self._write(record.to_dict(), text)
         if not shown and not self.json:
             self.err.write(f"no {'' if options.state == 'all' else options.state + ' '}prompts\n")
+        return 0
 
     @property
     def _is_table(self) -> bool:
         return self.look.width is not None and not self.json
 
-    def _wanted(self, options: argparse.Namespace) -> Callable[[Record], bool]:
+    async def _wanted(self, options: argparse.Namespace) -> Callable[[Record], bool]:
         """Whether a prompt is one of those that `--since` and `--reason` choose."""
         earliest = options.since.at(wall(self.clock)) if options.since else 0.0
-        reason = (options.reason or "").lower()
+        reason = options.reason or ""
+        groups = await self.journal.groups(MOST_REASONS) if reason else ()
+        is_whole = any(each.reason == reason for each in groups)
 
         def wanted(record: Record) -> bool:
-            return since(record) >= earliest and reason in (record.error or "").lower()
+            error = record.error or ""
+            has_it = reason_of(error) == reason if is_whole else reason.lower() in error.lower()
+            return has_it and since(record) >= earliest
 
         return wanted
+
+    async def _reasons(self) -> int:
+        groups, now = await self.journal.groups(MOST_REASONS), wall(self.clock)
+        if not groups and not self.json:
+            self.err.write("no failed prompts\n")
+        elif self._is_table:
+            self.out.write(reason_header(self.look) + "\n")
+        for each in groups:
+            text = reason_row(each, now, self.look) if self._is_table else reason_line(each)
+            values = asdict(each) | {"first": rfc3339(each.first), "last": rfc3339(each.last)}
+            self._write(values, text)
+        return 0
+
+    async def _paused(self) -> int:
+        known, now = await self.journal.pauses(), wall(self.clock)
+        paused = [each for each in known.values() if not each.resumed]
+        if not paused and not self.json:
+            self.err.write("nothing is paused\n")
+        elif self._is_table:
+            self.out.write(pause_header(self.look) + "\n")
+        for each in paused:
+            text = pause_row(each, now, self.look) if self._is_table else pause_line(each)
+            values = {"what": each.what, "who": each.who, "since": rfc3339(each.since)}
+            self._write(values, text)
+        return 0
+
+    async def _set(self, what: str, *, is_paused: bool) -> int:
+        """Pause or resume something; returns 1 if it was not paused."""
+        done = True
+        if is_paused:
+            pause = await self.journal.pause(what, self.who)
+            told = f"paused since {rfc3339(pause.since)} by {pause.who}"
+        else:
+            done = await self.journal.resume(what, self.who) is not None
+            told = "resumed" if done else "not paused"
+        self._write({"what": what, "done": done, "detail": told}, f"{what}  {told}")
+        return 0 if done else 1
 
     async def _each(self, ids: Sequence[str], act: Act) -> bool:
         """Act on prompts, a few in a transaction; returns whether all were acted on.

@@ -1,6 +1,6 @@
-"""Prompts as the rows of a table for a terminal, or as lines for other programs. Pure."""
+"""Prompts, reasons and pauses: rows of a table for a terminal, lines for other programs. Pure."""
 
-from chatgpt_source.journal import Record, rfc3339
+from chatgpt_source.journal import Group, Pause, Record, rfc3339
 from chatgpt_source.prompt import State
 from chatgpt_source.terminal import DIM, GREEN, RED, YELLOW, Look
 
@@ -32,6 +32,37 @@ def line(record: Record) -> str:
     ).rstrip()
 
 
+def reason_header(look: Look) -> str:
+    """The first row of the table of reasons."""
+    return cut(_reason_row("FAILED", "FIRST", "LAST", "REASON"), look)
+
+
+def reason_row(group: Group, now: float, look: Look) -> str:
+    """A reason's row; `now` is a date."""
+    ages = age(now - group.first), age(now - group.last)
+    return cut(_reason_row(str(group.count), *ages, group.reason), look)
+
+
+def reason_line(group: Group) -> str:
+    """A reason as a line for other programs."""
+    return f"{group.count}  {rfc3339(group.first)}  {rfc3339(group.last)}  {group.reason}".rstrip()
+
+
+def pause_header(look: Look) -> str:
+    """The first row of the table of what is paused."""
+    return cut(_pause_row("PAUSED", "SINCE", "BY"), look)
+
+
+def pause_row(pause: Pause, now: float, look: Look) -> str:
+    """A pause's row; `now` is a date."""
+    return cut(_pause_row(pause.what, age(now - pause.since), pause.who), look)
+
+
+def pause_line(pause: Pause) -> str:
+    """A pause as a line for other programs."""
+    return f"{pause.what}  {rfc3339(pause.since)}  {pause.who}"
+
+
 def since(record: Record) -> float:
     """The date from which on a prompt is in its state, as far as its record says."""
     return record.ended or record.answered or record.accepted
@@ -47,6 +78,14 @@ def age(seconds: float) -> str:
 
 def _row(name: str, state: str, since: str, asks: str, sent: str, reason: str) -> str:
     return f"{name:<{SHORT}}  {state:<9}  {since:>7}  {asks:>4}  {sent:>4}  {reason}".rstrip()
+
+
+def _reason_row(count: str, first: str, last: str, reason: str) -> str:
+    return f"{count:>7}  {first:>7}  {last:>7}  {reason}".rstrip()
+
+
+def _pause_row(what: str, since: str, who: str) -> str:
+    return f"{what:<20}  {since:>7}  {who}"
 
 
 def cut(text: str, look: Look) -> str:

@@ -139,5 +139,7 @@ class Pauses:
         if known is None and pause.resumed:  # both since the last look
             return
         audit(pause.who, f"{'resumed' if pause.resumed else 'paused'} {pause.what}")
+        if not pause.resumed and pause.what not in self.what:
+            log.warn("{what} is paused, and the settings have no such target", what=pause.what)
         if pause.resumed:
             self._resumed()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pwd
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -18,6 +19,7 @@ from chatgpt_source.journal.command import (
     PAUSE,
     Operator,
     engine_for,
+    login,
     parsed,
     parser,
     run_backup,
@@ -270,6 +272,116 @@ class CommandTests(JournalTestCase):
         status, _ = self.run_command("purge", "--all")
         self.assertEqual((status, self.record("p2"), self.record("p3")), (0, None, None))
         self.assertIsNotNone(self.record("p4"))
+
+    def fail_for_reasons(self) -> None:
+        for name in ("p1", "p2", "p3"):
+            self.successResultOf(self.journal.purge(name))
+        self.clock.advance(60)
+        self.accept(*(prompt(f"q{n}") for n in range(6)), limit=100)
+        self.asks()
+        for n, error in enumerate(
+            (
+                "the target answered 400",
+                "the model refused it: code_1",
+                "the model refused it (while others succeed): code_2",
+                "the target answered 4001",
+                "the model refused it",
+                "the model can't be reached",
+            )
+        ):
+            self.fail_it(f"q{n}", error)
+        self.clock.advance(120)
+
+    def test_reasons(self) -> None:
+        self.fail_for_reasons()
+        at = "2027-01-15T12:01:00Z"
+        status, text = self.run_command("reasons")
+        told = [(3, "the model refused it"), (1, "the model can't be reached")]
+        told += [(1, "the target answered 400"), (1, "the target answered 4001")]
+        self.assertEqual(
+            (status, text.splitlines()), (0, [f"{n}  {at}  {at}  {reason}" for n, reason in told])
+        )
+        _, text = self.run_command("reasons", "--json")
+        first = {"reason": "the model refused it", "count": 3, "first": at, "last": at}
+        self.assertEqual(json.loads(text.splitlines()[0]), first)
+        self.look = Look(40)
+        _, text = self.run_command("reasons")
+        self.assertEqual(
+            text.splitlines()[:2],
+            [
+                " FAILED    FIRST     LAST  REASON",
+                "      3    2 min    2 min  the model re…",
+            ],
+        )
+
+    def test_no_reasons(self) -> None:
+        self.run_command("purge", "--all")
+        for json_, told in (([], "no failed prompts\n"), (["--json"], "")):
+            self.assertEqual(self.run_command("reasons", *json_), (0, ""))
+            self.assertEqual(self.err.getvalue(), told)
+
+    def test_a_reason_that_there_is_means_that_alone(self) -> None:
+        self.fail_for_reasons()
+        for reason, names in (
+            ("the model refused it", "q4 q2 q1"),
+            ("the target answered 400", "q0"),
+            ("the target answered 40", "q3 q0"),
+            ("The Target answered 400", "q3 q0"),
+            ("code_2", "q2"),
+        ):
+            _, text = self.run_command("list", "--reason", reason)
+            self.assertEqual([each.split()[0] for each in text.splitlines()], names.split(), reason)
+        _, text = self.run_command("purge", "--all", "--reason", "the target answered 400")
+        self.assertEqual(text, "q0  forgotten\n")
+
+    def test_paused_and_resumed(self) -> None:
+        who, at = login(), "2027-01-15T12:00:00Z"
+        self.assertRegex(who, "^.+ by chatgpt-source-journal$")
+        self.assertEqual(self.run_command("paused"), (0, ""))
+        self.assertEqual(self.err.getvalue(), "nothing is paused\n")
+        told = self.run_command("pause", "asking")
+        self.assertEqual(told, (0, f"asking  paused since {at} by {who}\n"))
+        self.clock.advance(5)
+        told = self.run_command("pause", "asking")
+        self.assertEqual(told, (0, f"asking  paused since {at} by {who}\n"))
+        self.run_command("pause", "target.audit")
+        _, text = self.run_command("paused")
+        later = "2027-01-15T12:00:05Z"
+        self.assertEqual(text, f"asking  {at}  {who}\ntarget.audit  {later}  {who}\n")
+        _, text = self.run_command("--json", "paused")
+        pause = {"what": "asking", "who": who, "since": at}
+        self.assertEqual(json.loads(text.splitlines()[0]), pause)
+        self.look = Look(80)
+        _, text = self.run_command("paused")
+        self.assertEqual(
+            text.splitlines()[:2],
+            [
+                "PAUSED                  SINCE  BY",
+                f"asking                    5 s  {who}",
+            ],
+        )
+        self.assertEqual(self.run_command("resume", "asking"), (0, "asking  resumed\n"))
+        self.assertEqual(self.run_command("resume", "asking"), (1, "asking  not paused\n"))
+        _, text = self.run_command("resume", "target.audit", "--json")
+        self.assertEqual(
+            json.loads(text), {"what": "target.audit", "done": True, "detail": "resumed"}
+        )
+        self.assertEqual(self.run_command("--json", "paused"), (0, ""))
+
+    def test_what_can_be_paused(self) -> None:
+        for what in ("intake", "asking", "target", "target.a-b", "dead_letter"):
+            self.assertEqual(parsed(["pause", what]).what, what)
+        for what in ("model", "Target", "target.", "target.A", "asking ", ""):
+            self.patch(sys, "stderr", err := StringIO())
+            self.assertRaises(SystemExit, parsed, ["pause", what])
+            self.assertIn("is none of intake, asking, target, target.<name>", err.getvalue())
+
+    def test_without_a_login_name(self) -> None:
+        def unknown(_: int) -> Any:
+            raise KeyError
+
+        self.patch(pwd, "getpwuid", unknown)
+        self.assertEqual(login(), f"user {os.getuid()} by chatgpt-source-journal")
 
     def fail_many(self) -> None:
         names = [f"q{n}" for n in range(120)]
