@@ -20,7 +20,6 @@ PREFIX = "chatgpt_source_"
 PENDING = {
     "chatgpt_source_cost_dollars_total",
     "chatgpt_source_health",
-    "chatgpt_source_paused",
     "chatgpt_source_tokens_total{direction",
 }
 """Metrics, and labels of one, that queries are about and no daemon has yet."""
