@@ -32,7 +32,7 @@ class Search:
 
     Attributes:
         journal: The journal.
-        config: Has the callers' credentials: each has idempotency keys of its own.
+        config: Has the credentials: each has idempotency keys of its own.
     """
 
     journal: Journal
@@ -44,7 +44,7 @@ class Search:
         Raises:
             JournalUnavailable: If the journal can't be read.
         """
-        by_key = await self.journal.ids_of(possible_keys(word, self.config.auth))
+        by_key = await self.journal.ids_of(possible_keys(word, self.config))
         ids = list(dict.fromkeys([*by_key, *await self.journal.ids(word, MOST + 1)]))
         records = await gatherResults([self.journal.record(each) for each in ids[:MOST]])
         return Found([each for each in records if each is not None], more=len(ids) > MOST)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
 
-from chatgpt_source.config import Config, Credentials
+from chatgpt_source.config import Config
 from chatgpt_source.http.server import BoundedRequest, Problem
 from chatgpt_source.http.server.events import (
     BATCH,
@@ -203,12 +203,12 @@ def read_key(request: BoundedRequest, config: Config) -> Key | None:
     return Key((*shown, key.decode("ascii")))
 
 
-def possible_keys(word: str, auth: Credentials | None) -> Sequence[Key]:
+def possible_keys(word: str, config: Config) -> Sequence[Key]:
     """The keys that callers may have meant by an Idempotency-Key: one for each credential."""
     shown: list[tuple[str, ...]] = [()]
-    if auth is not None:
-        shown += [(f"Bearer {token.read()}",) for token in auth.bearer]
-        users = [f"{name}:{password.read()}" for name, password in auth.basic.items()]
+    for known in filter(None, (config.auth, config.admin_auth)):
+        shown += [(f"Bearer {token.read()}",) for token in known.bearer]
+        users = [f"{name}:{password.read()}" for name, password in known.basic.items()]
         shown += [(f"Basic {b64encode(user.encode()).decode()}",) for user in users]
     return [Key((*each, word)) for each in shown]
 

@@ -1,7 +1,8 @@
 """What operators do with prompts, one or many, and what the log says of it."""
 
 from base64 import b64encode
-from typing import Any, cast
+from typing import Any, ClassVar, cast
+from unittest.mock import Mock
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -174,6 +175,21 @@ class OfAReasonTests(ActionsTestCase):
             self.assertEqual((answer.status, told), (200, []))
         self.assertEqual(sum(self.failures().values()), 4)
 
+    def test_what_was_read_before_is_forgotten(self) -> None:
+        groups = Mock()
+        acting = Actions(self.intake, groups, self.observers)
+        for number, act in enumerate(
+            (
+                acting.redrive(self.refused[0], WHO),
+                acting.purge(self.refused[1], WHO),
+                acting.redrive_all("the model refused it", WHO),
+                acting.purge_all(None, WHO),
+            ),
+            1,
+        ):
+            self.successResultOf(Deferred.fromCoroutine(act))
+            self.assertEqual(groups.forget.call_count, number)
+
     def test_its_details_are_in_no_log(self) -> None:
         _, told = self.audited("/api/redrive?reason=the%20model%20refused%20it")
         self.assertNotIn("code_", str(told))
@@ -245,10 +261,12 @@ class SearchTests(ActionsTestCase):
     config = attrs.evolve(
         ActionsTestCase.config,
         auth=Credentials(bearer=(Secret("t0k3n"),), basic={"alice": Secret("pa55")}),
+        admin_auth=Credentials(basic={"bob": Secret("t0p")}),
     )
+    bob: ClassVar = {"Authorization": f"Basic {b64encode(b'bob:t0p').decode()}"}
 
     def found(self, word: str) -> list[str]:
-        answer = self.get(f"/api/search?q={word}")
+        answer = self.get(f"/api/search?q={word}", **self.bob)
         self.assertEqual(answer.status, 200)
         return [each["id"] for each in answer.json["prompts"]]
 
@@ -268,21 +286,26 @@ class SearchTests(ActionsTestCase):
             ("none", []),
         ):
             self.assertEqual(self.found(word), ids, word)
-        self.assertIn("more", self.get("/api/search?q=k2").json)
+        self.assertIn("more", self.get("/api/search?q=k2", **self.bob).json)
+
+    def test_by_the_key_of_one_that_was_tried(self) -> None:
+        one = self.send("/api/prompts", b"x", **self.bob, Idempotency_Key="k3").json["id"]
+        answer = self.get("/api/search?q=k3", **self.bob)
+        self.assertEqual([each["id"] for each in answer.json["prompts"]], [one])
 
     def test_no_more_than_a_page(self) -> None:
         self.patch(search, "MOST", 2)
         ids = [f"abc{n}" for n in range(3)]
         self.accept(*(prompt(each) for each in ids))
-        told = self.get("/api/search?q=abc").json
+        told = self.get("/api/search?q=abc", **self.bob).json
         self.assertEqual(([each["id"] for each in told["prompts"]], told["more"]), (ids[:2], True))
-        self.assertFalse(self.get("/api/search?q=abc0").json["more"])
+        self.assertFalse(self.get("/api/search?q=abc0", **self.bob).json["more"])
 
     def test_what_can_not_be_searched_for(self) -> None:
         for word in ("", "%20", "x" * 256):
-            detail = self.assert_problem(self.get(f"/api/search?q={word}"), 400)
+            detail = self.assert_problem(self.get(f"/api/search?q={word}", **self.bob), 400)
             self.assertIn("`q` must be an id", detail)
-        self.assert_problem(self.get("/api/search"), 400)
+        self.assert_problem(self.get("/api/search", **self.bob), 400)
 
 
 class PauseTests(ActionsTestCase):

@@ -58,6 +58,7 @@ class JournalDriver:
         *,
         day: Day = DAY,
         draining: bool = False,
+        paused: bool = False,
         key: str | Key | None = None,
         claim: bool = False,
         needed_until: float | None = None,
@@ -65,7 +66,7 @@ class JournalDriver:
         key = Key((key,)) if isinstance(key, str) else key
         return self.admit_all(
             Submission(each, key, needed_until),
-            terms=Terms(day, limit, max_backlog, draining),
+            terms=Terms(day, limit, max_backlog, draining, paused),
             claim=claim,
         ).addCallback(lambda admitted: admitted[0])
 

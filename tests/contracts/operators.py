@@ -2,6 +2,7 @@
 
 import attrs
 
+from chatgpt_source.errors import Draining, Paused
 from chatgpt_source.journal import Failed, Group, Key, Pause, Submission, reason_of
 from chatgpt_source.prompt import State
 from tests.contracts.driver import NOON, prompt
@@ -143,5 +144,20 @@ class PauseContract(Contract):
         self.assertEqual(self.paused(), {"asking": again})
 
 
-class OperatorsContract(GroupContract, KeyedContract, PauseContract):
+class PausedIntakeContract(Contract):
+    def test_takes_no_unit(self) -> None:
+        refusal = self.failureResultOf(self.admit(prompt(), paused=True), Paused)
+        self.assertEqual((refusal.value.word, refusal.value.retry_after), ("paused", 60))
+        self.assertEqual((self.used(), self.record()), (0, None))
+
+    def test_a_repeat_gets_the_first_answer(self) -> None:
+        self.successResultOf(self.admit(prompt("p1"), key="k"))
+        again = self.successResultOf(self.admit(prompt("p2"), key="k", paused=True))
+        self.assertEqual((again.id, again.repeated), ("p1", True))
+
+    def test_one_that_stops_says_that(self) -> None:
+        self.failureResultOf(self.admit(prompt(), paused=True, draining=True), Draining)
+
+
+class OperatorsContract(GroupContract, KeyedContract, PauseContract, PausedIntakeContract):
     """All of it, for an engine's test case to inherit."""

@@ -22,6 +22,7 @@ from chatgpt_source.journal import (
     Delivered,
     Failed,
     Key,
+    Pause,
     PeerState,
     Postponed,
     Submission,
@@ -200,6 +201,9 @@ class MovingCase(Moving, JournalDriver, SynchronousTestCase):
         self.end(self.hand["left"], Failed("why"), leftover=left)
         state = PeerState("down", NOON - 5, 2, NOON + 7, None, failing=True)
         self.successResultOf(self.journal.remember("target", state))
+        for what in ("asking", "intake"):
+            self.successResultOf(self.journal.pause(what, "alice"))
+        self.successResultOf(self.journal.resume("intake", "bob"))
         for n in range(5):
             self.accept(prompt(f"due {n}"))
 
@@ -328,6 +332,16 @@ class MovedTests(MovingCase):
         self.assertEqual(batched.id, "batched")
         (left,) = self.successResultOf(self.journal.claim_leftovers(NOON + 2, 10)).claimed
         self.assertEqual((left.submitted, left.stop, left.forget), ("resp-2", True, True))
+
+    def test_pauses_go_on(self) -> None:
+        self.moved()
+        self.assertEqual(
+            self.recovered.pauses,
+            {
+                "asking": Pause("asking", "alice", NOON),
+                "intake": Pause("intake", "bob", NOON, resumed=True),
+            },
+        )
 
     def test_peers_are_known(self) -> None:
         self.moved()

@@ -16,6 +16,7 @@ from chatgpt_source.journal import (
     Answered,
     Batched,
     Delivered,
+    Group,
     Key,
     PeerState,
     Postponed,
@@ -38,6 +39,7 @@ with contextlib.suppress(ImportError):  # the tests are skipped then: `server` s
         RENEW_EVERY,
         PostgresJournal,
         open_journal,
+        records,
     )
     from chatgpt_source.journal.postgres.connect import Database
     from chatgpt_source.journal.postgres.session import Session
@@ -55,6 +57,26 @@ class ContractTests(
     SynchronousTestCase,
 ):
     pass
+
+
+class PagedTests(PostgresTestCase):
+    def test_failures_are_grouped_over_pages(self) -> None:
+        self.patch(records, "GROUPS_STEP", 2)
+        for n, error in enumerate(("a: 1", "b", "a: 2", "a", "c (d)", "b")):
+            self.accept(prompt(f"p{n}"))
+            self.clock.advance(1)
+            self.fail_it(f"p{n}", error)
+            groups = self.successResultOf(self.journal.groups(10))
+            self.assertEqual(sum(each.count for each in groups), n + 1)
+        self.assertEqual(
+            groups,
+            [
+                Group("a", 3, NOON + 1, NOON + 4),
+                Group("b", 2, NOON + 2, NOON + 6),
+                Group("c", 1, NOON + 5, NOON + 5),
+            ],
+        )
+        self.assertEqual(self.successResultOf(self.journal.groups(1)), groups[:1])
 
 
 class SharedTests(PostgresTestCase):

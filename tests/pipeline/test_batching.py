@@ -187,6 +187,16 @@ class BatchTests(BatchingTestCase):
         self.end_with(("p1", ANSWER))
         self.assertEqual(self.states("p1"), ["answered"])
 
+    def test_none_is_uploaded_while_asking_is_paused(self) -> None:
+        self.batches.scripts = {"upload": [LATER]}
+        self.send("p1")
+        self.do("pause")
+        self.live(HOUR)
+        self.assertEqual(self.batches.calls, ["upload"])
+        self.do("resume")
+        self.live(5)
+        self.assertEqual(self.batches.calls[1:4], ["find file", "upload", "submit"])
+
     def test_one_that_waits_for_too_long_is_given_up(self) -> None:
         self.batches.scripts = {"submit": [LATER]}
         self.send("p1", seconds=3 * HOUR)

@@ -226,5 +226,13 @@ class JournalTests(PausesTestCase):
         self.model.answer(AGAIN)
         self.assertEqual(self.states("p1"), [State.FAILED.value])
 
+    def test_who_comes_after_it_has_waited_since_then_alone(self) -> None:
+        self.pause(ASKING)
+        self.resume(ASKING)
+        self.clock.advance(10_000)
+        self.post("p1")
+        self.model.answer(AGAIN)
+        self.assertEqual(self.states("p1"), [State.ACCEPTED.value])
+
     def test_a_start_with_nothing(self) -> None:
         self.assertEqual(Recovered({}, ()).pauses, {})
