@@ -156,7 +156,7 @@ def parser() -> argparse.ArgumentParser:
             help="intake (prompts are refused), asking (the model gets no new calls), or a"
             f" receiver: {', '.join(WHAT[2:])}",
         )
-        what.completer = lambda **_: WHAT  # for argcomplete
+        what.completer = lambda **_: [each for each in WHAT if "<" not in each]  # by argcomplete
     commands.add_parser("paused", parents=[also], help="list what is paused, since when, by whom")
     backup = commands.add_parser(
         "backup", parents=[also], help="copy the journal to a new file that you alone can read"

@@ -205,17 +205,22 @@ class CommandTests(JournalTestCase):
 
     def test_completions(self) -> None:
         program = Path(sys.executable).with_name("chatgpt-source-journal")
-        line = "chatgpt-source-journal li"
-        asked = {
-            "_ARGCOMPLETE": "1",
-            "_ARGCOMPLETE_STDOUT_FILENAME": str(self.path.with_name("completions")),
-            "_ARGCOMPLETE_IFS": "\n",
-            "COMP_LINE": line,
-            "COMP_POINT": str(len(line)),
-        }
-        subprocess.run([program], env={**os.environ, **asked}, timeout=60, check=True)
-        told = self.path.with_name("completions").read_text()
-        self.assertEqual(told.split(), ["list"])
+        for begun, completions in (
+            ("li", ["list"]),
+            ("pause a", ["asking"]),
+            ("resume ta", ["target"]),
+        ):
+            line = f"chatgpt-source-journal {begun}"
+            asked = {
+                "_ARGCOMPLETE": "1",
+                "_ARGCOMPLETE_STDOUT_FILENAME": str(self.path.with_name("completions")),
+                "_ARGCOMPLETE_IFS": "\n",
+                "COMP_LINE": line,
+                "COMP_POINT": str(len(line)),
+            }
+            subprocess.run([program], env={**os.environ, **asked}, timeout=60, check=True)
+            told = self.path.with_name("completions").read_text()
+            self.assertEqual(told.split(), completions)
 
     def test_help_fits_in_80_columns(self) -> None:
         self.patch(os, "environ", {**os.environ, "COLUMNS": "80"})
