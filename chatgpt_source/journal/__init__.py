@@ -282,19 +282,6 @@ class Batch:
 
 
 @frozen
-class Served:
-    """How a prompt is served.
-
-    Attributes:
-        tier: The tier that serves it next, or served it last.
-        batch: The id of the batch that it is in.
-    """
-
-    tier: Tier
-    batch: int | None = None
-
-
-@frozen
 class TierTally:
     """What waits for each tier, and what is in batches, at one moment.
 
@@ -952,9 +939,6 @@ class Journal(Protocol):
 
     def tally(self, day: str) -> Deferred[Tally]:
         """Count the prompts by state, and the units used of `day`; find the oldest that waits."""
-
-    def served(self, prompt_id: str) -> Deferred[Served | None]:
-        """How a prompt is served; None if there is none."""
 
     def tally_tiers(self) -> Deferred[TierTally]:
         """Count what waits for each tier, and what is in batches."""

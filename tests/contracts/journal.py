@@ -19,7 +19,6 @@ from chatgpt_source.journal import (
     Journal,
     PeerState,
     Postponed,
-    Served,
 )
 from chatgpt_source.prompt import MODEL, State, Tier, Trace
 from chatgpt_source.quota import Day
@@ -1122,9 +1121,9 @@ class BatchContract(TierContract):
         batch = self.fill("p1")
         self.accept_in(Tier.FLEX, "f1")
         self.accept_in(Tier.STANDARD, "s1")
-        found = [self.successResultOf(self.journal.served(n)) for n in ("p1", "f1", "s1", "x")]
-        expected = [Served(Tier.BATCH, batch.id), Served(Tier.FLEX), Served(Tier.STANDARD), None]
-        self.assertEqual(found, expected)
+        details = [self.successResultOf(self.journal.detail(n)) for n in ("p1", "f1", "s1")]
+        expected = [(Tier.BATCH, batch.id), (Tier.FLEX, None), (Tier.STANDARD, None)]
+        self.assertEqual([(each.tier, each.batch) for each in details], expected)
 
     def test_who_opens_a_batch_has_it(self) -> None:
         self.assertEqual(self.successResultOf(self.journal.claim_batches()), [])

@@ -144,7 +144,6 @@ class PlanTests(PostgresTestCase):
             journal.move_up(at, Tiers(3600.0, 7200.0)),
             journal.tally(DAY.date),
             journal.tally_tiers(),
-            journal.served("p1"),
             journal.ends(NOON + 19_000, 100),
             journal.batched(1, 0, 10),
             journal.ids("p1", 10),

@@ -572,8 +572,8 @@ class TimelineTests(BatchingTestCase):
         self.clock.pump([10.0] * round((until - self.clock.seconds()) / 10))
 
     def served(self, name: str = "p1") -> tuple[str, str]:
-        served = self.successResultOf(self.journal.served(name))
-        return self.states(name)[0], served.tier.value
+        detail = self.successResultOf(self.journal.detail(name))
+        return self.states(name)[0], detail.tier.value
 
     def test_a_batch_that_is_too_slow(self) -> None:
         self.at(1, "08:08")

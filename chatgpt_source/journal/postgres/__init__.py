@@ -48,7 +48,6 @@ from chatgpt_source.journal import (
     Postponed,
     Record,
     Recovered,
-    Served,
     Submission,
     Tally,
     Terms,
@@ -453,9 +452,6 @@ class PostgresJournal:
     def tally(self, day: str) -> Deferred[Tally]:
         now = self._clock.seconds()
         return self._read(lambda db: records.tally(db, day, now))
-
-    def served(self, prompt_id: str) -> Deferred[Served | None]:
-        return self._read(lambda db: batches.served(db, prompt_id))
 
     def tally_tiers(self) -> Deferred[TierTally]:
         return self._read(batches.tally)

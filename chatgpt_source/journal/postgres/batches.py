@@ -2,7 +2,7 @@
 
 import json
 
-from chatgpt_source.journal import Batch, Served, TierTally
+from chatgpt_source.journal import Batch, TierTally
 from chatgpt_source.journal.postgres.session import Row, Session, Steps, rows_of
 from chatgpt_source.prompt import Tier
 from chatgpt_source.tiers import Tiers
@@ -69,12 +69,6 @@ def batches(db: Session) -> Steps[list[Batch]]:
     """All batches; see `Journal.batches`."""
     rows = yield db.execute("SELECT * FROM batches ORDER BY id")
     return [_batch(db, row) for row in rows]
-
-
-def served(db: Session, prompt_id: str) -> Steps[Served | None]:
-    """How a prompt is served; see `Journal.served`."""
-    rows = yield db.execute("SELECT tier, batch FROM prompts WHERE id = %s", (prompt_id,))
-    return Served(Tier(rows[0]["tier"]), rows[0]["batch"]) if rows else None
 
 
 def tally(db: Session) -> Steps[TierTally]:

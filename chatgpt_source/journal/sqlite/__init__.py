@@ -37,7 +37,6 @@ from chatgpt_source.journal import (
     Postponed,
     Record,
     Recovered,
-    Served,
     Submission,
     Tally,
     Terms,
@@ -365,9 +364,6 @@ class SqliteJournal:
     def tally(self, day: str) -> Deferred[Tally]:
         now = self._clock.seconds()
         return self._read(lambda db: records.tally(db, day, now))
-
-    def served(self, prompt_id: str) -> Deferred[Served | None]:
-        return self._read(lambda db: batches.served(db, prompt_id))
 
     def tally_tiers(self) -> Deferred[TierTally]:
         return self._read(batches.tally)

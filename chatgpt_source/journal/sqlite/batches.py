@@ -4,7 +4,7 @@ import json
 import sqlite3
 from collections.abc import Collection
 
-from chatgpt_source.journal import Batch, Claims, Served, TierTally
+from chatgpt_source.journal import Batch, Claims, TierTally
 from chatgpt_source.journal.sqlite import asks
 from chatgpt_source.journal.sqlite.rows import Owner, by_name
 from chatgpt_source.prompt import Ask, Tier
@@ -58,12 +58,6 @@ def open_batch(db: sqlite3.Connection, key: str, date: float) -> Batch:
 def batches(db: sqlite3.Connection) -> list[Batch]:
     """All batches; see `Journal.batches`."""
     return [_batch(row) for row in by_name(db.execute("SELECT * FROM batches ORDER BY id"))]
-
-
-def served(db: sqlite3.Connection, prompt_id: str) -> Served | None:
-    """How a prompt is served; see `Journal.served`."""
-    row = db.execute("SELECT tier, batch FROM prompts WHERE id = ?", (prompt_id,)).fetchone()
-    return None if row is None else Served(Tier(row[0]), row[1])
 
 
 def tally(db: sqlite3.Connection) -> TierTally:
