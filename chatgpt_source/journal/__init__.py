@@ -18,6 +18,7 @@ from attrs import asdict, field, frozen
 from twisted.internet.defer import Deferred
 
 from chatgpt_source.journal.attempts import Attempt, Kind
+from chatgpt_source.journal.period import Period
 from chatgpt_source.journal.states import backlog_of
 from chatgpt_source.prompt import TARGET, Answer, Ask, Delivery, Leftover, Prompt, State, Tier
 from chatgpt_source.quota import Day
@@ -948,6 +949,20 @@ class Journal(Protocol):
 
         A prompt with a row in the outbox is kept.
         """
+
+    def keep_history(self, periods: Sequence[Period]) -> Deferred[None]:
+        """Store periods; each takes the place of the one with the same step, start and owner."""
+
+    def history(
+        self, step: int, since: int, until: int, besides: Collection[int] = ()
+    ) -> Deferred[Sequence[Period]]:
+        """The periods of a step that began from `since` to before `until`, two dates, in order.
+
+        Those with the same start are added up, but for those of the owners `besides`.
+        """
+
+    def prune_history(self, date: float) -> Deferred[None]:
+        """Delete the periods that at a date are kept no longer (`period.KEPT`)."""
 
     def probe(self) -> Deferred[None]:
         """Write something, to find out whether the journal can be written again."""

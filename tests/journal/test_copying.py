@@ -37,6 +37,7 @@ from tests.clocks import Clocks
 from tests.contracts.answers import AnswersContract
 from tests.contracts.attempts import ASKED, FAILED_ASK, SENT, UNSENT, USED, AttemptsContract
 from tests.contracts.driver import ANSWER, DAY, DEAD_LETTERS, NOON, PEERS, JournalDriver, prompt
+from tests.contracts.history import HistoryContract
 from tests.contracts.journal import JournalContract
 from tests.contracts.operators import OperatorsContract
 from tests.journal.common import at_once
@@ -116,6 +117,7 @@ class ContractTests(
     JournalContract,
     AnswersContract,
     AttemptsContract,
+    HistoryContract,
     OperatorsContract,
     SynchronousTestCase,
 ):

@@ -27,6 +27,7 @@ from chatgpt_source.prompt import State
 from tests.clocks import Clocks
 from tests.contracts.answers import AnswersContract
 from tests.contracts.attempts import ASKED, FAILED_ASK, SENT, AttemptsContract
+from tests.contracts.history import HistoryContract
 from tests.contracts.journal import JournalContract
 from tests.contracts.operators import OperatorsContract
 from tests.journal.common import ANSWER, DAY, NOON, PEERS, Threads, at_once, prompt
@@ -53,6 +54,7 @@ class ContractTests(
     JournalContract,
     AnswersContract,
     AttemptsContract,
+    HistoryContract,
     OperatorsContract,
     SynchronousTestCase,
 ):

@@ -155,6 +155,8 @@ class PlanTests(PostgresTestCase):
             journal.redrive("p104"),
             journal.purge("p204"),
             journal.prune(NOON + 100),
+            journal.history(60, 0, 10),
+            journal.prune_history(NOON),
             journal._renew(),
             journal._sweep(),
             journal._let_lapse(),

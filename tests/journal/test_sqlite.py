@@ -40,13 +40,19 @@ from chatgpt_source.quota import Day
 from tests.contracts.answers import AnswersContract
 from tests.contracts.attempts import AttemptsContract
 from tests.contracts.driver import TO
+from tests.contracts.history import HistoryContract
 from tests.contracts.journal import JournalContract
 from tests.contracts.operators import OperatorsContract
 from tests.journal.common import ANSWER, DAY, NOON, PEERS, JournalTestCase, Threads, at_once, prompt
 
 
 class ContractTests(
-    JournalContract, AnswersContract, AttemptsContract, OperatorsContract, SynchronousTestCase
+    JournalContract,
+    AnswersContract,
+    AttemptsContract,
+    HistoryContract,
+    OperatorsContract,
+    SynchronousTestCase,
 ):
     def open_journal(self) -> SqliteJournal:
         if not hasattr(self, "path"):

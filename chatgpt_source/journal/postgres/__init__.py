@@ -12,8 +12,8 @@ A claim has a token from a sequence, unlike every other, and its owner, a row of
 group that an owner commits renews its lease. Once that has ended, any other owner ends its claims;
 the end of such a claim then changes nothing, as its token is no longer one of a claim.
 
-`asks`, `outbox`, `leftovers`, `batches`, `operator` and `records` write and read the tables,
-`transact` commits groups, `recovery` has the leases, `connect` the connection.
+`asks`, `outbox`, `leftovers`, `batches`, `operator`, `records` and `history` write and read the
+tables, `transact` commits groups, `recovery` has the leases, `connect` the connection.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -55,9 +55,11 @@ from chatgpt_source.journal import (
     added_up,
 )
 from chatgpt_source.journal.group import RETRY_AFTER, GroupCommit
+from chatgpt_source.journal.period import Period
 from chatgpt_source.journal.postgres import (
     asks,
     batches,
+    history,
     leftovers,
     operator,
     outbox,
@@ -476,6 +478,18 @@ class PostgresJournal:
         await self.probe()
         while await self._write(lambda db: records.prune(db, before)):
             pass
+
+    def keep_history(self, periods: Sequence[Period]) -> Deferred[None]:
+        rows = [each.to_row() for each in periods]
+        return self._write(lambda db: history.keep(db, rows), WRITE_PATIENCE)
+
+    def history(
+        self, step: int, since: int, until: int, besides: Collection[int] = ()
+    ) -> Deferred[Sequence[Period]]:
+        return self._read(lambda db: history.read(db, step, since, until, besides))
+
+    def prune_history(self, date: float) -> Deferred[None]:
+        return self._write(lambda db: history.prune(db, date))
 
     def probe(self) -> Deferred[None]:
         return self._write(records.probe)

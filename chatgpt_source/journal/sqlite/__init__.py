@@ -1,8 +1,8 @@
 """The journal in one SQLite file: WAL, `synchronous=FULL`, one connection on one thread.
 
-`asks`, `outbox`, `operator` and `records` write and read the tables, `transact` commits groups,
-`file` opens the file, `recovery` takes over at a start, `wipe` removes deleted texts from it. This
-module puts them together as a `Journal`.
+`asks`, `outbox`, `operator`, `records` and `history` write and read the tables, `transact` commits
+groups, `file` opens the file, `recovery` takes over at a start, `wipe` removes deleted texts from
+it. This module puts them together as a `Journal`.
 """
 
 import sqlite3
@@ -43,9 +43,11 @@ from chatgpt_source.journal import (
     TierTally,
 )
 from chatgpt_source.journal.group import RETRY_AFTER, GroupCommit
+from chatgpt_source.journal.period import Period
 from chatgpt_source.journal.sqlite import (
     asks,
     batches,
+    history,
     keys,
     leftovers,
     operator,
@@ -390,6 +392,18 @@ class SqliteJournal:
         await self.probe()  # so that an idle daemon notices a full disk too
         while await self._write(lambda db: upkeep.prune(db, before)):
             self._wipe_later()
+
+    def keep_history(self, periods: Sequence[Period]) -> Deferred[None]:
+        rows = [each.to_row() for each in periods]
+        return self._write(lambda db: history.keep(db, rows), WRITE_PATIENCE)
+
+    def history(
+        self, step: int, since: int, until: int, besides: Collection[int] = ()
+    ) -> Deferred[Sequence[Period]]:
+        return self._read(lambda db: history.read(db, step, since, until, besides))
+
+    def prune_history(self, date: float) -> Deferred[None]:
+        return self._write(lambda db: history.prune(db, date))
 
     def probe(self) -> Deferred[None]:
         return self._write(upkeep.probe)
