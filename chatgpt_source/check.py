@@ -182,6 +182,7 @@ def tell(facts: Facts) -> Sequence[str]:
             ]
         ),
         "answers": _answers(config),
+        **_prices(config),
         "limit": (
             f"{config.everyday_limit} prompts a day ({config.timezone.key}); {left} left today"
         ),
@@ -234,6 +235,11 @@ def _otherwise(config: Config) -> Mapping[str, str]:
         for name, each in config.of_fallbacks.items()
     )
     return {"or asks": f"if that fails{after}, {'; '.join(named)}"}
+
+
+def _prices(config: Config) -> Mapping[str, str]:
+    """Of which models the costs are counted."""
+    return {"prices": f"of {', '.join(config.prices)}"} if config.prices else {}
 
 
 def _listens(facts: Facts) -> str:

@@ -180,6 +180,13 @@ class Answer:
         return usage.get("completion_tokens", usage.get("output_tokens"))
 
     @property
+    def cached_tokens(self) -> Any:
+        """Those tokens of the prompt that the provider had in its cache, likewise."""
+        usage = self.usage or {}
+        details = usage.get("prompt_tokens_details", usage.get("input_tokens_details"))
+        return details.get("cached_tokens") if isinstance(details, dict) else None
+
+    @property
     def text(self) -> str:
         """The text; else the JSON of the value, or of the tool calls alone."""
         if isinstance(self.content, str):

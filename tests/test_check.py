@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source import check
 from chatgpt_source.check import Facts, Mistakes, gather, tell
-from chatgpt_source.config import Config, TargetSettings
+from chatgpt_source.config import Config, Price, TargetSettings
 from chatgpt_source.config.fallbacks import Fallback
 from chatgpt_source.config.secret import Secret
 from chatgpt_source.journal.seen import Seen
@@ -71,6 +71,10 @@ class TellTests(SynchronousTestCase):
                 f"warning:  {check.UNGUARDED}",
             ],
         )
+
+    def test_prices(self) -> None:
+        config = attrs.evolve(CONFIG, prices={"m": Price(1, 2), "n": Price(3, 4)})
+        self.assertIn("prices:   of m, n", tell(attrs.evolve(FACTS, config=config)))
 
     def test_the_api(self) -> None:
         asks = "asks:     gpt-6-luna at https://models.example by the Responses API"

@@ -13,6 +13,7 @@ import attrs
 from chatgpt_source.config.credentials import Credentials
 from chatgpt_source.config.document import read_document
 from chatgpt_source.config.mistakes import ConfigError, objection
+from chatgpt_source.config.prices import Price, price_of
 from chatgpt_source.config.readers import Reader, Wrong
 from chatgpt_source.config.secret import Secret
 from chatgpt_source.config.settings import CALLERS_MEMBERS, INCLUDABLE, RESPONSES_OWN, Config
@@ -27,9 +28,11 @@ __all__ = [
     "Config",
     "ConfigError",
     "Credentials",
+    "Price",
     "TargetSettings",
     "files_for_callers",
     "load",
+    "price_of",
     "read_journal",
     "require_files",
 ]

@@ -10,6 +10,7 @@ import attrs
 from chatgpt_source.config import readers, secrets
 from chatgpt_source.config.credentials import Credentials, credentials
 from chatgpt_source.config.fallbacks import OF_A_CALL, OWN, Fallback, fallbacks, name_of
+from chatgpt_source.config.prices import DEAREST, Price, prices
 from chatgpt_source.config.readers import Environ, Reader
 from chatgpt_source.config.secret import Secret
 from chatgpt_source.config.targets import TargetSettings, targets
@@ -155,6 +156,7 @@ class Config:
     concurrency: int = _key(readers.whole(1, 10**6), 64)
     fallbacks: tuple[Fallback, ...] = _key(_fallbacks, ())
     fallback_after_timeout: bool = _key(readers.yes_or_no, default=False)
+    prices: Mapping[str, Price] = _key(prices(readers.number(0, DEAREST)), attrs.Factory(dict))
     journal: str = _key(readers.path_or("postgresql", "postgres"), "journal.sqlite", shown=False)
     journal_password: Secret | None = _key(_PASSWORD, None)  # noqa: RUF009 - attrs, not dataclasses
     include: tuple[str, ...] = _key(readers.some_of(*INCLUDABLE), ())

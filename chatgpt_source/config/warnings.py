@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from chatgpt_source.config.prices import price_of
 from chatgpt_source.config.settings import Config
 
 WITHOUT_EFFECT = {
@@ -16,6 +17,7 @@ _NEEDED = {
     "batch_margin": "batch_over",
     "fallback_after_timeout": "fallbacks",
     "admin_auth": "admin",
+    "prices": "admin",
 }
 """Settings that do nothing without another one."""
 
@@ -40,6 +42,9 @@ def warnings_of(config: Config, document: Mapping[Any, Any]) -> Iterator[str]:
             " flex: it holds for all other calls"
         )
     yield from _short_times(config)
+    for model in {each.model: None for each in (config, *config.of_fallbacks.values())}:
+        if config.prices and price_of(config.prices, model) is None:
+            yield f"`prices` has none for {model}: what its answers cost is not counted"
 
 
 def _short_times(config: Config) -> Iterator[str]:

@@ -26,6 +26,7 @@ from chatgpt_source.config import (
     require_files,
 )
 from chatgpt_source.config.fallbacks import Fallback
+from chatgpt_source.config.prices import Price
 from chatgpt_source.config.secret import Secret
 from chatgpt_source.http.client.proxy import Proxies, Proxy
 from chatgpt_source.log import LEVELS
@@ -73,6 +74,7 @@ DEFAULTS = {
     "concurrency": 64,
     "fallbacks": (),
     "fallback_after_timeout": False,
+    "prices": {},
     "journal": "journal.sqlite",
     "journal_password": None,
     "include": (),
@@ -431,6 +433,26 @@ BAD: dict[str, tuple[str, tuple[str, ...]]] = {
         ),
     ),
     "fallback_after_timeout": ("true or false", NO_SWITCH),
+    "prices": (
+        "a mapping of models' names to their prices",
+        (
+            "42",
+            "text",
+            "[a]",
+            "{a: 1}",
+            "{a: {}}",
+            "{a: {input: 1}}",
+            "{a: {output: 1, cached_input: 1}}",
+            "{a: {input: 1, output: 1, total: 1}}",
+            "{a: {input: -1, output: 1}}",
+            "{a: {input: 1, output: '1'}}",
+            "{a: {input: 1, output: .nan}}",
+            "{a: {input: 1, output: 1, cached_input: true}}",
+            "{a: {input: 1, output: 1000001}}",
+            "{a b: {input: 1, output: 1}}",
+            "{1: {input: 1, output: 1}}",
+        ),
+    ),
     "journal": (STRING, NO_TEXT),
     "journal_password": ("the password: one line", (*NO_TEXT, '"a\\nb"')),
     "include": ("a list of some of", NO_INCLUDE),
@@ -582,6 +604,10 @@ class KeyTests(ConfigCase):
                 },
             ],
             "fallback_after_timeout": True,
+            "prices": {
+                "m": {"input": 1, "output": 2.5},
+                "gpt-4o": {"input": 1, "output": 2, "cached_input": None},
+            },
             "journal": "postgresql://db/prompts",
             "journal_password": {"file": str(secret)},
             "include": ["usage", "prompt"],
@@ -634,6 +660,7 @@ class KeyTests(ConfigCase):
             "admin_auth": Credentials((), {"größe": Secret("a: b")}),
             "headers": {"X-Title": Secret("a title"), "api-key": Secret("k")},
             "timezone": ZoneInfo("America/New_York"),
+            "prices": {"m": Price(1.0, 2.5), "gpt-4o": Price(1.0, 2.0)},
             "fallbacks": (
                 Fallback(
                     "second:81",
