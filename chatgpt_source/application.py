@@ -185,6 +185,8 @@ class Application:
         nobody_waits = self._completes(self._intake.stop_waiting())
         await self._pipeline.drain()
         await nobody_waits
+        if self._admin is not None:
+            await self._completes(Deferred.fromCoroutine(self._admin.settle()))
         if await self._completes(self._journal.close()):
             self._threads.stop()
         else:
@@ -208,6 +210,7 @@ class Application:
         is_settled = self._reactor.seconds() - self._started >= SETTLED_AFTER
         with suppress(JournalUnavailable):
             await self._journal.prune(now - self._config.keep if is_settled else 0.0)
+            await self._journal.prune_history(now if is_settled else 0.0)
 
 
 def thread(name: str) -> ThreadPool:

@@ -5,6 +5,7 @@
 | `GET /`, `/api/events` | the page, and the stream of what changes on it |
 | `GET /metrics` | for Prometheus |
 | `GET /healthz`, `/readyz` | for probes, as at the prompt port |
+| `GET /api/history` | what happened by the minute or by the hour, as JSON |
 | `GET /api/status`, `/api/prompts`, `/api/prompts/<id>` | the same as JSON |
 | `GET /api/batches` | the batches, and what waits for each tier, as JSON |
 | `POST /api/prompts` | try a prompt |
@@ -16,6 +17,8 @@
 
 from chatgpt_source.admin.actions import Actions
 from chatgpt_source.admin.api import Api
+from chatgpt_source.admin.archive import Archive
+from chatgpt_source.admin.costs import Costs
 from chatgpt_source.admin.guard import Admission
 from chatgpt_source.admin.history import History
 from chatgpt_source.admin.lag import LagMeter
@@ -57,15 +60,20 @@ class Admin:
 
     def __init__(self, intake: Intake, observers: Observers) -> None:
         status = Status(intake.health)
-        metrics, history = Metrics(status), History(intake.clock)
+        costs = Costs(intake.config)
+        metrics = Metrics(status, costs)
+        self._history = history = History(intake.clock, intake.journal, intake.health.counts, costs)
+        archive = Archive(
+            intake.clock, intake.journal, history, intake.config.timezone, costs.are_known
+        )
         self._lag = LagMeter(intake.clock, metrics.late)
-        self._live = live = Live(intake.clock, status, history)
+        self._live = live = Live(intake.clock, status, archive)
         for observer in (metrics, history, live):
             observers.add(observer)
         groups = Groups(intake.clock, intake.journal)
         actions = Actions(intake, groups, observers)
         search = Search(intake.journal, intake.config)
-        api = Api(intake, status, groups, actions, search)
+        api = Api(intake, status, groups, actions, search, archive)
         self._routes = Routes(
             ("/", READ, live.page),
             ("/api/events", READ, live.events),
@@ -73,6 +81,7 @@ class Admin:
             ("/healthz", READ, intake.alive),
             ("/readyz", READ, intake.ready),
             ("/api/status", READ, api.status),
+            ("/api/history", READ, api.history),
             ("/api/prompts", READ, api.prompts),
             ("/api/prompts", WRITE, api.accept),
             ("/api/prompts/[^/]+", READ, api.prompt),
@@ -90,12 +99,19 @@ class Admin:
         )
 
     def start(self) -> None:
-        """Start measuring how late the event loop is."""
+        """Start measuring how late the event loop is, and keeping the history."""
         self._lag.start()
+        self._history.start()
+
+    async def settle(self) -> None:
+        """Write what the journal does not have yet of the history, before that is closed."""
+        self._history.stop()
+        await self._history.write()
 
     def stop(self) -> None:
         """Stop measuring, and end the streams."""
         self._lag.stop()
+        self._history.stop()
         self._live.stop()
 
     async def answer(self, request: BoundedRequest) -> None:

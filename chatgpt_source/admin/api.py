@@ -1,11 +1,13 @@
-"""The admin site's JSON API: status, prompts, failures by reason, and what operators do."""
+"""The admin site's JSON API: status, history, prompts, failures by reason, what operators do."""
 
 import re
 
 from attrs import frozen
 
 from chatgpt_source.admin.actions import Actions, Busy, Unknown
+from chatgpt_source.admin.archive import Archive
 from chatgpt_source.admin.operator import operator_of
+from chatgpt_source.admin.ranges import LATEST, RANGES, Range
 from chatgpt_source.admin.search import Search
 from chatgpt_source.admin.status import Status, paused
 from chatgpt_source.errors import NotCancelled, NotRedriven, QuotaUsedUp
@@ -37,10 +39,16 @@ class Api:
     groups: Groups
     actions: Actions
     search_: Search
+    archive: Archive
 
     async def status(self, request: BoundedRequest) -> None:
         """Answer `GET /api/status`."""
         request.answer(200, to_json(await self.status_.to_dict()))
+
+    async def history(self, request: BoundedRequest) -> None:
+        """Answer `GET /api/history`: what happened in a range, column by column."""
+        past = await self.archive.past(read_range(_argument(request, "range")))
+        request.answer(200, to_json(past.to_dict()))
 
     async def prompts(self, request: BoundedRequest) -> None:
         """Answer `GET /api/prompts`: a page, the latest first, and where the next page begins."""
@@ -194,6 +202,19 @@ def read_state(value: str | None) -> State | None:
     except ValueError:
         names = ", ".join(state.value for state in State)
         raise Problem(400, f"`state` must be one of {names}") from None
+
+
+def read_range(value: str | None) -> Range:
+    """A range of the history.
+
+    Raises:
+        Problem: 400 if it is none.
+    """
+    if value is None:
+        return LATEST
+    if value not in RANGES:
+        raise Problem(400, f"`range` must be one of {', '.join(RANGES)}")
+    return RANGES[value]
 
 
 def read_whole(name: str, value: str | None, most: int) -> int | None:

@@ -2,8 +2,9 @@
 
 from attrs import define
 
+from chatgpt_source.admin.archive import Archive
 from chatgpt_source.admin.daemon import this_daemon
-from chatgpt_source.admin.history import History
+from chatgpt_source.admin.ranges import LATEST, Past, Range
 from chatgpt_source.admin.status import Status, untried
 from chatgpt_source.admin.view import PAGE, Picked, Query, Shown
 from chatgpt_source.clock import date_of, wall
@@ -22,12 +23,12 @@ class Facts:
 
     Args:
         status: What is well and what is not.
-        history: The last hour.
+        archive: The history.
         started: When the daemon was started, by the steady clock.
     """
 
     _status: Status
-    _history: History
+    _archive: Archive
     _started: float
 
     async def shown(self) -> Shown:
@@ -37,6 +38,7 @@ class Facts:
         clock, config = health.clock, health.config
         _, ready = await health.ready()
         counted = await health.counts.read()
+        hour = await self.past(LATEST)
         checks = ready["checks"]
         now = wall(clock)
         tally = counted.tally or _NOTHING
@@ -50,12 +52,16 @@ class Facts:
             prompts=tally.prompts,
             oldest=tally.oldest,
             troubles=status.troubles(checks),
-            minutes=self._history.minutes(),
+            cheap=sum(each.period.cheap for each in hour.columns if each.period),
             untried=untried(checks),
             tiers=await status.tiers.read(),
             daemon=this_daemon(health.journal, counted.tally),
             counted=None if counted.at is None else date_of(counted.at, clock),
         )
+
+    async def past(self, wanted: Range) -> Past:
+        """What happened in a range."""
+        return await self._archive.past(wanted)
 
     async def picked(self, query: Query) -> Picked:
         """The prompts that a query picks; none if the journal can't be read."""

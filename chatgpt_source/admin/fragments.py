@@ -3,23 +3,21 @@
 The page has all of them when it is loaded; the stream of events sends those that changed.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from twisted.web.template import Tag, tags
 
 from chatgpt_source import __version__
-from chatgpt_source.admin import batches, charts, daemon
-from chatgpt_source.admin.history import COUNTED
+from chatgpt_source.admin import batches, charts, daemon, past
 from chatgpt_source.admin.markup import element
 from chatgpt_source.admin.prompts import listing, page_links, state_icon, state_links, way
-from chatgpt_source.admin.view import NEARLY, Hour, Picked, Shown
+from chatgpt_source.admin.view import NEARLY, Picked, Shown
 from chatgpt_source.admin.words import (
     age,
     ago,
     count,
     moment,
     sentence,
-    took,
     with_code,
 )
 from chatgpt_source.prompt import State
@@ -37,14 +35,10 @@ _MEANINGS = {
 
 def shared(shown: Shown) -> Mapping[str, Tag]:
     """The fragments that are the same for all viewers, by their ids."""
-    hour = shown.hour
     return {
         "health": health(shown),
         "quota": quota(shown),
         "states": states(shown),
-        "traffic": traffic(hour),
-        "latency": latency(hour),
-        "numbers": tags.div(charts.table(hour), id="numbers"),
         "cost": cost(shown),
         "about": about(shown),
         "batches": batches.section(shown.tiers, shown.now, shown.zone),
@@ -56,6 +50,7 @@ def own(shown: Shown, picked: Picked) -> Mapping[str, Tag]:
     """The fragments that depend on a viewer's query, by their ids."""
     return {
         "way": way(shown, picked),
+        "ranges": past.ranges(picked.query),
         "filter": state_links(shown, picked.query),
         "redrive-all-place": _redrive_all(shown),
         "listing": listing(shown, picked),
@@ -119,11 +114,11 @@ def states(shown: Shown) -> Tag:
         )
         for state in State
     ]
-    if cheap := shown.hour.total.cheap:
+    if shown.cheap:
         tiles.append(
             tags.li(
                 tags.span("Half price", class_="name"),
-                tags.strong(count(cheap)),
+                tags.strong(count(shown.cheap)),
                 tags.span("answers in the last hour", class_="meaning"),
                 class_="tile cheap",
             )
@@ -142,34 +137,6 @@ def states(shown: Shown) -> Tag:
 
 def _clock(instant: float, shown: Shown) -> Tag:
     return moment(instant, shown.zone, clock_time(instant, shown.now, shown.zone))
-
-
-def traffic(hour: Hour) -> Tag:
-    """The prompts accepted, delivered and failed in the last hour."""
-    legend = [
-        (tags.span(state_icon(state), sentence(state.value)), count(hour.total.prompts[state]))
-        for state in COUNTED
-    ]
-    top = f"highest: {count(hour.highest)} a minute" if hour.highest else "nothing yet"
-    return _figure("traffic", legend, charts.traffic(hour), top)
-
-
-def latency(hour: Hour) -> Tag:
-    """How long it took from accepted to delivered in the last hour."""
-    names = [("median", "Median"), ("p95", "95th percentile")]
-    values = charts.quantiles_of(hour.total)
-    legend = [
-        (tags.span(tags.span(class_=f"key {kind}"), name), value)
-        for (kind, name), value in zip(names, values, strict=True)
-    ]
-    top = f"highest: {took(hour.slowest)}" if hour.slowest else "nothing yet"
-    return _figure("latency", legend, charts.latency(hour), top)
-
-
-def _figure(name: str, legend: Sequence[tuple[Tag, str]], chart: Tag, top: str) -> Tag:
-    rows = [tags.li(label, tags.strong(value)) for label, value in legend]
-    axis = tags.p(tags.span("1 h ago"), tags.span(top), tags.span("now"), class_="axis")
-    return tags.div(tags.ul(*rows), tags.div(chart, axis), id=name, class_="figure")
 
 
 def cost(shown: Shown) -> Tag:

@@ -2,21 +2,42 @@
 
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
+from math import inf
 
+from attrs import frozen
 from twisted.internet.defer import DeferredLock
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.web.template import Tag
 
-from chatgpt_source.admin import fragments
+from chatgpt_source.admin import fragments, past
+from chatgpt_source.admin.archive import Archive
 from chatgpt_source.admin.facts import Facts
-from chatgpt_source.admin.history import History
 from chatgpt_source.admin.page import HEADERS, MEDIA_TYPE, document, render
+from chatgpt_source.admin.ranges import Range
 from chatgpt_source.admin.status import Status
 from chatgpt_source.admin.stream import Fragments, Streams
 from chatgpt_source.admin.view import Query, read_query
 from chatgpt_source.http.server import BoundedRequest, Problem
 from chatgpt_source.telemetry.observer import Observer
+
+REDRAW = 2.0
+"""The least number of seconds between two drawings of the same charts."""
+
+
+@frozen
+class Drawn:
+    """The section of the history as it was drawn.
+
+    Attributes:
+        at: When.
+        happened: How much had happened until then.
+        html: Its parts.
+    """
+
+    at: float
+    happened: int
+    html: Fragments
 
 
 class Live(Observer):
@@ -25,23 +46,27 @@ class Live(Observer):
     Args:
         clock: The time.
         status: What is well and what is not.
-        history: The last hour.
+        archive: The history.
     """
 
-    def __init__(self, clock: IReactorTime, status: Status, history: History) -> None:
+    def __init__(self, clock: IReactorTime, status: Status, archive: Archive) -> None:
         self._clock = clock
         self._config = status.health.config
-        self._facts = Facts(status, history, clock.seconds())
+        self._facts = Facts(status, archive, clock.seconds())
+        self._drawn: dict[str, Drawn] = {}
+        self._happened = 0
+        self._redraw: IDelayedCall | None = None
         self._streams = Streams(clock, self._render)
-        self._drawing = DeferredLock()
+        self._drawing, self._drawing_past = DeferredLock(), DeferredLock()
 
     async def page(self, request: BoundedRequest) -> None:
         """Answer `GET /`."""
         query = read_query(request.args)
         shown, picked = await self._facts.shown(), await self._facts.picked(query)
+        drawn = await self._past(query.range)
         await self._drawing.acquire()
         try:
-            page = await document(self._config, shown, picked)
+            page = await document(self._config, shown, picked, drawn)
         finally:  # each takes milliseconds: the next one has a turn of its own
             self._clock.callLater(0, self._drawing.release)
         request.answer(200, page, HEADERS, MEDIA_TYPE)
@@ -59,6 +84,8 @@ class Live(Observer):
     def stop(self) -> None:
         """End all streams at once."""
         self._streams.close()
+        if self._redraw is not None and self._redraw.active():
+            self._redraw.cancel()
 
     async def _render(self, queries: AbstractSet[Query]) -> Mapping[Query, Fragments]:
         if not queries:
@@ -69,10 +96,37 @@ class Live(Observer):
         for query in queries:
             await deferLater(self._clock, 0)  # many take a while: let others run
             picked = await self._facts.picked(query)
-            rendered[query] = {**shared, **await _html(fragments.own(shown, picked))}
+            own = await _html(fragments.own(shown, picked))
+            rendered[query] = {**shared, **own, **await self._past(query.range)}
         return rendered
 
+    async def _past(self, wanted: Range) -> Fragments:
+        """The section of the history; it is drawn anew each `REDRAW` seconds at the most."""
+        await self._drawing_past.acquire()  # who comes meanwhile gets what is drawn
+        try:
+            drawn = self._drawn.get(wanted.name)
+            age = inf if drawn is None else self._clock.seconds() - drawn.at
+            if drawn is None or age >= REDRAW:
+                drawn = self._drawn[wanted.name] = await self._draw_past(wanted)
+            elif drawn.happened != self._happened:
+                self._redraw_in(REDRAW - age)
+        finally:
+            self._drawing_past.release()
+        return drawn.html
+
+    async def _draw_past(self, wanted: Range) -> Drawn:
+        happened, html = self._happened, {}
+        for id_, draw in past.section(await self._facts.past(wanted)).items():
+            await deferLater(self._clock, 0)  # each takes a while: let others run
+            html[id_] = await render(draw())
+        return Drawn(self._clock.seconds(), happened, html)
+
+    def _redraw_in(self, seconds: float) -> None:
+        if self._redraw is None or not self._redraw.active():
+            self._redraw = self._clock.callLater(seconds, self._streams.touch)
+
     def _touch(self, *_: object, **__: object) -> None:
+        self._happened += 1
         self._streams.touch()
 
     # What happens: viewers see it soon.

@@ -16,6 +16,7 @@ from prometheus_client.exposition import choose_encoder
 from twisted.copyright import version as twisted_version
 
 from chatgpt_source import __version__
+from chatgpt_source.admin.costs import Costs, Tokens
 from chatgpt_source.admin.gauges import PREFIX, Gauges
 from chatgpt_source.admin.status import Status
 from chatgpt_source.http.server import BoundedRequest
@@ -38,15 +39,12 @@ DELIVERY = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 WHOLE_WAY = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600, 21600, 86400)
 LAG = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
-_MOST_TOKENS = 10**9
-"""A larger number in one answer is not believed."""
 
+class Direction(str, Enum):
+    """Which way tokens go: to the model, or from it."""
 
-class TokenKind(str, Enum):
-    """The counts of a provider's `usage` that are neither sums nor parts of others."""
-
-    PROMPT = "prompt"
-    COMPLETION = "completion"
+    INPUT = "input"
+    OUTPUT = "output"
 
 
 class BilledTier(str, Enum):
@@ -76,12 +74,13 @@ class Metrics(Observer):
 
     Args:
         status: The state of which there are gauges.
+        costs: The prices.
     """
 
-    def __init__(self, status: Status) -> None:
+    def __init__(self, status: Status, costs: Costs) -> None:
         # Each counter would add a second series with the time of its creation.
         prometheus_client.disable_created_metrics()
-        self._health, self._tiers = status.health, status.tiers
+        self._health, self._tiers, self._costs = status.health, status.tiers, costs
         self._gauges = Gauges(status)
         self._registry = registry = CollectorRegistry()
         counter = self._counter
@@ -139,7 +138,10 @@ class Metrics(Observer):
             DeliveryOutcome,
         )
         self._tokens = counter(
-            "tokens", "Tokens of answers, as the provider counts them.", "kind", TokenKind
+            "tokens", "Tokens, as the provider counts them.", "direction", Direction
+        )
+        self._dollars = counter(
+            "cost_dollars", "What answers cost in US dollars; 0 without the setting `prices`."
         )
         histogram = partial(Histogram, namespace=PREFIX, registry=registry)
         self._wait = histogram(
@@ -209,16 +211,15 @@ class Metrics(Observer):
             if ended.waited is not None:
                 self._wait.observe(ended.waited)
         if ended.answer is not None:
-            self._answered(ended.answer)
+            self._answered(ended, ended.answer)
 
-    def _answered(self, answer: Answer) -> None:
+    def _answered(self, ended: AskEnded, answer: Answer) -> None:
         self._billed.labels(BilledTier.of(answer.service_tier).value).inc()
-        for kind, count in (
-            (TokenKind.PROMPT, answer.input_tokens),
-            (TokenKind.COMPLETION, answer.output_tokens),
-        ):
-            if type(count) is int and 0 < count < _MOST_TOKENS:
-                self._tokens.labels(kind.value).inc(count)
+        tokens = Tokens.of(answer)
+        self._tokens.labels(Direction.INPUT.value).inc(tokens.input)
+        self._tokens.labels(Direction.OUTPUT.value).inc(tokens.output)
+        if self._costs.are_known:
+            self._dollars.inc(self._costs.cost(ended, answer, tokens) or 0.0)
 
     def sent(self, ended: DeliveryEnded) -> None:
         if ended.is_dead_letter:

@@ -1,12 +1,13 @@
 """The status page: its template, style, script and HTTP headers."""
 
 from base64 import b64encode
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 
-from twisted.web.template import Flattenable, Tag, XMLString, flattenString
+from twisted.web.template import Comment, Flattenable, Tag, XMLString, flattenString
 
-from chatgpt_source.admin import fragments
+from chatgpt_source.admin import fragments, past
 from chatgpt_source.admin.view import Picked, Shown
 from chatgpt_source.config import Config
 from chatgpt_source.http.server import origin_of
@@ -35,17 +36,27 @@ HEADERS = {
 MEDIA_TYPE = "text/html; charset=utf-8"
 
 
-async def document(config: Config, shown: Shown, picked: Picked) -> bytes:
-    """The whole page."""
+async def document(config: Config, shown: Shown, picked: Picked, drawn: Mapping[str, str]) -> bytes:
+    """The whole page.
+
+    Args:
+        config: The settings.
+        shown: What all viewers see.
+        picked: What this one sees.
+        drawn: The history's section, rendered.
+    """
     parts: dict[str, Flattenable] = {
         **fragments.shared(shown),
         **fragments.own(shown, picked),
+        **{name: Comment(name) for name in past.PARTS},
         "model": config.model,
         "base": origin_of(config.base_url),
         "target": origin_of(config.target),
     }
     html = await flattenString(None, Tag("")(*_TEMPLATE).fillSlots(**parts))
-    # Inserted by hand: the template would escape what HTML reads verbatim.
+    # Inserted by hand: the template would escape what is rendered, or what HTML reads verbatim.
+    for name in past.PARTS:
+        html = html.replace(f"<!--{name}-->".encode(), drawn[name].encode(), 1)
     head, _, rest = html.partition(b"<style></style>")
     body, _, end = rest.rpartition(b"<script></script>")
     style, script = (f"<{n}>{t}</{n}>" for n, t in (("style", STYLE), ("script", SCRIPT)))

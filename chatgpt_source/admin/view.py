@@ -1,19 +1,17 @@
 """The page's data as values, and its links. Pure."""
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 from attrs import evolve, frozen
 
 from chatgpt_source.admin.daemon import Daemon
-from chatgpt_source.admin.history import COUNTED, Minute, together
+from chatgpt_source.admin.ranges import LATEST, RANGES, Range
 from chatgpt_source.admin.tiers import SeenTiers
 from chatgpt_source.journal import Record
 from chatgpt_source.journal.states import backlog_of
 from chatgpt_source.prompt import State
-from chatgpt_source.quota import clock_time
 
 PAGE = 25
 """Prompts on a page of the list."""
@@ -31,19 +29,22 @@ class Query:
         state: Only the prompts in this state.
         before: Only those accepted before this position; None: the latest.
         prompt: The id of the prompt whose steps are shown.
+        range: Of which time the history is shown.
     """
 
     state: State | None = None
     before: int | None = None
     prompt: str | None = None
+    range: Range = LATEST
 
-    def link(self, **changes: State | int | str | None) -> str:
+    def link(self, **changes: State | Range | int | str | None) -> str:
         """The page's address with some of the query changed."""
         query = evolve(self, **changes)  # type: ignore[arg-type]
         parts = {
             "state": query.state.value if query.state else None,
             "before": query.before,
             "prompt": query.prompt,
+            "range": None if query.range == LATEST else query.range.name,
         }
         return "?" + urlencode({name: value for name, value in parts.items() if value is not None})
 
@@ -59,37 +60,8 @@ def read_query(arguments: Mapping[bytes, Sequence[bytes]]) -> Query:
         State(state) if state in {each.value for each in State} else None,
         int(before) if before.isascii() and before.isdecimal() and len(before) < 19 else None,
         first(b"prompt")[:100] or None,
+        RANGES.get(first(b"range"), LATEST),
     )
-
-
-@frozen
-class Hour:
-    """The last hour.
-
-    Attributes:
-        minutes: Its minutes, the oldest first.
-        times: When each began, as text.
-        unknown: How many of them were over before the daemon was started.
-    """
-
-    minutes: Sequence[Minute]
-    times: Sequence[str]
-    unknown: int
-
-    @cached_property
-    def total(self) -> Minute:
-        """All its minutes, merged."""
-        return together(self.minutes)
-
-    @cached_property
-    def highest(self) -> int:
-        """The most prompts that reached a state in one minute."""
-        return max(minute.prompts[state] for minute in self.minutes for state in COUNTED)
-
-    @cached_property
-    def slowest(self) -> float:
-        """The highest 95th percentile of a minute, in seconds; 0 if nothing was delivered."""
-        return max((pair[1] for m in self.minutes if (pair := m.quantiles)), default=0.0)
 
 
 @frozen
@@ -106,7 +78,7 @@ class Shown:
         oldest: When the oldest unfinished prompt was accepted.
         troubles: What is not well, in words, with the names of settings between backticks.
         untried: What was not tried yet, in words; None if all was.
-        minutes: The last hour.
+        cheap: How many answers were billed at half the price in the last hour.
         tiers: The batches, and what waits for each tier.
         daemon: Who answers, as in the status.
         counted: When the counts of prompts and units were read; None if they never were.
@@ -121,7 +93,7 @@ class Shown:
     prompts: Mapping[State, int]
     oldest: float | None
     troubles: Sequence[str]
-    minutes: Sequence[Minute]
+    cheap: int = 0
     untried: str | None = None
     tiers: SeenTiers = SeenTiers()  # noqa: RUF009 - attrs, not dataclasses
     daemon: Daemon = Daemon()  # noqa: RUF009 - attrs, not dataclasses
@@ -137,13 +109,6 @@ class Shown:
     def left(self) -> int:
         """The units that are left today."""
         return max(0, self.limit - self.used)
-
-    @property
-    def hour(self) -> Hour:
-        """The last hour, with its times as they are shown."""
-        times = [clock_time(each.start, each.start, self.zone) for each in self.minutes]
-        unknown = sum(each.start + 60 <= self.started for each in self.minutes)
-        return Hour(self.minutes, times, unknown)
 
     @property
     def waiting(self) -> int:

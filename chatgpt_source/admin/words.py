@@ -13,6 +13,23 @@ def count(number: int, one: str = "", many: str = "") -> str:
     return f"{number:,} {noun}" if one else f"{number:,}"
 
 
+def short(number: float) -> str:
+    """A number for a scale, to three digits or so: `950`, `1,234`, `12.3 k`, `4 M`."""
+    if number < 10_000:
+        return f"{number:,.0f}"
+    for unit, size in (("k", 1e3), ("M", 1e6), ("G", 1e9)):
+        if number < 999.5 * size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number / 1e12:,.4g} T"
+
+
+def money(dollars: float) -> str:
+    """An amount of US dollars: `$0`, `$0.0031`, `$0.25`, `$1,234.50`."""
+    if 0 < dollars < 0.0995:
+        return f"${dollars:.2g}" if dollars >= 0.0001 else "under $0.0001"
+    return f"${dollars:,.2f}" if dollars else "$0"
+
+
 def age(seconds: float) -> str:
     """A duration as people say it: `0 s`, `12 s`, `3 min`, `2 h 5 min`, `4 d 1 h`."""
     whole = max(0, int(seconds))

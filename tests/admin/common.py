@@ -76,6 +76,14 @@ class AdminTestCase(DoorTestCase):
         self.admin.stop()
         self.pipeline.end()
 
+    def come(self) -> ParsedResponse:
+        """The response that has come, in a few turns."""
+        for _ in range(20):
+            if self.transport.value():
+                break
+            self.clock.advance(0)
+        return super().come()
+
     def ask(self, body: bytes = b"what is vanus", **headers: str | bytes) -> ParsedResponse:
         """POST a prompt at the door."""
         self.site = self.door

@@ -197,6 +197,33 @@ class ClockTimeTests(SynchronousTestCase):
         self.assertEqual(clock_time(NOON, NOON + 86400, utc), "2027-01-15 12:00")
 
 
+class HistoryTests(AdminTestCase):
+    def test_what_happened(self) -> None:
+        self.ask()
+        self.model.answer()
+        self.target.answer()
+        self.send("/api/prompts", b"\xff")
+        told = self.get("/api/history").json
+        self.assertEqual((told["range"], told["timezone"], told["priced"]), ("1h", "UTC", False))
+        *before, now = told["columns"]
+        self.assertEqual((len(before), before[0]["accepted"]), (59, None))
+        counts = (now["accepted"], now["delivered"], now["failed"], now["refused"])
+        self.assertEqual(counts, (1, 1, 0, {"invalid": 1}))
+        self.assertIsNotNone(now["latency"])
+        for name, columns in (("24h", 96), ("7d", 84), ("30d", 120)):
+            columns_ = self.get(f"/api/history?range={name}").json["columns"]
+            self.assertEqual((len(columns_), columns_[-1]["accepted"]), (columns, 1))
+
+    def test_no_such_range(self) -> None:
+        told = self.assert_problem(self.get("/api/history?range=1y"), 400)
+        self.assertEqual(told, "`range` must be one of 1h, 24h, 7d, 30d")
+
+    def test_of_a_journal_that_can_not_be_read(self) -> None:
+        self.ask()
+        self.opened.connection.close()
+        self.assertEqual(self.get("/api/history").json["columns"][-1]["accepted"], 1)
+
+
 class PromptsTests(AdminTestCase):
     def ids(self, query: str = "") -> tuple[list[str], int | None]:
         answer = self.get(f"/api/prompts{query}")

@@ -1,36 +1,20 @@
 """The charts, as SVG."""
 
+import json
 import re
-from collections import Counter
 from xml.etree import ElementTree as ET
 
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.template import Tag, flattenString
 
 from chatgpt_source.admin import charts
-from chatgpt_source.admin.history import COUNTED, Minute
-from chatgpt_source.admin.view import Hour
-
-
-def minutes(*counts: tuple[int, int, int]) -> list[Minute]:
-    stretch = [Minute(number * 60.0) for number in range(60 - len(counts))]
-    return stretch + [
-        Minute(3600.0, Counter(dict(zip(COUNTED, each, strict=True)))) for each in counts
-    ]
-
-
-TIMES = [f"12:{number:02}" for number in range(60)]
+from chatgpt_source.admin.charts import Axis
 
 
 class ChartsTestCase(SynchronousTestCase):
     def parse(self, tag: Tag) -> ET.Element:
         html = self.successResultOf(flattenString(None, tag))
         return ET.fromstring(html)
-
-    def text(self, element: ET.Element, name: str) -> str:
-        found = element.find(name)
-        assert found is not None
-        return found.text or ""
 
     def heights(self, path: str) -> list[float]:
         return [float(height) for height in re.findall(r"v-([0-9.]+)", path)]
@@ -51,69 +35,90 @@ class GaugeTests(ChartsTestCase):
         self.assertIsNone(self.filled(0))
 
 
-class TrafficTests(ChartsTestCase):
+class BarsTests(ChartsTestCase):
     def test_rows_on_one_scale(self) -> None:
-        svg = self.parse(charts.traffic(Hour(minutes((10, 5, 0), (0, 0, 1)), TIMES, 0)))
-        paths = {p.get("class"): p.get("d") or "" for p in svg.iter("path")}
-        self.assertEqual(self.heights(paths["accepted"]), [34.0])
-        self.assertEqual(self.heights(paths["delivered"]), [17.0])
-        self.assertEqual(self.heights(paths["failed"]), [3.4])
-        self.assertTrue(paths["accepted"].startswith("M58."))
-        self.assertTrue(paths["failed"].startswith("M59."))
+        plot = charts.bars({"one": [0, 10], "two": [5, 0]}, 10, "10")
+        self.assertEqual(self.heights(plot.paths["one"]), [42.0])
+        self.assertEqual(self.heights(plot.paths["two"]), [21.0])
+        self.assertTrue(plot.paths["one"].startswith("M1."))
+        self.assertTrue(plot.paths["two"].startswith("M0."))
+        self.assertEqual(plot.lines, [(0.08, "10"), (0.58, "10"), (1.0, "0")])
 
     def test_little_among_much_can_be_seen(self) -> None:
-        svg = self.parse(charts.traffic(Hour(minutes((10**6, 0, 1)), TIMES, 0)))
-        failed = next(p for p in svg.iter("path") if p.get("class") == "failed")
-        self.assertEqual(self.heights(failed.get("d") or ""), [1.5])
-
-    def test_told_in_words(self) -> None:
-        svg = self.parse(charts.traffic(Hour(minutes((1200, 5, 1)), TIMES, 0)))
-        self.assertEqual(svg.get("aria-labelledby"), svg[0].get("id"))
-        self.assertEqual(svg.get("aria-describedby"), svg[1].get("id"))
-        self.assertEqual(
-            self.text(svg, "desc"),
-            "1,200 accepted, 5 delivered, 1 failed; at most 1,200 in a minute.",
-        )
-
-    def test_each_minute_has_a_hint(self) -> None:
-        svg = self.parse(charts.traffic(Hour(minutes((4, 3, 2)), TIMES, 59)))
-        hints = [self.text(r, "title") for r in svg.iter("rect") if r.get("class") == "hint"]
-        self.assertEqual(len(hints), 60)
-        self.assertEqual(hints[59], "12:59: 4 accepted, 3 delivered, 2 failed")
-        self.assertEqual(hints[58], "12:58: before the start")
+        plot = charts.bars({"one": [10**6, 1]}, 10**6, "1 M")
+        self.assertEqual(self.heights(plot.paths["one"]), [92.0, 1.5])
 
     def test_nothing_yet(self) -> None:
-        svg = self.parse(charts.traffic(Hour(minutes(), TIMES, 0)))
-        self.assertIn("0 accepted", self.text(svg, "desc"))
+        plot = charts.bars({"one": [0, 0]}, 0, "0")
+        self.assertEqual((plot.paths, plot.lines), ({"one": ""}, [(1.0, "0")]))
 
 
-class LatencyTests(ChartsTestCase):
-    def test_from_median_to_percentile(self) -> None:
-        stretch = minutes((0, 2, 0))
-        for seconds in (1, 10):
-            stretch[-1].latencies.add(seconds)
-        svg = self.parse(charts.latency(Hour(stretch, TIMES, 0)))
-        paths = {p.get("class"): p.get("d") or "" for p in svg.iter("path")}
-        self.assertEqual(len(self.heights(paths["span"])), 1)
-        self.assertGreater(self.heights(paths["span"])[0], 100)
-        self.assertEqual(self.heights(paths["median"]), [3.0])
-        self.assertRegex(
-            self.text(svg, "desc"), "Half took at most 0.98 s, 95 of 100 at most 9.9 s."
+class SpansTests(ChartsTestCase):
+    def test_from_median_to_percentile_on_a_logarithmic_scale(self) -> None:
+        plot = charts.spans([None, (0.1, 10.0), (1.0, 1.0)])
+        self.assertEqual([told for _, told in plot.lines], ["10 s", "1 s", "0.1 s"])
+        depths = [depth for depth, _ in plot.lines]
+        self.assertAlmostEqual(depths[1] - depths[0], depths[2] - depths[1])
+        self.assertEqual(depths[-1], 1.0)
+        self.assertEqual(self.heights(plot.paths["span"]), [92.0, 1.5])
+        self.assertEqual(self.heights(plot.paths["median"]), [2.5, 2.5])
+        self.assertTrue(plot.paths["span"].startswith("M1."))
+
+    def test_the_scale_fits(self) -> None:
+        def told(low: float, high: float) -> list[str]:
+            return [label for _, label in charts.spans([(low, high)]).lines]
+
+        self.assertEqual(told(0.02, 0.05), ["0.1 s", "10 ms"])
+        self.assertEqual(told(1.0, 1.0), ["10 s", "1 s"])
+        self.assertEqual(told(0.0001, 0.0001), ["10 ms", "1 ms"])
+        self.assertEqual(told(30, 4000), ["6 h", "1 h", "10 min", "1 min", "10 s"])
+        self.assertEqual(told(10**8, 10**9), ["7 d", "1 d"])
+        self.assertEqual(told(0.0005, 10**9), ["7 d", "6 h", "10 min", "10 s", "0.1 s", "1 ms"])
+
+    def test_nothing_was_delivered(self) -> None:
+        plot = charts.spans([None, None])
+        self.assertEqual(plot.paths, {"span": "", "median": ""})
+        self.assertEqual([told for _, told in plot.lines], ["10 ms"])
+
+
+class ChartTests(ChartsTestCase):
+    def chart(self, known: str, **ticks: str) -> ET.Element:
+        axis = Axis(
+            [each == "x" for each in known],
+            1_800_000_000,
+            60,
+            {int(at[1:]): told for at, told in ticks.items()},
         )
+        plot = charts.bars({"one": [1] * len(known)}, 1, "1")
+        told = [f"no. {number}: <b>" for number in range(len(known))]
+        return self.parse(charts.chart("some", plot, axis, told))
 
-    def test_nothing_yet(self) -> None:
-        svg = self.parse(charts.latency(Hour(minutes(), TIMES, 0)))
-        self.assertEqual(self.text(svg, "desc"), "Nothing was delivered.")
-        self.assertEqual([p.get("d") for p in svg.iter("path") if p.get("class") == "span"], [""])
+    def canvas(self, chart: ET.Element) -> ET.Element:
+        (found,) = (each for each in chart.iter("div") if each.get("role") == "slider")
+        return found
 
+    def test_it_can_be_walked_through(self) -> None:
+        canvas = self.canvas(self.chart("xxx"))
+        told = [canvas.get(f"aria-value{name}") for name in ("min", "max", "now", "text")]
+        self.assertEqual(told, ["0", "2", "2", "no. 2: <b>"])
+        self.assertEqual((canvas.get("tabindex"), canvas.get("id")), ("0", "some-canvas"))
+        self.assertEqual(canvas.get("aria-labelledby"), "some-title")
+        words = json.loads(canvas.get("data-told") or "")
+        self.assertEqual(words, ["no. 0: <b>", "no. 1: <b>", "no. 2: <b>"])
+        self.assertEqual(canvas.get("data-first"), "1800000000")
+        self.assertEqual(canvas.get("data-seconds"), "60")
 
-class TableTests(ChartsTestCase):
-    def test_five_minutes_a_row(self) -> None:
-        stretch = minutes((1, 2, 3), (10, 20, 30))
-        stretch[-1].latencies.add(1)
-        table = self.parse(charts.table(Hour(stretch, TIMES, 0)))
-        rows = [["".join(cell.itertext()) for cell in row] for row in table.iter("tr")]
-        self.assertEqual(len(rows), 13)
-        self.assertEqual(rows[0][:4], ["From", "Accepted", "Delivered", "Failed"])
-        self.assertEqual(rows[-1], ["12:55", "11", "22", "33", "0.98 s", "0.98 s"])
-        self.assertEqual(rows[1], ["12:00", "0", "0", "0", "–", "–"])
+    def test_what_is_not_known_is_hatched(self) -> None:
+        def hatched(known: str) -> list[tuple[str | None, str | None]]:
+            rects = self.chart(known).iter("rect")
+            return [(r.get("x"), r.get("width")) for r in rects if r.get("class") == "unknown"]
+
+        self.assertEqual(hatched("xx"), [])
+        self.assertEqual(hatched("--x-"), [("0.00%", "50.00%"), ("75.00%", "25.00%")])
+
+    def test_times_and_scale(self) -> None:
+        svgs = [*self.chart("x" * 10, _2="12:15", _5="12:30", _9="12:45").iter("svg")]
+        told = [[(t.text, t.get("x")) for t in svg.iter("text")] for svg in svgs]
+        self.assertEqual(told[0], [("1", "100%"), ("0", "100%")])
+        self.assertEqual(told[-1], [("12:15", "20.00%"), ("12:30", "50.00%")])  # no room for more
+        self.assertTrue(all(svg.get("aria-hidden") for svg in (svgs[0], svgs[1], svgs[-1])))

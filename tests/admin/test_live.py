@@ -5,8 +5,9 @@ import json
 from twisted.internet.defer import Deferred
 
 from chatgpt_source import admin
-from chatgpt_source.admin import page
+from chatgpt_source.admin import page, past
 from chatgpt_source.errors import PeerFailure, Permanent
+from chatgpt_source.telemetry.observer import RefusalReason
 from tests.admin.common import AdminTestCase
 from tests.admin.test_page import Reader
 from tests.admin.test_stream import Viewer
@@ -40,10 +41,24 @@ class PageTests(LiveTestCase):
             self.connect()
             transports.append(self.transport)
             self.channel.dataReceived(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        self.assertEqual([each.value() for each in transports], [b"", b"", b""])
+        self.assertEqual([bool(each.value()) for each in transports], [True, False, False])
         self.clock.advance(0)
         for each in transports:
             self.assertTrue(each.value().startswith(b"HTTP/1.1 200 "))
+
+    def test_who_come_together_get_one_drawing_of_the_history(self) -> None:
+        drawn = []
+        section = past.section
+        self.patch(past, "section", lambda seen: drawn.append(seen.range.name) or section(seen))
+        self.site = self.back
+        transports = []
+        for path in (b"/", b"/?state=failed", b"/?range=7d", b"/"):
+            self.connect()
+            transports.append(self.transport)
+            self.channel.dataReceived(b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n" % path)
+        self.clock.advance(0)
+        self.assertTrue(all(each.value() for each in transports))
+        self.assertEqual(drawn, ["1h", "7d"])
 
     def test_what_it_shows(self) -> None:
         prompt_id = self.ask(b"a secret prompt").json["id"]
@@ -93,8 +108,29 @@ class EventsTests(LiveTestCase):
         self.assertIn("Delivering the event", viewer.changes[-1]["way"])
         self.target.answer()
         self.pass_time(1)
-        self.assertIn(f"Prompt {prompt_id[:8]} is delivered.", viewer.changes[-1]["way"])
-        self.assertIn("Delivered", viewer.changes[-1]["traffic"])
+        told = [change["way"] for change in viewer.changes if "way" in change][-1]
+        self.assertIn(f"Prompt {prompt_id[:8]} is delivered.", told)
+        self.pass_time(2)
+        charts = [change["traffic"] for change in viewer.changes if "traffic" in change]
+        self.assertIn("1 accepted, 1 delivered, 0 failed", charts[-1])
+
+    def test_the_history_is_drawn_now_and_then(self) -> None:
+        viewer = self.view()
+        self.pass_time(2)
+        seen = len(viewer.changes)
+        for _ in range(10):
+            self.intake.observer.refused(reason=RefusalReason.BUSY)
+            self.ask()
+            self.pass_time(0.5)
+        drawn = [change for change in viewer.changes[seen:] if "refusals" in change]
+        self.assertIn(len(drawn), {2, 3})
+        self.assertGreater(len(viewer.changes) - seen, len(drawn))
+
+    def test_each_viewer_sees_its_range(self) -> None:
+        hour, week = self.view(), self.view(b"?range=7d")
+        self.pass_time(1)
+        self.assertIn("The last hour", hour.changes[0]["numbers"])
+        self.assertIn("The last 7 days", week.changes[0]["numbers"])
 
     def test_everything_that_happens_is_shown_soon(self) -> None:
         viewer = self.view()

@@ -1,6 +1,6 @@
 """The scrape: it parses, all is there from the start, and each number moves with its thing."""
 
-from typing import Any
+from typing import Any, cast
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -8,8 +8,10 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
+from chatgpt_source.admin.costs import Costs
 from chatgpt_source.admin.lag import EVERY, LagMeter
-from chatgpt_source.config import TargetSettings
+from chatgpt_source.admin.metrics import Metrics
+from chatgpt_source.config import Price, TargetSettings
 from chatgpt_source.errors import Gone, Lost, PeerFailure, Permanent, PossiblyBilled, Transient
 from chatgpt_source.prompt import Answer, Arrival, State
 from chatgpt_source.telemetry.observer import (
@@ -79,7 +81,7 @@ class ScrapeTests(MetricsTestCase):
             *(f'asks_total{{outcome="{each.value}"}}' for each in AskOutcome),
             *(f'deliveries_total{{outcome="{each.value}"}}' for each in DeliveryOutcome),
             *(f'dead_letters_total{{outcome="{each.value}"}}' for each in DeliveryOutcome),
-            *(f'tokens_total{{kind="{kind}"}}' for kind in ("prompt", "completion")),
+            *(f'tokens_total{{direction="{each}"}}' for each in ("input", "output")),
             *(f"{name}_count" for name in HISTOGRAMS),
             *(
                 f'{name}{{peer="{peer}"}}'
@@ -148,8 +150,8 @@ class CountTests(MetricsTestCase):
                 'answers_total{tier="flex"}': 1,
                 "ask_seconds_count": 1,
                 "wait_seconds_count": 1,
-                'tokens_total{kind="prompt"}': 5,
-                'tokens_total{kind="completion"}': 7,
+                'tokens_total{direction="input"}': 5,
+                'tokens_total{direction="output"}': 7,
                 'prompts{state="accepted"}': -1,
                 'tier_prompts{tier="standard"}': -1,
                 'prompts{state="answered"}': 1,
@@ -191,6 +193,16 @@ class CountTests(MetricsTestCase):
         self.assertEqual(moved['prompts_refused_total{reason="too_large"}'], 1)
         self.assertEqual(moved['prompts_refused_total{reason="invalid"}'], 1)
 
+    def test_what_an_answer_cost(self) -> None:
+        self.assertEqual(self.scrape()["cost_dollars_total"], 0)
+        priced = attrs.evolve(self.config, prices={"gpt-6-luna": Price(1.0, 10.0)})
+        metrics = Metrics(self.admin._live._facts._status, Costs(priced))
+        usage = {"prompt_tokens": 1_000_000, "completion_tokens": 100_000}
+        for model in ("gpt-6-luna-2026-03-01", "gpt-6-luna"):
+            answer = Answer("x", model, usage=usage)
+            metrics.asked(cast(Any, ended(State.ANSWERED, answer=answer)))
+        self.assertEqual(metrics._dollars._value.get(), 4.0)
+
     def test_an_absurd_count_of_tokens_is_none(self) -> None:
         with capturedLogs() as events:
             for count in (-5, 10**400, 1.5, True, None, "7", 0):
@@ -198,7 +210,7 @@ class CountTests(MetricsTestCase):
                 self.clock.advance(86400)  # the quota
                 self.model.answer(attrs.evolve(ANSWER, usage={"prompt_tokens": count}))
         self.assertEqual([event for event in events if "kind" in event], [])
-        self.assertNotIn('tokens_total{kind="prompt"}', self.moved())
+        self.assertNotIn('tokens_total{direction="input"}', self.moved())
 
     def test_asks_that_fail(self) -> None:
         self.ask()
@@ -292,7 +304,7 @@ class CountTests(MetricsTestCase):
     def test_the_tokens_of_an_answer_that_was_fetched(self) -> None:
         call = ended(State.ANSWERED, answer=Answer("x", usage={"prompt_tokens": 7}))
         self.observers.asked(attrs.evolve(call, ask=attrs.evolve(call.ask, submitted="resp_1")))
-        self.assertEqual(self.moved()['tokens_total{kind="prompt"}'], 7)
+        self.assertEqual(self.moved()['tokens_total{direction="input"}'], 7)
 
     def test_while_draining(self) -> None:
         self.ask()

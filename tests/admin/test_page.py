@@ -11,13 +11,14 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatgpt_source.admin import fragments
-from chatgpt_source.admin.history import Minute
+from chatgpt_source.admin import fragments, past
 from chatgpt_source.admin.page import HEADERS, document, render
+from chatgpt_source.admin.ranges import LATEST, RANGES
 from chatgpt_source.admin.view import PAGE, Picked, Query, Shown, read_query
 from chatgpt_source.config import Config
 from chatgpt_source.journal import Record
 from chatgpt_source.prompt import State
+from tests.admin.test_ranges import past_of
 from tests.door import CONFIG
 from tests.journal.common import NOON
 
@@ -39,7 +40,6 @@ SHOWN = Shown(
     },
     oldest=NOON - 125,
     troubles=[],
-    minutes=[Minute(NOON - 3540 + 60 * number) for number in range(60)],
 )
 VOID = {"meta", "link", "img", "br", "input"}
 
@@ -90,11 +90,16 @@ class Reader(HTMLParser):
 
 class PageTestCase(SynchronousTestCase):
     def page(self, shown: Shown = SHOWN, picked: Picked = PICKED, config: Config = CONFIG) -> str:
-        made = Deferred.fromCoroutine(document(config, shown, picked))
+        parts = past.section(past_of(LATEST)).items()
+        drawn = {name: self.html(draw()) for name, draw in parts}
+        made = Deferred.fromCoroutine(document(config, shown, picked, drawn))
         return self.successResultOf(made).decode()
 
+    def html(self, tag: Any) -> str:
+        return self.successResultOf(Deferred.fromCoroutine(render(tag)))
+
     def read(self, tag: Any) -> Reader:
-        return Reader(self.successResultOf(Deferred.fromCoroutine(render(tag))))
+        return Reader(self.html(tag))
 
     def text(self, tag: Any) -> str:
         return " ".join(self.read(tag).text.split())
@@ -106,7 +111,7 @@ class DocumentTests(PageTestCase):
         self.assertEqual(page.open, [])
         ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
         self.assertEqual(len(ids), len(set(ids)))
-        for each in (*fragments.shared(SHOWN), *fragments.own(SHOWN, PICKED)):
+        for each in (*fragments.shared(SHOWN), *fragments.own(SHOWN, PICKED), *past.PARTS):
             self.assertIn(each, ids)
 
     def test_the_policy_allows_what_is_in_it_and_nothing_else(self) -> None:
@@ -157,10 +162,13 @@ class QueryTests(SynchronousTestCase):
     def test_read(self) -> None:
         query = read_query({b"state": [b"failed"], b"before": [b"12"], b"prompt": [b"an-id"]})
         self.assertEqual(query, Query(State.FAILED, 12, "an-id"))
+        self.assertEqual(read_query({b"range": [b"7d"]}), Query(range=RANGES["7d"]))
 
     def test_what_makes_no_sense_is_left_out(self) -> None:
         for bad in (b"", b"\xff", b"-1", "²".encode(), b"9" * 30):
-            query = read_query({b"state": [bad], b"before": [bad], b"prompt": [b""]})
+            query = read_query(
+                {b"state": [bad], b"before": [bad], b"prompt": [b""], b"range": [bad]}
+            )
             self.assertEqual(query, Query())
 
     def test_a_long_id_is_cut(self) -> None:
@@ -171,6 +179,8 @@ class QueryTests(SynchronousTestCase):
         self.assertEqual(query.link(), "?state=failed&before=12&prompt=a%26b")
         self.assertEqual(query.link(state=None, before=None), "?prompt=a%26b")
         self.assertEqual(Query().link(), "?")
+        self.assertEqual(Query().link(range=RANGES["24h"]), "?range=24h")
+        self.assertEqual(Query(range=RANGES["24h"]).link(range=LATEST), "?")
 
 
 class HealthTests(PageTestCase):
@@ -223,8 +233,7 @@ class StatesTests(PageTestCase):
 
     def test_half_the_price(self) -> None:
         self.assertNotIn("Half price", self.text(fragments.states(SHOWN)))
-        minutes = [*SHOWN.minutes[1:], Minute(NOON, cheap=7)]
-        told = self.text(fragments.states(attrs.evolve(SHOWN, minutes=minutes)))
+        told = self.text(fragments.states(attrs.evolve(SHOWN, cheap=7)))
         self.assertIn("Half price7answers in the last hour", told)
 
     def test_nothing_waits(self) -> None:

@@ -5,7 +5,17 @@ from zoneinfo import ZoneInfo
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.template import flattenString, tags
 
-from chatgpt_source.admin.words import age, ago, count, moment, sentence, took, with_code
+from chatgpt_source.admin.words import (
+    age,
+    ago,
+    count,
+    moment,
+    money,
+    sentence,
+    short,
+    took,
+    with_code,
+)
 from tests.journal.common import NOON
 
 
@@ -50,3 +60,27 @@ class WordsTests(SynchronousTestCase):
 
     def test_sentence(self) -> None:
         self.assertEqual([sentence("it is"), sentence("")], ["It is", ""])
+
+    def test_numbers_of_a_scale(self) -> None:
+        for number, told in (
+            (0, "0"),
+            (950, "950"),
+            (9_999, "9,999"),
+            (12_345, "12.3 k"),
+            (999_499, "999 k"),
+            (999_600, "1 M"),
+            (63_000_000_000, "63 G"),
+            (2e12, "2 T"),
+        ):
+            self.assertEqual(short(number), told)
+
+    def test_money(self) -> None:
+        for dollars, told in (
+            (0, "$0"),
+            (0.00001, "under $0.0001"),
+            (0.0031, "$0.0031"),
+            (0.0125, "$0.013"),
+            (0.25, "$0.25"),
+            (1234.5, "$1,234.50"),
+        ):
+            self.assertEqual(money(dollars), told)

@@ -122,11 +122,29 @@ class Browser:
         """What the console has got since it was last asked."""
         return [entry["message"] for entry in self.driver.get_log("browser")]
 
-    def violations(self) -> list[str]:
-        """What axe-core finds wrong with the page: which rule, where."""
+    def hover(self, x: float, y: float) -> None:
+        """Move the mouse to a point of the window."""
+        event = {"type": "mouseMoved", "x": x, "y": y}
+        self.driver.execute_cdp_cmd("Input.dispatchMouseEvent", event)
+
+    def tap(self, x: float, y: float) -> None:
+        """Tap with a finger on a point of the window."""
+        for kind, points in (("touchStart", [{"x": x, "y": y}]), ("touchEnd", [])):
+            event = {"type": kind, "touchPoints": points}
+            self.driver.execute_cdp_cmd("Input.dispatchTouchEvent", event)
+
+    def violations(self, part: str = "html", *, strictly: bool = False) -> list[str]:
+        """What axe-core finds wrong with a part of the page: which rule, where.
+
+        Strictly, that is also what only WCAG's level AAA asks for.
+        """
         self.run(Path(AXE).read_text(encoding="utf-8"))
+        rules = {"color-contrast-enhanced": {"enabled": True}} if strictly else {}
         found = self.driver.execute_async_script(
-            "axe.run().then((found) => arguments[0](found.violations))"
+            "axe.run(arguments[0], {rules: arguments[1]})"
+            ".then((found) => arguments[2](found.violations))",
+            part,
+            rules,
         )
         return [
             f"{each['id']}: {each['help']}: {[node['html'][:200] for node in each['nodes']]}"

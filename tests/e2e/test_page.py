@@ -217,7 +217,9 @@ class KeyboardTests(BrowserCase):
         failed = await self.failed_prompt(daemon)
         await self.look()
         await self.live()
-        self.assertEqual(await self.tab_to("text"), ["skip", "summary"])
+        ranges = [f"range-{name}" for name in ("1h", "24h", "7d", "30d")]
+        charts = [f"{name}-canvas" for name in ("traffic", "latency", "waiting")]
+        self.assertEqual(await self.tab_to("text"), ["skip", *ranges, *charts, "table-summary"])
         await self.do("press", *"what is vanus")
         self.assertEqual(await self.tab_to("send"), [])
         await self.do("press", ENTER)
