@@ -56,6 +56,7 @@ class ErrorResponse:
     Attributes:
         status: The HTTP status.
         codes: `error.code` and `error.type`: compatible servers use either.
+        code: `error.code`.
         param: `error.param`.
         wait: The result of `read_retry_after`.
         should_retry: The result of `read_should_retry`.
@@ -63,6 +64,7 @@ class ErrorResponse:
 
     status: int
     codes: Sequence[str] = field(default=(), repr=False)
+    code: str | None = field(default=None, repr=False)
     param: str | None = field(default=None, repr=False)
     wait: float | None = None
     should_retry: bool | None = None
@@ -86,8 +88,12 @@ def model_error(
     kind, why = _model_class(answered, ours)
     if callers and answered.status in _CALLERS and _member(answered) != _ON_TIER:
         kind, why = Permanent, ": it refuses this prompt, whose caller set members of the call"
+    word = _empty_account(answered.codes) if answered.status == 429 else None
+    if issubclass(kind, Permanent | PeerFailure):
+        word = word or plain_word([answered.code or ""])
+    told = f" ({word})" if word else ""
     return kind(
-        f"the model answered {answered.status}{why}",
+        f"the model answered {answered.status}{told}{why}",
         status=answered.status,
         retry_after=answered.wait,
     )
@@ -96,11 +102,10 @@ def model_error(
 def _model_class(answered: ErrorResponse, ours: Mapping[str, str]) -> Class:
     status = answered.status
     empty = _empty_account(answered.codes)
-    account = f" ({empty})" if empty else ""
     member = _member(answered)
     no_room = any((status, code) in _NO_ROOM for code in answered.codes)
     return first_class(
-        (status == 429 and bool(empty), PeerFailure, f"{account}: check the account's balance"),
+        (status == 429 and bool(empty), PeerFailure, ": check the account's balance"),
         (status in _MODEL_HOLDS, PeerFailure, f": {_MODEL_HOLDS.get(status)}"),
         (300 <= status < 400, PeerFailure, ", a redirect, which is not followed: check `base_url`"),
         (

@@ -343,13 +343,14 @@ def read_error(
     """
     try:
         error = _json(reply.body)["error"]
-        codes = [word for word in (error.get("code"), error.get("type")) if isinstance(word, str)]
-        param = error.get("param")
+        code, param = error.get("code"), error.get("param")
+        codes = [word for word in (code, error.get("type")) if isinstance(word, str)]
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
-        codes, param = [], None
+        codes, code, param = [], None, None
     answered = ErrorResponse(
         reply.status,
         codes,
+        code if isinstance(code, str) else None,
         param if isinstance(param, str) else None,
         read_retry_after(reply.header, now),
         read_should_retry(reply.header),
