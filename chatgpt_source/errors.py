@@ -141,6 +141,10 @@ class NotRedriven(Exception):
     """A prompt can't be redriven; the text says why."""
 
 
+class NotTried(Exception):
+    """A peer can't be tried now; the text says why."""
+
+
 class JournalError(Exception):
     """The journal can't be opened; the text is one line that names the file."""
 

@@ -607,6 +607,8 @@ class Tally:
             already; None if there is none.
         leftovers: How many leftovers wait to be cancelled or deleted.
         daemons: How many daemons use it now.
+        due: When the call was due that is due the longest, of those of the standard tier and of
+            deliveries, by the steady clock; it may lie ahead. None if none waits.
     """
 
     prompts: Mapping[State, int]
@@ -614,11 +616,36 @@ class Tally:
     oldest: float | None = None
     leftovers: int = 0
     daemons: int = 1
+    due: float | None = None
 
     @property
     def backlog(self) -> int:
         """Prompts that wait for a call."""
         return backlog_of(self.prompts)
+
+
+MOST_COUNTED = 1000
+"""How many prompts or events that wait are counted at the most."""
+
+Queue = Tier | str
+"""Where work waits for a peer: the prompts to ask on a tier, or the events for a destination."""
+
+
+@frozen
+class Waiting:
+    """What waits for a peer.
+
+    Attributes:
+        count: How many prompts or events; no more than `MOST_COUNTED` are counted.
+        since: The first start of the time that they may take, of those without a deadline.
+        ends: The first of their own deadlines and expiries.
+        due: When the first of their next calls is due, in the past if it only waits for room.
+    """
+
+    count: int = 0
+    since: float | None = None
+    ends: float | None = None
+    due: float | None = None
 
 
 class Journal(Protocol):
@@ -841,6 +868,15 @@ class Journal(Protocol):
         If so, its state is stored, and no other owner probes it before the state's `probe_at`.
         """
 
+    def waiting(self, queue: Queue, now: float) -> Deferred[Waiting]:
+        """What waits in a queue, without what is claimed, or is not to be asked yet."""
+
+    def hasten(self, queue: Queue, now: float) -> Deferred[int]:
+        """Make due what waits in a queue for another attempt; returns how much that was.
+
+        It is no more than `MOST_COUNTED`, what would be due next first.
+        """
+
     def claim_leftovers(self, now: float, most: int) -> Deferred[Claims[Leftover]]:
         """Claim up to `most` leftovers that are due, and count a try; all are due at a start."""
 
@@ -937,6 +973,9 @@ class Journal(Protocol):
 
     def ends(self, since: float, most: int) -> Deferred[Sequence[End]]:
         """The ends of up to `most` prompts, the latest first, none before `since`, a date."""
+
+    def still_failed(self, ids: Collection[str]) -> Deferred[Collection[str]]:
+        """Those of some prompts that are failed now."""
 
     def tally(self, day: str) -> Deferred[Tally]:
         """Count the prompts by state, and the units used of `day`; find the oldest that waits."""

@@ -12,8 +12,8 @@ from twisted.python.failure import Failure
 
 from chatgpt_source.config import Config
 from chatgpt_source.config.secret import Secret
-from chatgpt_source.errors import JournalUnavailable
-from chatgpt_source.journal import Admitted, Journal, PeerState, Recovered
+from chatgpt_source.errors import JournalUnavailable, NotTried
+from chatgpt_source.journal import Admitted, Journal, PeerState, Queue, Recovered
 from chatgpt_source.log import get_logger, log_unexpected
 from chatgpt_source.pipeline.asking import Asking
 from chatgpt_source.pipeline.batching import Batching
@@ -29,7 +29,16 @@ from chatgpt_source.pipeline.route import Route, Stop
 from chatgpt_source.pipeline.shared_peers import SharedPeers
 from chatgpt_source.pipeline.tidying import Tidying
 from chatgpt_source.pipeline.worker import Worker
-from chatgpt_source.prompt import DEAD_LETTER, MODEL, TARGET, Ask, Delivery, Leftover, receiver_at
+from chatgpt_source.prompt import (
+    DEAD_LETTER,
+    MODEL,
+    TARGET,
+    Ask,
+    Delivery,
+    Leftover,
+    Tier,
+    receiver_at,
+)
 from chatgpt_source.providers import Provider
 from chatgpt_source.providers.openai_batch import OpenAIBatch
 from chatgpt_source.telemetry.observer import NO_OBSERVER, Observer
@@ -253,6 +262,16 @@ class Pipeline:
         return {**self._of_asks, **batches, **labelled}
 
     @property
+    def queues(self) -> Mapping[str, Queue]:
+        """Where the work of each peer waits, by the peer's label."""
+        tiers = {FLEX: Tier.FLEX, BATCHES: Tier.BATCH}
+        asks = [*self._of_asks, *self._of_batches]
+        return {
+            **{peer: tiers.get(peer, Tier.STANDARD) for peer in asks},
+            **{receiver_at(name).label: name for name in self.receivers},
+        }
+
+    @property
     def batching(self) -> Batching | None:
         """What gathers batches and sees them through; None: there are none."""
         return self._batching[0] if self._batching else None
@@ -304,7 +323,7 @@ class Pipeline:
             each.restart()
 
     def _look_for_work(self) -> None:
-        """Look at once for what others have left, or what waited for the end of a pause."""
+        """Look at once for what is due."""
         for worker in self._all:
             if isinstance(worker, Worker):
                 worker.wake()
@@ -341,6 +360,49 @@ class Pipeline:
     def cancelled(self) -> None:
         """Look for what a cancelled prompt has left at its provider now."""
         self.tidying.worker.wake()
+
+    async def try_now(self, label: str) -> str:
+        """Make one call at once to a peer that is held or throttled; what waits for it is due.
+
+        If it succeeds, the others follow at once. If nothing waits, the next one is tried.
+
+        Args:
+            label: One of `queues`.
+
+        Returns:
+            Its name for people.
+
+        Raises:
+            NotTried: If calls to it pass, one is under way, or nothing waits for it.
+            JournalUnavailable: If the journal can't be used.
+        """
+        breaker = {**self.breakers, **self._of_batches}[label]
+        queue, now = self.queues[label], self._clock.seconds()
+        before = self._before(label, now)
+        if not breaker.waits(now):
+            raise NotTried(f"{breaker.peer} is not held: its calls are made as they are due")
+        if breaker.probes:
+            raise NotTried(f"a try of {breaker.peer} is under way: wait for its end")
+        await self._journal.hasten(queue, now)
+        waiting = (await self._journal.waiting(queue, now)).count
+        if queue is Tier.BATCH:
+            waiting += len(await self._journal.batches())
+        breaker.try_now(now)
+        if self._journal.is_shared:
+            await self._shared.look()
+        if before is not None:
+            raise NotTried(f"prompts go to {before}: {breaker.peer} is tried once that fails")
+        if not waiting:
+            raise NotTried(f"nothing waits for {breaker.peer}: send a prompt to try it")
+        self._look_for_work()
+        return breaker.peer
+
+    def _before(self, label: str, now: float) -> str | None:
+        """The provider that takes the prompts before another has its turn; None: there is none."""
+        peers = [stop.peer for stop in self.route.stops]
+        earlier = self.route.stops[: peers.index(label)] if label in peers else ()
+        well = (stop.breaker.peer for stop in earlier if stop.breaker.is_well(now))
+        return next(well, None)
 
     def redriven(self) -> None:
         """Look for a redriven prompt now."""

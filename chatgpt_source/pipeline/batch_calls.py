@@ -19,10 +19,9 @@ log = get_logger(__name__)
 
 Result = TypeVar("Result")
 
-
 PAUSED = "asking is paused"
 LOOK_EVERY = 2.0
-"""Seconds between two looks whether a pause is over."""
+"""Seconds between two looks whether the breaker lets calls pass, or a pause is over."""
 
 
 class Stopped(Exception):
@@ -129,7 +128,9 @@ class BatchCalls:
             if self.breaker.opens_at > now:
                 if about is not None:
                     about.trouble = self.breaker.trouble or about.trouble
-                await self._wait(self.breaker.opens_at - now, until, about)
+                    about.next_try = self.breaker.opens_at
+                # An operator may open it before.
+                await self._wait(min(self.breaker.opens_at - now, LOOK_EVERY), until, None)
                 continue
             if submits and self._is_paused():
                 if about is not None:

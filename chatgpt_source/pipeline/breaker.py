@@ -127,6 +127,21 @@ class Breaker:
             return None
         return now + probe_interval(max(1, self._misses))
 
+    def waits(self, now: float) -> bool:
+        """Whether no call passes, because of a hold or a throttle."""
+        return self.held or now < self._closed_until
+
+    @property
+    def probes(self) -> bool:
+        """Whether a probe is under way."""
+        return self._probe is not None
+
+    def try_now(self, now: float) -> None:
+        """Let one call pass at once, as if it were due: an operator has mended the peer."""
+        self._closed_until = min(self._closed_until, now)
+        self._probe_at = min(self._probe_at, now)
+        self._changed(self.state)
+
     def grant_probe(self, until: float) -> None:
         """Let a probe begin, until then."""
         self._granted_until = until

@@ -34,7 +34,7 @@ class SharedPeers:
     @_watch.default
     def _make_watch(self) -> Watch:
         doing = "asking what others know of the peers"
-        return Watch(self._clock, self._journal, LOOK_EVERY, self._look, doing)
+        return Watch(self._clock, self._journal, LOOK_EVERY, self.look, doing)
 
     def start(self) -> None:
         """Begin to look, if there may be others."""
@@ -44,7 +44,8 @@ class SharedPeers:
         """Look no more."""
         self._watch.stop()
 
-    async def _look(self) -> None:
+    async def look(self) -> None:
+        """Look now, and ask for the probes that are due."""
         told = await self._journal.news_of_peers()
         now = self._clock.seconds()
         for peer, state in told.items():

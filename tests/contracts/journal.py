@@ -19,6 +19,8 @@ from chatgpt_source.journal import (
     Journal,
     PeerState,
     Postponed,
+    Queue,
+    Waiting,
 )
 from chatgpt_source.prompt import MODEL, State, Tier, Trace
 from chatgpt_source.quota import Day
@@ -795,6 +797,122 @@ class ReadContract(Contract):
         self.assertIsNone(self.record("p2"))
 
 
+class QueueContract(Contract):
+    """What waits for a peer, and what an operator makes due at once."""
+
+    def waiting(self, queue: Queue = Tier.STANDARD) -> Waiting:
+        return self.successResultOf(self.journal.waiting(queue, self.clock.seconds()))
+
+    def hasten(self, queue: Queue = Tier.STANDARD) -> int:
+        return self.successResultOf(self.journal.hasten(queue, self.clock.seconds()))
+
+    def some_wait(self) -> None:
+        """Two that met a hold, one that was not asked, one that is asked, one for later."""
+        self.accept(*(prompt(f"p{n}") for n in range(4)))
+        self.asks(3)
+        self.postpone("p0", NOON + 600, held=NOON)
+        self.clock.advance(1)
+        self.postpone("p1", NOON + 600, held=NOON)
+        self.accept(attrs.evolve(prompt("p4"), not_before=NOON + 50))
+
+    def test_nothing_waits(self) -> None:
+        self.assertEqual(self.waiting(), Waiting())
+        self.assertEqual(self.waiting(TO), Waiting())
+        self.assertEqual((self.hasten(), self.hasten(TO)), (0, 0))
+
+    def test_how_many_prompts_wait_and_for_how_long(self) -> None:
+        self.some_wait()
+        self.assertEqual(self.waiting(), Waiting(3, NOON, due=NOON))
+        self.assertEqual(self.waiting(Tier.FLEX), Waiting())
+        self.clock.advance(60)
+        self.assertEqual(self.waiting().count, 4)
+
+    def test_the_first_deadline(self) -> None:
+        for name, seconds in (("p1", 500), ("p2", 400)):
+            self.accept(attrs.evolve(prompt(name), deadline=NOON + seconds))
+        self.assertEqual(self.waiting(), Waiting(2, None, NOON + 400, NOON))
+        self.accept(prompt("p3"))
+        self.assertEqual(self.waiting(), Waiting(3, NOON, NOON + 400, NOON))
+
+    def test_how_many_events_wait(self) -> None:
+        self.accept(*(prompt(f"p{n}") for n in range(3)))
+        self.answer("p0", claim=True)
+        self.postpone("p0", NOON + 600, held=NOON)
+        self.clock.advance(5)
+        self.answer("p1")
+        self.fail_it("p2", dead_letter=b"l")
+        self.assertEqual(self.waiting(TO), Waiting(2, NOON, due=NOON + 5))
+        self.assertEqual(self.waiting(DEAD_LETTERS), Waiting(1, NOON + 5, due=NOON + 5))
+        self.assertEqual(self.waiting("another"), Waiting())
+
+    def test_of_a_redriven_one_the_time_runs_from_now(self) -> None:
+        self.accept(prompt())
+        self.fail_it()
+        self.successResultOf(self.journal.redrive("p1"))
+        self.clock.advance(7)
+        self.assertEqual(attrs.evolve(self.waiting(), due=None), Waiting(1, NOON + 7))
+
+    def test_what_was_tried_is_due_at_once_in_its_old_order(self) -> None:
+        self.some_wait()
+        self.assertEqual([ask.prompt.id for ask in self.asks().claimed], ["p3"])
+        self.assertEqual(self.hasten(), 2)
+        self.assertEqual([ask.prompt.id for ask in self.asks().claimed], ["p0", "p1"])
+        self.assertEqual(self.asks().next_due, NOON + 50)
+        self.assertEqual(self.hasten(), 0)
+
+    def test_an_attempt_that_follows_is_not_before_its_time(self) -> None:
+        self.accept(attrs.evolve(prompt(), not_before=NOON + 5))
+        self.clock.advance(5)
+        self.asks()
+        self.postpone(until=NOON + 600)
+        self.clock.step(-3)
+        self.assertEqual(self.hasten(), 1)
+        self.assertEqual(len(self.asks().claimed), 1)
+
+    def test_events_of_one_destination(self) -> None:
+        self.accept(prompt("p1"), prompt("p2"))
+        self.answer("p1", claim=True)
+        self.postpone("p1", NOON + 600, held=NOON)
+        self.fail_it("p2", dead_letter=b"l")
+        self.dead_letters()
+        self.postpone("p2", NOON + 600, held=NOON)
+        self.assertEqual(self.hasten(TO), 1)
+        self.assertEqual([each.id for each in self.deliveries().claimed], ["p1"])
+        self.assertEqual(list(self.dead_letters().claimed), [])
+        self.assertEqual(self.hasten(DEAD_LETTERS), 1)
+        self.assertEqual([each.id for each in self.dead_letters().claimed], ["p2"])
+
+    def test_since_when_the_longest_waits_for_its_call(self) -> None:
+        def due() -> float | None:
+            return self.successResultOf(self.journal.tally(DAY.date)).due
+
+        self.assertIsNone(due())
+        self.accept(attrs.evolve(prompt("p0"), not_before=NOON + 50))
+        self.assertEqual(due(), NOON + 50)
+        self.accept(prompt("p1"), prompt("p2"))
+        self.assertEqual(due(), NOON)
+        self.asks()
+        self.assertEqual(due(), NOON + 50)
+        self.clock.advance(10)
+        self.answer("p1")
+        self.assertEqual(due(), NOON + 10)
+        self.fail_it("p2")
+        self.deliver("p1")
+        self.successResultOf(self.journal.redrive("p2"))  # since when is not known
+        self.assertEqual(due(), NOON + 50)
+
+    def test_which_are_still_failed(self) -> None:
+        self.accept(*(prompt(f"p{n}") for n in range(4)))
+        for n in range(3):
+            self.fail_it(f"p{n}")
+        self.successResultOf(self.journal.redrive("p0"))
+        self.successResultOf(self.journal.purge("p1"))
+        ids = ["p0", "p1", "p2", "p3", "nobody"]
+        self.assertEqual([*self.successResultOf(self.journal.still_failed(ids))], ["p2"])
+        self.assertEqual([*self.successResultOf(self.journal.still_failed([]))], [])
+        self.assertEqual([*self.successResultOf(self.journal.ended_asking(ids))], ["p2"])
+
+
 class ClockContract(Contract):
     """Dates follow a wall clock that is set, what waits does not."""
 
@@ -1189,6 +1307,7 @@ class JournalContract(
     HeldContract,
     RedriveContract,
     ReadContract,
+    QueueContract,
     ClockContract,
     RecoverContract,
     BatchContract,

@@ -59,6 +59,48 @@ class BreakerCase(SynchronousTestCase):
         self.assertGreater(self.breaker.room(self.now + seconds), 0)
 
 
+class TryNowTests(BreakerCase):
+    def held_for_long(self) -> None:
+        for _ in range(6):
+            self.one(UNAUTHORIZED)
+            self.now = self.breaker.opens_at
+        self.one(UNAUTHORIZED)
+        self.assert_opens_in(600)
+
+    def test_one_call_passes_at_once(self) -> None:
+        self.held_for_long()
+        self.assertTrue(self.breaker.waits(self.now))
+        self.breaker.try_now(self.now)
+        self.assertEqual(self.room(), 1)
+        call = self.start()
+        self.assertEqual((self.room(), self.breaker.probes), (0, True))
+        self.succeed(call)
+        self.assertEqual((self.room(), self.breaker.waits(self.now)), (self.limit, False))
+
+    def test_one_that_fails_is_the_probe_that_was_due(self) -> None:
+        self.held_for_long()
+        self.breaker.try_now(self.now)
+        self.one(UNAUTHORIZED)
+        self.assert_opens_in(600)
+        self.assertFalse(self.breaker.probes)
+
+    def test_one_that_throttles(self) -> None:
+        self.one(throttled(3600))
+        self.assert_opens_in(3600)
+        self.assertTrue(self.breaker.waits(self.now))
+        self.breaker.try_now(self.now)
+        self.assertEqual(self.room(), 1)
+        self.one(throttled(3600))
+        self.assert_opens_in(3600)
+
+    def test_it_is_stored(self) -> None:
+        told: list[PeerState] = []
+        self.breaker = Breaker("the model", 8, lambda: 1.0, told.append)
+        self.one(UNAUTHORIZED)
+        self.breaker.try_now(self.now)
+        self.assertEqual((told[-1].held, told[-1].probe_at), (UNAUTHORIZED.reason, self.now))
+
+
 class RoomTests(BreakerCase):
     def test_new(self) -> None:
         self.assertEqual(self.room(), self.limit)

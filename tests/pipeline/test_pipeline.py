@@ -14,6 +14,7 @@ from chatgpt_source.config.secret import Secret
 from chatgpt_source.errors import (
     CallError,
     JournalUnavailable,
+    NotTried,
     PeerFailure,
     Permanent,
     PossiblyBilled,
@@ -27,6 +28,7 @@ from chatgpt_source.prompt import Delivery, State
 from chatgpt_source.telemetry.observer import NO_OBSERVER, Observer
 from tests.journal.common import ANSWER, JournalTestCase, prompt
 
+UNAUTHORIZED = PeerFailure("the model answered 401: check `token`", status=401)
 CONFIG = Config(target="http://target", token=Secret("t"), concurrency=2)
 
 
@@ -542,6 +544,85 @@ class HoldTests(PipelineTestCase):
         second.callback(ANSWER)
         self.model.answer(PeerFailure("the model answered 401", status=401))
         self.assertEqual(self.states("p1"), ["accepted"])
+
+
+class TryNowTests(PipelineTestCase):
+    def try_now(self, label: str = "model") -> str | None:
+        """Try a peer; why that is refused."""
+
+        async def trying() -> str | None:
+            try:
+                await self.pipeline.try_now(label)
+            except NotTried as refusal:
+                return str(refusal)
+            return None
+
+        told: str | None = self.successResultOf(Deferred.fromCoroutine(trying()))
+        return told
+
+    def test_a_mended_key_lets_all_flow_at_once(self) -> None:
+        self.post(*(f"p{n}" for n in range(5)))
+        for _ in range(6):  # all have met the hold, and are due only later
+            self.model.answer(UNAUTHORIZED)
+            self.pass_time(0.1)
+            if not self.model.under_way:
+                self.clock.advance(self.pipeline.model.opens_at - self.clock.seconds())
+                self.pass_time(0.1)
+        self.model.answer(UNAUTHORIZED)
+        self.assertGreater(self.pipeline.model.opens_at - self.clock.seconds(), 300)
+        self.assertIsNone(self.try_now())
+        self.assertEqual(len(self.model.under_way), 1)
+        for _ in range(5):
+            self.model.answer()
+            self.pass_time(0.1)
+            while self.target.under_way:
+                self.target.answer()
+        self.assertEqual(self.states(*(f"p{n}" for n in range(5))), ["delivered"] * 5)
+
+    def test_a_key_that_is_still_refused(self) -> None:
+        self.post("p1")
+        self.model.answer(UNAUTHORIZED)
+        self.assertIsNone(self.try_now())
+        self.assertEqual(self.try_now(), "a try of the model is under way: wait for its end")
+        self.model.answer(UNAUTHORIZED)
+        self.assertEqual(self.states("p1"), ["accepted"])
+        self.pass_time(29)
+        self.assertEqual(self.model.under_way, [])
+
+    def test_events(self) -> None:
+        self.post("p1", "p2")
+        for _ in range(2):
+            self.model.answer()
+        for _ in range(2):
+            self.target.answer(PeerFailure("the target answered 403", status=403))
+        self.assertEqual(self.target.under_way, [])
+        self.assertIsNone(self.try_now("target"))
+        self.assertEqual(len(self.target.under_way), 1)
+        self.target.answer()
+        self.pass_time(0.1)
+        self.target.answer()
+        self.assertEqual(self.states("p1", "p2"), ["delivered"] * 2)
+
+    def test_one_that_throttles(self) -> None:
+        self.post("p1")
+        self.model.answer(Transient("the model answered 429", status=429, retry_after=3600))
+        self.pass_time(5)
+        self.assertEqual(self.model.under_way, [])
+        self.assertIsNone(self.try_now())
+        self.assertEqual(len(self.model.under_way), 1)
+
+    def test_one_whose_calls_pass(self) -> None:
+        self.assertEqual(
+            self.try_now(), "the model is not held: its calls are made as they are due"
+        )
+
+    def test_what_nothing_waits_for_is_tried_with_what_comes(self) -> None:
+        self.post("p1")
+        self.model.answer(UNAUTHORIZED)
+        self.successResultOf(self.journal.cancel("p1"))
+        self.assertEqual(self.try_now(), "nothing waits for the model: send a prompt to try it")
+        self.post("p2")
+        self.assertEqual([each.id for each in self.model.under_way], ["p2"])
 
 
 class NotDeliveredTests(PipelineTestCase):

@@ -110,6 +110,19 @@ class SharedPeersTests(SynchronousTestCase):
             self.pass_(LOOK_EVERY)
             self.assertLessEqual(sum(self.rooms()), 1)
 
+    def test_an_operator_tries_it_at_once_and_one_does(self) -> None:
+        self.call(0, UNAUTHORIZED)
+        self.pass_(FIRST_PROBE + 1)
+        self.call(self.rooms().index(1), UNAUTHORIZED)  # the next probe is a minute off
+        self.pass_(5)
+        self.assertEqual(self.rooms(), [0, 0, 0])
+        self.breakers[1].try_now(self.clock.seconds())
+        self.pass_(2)
+        self.assertEqual(sum(self.rooms()), 1)
+        self.call(self.rooms().index(1))
+        self.pass_(LOOK_EVERY)
+        self.assertEqual(self.rooms(), [8, 8, 8])
+
     def test_a_probe_that_succeeds_closes_all(self) -> None:
         self.call(0, UNAUTHORIZED)
         self.pass_(FIRST_PROBE + 1)

@@ -46,12 +46,14 @@ from chatgpt_source.journal import (
     Pause,
     PeerState,
     Postponed,
+    Queue,
     Record,
     Recovered,
     Submission,
     Tally,
     Terms,
     TierTally,
+    Waiting,
     added_up,
 )
 from chatgpt_source.journal.group import RETRY_AFTER, GroupCommit
@@ -65,6 +67,7 @@ from chatgpt_source.journal.postgres import (
     outbox,
     pauses,
     peers,
+    queues,
     records,
     recovery,
     schema,
@@ -397,6 +400,12 @@ class PostgresJournal:
     def pauses(self) -> Deferred[Mapping[str, Pause]]:
         return self._read(pauses.pauses)
 
+    def waiting(self, queue: Queue, now: float) -> Deferred[Waiting]:
+        return self._read(lambda db: queues.waiting(db, queue, now))
+
+    def hasten(self, queue: Queue, now: float) -> Deferred[int]:
+        return self._write(lambda db: queues.hasten(db, queue, now), WRITE_PATIENCE)
+
     def record(self, prompt_id: str) -> Deferred[Record | None]:
         now, date = self._now()
         return self._read(lambda db: records.record(db, prompt_id, now, date))
@@ -450,6 +459,9 @@ class PostgresJournal:
 
     def ends(self, since: float, most: int) -> Deferred[Sequence[End]]:
         return self._read(lambda db: records.ends(db, since, most))
+
+    def still_failed(self, ids: Collection[str]) -> Deferred[Collection[str]]:
+        return self._read(lambda db: records.still_failed(db, list(ids)))
 
     def tally(self, day: str) -> Deferred[Tally]:
         now = self._clock.seconds()

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from chatgpt_source.journal import Detail, End, Group, Kept, Key, Record, Tally, digests
+from chatgpt_source.journal.postgres import queues
 from chatgpt_source.journal.postgres.asks import IN_BACKLOG
 from chatgpt_source.journal.postgres.schema import REASON
 from chatgpt_source.journal.postgres.session import Row, Session, Steps, rows_of
@@ -148,6 +149,14 @@ def ended_asking(db: Session, ids: Sequence[str]) -> Steps[list[str]]:
     return [row["id"] for row in rows]
 
 
+def still_failed(db: Session, ids: Sequence[str]) -> Steps[list[str]]:
+    """Those that are failed; see `Journal.still_failed`."""
+    rows = yield db.execute(
+        "SELECT id FROM prompts WHERE id = ANY (%s) AND state = 'failed'", (ids,)
+    )
+    return [row["id"] for row in rows]
+
+
 def records(
     db: Session, state: State | None, after: int, most: int, now: float, date: float
 ) -> Steps[list[Record]]:
@@ -216,14 +225,14 @@ def tally(db: Session, day: str, now: float) -> Steps[Tally]:
         f" (SELECT accepted FROM prompts WHERE {IN_BACKLOG} AND (state <> 'accepted'"
         " OR due <= %s OR coalesce(not_before, 0) <= %s)"
         " ORDER BY seq LIMIT 1) AS oldest,"
-        " (SELECT count(*) FROM leftovers) AS leftovers,"
+        f" (SELECT count(*) FROM leftovers) AS leftovers, ({queues.FIRST_DUE}) AS due,"
         " (SELECT count(*) FROM owners WHERE NOT ended AND until >= clock_timestamp()) AS daemons",
         (day, db.at(now), db.at(now)),
     )
     known = {found["state"]: found["n"] for found in rows_of(counted)}
     return Tally(
         {state: known.get(state.value, 0) for state in State},
-        *(row["used"], row["oldest"], row["leftovers"], row["daemons"]),
+        *(row["used"], row["oldest"], row["leftovers"], row["daemons"], db.steady(row["due"])),
     )
 
 

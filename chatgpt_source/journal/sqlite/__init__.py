@@ -35,12 +35,14 @@ from chatgpt_source.journal import (
     Pause,
     PeerState,
     Postponed,
+    Queue,
     Record,
     Recovered,
     Submission,
     Tally,
     Terms,
     TierTally,
+    Waiting,
 )
 from chatgpt_source.journal.group import RETRY_AFTER, GroupCommit
 from chatgpt_source.journal.period import Period
@@ -53,6 +55,7 @@ from chatgpt_source.journal.sqlite import (
     operator,
     outbox,
     pauses,
+    queues,
     records,
     recovery,
     upkeep,
@@ -176,7 +179,7 @@ class SqliteJournal:
             recovery.take_over(db, now, keep)
             upkeep.keep_terms(db, everyday_limit, timezone)
             self._fingerprints = recovery.fingerprints(db, peers)
-            destinations = recovery.destinations(db)
+            destinations = queues.destinations(db)
             recovered = Recovered(
                 recovery.recall(db, self._fingerprints, now),
                 recovery.failing(db, destinations),
@@ -310,6 +313,12 @@ class SqliteJournal:
     def claim_probe(self, peer: str, state: PeerState, now: float) -> Deferred[bool]:  # noqa: ARG002 - there is no other
         return succeed(True)  # noqa: FBT003 - the answer
 
+    def waiting(self, queue: Queue, now: float) -> Deferred[Waiting]:
+        return self._read(lambda db: queues.waiting(db, queue, now))
+
+    def hasten(self, queue: Queue, now: float) -> Deferred[int]:
+        return self._write(lambda db: queues.hasten(db, queue, now), WRITE_PATIENCE)
+
     def pause(self, what: str, who: str) -> Deferred[Pause]:
         date = wall(self._clock)
         return self._write(lambda db: pauses.pause(db, what, who, date), WRITE_PATIENCE)
@@ -362,6 +371,9 @@ class SqliteJournal:
 
     def ends(self, since: float, most: int) -> Deferred[Sequence[End]]:
         return self._read(lambda db: records.ends(db, since, most))
+
+    def still_failed(self, ids: Collection[str]) -> Deferred[Collection[str]]:
+        return self._read(lambda db: records.still_failed(db, ids))
 
     def tally(self, day: str) -> Deferred[Tally]:
         now = self._clock.seconds()

@@ -18,7 +18,7 @@ from chatgpt_source.journal.rows import (
     names_of,
     record_of,
 )
-from chatgpt_source.journal.sqlite import leftovers
+from chatgpt_source.journal.sqlite import leftovers, queues
 from chatgpt_source.journal.sqlite.rows import Now, by_name
 from chatgpt_source.journal.sqlite.schema import REASON, VERSION, version_of
 from chatgpt_source.journal.sqlite.texts import Part
@@ -89,8 +89,18 @@ def ids(db: sqlite3.Connection, beginning: str, most: int) -> list[str]:
 def ended_asking(db: sqlite3.Connection, ids: Collection[str]) -> list[str]:
     """Those that wait for no answer; see `Journal.ended_asking`."""
     found = db.execute(
-        "SELECT id FROM prompts JOIN json_each(?) ON id = value"
+        "SELECT prompts.id FROM prompts JOIN json_each(?) ON prompts.id = value"
         f" WHERE state NOT IN ({names_of(ASKING)})",
+        (json.dumps(list(ids)),),
+    )
+    return [name for (name,) in found]
+
+
+def still_failed(db: sqlite3.Connection, ids: Collection[str]) -> list[str]:
+    """Those that are failed; see `Journal.still_failed`."""
+    found = db.execute(
+        "SELECT prompts.id FROM prompts JOIN json_each(?) ON prompts.id = value"
+        " WHERE state = 'failed'",
         (json.dumps(list(ids)),),
     )
     return [name for (name,) in found]
@@ -170,7 +180,8 @@ def _record(row: sqlite3.Row, now: Now) -> Record:
 
 def tally(db: sqlite3.Connection, day: str, now: float) -> Tally:
     """What the journal holds; see `Journal.tally`."""
-    return Tally(counts(db), units(db, day), oldest(db, now), leftovers.count(db))
+    first_due = queues.first_due(db)
+    return Tally(counts(db), units(db, day), oldest(db, now), leftovers.count(db), due=first_due)
 
 
 def counts(db: sqlite3.Connection) -> dict[State, int]:

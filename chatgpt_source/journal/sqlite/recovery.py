@@ -61,17 +61,6 @@ def take_over(db: sqlite3.Connection, now: float, keep: float) -> None:
     db.execute("UPDATE prompts SET kept_until = ?1 WHERE kept_until > ?1", (now + keep,))
 
 
-def destinations(db: sqlite3.Connection) -> list[str]:
-    """The destinations for which events wait; no claim is under way."""
-    next_one = "SELECT min(destination) FROM outbox WHERE owner IS NULL"
-    found = db.execute(
-        f"WITH RECURSIVE some (name) AS (SELECT ({next_one}) UNION ALL"
-        f" SELECT ({next_one} AND destination > name) FROM some WHERE name IS NOT NULL)"
-        " SELECT name FROM some WHERE name IS NOT NULL"
-    )
-    return [name for (name,) in found]
-
-
 def failing(db: sqlite3.Connection, destinations: Iterable[str]) -> list[str]:
     """The model and the destinations, of those for which work waits after a failed attempt."""
     query = "SELECT EXISTS (SELECT 1 FROM {} AND error IS NOT NULL)"
