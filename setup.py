@@ -21,6 +21,7 @@ setup(
         "chatgpt_source.config",
         "chatgpt_source.delivery",
         "chatgpt_source.display",
+        "chatgpt_source.health",
         "chatgpt_source.http",
         "chatgpt_source.http.client",
         "chatgpt_source.http.listen",

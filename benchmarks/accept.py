@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from attrs import define, field
+from chatgpt_source.intake.recent import Recent
 from daemon import medians
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import TCP4ClientEndpoint
@@ -29,7 +30,6 @@ from chatgpt_source.config.secret import Secret
 from chatgpt_source.http.server import BoundedSite
 from chatgpt_source.intake.api import Intake
 from chatgpt_source.intake.health import Health
-from chatgpt_source.intake.recent import Recent
 from chatgpt_source.intake.waiting import Waiters
 from chatgpt_source.journal import Admitted
 from chatgpt_source.journal.sqlite.engine import SqliteEngine

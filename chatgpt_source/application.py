@@ -16,11 +16,12 @@ from chatgpt_source.clock import wall
 from chatgpt_source.config import Config
 from chatgpt_source.delivery.target import targets_of
 from chatgpt_source.errors import JournalUnavailable
+from chatgpt_source.health.recent import MOST, Recent
+from chatgpt_source.health.refusals import Refusals
 from chatgpt_source.http.client import make_client
 from chatgpt_source.http.server import BoundedSite, origin_of
 from chatgpt_source.intake.api import Intake
 from chatgpt_source.intake.health import Health
-from chatgpt_source.intake.recent import MOST, WINDOW, Recent
 from chatgpt_source.intake.waiting import Elsewhere, Waiters
 from chatgpt_source.journal import Recovered
 from chatgpt_source.journal.engine import Opened
@@ -70,10 +71,10 @@ class Application:
             name: provider_of(each, self._client, reactor)
             for name, each in config.of_fallbacks.items()
         }
-        self._recent = Recent(reactor)
+        self._recent, refusals = Recent(reactor), Refusals(reactor)
         waiters = Waiters(reactor)
         self._elsewhere = Elsewhere(reactor, self._journal, waiters)
-        observers = Observers(OutcomeLog(), self._recent, waiters)
+        observers = Observers(OutcomeLog(), self._recent, refusals, waiters)
         self._spans = _open_spans(config)
         self._pipeline = Pipeline(
             reactor,
@@ -92,7 +93,8 @@ class Application:
         self._doubts: Deferred[None] = succeed(None)
         calendar = Calendar(config.timezone)
         self._midnight = Midnight(reactor, calendar, lambda: Deferred.fromCoroutine(self._prune()))
-        health = Health(reactor, config, calendar, self._journal, self._pipeline, self._recent)
+        watched = self._journal, self._pipeline, self._recent, refusals
+        health = Health(reactor, config, calendar, *watched)
         self._intake = Intake(
             reactor,
             config,
@@ -157,9 +159,9 @@ class Application:
             admin_site.handler, admin_site.refused = self._admin.answer, self._intake.refused
 
     async def _seed_recent(self) -> None:
-        """Load the last failures of an earlier process, so that a restart does not hide them."""
+        """Load the last failures of earlier processes, so that a restart does not hide them."""
         with suppress(JournalUnavailable):
-            self._recent.seed(await self._journal.ends(self._reactor.seconds() - WINDOW, MOST))
+            self._recent.seed(await self._journal.ends(0.0, MOST))
 
     async def _tell_doubts(self) -> None:
         await self._tell_doubts_of(self._provider)

@@ -12,11 +12,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.config import Config
 from chatgpt_source.config.secret import Secret
+from chatgpt_source.health.recent import Recent
+from chatgpt_source.health.refusals import Refusals
 from chatgpt_source.http.server import BoundedSite
 from chatgpt_source.intake.access_log import AccessLog
 from chatgpt_source.intake.api import Intake
 from chatgpt_source.intake.health import Health
-from chatgpt_source.intake.recent import Recent
 from chatgpt_source.intake.waiting import Waiters
 from chatgpt_source.pipeline import Pipeline
 from chatgpt_source.quota import Calendar
@@ -60,9 +61,10 @@ class DoorDriver(SynchronousTestCase):
         self.pipeline = Pipeline(
             clock, self.journal, self.config, cast(Any, None), {"target": cast(Any, None)}
         )
-        health = Health(clock, self.config, calendar, self.journal, self.pipeline, Recent(clock))
+        watched = self.journal, self.pipeline, Recent(clock), Refusals(clock)
+        health = Health(clock, self.config, calendar, *watched)
         self.waiters = Waiters(clock)
-        self.observers = Observers(OutcomeLog(), self.waiters)
+        self.observers = Observers(OutcomeLog(), self.waiters, health.refusals)
         self.intake = Intake(
             clock,
             self.config,

@@ -13,6 +13,7 @@
 | `POST /api/prompts/<id>/redrive`, `…/purge`, `…/cancel` | redrive, purge or cancel one |
 | `POST /api/redrive`, `/api/purge` | redrive or purge the failed prompts of a reason, or all |
 | `POST /api/pause/<what>`, `/api/resume/<what>` | pause and resume |
+| `POST /api/peers/<label>/try` | call a peer that is held at once |
 """
 
 from chatgpt_source.admin.actions import Actions
@@ -62,7 +63,9 @@ class Admin:
         status = Status(intake.health)
         costs = Costs(intake.config)
         metrics = Metrics(status, costs)
-        self._history = history = History(intake.clock, intake.journal, intake.health.counts, costs)
+        self._history = history = History(
+            intake.clock, intake.journal, intake.health.judge.counts, costs
+        )
         archive = Archive(
             intake.clock, intake.journal, history, intake.config.timezone, costs.are_known
         )
@@ -91,6 +94,7 @@ class Admin:
             ("/api/search", READ, api.search),
             ("/api/failures", READ, api.failures),
             ("/api/redrive", WRITE, api.redrive_all),
+            ("/api/peers/[^/]+/try", WRITE, api.try_now),
             ("/api/batches", READ, api.batches),
             ("/api/purge", WRITE, api.purge_all),
             ("/api/pause/[^/]+", WRITE, api.pause),

@@ -10,7 +10,7 @@ from chatgpt_source.admin.operator import operator_of
 from chatgpt_source.admin.ranges import LATEST, RANGES, Range
 from chatgpt_source.admin.search import Search
 from chatgpt_source.admin.status import Status, paused
-from chatgpt_source.errors import NotCancelled, NotRedriven, QuotaUsedUp
+from chatgpt_source.errors import NotCancelled, NotRedriven, NotTried, QuotaUsedUp
 from chatgpt_source.http.server import BoundedRequest, Problem, to_json
 from chatgpt_source.intake.accepting import retry_after_header
 from chatgpt_source.intake.answers import answer_accepted
@@ -19,6 +19,7 @@ from chatgpt_source.journal import rfc3339
 from chatgpt_source.journal.groups import Groups
 from chatgpt_source.log.audit import audit
 from chatgpt_source.prompt import State
+from chatgpt_source.words import sentence
 
 PAGE = 50
 LONGEST_PAGE = 500
@@ -179,6 +180,19 @@ class Api:
 
     def _who(self, request: BoundedRequest) -> str:
         return operator_of(request, self.intake.config.admin_auth)
+
+    async def try_now(self, request: BoundedRequest) -> None:
+        """Answer `POST /api/peers/<label>/try`."""
+        pipeline, label = self.intake.pipeline, _id(request)
+        if label not in pipeline.queues:
+            names = ", ".join(pipeline.queues)
+            raise Problem(404, f"no peer has this name: it must be one of {names}")
+        audit(self._who(request), f"tries {label} now")
+        try:
+            peer = await pipeline.try_now(label)
+        except NotTried as refusal:
+            raise Problem(409, str(refusal)) from None
+        request.answer(202, to_json({"peer": label, "detail": f"{sentence(peer)} is called now."}))
 
     async def accept(self, request: BoundedRequest) -> None:
         """Answer `POST /api/prompts`: a prompt to try, accepted as on the prompt port."""

@@ -5,7 +5,7 @@ from attrs import define
 from chatgpt_source.admin.archive import Archive
 from chatgpt_source.admin.daemon import this_daemon
 from chatgpt_source.admin.ranges import LATEST, Past, Range
-from chatgpt_source.admin.status import Status, untried
+from chatgpt_source.admin.status import Status
 from chatgpt_source.admin.view import PAGE, Picked, Query, Shown
 from chatgpt_source.clock import date_of, wall
 from chatgpt_source.errors import JournalUnavailable
@@ -36,10 +36,9 @@ class Facts:
         status = self._status
         health = status.health
         clock, config = health.clock, health.config
-        _, ready = await health.ready()
-        counted = await health.counts.read()
+        judgement = await status.judge()
+        counted = health.judge.counted
         hour = await self.past(LATEST)
-        checks = ready["checks"]
         now = wall(clock)
         tally = counted.tally or _NOTHING
         return Shown(
@@ -51,9 +50,8 @@ class Facts:
             midnight=health.calendar.day(now).end,
             prompts=tally.prompts,
             oldest=tally.oldest,
-            troubles=status.troubles(checks),
+            judgement=judgement,
             cheap=sum(each.period.cheap for each in hour.columns if each.period),
-            untried=untried(checks),
             tiers=await status.tiers.read(),
             daemon=this_daemon(health.journal, counted.tally),
             counted=None if counted.at is None else date_of(counted.at, clock),

@@ -9,17 +9,19 @@ from twisted.web.template import Tag, tags
 
 from chatgpt_source import __version__
 from chatgpt_source.admin import batches, charts, daemon, past
+from chatgpt_source.admin.health import health
 from chatgpt_source.admin.markup import element
 from chatgpt_source.admin.prompts import listing, page_links, state_icon, state_links, way
-from chatgpt_source.admin.view import NEARLY, Picked, Shown
+from chatgpt_source.admin.view import Picked, Shown
 from chatgpt_source.admin.words import (
     age,
     ago,
     count,
+    local_time,
     moment,
     sentence,
-    with_code,
 )
+from chatgpt_source.health.checks import NEARLY
 from chatgpt_source.prompt import State
 from chatgpt_source.quota import clock_time
 
@@ -56,26 +58,6 @@ def own(shown: Shown, picked: Picked) -> Mapping[str, Tag]:
         "listing": listing(shown, picked),
         "pages": page_links(picked),
     }
-
-
-def health(shown: Shown) -> Tag:
-    """What is not well, or that nothing was tried yet, or that all is well."""
-    kind, told = "well", ["All is well"]
-    if shown.troubles:
-        kind, told = "unwell", list(shown.troubles)
-    elif shown.untried is not None:
-        kind, told = "unknown", [shown.untried]
-    inner = [tags.p(_mark(kind), tags.strong(*with_code(f"{each}."))) for each in told]
-    title = f"({len(told)}) ChatGPT Source" if kind == "unwell" else "ChatGPT Source"
-    return element("div", *inner, id="health", class_=f"health {kind}", data_title=title)
-
-
-_MARKS = {"well": "M4.5 10.5l3.5 3.5 7.5-8", "unwell": "M10 4v7.5M10 15v.5", "unknown": "M5 10h10"}
-
-
-def _mark(kind: str) -> Tag:
-    mark = element("path", d=_MARKS[kind])
-    return element("svg", mark, class_=f"mark {kind}", viewBox="0 0 20 20", aria_hidden="true")
 
 
 def quota(shown: Shown) -> Tag:
@@ -158,11 +140,13 @@ def _redrive_all(shown: Shown) -> Tag:
 
 
 def about(shown: Shown) -> Tag:
-    """The version that runs, and since when."""
-    started = _clock(shown.started, shown)
-    return tags.p(
+    """The version that runs, since when, and the daemon's time, by which the script goes."""
+    started = moment(shown.started, shown.zone, clock_time(shown.started, shown.now, shown.zone))
+    return element(
+        "p",
         tags.span(f"ChatGPT Source {__version__}"),
         tags.span("up ", age(shown.now - shown.started), ", since ", started),
         tags.span(f"times in {shown.zone.key}"),
         id="about",
+        data_now=local_time(shown.now, shown.zone),
     )

@@ -8,6 +8,7 @@ from prometheus_client.registry import Collector
 
 from chatgpt_source.admin.status import Status
 from chatgpt_source.admin.tiers import SeenTiers
+from chatgpt_source.health.trouble import Level
 from chatgpt_source.journal.counts import Counted
 from chatgpt_source.log.lines import dropped
 from chatgpt_source.prompt import State
@@ -21,11 +22,13 @@ class Gauges(Collector):
 
     Attributes:
         counted: The journal's last known counts.
+        level: How well the daemon was when it was last judged.
         tiers: The batches, and what waits for each tier.
     """
 
     _status: Status
     counted: Counted = field(init=False, factory=Counted)
+    level: Level = field(init=False, default=Level.UNKNOWN)
     tiers: SeenTiers = field(init=False, factory=SeenTiers)
 
     def collect(self) -> Iterator[Metric]:
@@ -70,6 +73,8 @@ class Gauges(Collector):
         yield _gauge(
             "journal_writable", "1 while the journal can be written, and answers.", writable
         )
+        levels = {level.value: level is self.level for level in Level}
+        yield _gauge("health", "1 for the level of the daemon's health.", levels, "level")
         limit = health.config.everyday_limit
         yield _gauge("quota_limit", "Prompts that may be accepted a day.", limit)
         if tally is None or counted.at is None:

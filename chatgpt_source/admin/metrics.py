@@ -245,7 +245,8 @@ class Metrics(Observer):
 
     async def scrape(self, request: BoundedRequest) -> None:
         """Answer `GET /metrics`: in OpenMetrics if it accepts that, else in Prometheus's format."""
-        self._gauges.counted = await self._health.counts.read()
+        self._gauges.level = (await self._health.judge.judge()).level
+        self._gauges.counted = self._health.judge.counted
         self._gauges.tiers = await self._tiers.read()
         accept = ",".join(request.requestHeaders.getRawHeaders("accept", []))
         # Not the header itself: it may name a version that does not exist.

@@ -2,10 +2,14 @@
 document.documentElement.classList.add("js");
 const find = (id) => document.getElementById(id);
 const HERE = location.origin + location.pathname; // without the credentials an address may hold
-const QUIET = 6000; // ms without a word after which the connection counts as lost; one comes every 2 s
+const QUIET = 5000; // ms without a word after which the connection counts as lost; one comes every 2 s
 const PAUSE = 3000; // ms between two attempts to connect
+const GLANCE = 10000; // ms between two looks of a page in the background, which holds no connection
+const PATIENCE = 2000; // ms for the first word after connecting
+const SHOWN = 15000; // ms for which it is shown what came of a try
 let [source, tried, wasLive] = [null, 0, null];
-let heard = { at: performance.now(), date: new Date() }; // by a clock that nobody sets, and for people
+let heard = performance.now(); // by a clock that nobody sets
+let told = null; // the daemon's time as the last fragments told it, and when they came
 
 // Makes `old` what `fresh` is and touches only what differs: focus, scroll and selection stay.
 function morph(old, fresh) {
@@ -44,6 +48,7 @@ function swap(fragments) {
   }
   if (!focused.isConnected && section) section.querySelector("h2").focus();
   for (const [id, start] of picked) point(find(id), start);
+  if (fragments.about) takeTime();
   document.title = find("health").dataset.title;
 }
 
@@ -83,18 +88,30 @@ function column(canvas, x) {
 
 const WALK = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10, Home: -1e6, End: 1e6 };
 
+// The daemon's time in its own zone, whatever the browser's clock and zone are, in ms.
+function takeTime() {
+  told = { now: Date.parse(`${find("about").dataset.now}Z`), at: performance.now() };
+}
+
+function countDown() {
+  for (const each of document.querySelectorAll("#health [data-at]")) {
+    const left = (Date.parse(`${each.dataset.at}Z`) - told.now + told.at - performance.now()) / 1000;
+    each.textContent = left < 1 ? "now" : left < 60 ? `in ${Math.floor(left)} s` : `in ${Math.floor(left / 60)} min`;
+  }
+}
+
 function live(isLive) {
   if (isLive === wasLive) return;
   wasLive = isLive;
-  const time = heard.date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  const time = new Date(told.now + heard - told.at).toISOString().slice(11, 19);
   find("live").className = isLive ? "live" : "live off";
   find("live-text").textContent = isLive ? "Live" : `Not live since ${time}; trying again`;
   document.documentElement.classList.toggle("unheard", !isLive);
   find("unheard").hidden = isLive;
-  find("unheard-text").textContent = isLive ? "" : `Unknown: last heard at ${time}.`;
+  find("unheard-text").textContent = isLive ? "" : `Unknown: last heard at ${time}. What is below was so then.`;
   // What was not well may still be so; that all was well is no news.
-  find("health").hidden = !isLive && !find("health").classList.contains("unwell");
-  if (!isLive) document.title = `(?) Unknown, last heard at ${time} – ChatGPT Source`;
+  find("health").hidden = !isLive && find("health").classList.contains("green");
+  if (!isLive) document.title = `○ Unknown, last heard at ${time} – ChatGPT Source`;
 }
 
 function connect() {
@@ -102,9 +119,10 @@ function connect() {
   tried = performance.now();
   source = new EventSource(`${HERE}api/events${location.search}`);
   source.onmessage = (event) => {
-    heard = { at: performance.now(), date: new Date() };
-    live(true);
     swap(JSON.parse(event.data));
+    heard = performance.now();
+    live(true);
+    if (document.hidden) source.close();
   };
   source.onerror = () => live(false);
 }
@@ -143,6 +161,12 @@ async function redrive(id) {
   say("said", `Prompt ${id.slice(0, 8)} ${told}.`, good);
 }
 
+async function tryNow(peer) {
+  const { good, detail } = await post(`api/peers/${encodeURIComponent(peer)}/try`);
+  say("tried", good ? detail : `Not tried: ${detail}.`, good);
+  setTimeout(() => say("tried", ""), SHOWN);
+}
+
 async function send() {
   say("sent", "");
   const type = { "Content-Type": "text/plain; charset=utf-8" };
@@ -164,6 +188,8 @@ document.addEventListener("click", (event) => {
   }
   const button = event.target.closest("button[data-redrive]");
   if (button) busy(button, () => redrive(button.dataset.redrive));
+  const trying = event.target.closest("button[data-try]");
+  if (trying) busy(trying, () => tryNow(trying.dataset.try));
   if (event.target.id === "redrive-all") {
     find("sure-count").textContent = event.target.dataset.count;
     find("sure").returnValue = "no";
@@ -210,10 +236,14 @@ find("text").addEventListener("keydown", (event) => {
 addEventListener("popstate", connect);
 document.addEventListener("visibilitychange", () => (document.hidden ? source.close() : connect()));
 setInterval(() => {
-  const [silent, waited] = [performance.now() - heard.at, performance.now() - tried];
-  if (silent > QUIET) live(false);
-  const lost = source.readyState === EventSource.CLOSED ? waited > PAUSE : Math.min(silent, waited) > QUIET;
-  if (!document.hidden && lost) connect();
-}, 1000);
+  const [silent, waited] = [performance.now() - heard, performance.now() - tried];
+  const [quiet, pause] = document.hidden ? [QUIET + GLANCE, GLANCE] : [QUIET, PAUSE];
+  if (silent > quiet && waited > PATIENCE) live(false);
+  const lost = source.readyState === EventSource.CLOSED ? waited > pause : Math.min(silent, waited) > QUIET;
+  if (lost) connect();
+  if (wasLive) countDown();
+}, 500);
 find("live-text").textContent = "Connecting …";
+takeTime();
+document.title = find("health").dataset.title;
 connect();

@@ -12,16 +12,12 @@ from chatgpt_source.admin.daemon import this_daemon
 from chatgpt_source.admin.tiers import Tiers
 from chatgpt_source.admin.words import sentence
 from chatgpt_source.clock import date_of, wall
-from chatgpt_source.intake.health import UNKNOWN, WELL, Health
+from chatgpt_source.health.times import Times
+from chatgpt_source.health.trouble import Judgement, Trouble, line
+from chatgpt_source.intake.health import Health
 from chatgpt_source.journal import Pause, Tally, rfc3339
-from chatgpt_source.pipeline.batching import NO_ROOM
 from chatgpt_source.pipeline.breaker import Breaker
-from chatgpt_source.pipeline.pauses import in_words
-from chatgpt_source.prompt import DEAD_LETTER, MODEL, State
-from chatgpt_source.quota import clock_time
-
-_HELD_BACK = {MODEL: "prompts", DEAD_LETTER.label: "dead letters"}
-"""What waits for a peer; for a target, events do."""
+from chatgpt_source.prompt import State
 
 
 @frozen
@@ -48,8 +44,9 @@ class Status:
     async def to_dict(self) -> dict[str, Any]:
         """The status; if the journal can't be read, with its last counts and their time."""
         clock, config = self.health.clock, self.health.config
-        _, ready = await self.health.ready()
-        counted = await self.health.counts.read()
+        judgement = await self.judge()
+        _, ready = self.health.told(judgement)
+        counted = self.health.judge.counted
         tally, now = counted.tally, wall(clock)
         day = self.health.calendar.day(now)
         limit = config.everyday_limit
@@ -57,6 +54,7 @@ class Status:
             "version": __version__,
             "now": rfc3339(now),
             **ready,
+            "health": _health(judgement),
             "quota": {
                 "limit": limit,
                 "used": tally and tally.used,
@@ -72,74 +70,47 @@ class Status:
             "daemon": this_daemon(self.health.journal, tally).to_dict(),
             "calls": {peer: _calls(breaker, clock) for peer, breaker in self.breakers.items()},
             "paused": [paused(each) for each in self.health.pipeline.pauses.current],
-            "troubles": self.troubles(ready["checks"]),
+            "troubles": [sentence(line(each, self.times)) for each in judgement.troubles],
         }
 
     def oldest_age(self, tally: Tally) -> float:
         """Seconds since the oldest prompt of the backlog was accepted; 0 if there is none."""
         return 0 if tally.oldest is None else max(0, wall(self.health.clock) - tally.oldest)
 
-    def troubles(self, checks: Mapping[str, str]) -> list[str]:
-        """What is not well, by the checks of /readyz, in words, with settings in backticks."""
-        unwell = {name: told for name, told in checks.items() if told not in WELL}
-        troubles = [f"the journal {unwell['journal']}"] if "journal" in unwell else []
-        troubles += [self._trouble(*each) for each in self.breakers.items()]
-        troubles.append(self._trouble(MODEL, self.health.pipeline.polls))
-        troubles += self.health.pipeline.missing_fallbacks.values()
-        troubles += self.health.pipeline.missing.values()
-        troubles += [unwell.get(name, "") for name in ("failures", "quota", "backlog")]
-        if unwell.get("openai.batch") == NO_ROOM:
-            troubles.append(NO_ROOM)
-        troubles += map(self._told_of, self.health.pipeline.pauses.current)
-        return [sentence(trouble) for trouble in troubles if trouble]
+    async def judge(self) -> Judgement:
+        """How well the daemon is now."""
+        return await self.health.judge.judge()
 
-    def _told_of(self, pause: Pause) -> str:
-        zone, now = self.health.config.timezone, wall(self.health.clock)
-        since = clock_time(pause.since, now, zone)
-        return f"{in_words(pause.what)} is paused (since {since}, by {pause.who})"
+    @property
+    def times(self) -> Times:
+        """This moment."""
+        return Times.of(self.health.clock, self.health.config.timezone)
 
-    def _trouble(self, peer: str, breaker: Breaker) -> str:
-        """What is not well with a peer, since when, and what waits; empty if all is well."""
-        if breaker.trouble is None:
-            return ""
-        clock, config = self.health.clock, self.health.config
-        what, colon, advice = breaker.trouble.partition(": ")
 
-        def clock_says(instant: float) -> str:
-            return clock_time(date_of(instant, clock), wall(clock), config.timezone)
+def _health(judgement: Judgement) -> dict[str, Any]:
+    return {
+        "level": judgement.level.value,
+        "headline": judgement.headline,
+        "troubles": [_trouble(each) for each in judgement.troubles],
+    }
 
-        since = "" if breaker.since is None else f" (since {clock_says(breaker.since)})"
-        told = f"{self._who(peer)}{what}{since}{colon}{advice}"
-        stand_in = self.health.pipeline.route.stand_in(clock.seconds())
-        if peer == MODEL and stand_in is not None:
-            return f"{told}. The fallback `{stand_in}` is asked in its place"
-        if not breaker.held or peer.startswith(f"{MODEL}."):
-            return told
-        now = clock.seconds()
-        due = f"at {clock_says(breaker.opens_at)}" if breaker.opens_at > now else "due"
-        long = breaker.since is not None and now - breaker.since > config.give_up_after
-        wait = "wait, by now for longer than `give_up_after`" if long else "wait"
-        return f"{told}. All {_HELD_BACK.get(peer, 'events')} {wait}; the next try is {due}"
 
-    def _who(self, peer: str) -> str:
-        """Who is meant, if "the model" may not be clear."""
-        names = {stop.peer: stop.name for stop in self.health.pipeline.route.stops[1:]}
-        return f"the fallback `{names[peer]}`: " if peer in names else ""
+def _trouble(trouble: Trouble) -> dict[str, Any]:
+    return {
+        "check": trouble.check,
+        "level": trouble.level.value,
+        "what": sentence(trouble.told),
+        "since": rfc3339(trouble.since),
+        "meaning": sentence(trouble.meaning),
+        "next_try": rfc3339(trouble.next_try),
+        "advice": sentence(trouble.advice),
+        "peer": trouble.peer,
+    }
 
 
 def paused(pause: Pause) -> dict[str, Any]:
     """A pause for JSON."""
     return {"what": pause.what, "who": pause.who, "since": rfc3339(pause.since)}
-
-
-def untried(checks: Mapping[str, str]) -> str | None:
-    """What was not tried yet, in words; None if all was tried."""
-    model, target = (checks[name] == UNKNOWN for name in ("openai", "target"))
-    if model and target:
-        return "Nothing tried yet"
-    if model or target:
-        return f"The {'model' if model else 'target'} was not tried yet"
-    return None
 
 
 def _calls(breaker: Breaker, clock: IReactorTime) -> dict[str, Any]:

@@ -106,7 +106,7 @@ class Streams:
         self._rounding = False
         self._touched = False
         self._pause = SPACING
-        self._ended = float("-inf")
+        self._begun = self._ended = float("-inf")
         self._failed = False
         self._pulse = LoopingCall(self._pulse_all)
         self._pulse.clock = clock
@@ -164,8 +164,9 @@ class Streams:
             self._pulse.stop()
 
     def _pulse_all(self) -> None:
-        """Send heartbeats, but not to a page whose last round failed."""
-        if not self._failed:
+        """Send heartbeats, unless the last round failed, or this one hangs: nothing is current."""
+        hangs = self._rounding and self._clock.seconds() - self._begun > BEAT
+        if not self._failed and not hangs:
             for stream in [*self._open]:
                 stream.pulse()
 
@@ -174,7 +175,7 @@ class Streams:
         Deferred.fromCoroutine(self._round()).addErrback(told)
 
     async def _round(self) -> None:
-        begun = self._clock.seconds()
+        begun = self._begun = self._clock.seconds()
         for stream in [*self._open]:
             if stream.paused is not None and begun - stream.paused > SLOW:
                 stream.close()

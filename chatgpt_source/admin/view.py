@@ -9,6 +9,7 @@ from attrs import evolve, frozen
 from chatgpt_source.admin.daemon import Daemon
 from chatgpt_source.admin.ranges import LATEST, RANGES, Range
 from chatgpt_source.admin.tiers import SeenTiers
+from chatgpt_source.health.trouble import Judgement
 from chatgpt_source.journal import Record
 from chatgpt_source.journal.states import backlog_of
 from chatgpt_source.prompt import State
@@ -17,8 +18,6 @@ PAGE = 25
 """Prompts on a page of the list."""
 OLD = 5.0
 """Seconds after which counts are shown with their time."""
-NEARLY = 0.8
-"""The used share of the day's limit from which the page warns."""
 
 
 @frozen
@@ -76,8 +75,7 @@ class Shown:
         midnight: When the day ends.
         prompts: How many are in each state.
         oldest: When the oldest unfinished prompt was accepted.
-        troubles: What is not well, in words, with the names of settings between backticks.
-        untried: What was not tried yet, in words; None if all was.
+        judgement: How well the daemon is.
         cheap: How many answers were billed at half the price in the last hour.
         tiers: The batches, and what waits for each tier.
         daemon: Who answers, as in the status.
@@ -92,9 +90,8 @@ class Shown:
     midnight: float
     prompts: Mapping[State, int]
     oldest: float | None
-    troubles: Sequence[str]
+    judgement: Judgement
     cheap: int = 0
-    untried: str | None = None
     tiers: SeenTiers = SeenTiers()  # noqa: RUF009 - attrs, not dataclasses
     daemon: Daemon = Daemon()  # noqa: RUF009 - attrs, not dataclasses
     counted: float | None = None

@@ -1,4 +1,4 @@
-"""Formats instants, durations and counts for the page. Pure."""
+"""Formats instants and measured durations for the page, beside what `words` does. Pure."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -6,11 +6,20 @@ from zoneinfo import ZoneInfo
 
 from twisted.web.template import Tag, tags
 
+from chatgpt_source.words import age, count, sentence
 
-def count(number: int, one: str = "", many: str = "") -> str:
-    """A number with its digits in groups, and its noun if one is given."""
-    noun = one if number == 1 else many or f"{one}s"
-    return f"{number:,} {noun}" if one else f"{number:,}"
+__all__ = [
+    "age",
+    "ago",
+    "count",
+    "local_time",
+    "moment",
+    "money",
+    "sentence",
+    "short",
+    "took",
+    "with_code",
+]
 
 
 def short(number: float) -> str:
@@ -30,26 +39,9 @@ def money(dollars: float) -> str:
     return f"${dollars:,.2f}" if dollars else "$0"
 
 
-def age(seconds: float) -> str:
-    """A duration as people say it: `0 s`, `12 s`, `3 min`, `2 h 5 min`, `4 d 1 h`."""
-    whole = max(0, int(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    minutes, hours, days = whole // 60, whole // 3600, whole // 86400
-    if hours < 1:
-        return f"{minutes} min"
-    if days < 1:
-        return _two(hours, "h", minutes % 60, "min")
-    return _two(days, "d", hours % 24, "h")
-
-
 def ago(seconds: float) -> str:
     """How long ago something was: `just now`, `12 s ago`."""
     return f"{age(seconds)} ago" if seconds >= 1 else "just now"
-
-
-def _two(large: int, unit: str, small: int, subunit: str) -> str:
-    return f"{large} {unit} {small} {subunit}" if small else f"{large} {unit}"
 
 
 def took(seconds: float) -> str:
@@ -69,13 +61,13 @@ def moment(instant: float, zone: ZoneInfo, text: str) -> Tag:
     )
 
 
+def local_time(instant: float, zone: ZoneInfo) -> str:
+    """An instant in a zone, to the millisecond, for the page's script: ISO 8601 without offset."""
+    return datetime.fromtimestamp(instant, zone).replace(tzinfo=None).isoformat("T", "milliseconds")
+
+
 def with_code(text: str) -> Iterator[str | Tag]:
     """A text with the parts in backticks as `code` elements."""
     for number, part in enumerate(text.split("`")):
         if part:
             yield tags.code(part) if number % 2 else part
-
-
-def sentence(text: str) -> str:
-    """A reason as a sentence, without the full stop."""
-    return text[:1].upper() + text[1:]

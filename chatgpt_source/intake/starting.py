@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 from chatgpt_source.errors import JournalInUse, JournalUnreachable
+from chatgpt_source.health.trouble import Level
 from chatgpt_source.http.server import BoundedRequest, Problem, to_json
 from chatgpt_source.journal.engine import Engine, Opened
 from chatgpt_source.log import get_logger
@@ -100,7 +101,9 @@ class Starting:
                 return
             if request.route() == "/readyz":
                 checks = {"journal": waiting, **_UNKNOWN}
-                request.answer(503, to_json({"status": "not ready", "checks": checks}))
+                health = Level.UNKNOWN if self._told is None else Level.RED
+                told = {"status": "not ready", "health": health.value, "checks": checks}
+                request.answer(503, to_json(told))
                 return
         retry_after = {"Retry-After": str(RETRY_AFTER)}
         raise Problem(503, f"{waiting}; try later", retry_after, word="starting")

@@ -51,6 +51,7 @@ class AdminTestCase(DoorTestCase):
         )
         health = attrs.evolve(self.intake.health, pipeline=self.pipeline)
         self.observers.add(health.recent)
+        self.observers.add(health.refusals)
         self.intake = attrs.evolve(
             self.intake, pipeline=self.pipeline, health=health, observer=self.observers
         )

@@ -19,13 +19,13 @@ class SetBackTests(AdminTestCase):
         self.assertEqual(told["now"], "2027-01-15T11:04:00Z")
         self.assertEqual(
             " ".join(told["troubles"]),
-            "The model answered 401 (since 11:04): check `token`."
-            " All prompts wait; the next try is at 11:04",
+            "The model answered 401 (since 11:04): check `token`; then try it now."
+            " 1 prompt waits, and none fails meanwhile. The next try is at 11:04",
         )
         model = told["calls"]["model"]
         self.assertEqual((model["circuit"], model["since"]), ("open", "2027-01-15T11:04:00Z"))
         self.clock.advance(30)
-        self.assertIn("the next try is due", self.get("/api/status").json["troubles"][0])
+        self.assertIn("The next try is due", self.get("/api/status").json["troubles"][0])
 
     def test_no_age_is_negative(self) -> None:
         self.assertEqual(self.get("/api/status").json["backlog"]["oldest_seconds"], 0)

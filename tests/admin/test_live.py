@@ -64,7 +64,7 @@ class PageTests(LiveTestCase):
         prompt_id = self.ask(b"a secret prompt").json["id"]
         self.model.answer(Permanent("the model answered 400: it refuses this prompt", status=400))
         text = self.page(f"?state=failed&prompt={prompt_id}")
-        self.assertIn("The last prompt failed at 12:00 (the model answered 400)", text)
+        self.assertIn("The last prompt failed: the model answered 400.Since 12:00", text)
         self.assertIn("the model answered 400: it refuses this prompt", text)
         self.assertIn(f"The way of {prompt_id}", text)
         self.assertNotIn("secret", text)
@@ -73,7 +73,7 @@ class PageTests(LiveTestCase):
     def test_a_trouble(self) -> None:
         self.ask()
         self.model.answer(PeerFailure("the model answered 401: check `token`", status=401))
-        self.assertIn("The model answered 401 (since 12:00): check token", self.page())
+        self.assertIn("The model answered 401.Since 12:00, for 0 s. 1 prompt waits", self.page())
 
     def test_a_journal_that_can_not_be_read(self) -> None:
         self.ask()

@@ -44,7 +44,7 @@ class MetricsTestCase(AdminTestCase):
         changed = {
             name: value - self.before[name]
             for name, value in now.items()
-            if value != self.before[name] and not name.startswith("process_")
+            if value != self.before[name] and not name.startswith(("process_", "health"))
         }
         self.before = now
         endings = "_bucket", "_sum"
@@ -269,7 +269,7 @@ class CountTests(MetricsTestCase):
         call = ended(State.ACCEPTED, "its time is up: it expired", called=False)
         self.observers.asked(attrs.evolve(call, state=State.FAILED))
         moved = self.moved()
-        self.assertEqual(moved, {"prompts_failed_total": 1, "recent_failure_ratio": 1})
+        self.assertEqual(moved, {"prompts_failed_total": 1})
 
     def test_submitted_and_polled(self) -> None:
         call = ended(State.SUBMITTED)
@@ -367,7 +367,24 @@ class NamedTargetsTests(MetricsTestCase):
         self.assertIn("410", told["checks"]["target.billing"])
         (trouble,) = told["troubles"]
         self.assertIn("The target `billing` answered 410", trouble)
-        self.assertIn("All events wait", trouble)
+        self.assertIn("No event waits for it now", trouble)
+
+
+class HealthTests(MetricsTestCase):
+    def levels(self) -> list[str]:
+        told = self.scrape()
+        names = ("red", "amber", "green", "unknown")
+        return [name for name in names if told[f'health{{level="{name}"}}']]
+
+    def test_the_level_and_no_other(self) -> None:
+        self.assertEqual(self.levels(), ["unknown"])
+        self.ask()
+        self.model.answer()
+        self.target.answer()
+        self.assertEqual(self.levels(), ["green"])
+        self.ask()
+        self.model.answer(PeerFailure("the model answered 401: check `token`", status=401))
+        self.assertEqual(self.levels(), ["red"])
 
 
 class LagTests(MetricsTestCase):

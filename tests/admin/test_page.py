@@ -16,6 +16,7 @@ from chatgpt_source.admin.page import HEADERS, document, render
 from chatgpt_source.admin.ranges import LATEST, RANGES
 from chatgpt_source.admin.view import PAGE, Picked, Query, Shown, read_query
 from chatgpt_source.config import Config
+from chatgpt_source.health.trouble import Level, Trouble, judged
 from chatgpt_source.journal import Record
 from chatgpt_source.prompt import State
 from tests.admin.test_ranges import past_of
@@ -39,7 +40,7 @@ SHOWN = Shown(
         State.CANCELLED: 4,
     },
     oldest=NOON - 125,
-    troubles=[],
+    judgement=judged([]),
 )
 VOID = {"meta", "link", "img", "br", "input"}
 
@@ -138,7 +139,7 @@ class DocumentTests(PageTestCase):
 
     def test_hostile_texts_are_texts(self) -> None:
         bad = record(HOSTILE, State.FAILED, error=HOSTILE)
-        shown = attrs.evolve(SHOWN, troubles=[HOSTILE])
+        shown = attrs.evolve(SHOWN, judgement=judged([Trouble("x", Level.RED, HOSTILE)]))
         config = attrs.evolve(CONFIG, model=HOSTILE, target=f"http://{HOSTILE}")
         query = Query(State.FAILED, 9, HOSTILE)
         page = self.page(shown, Picked(query, [bad], more=True, prompt=bad), config)
@@ -181,26 +182,6 @@ class QueryTests(SynchronousTestCase):
         self.assertEqual(Query().link(), "?")
         self.assertEqual(Query().link(range=RANGES["24h"]), "?range=24h")
         self.assertEqual(Query(range=RANGES["24h"]).link(range=LATEST), "?")
-
-
-class HealthTests(PageTestCase):
-    def test_all_is_well(self) -> None:
-        read = self.read(fragments.health(SHOWN))
-        self.assertEqual(read.text, "All is well.")
-        self.assertEqual(read.all("div")[0]["data-title"], "ChatGPT Source")
-
-    def test_nothing_tried_yet(self) -> None:
-        read = self.read(fragments.health(attrs.evolve(SHOWN, untried="Nothing tried yet")))
-        self.assertEqual(read.text, "Nothing tried yet.")
-        self.assertEqual(read.all("div")[0]["class"], "health unknown")
-
-    def test_troubles_in_words(self) -> None:
-        troubles = ["The model answered 401 (since 12:04): check `token`", "The backlog is full"]
-        read = self.read(fragments.health(attrs.evolve(SHOWN, troubles=troubles)))
-        self.assertIn("401 (since 12:04): check token.", read.text)
-        self.assertEqual(len(read.all("code")), 1)
-        self.assertEqual(len(read.all("p")), 2)
-        self.assertEqual(read.all("div")[0]["data-title"], "(2) ChatGPT Source")
 
 
 class QuotaTests(PageTestCase):

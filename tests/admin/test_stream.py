@@ -145,6 +145,20 @@ class EventTests(StreamsTestCase):
         self.assertIn({"a": "2", "q": "None"}, [{**each, "q": "None"} for each in viewer.events])
         self.flushLoggedErrors()
 
+    def test_no_beat_while_a_round_hangs(self) -> None:
+        viewer = self.view()
+        self.pass_time(1)
+        self.takes = Deferred()
+        self.streams.touch()
+        self.pass_time(stream.BEAT + 1)
+        before = len(viewer.events)
+        self.assertGreater(before, 1)  # it may only be slow
+        self.pass_time(3 * stream.PULSE)
+        self.assertEqual(len(viewer.events), before)
+        taken, self.takes = self.takes, None
+        taken.callback(None)
+        self.assertEqual(len(viewer.events), before + 1)
+
     def test_many_things_at_once_are_one_round(self) -> None:
         self.view()
         self.pass_time(2)

@@ -5,47 +5,17 @@ from zoneinfo import ZoneInfo
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.template import flattenString, tags
 
-from chatgpt_source.admin.words import (
-    age,
-    ago,
-    count,
-    moment,
-    money,
-    sentence,
-    short,
-    took,
-    with_code,
-)
+from chatgpt_source.admin.words import ago, moment, money, short, took, with_code
 from tests.journal.common import NOON
 
 
 class WordsTests(SynchronousTestCase):
-    def test_age(self) -> None:
-        told = {
-            -5: "0 s",
-            0.9: "0 s",
-            1: "1 s",
-            59.9: "59 s",
-            60: "1 min",
-            3599: "59 min",
-            3600: "1 h",
-            7500: "2 h 5 min",
-            86400: "1 d",
-            90000 + 3600: "1 d 2 h",
-        }
-        self.assertEqual({seconds: age(seconds) for seconds in told}, told)
-
     def test_ago(self) -> None:
         self.assertEqual([ago(0.4), ago(12)], ["just now", "12 s ago"])
 
     def test_took(self) -> None:
         told = {0.0044: "4 ms", 0.42: "0.42 s", 3.14: "3.1 s", 12.3: "12 s", 61: "1 min"}
         self.assertEqual({seconds: took(seconds) for seconds in told}, told)
-
-    def test_count(self) -> None:
-        self.assertEqual(count(1234567), "1,234,567")
-        self.assertEqual([count(n, "ask") for n in (0, 1, 2)], ["0 asks", "1 ask", "2 asks"])
-        self.assertEqual(count(2, "delivery", "deliveries"), "2 deliveries")
 
     def test_moment(self) -> None:
         tag = moment(NOON, ZoneInfo("Europe/Berlin"), "noon")
@@ -57,9 +27,6 @@ class WordsTests(SynchronousTestCase):
         tag = tags.p(*with_code("check `token`, or <b>"))
         html = self.successResultOf(flattenString(None, tag))
         self.assertEqual(html, b"<p>check <code>token</code>, or &lt;b&gt;</p>")
-
-    def test_sentence(self) -> None:
-        self.assertEqual([sentence("it is"), sentence("")], ["It is", ""])
 
     def test_numbers_of_a_scale(self) -> None:
         for number, told in (

@@ -122,6 +122,10 @@ class Browser:
         """What the console has got since it was last asked."""
         return [entry["message"] for entry in self.driver.get_log("browser")]
 
+    def zone(self, name: str) -> None:
+        """Live in a time zone; an empty name is this machine's own."""
+        self.driver.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": name})
+
     def hover(self, x: float, y: float) -> None:
         """Move the mouse to a point of the window."""
         event = {"type": "mouseMoved", "x": x, "y": y}
@@ -139,7 +143,7 @@ class Browser:
         Strictly, that is also what only WCAG's level AAA asks for.
         """
         self.run(Path(AXE).read_text(encoding="utf-8"))
-        rules = {"color-contrast-enhanced": {"enabled": True}} if strictly else {}
+        rules = dict.fromkeys(_STRICT, {"enabled": True}) if strictly else {}
         found = self.driver.execute_async_script(
             "axe.run(arguments[0], {rules: arguments[1]})"
             ".then((found) => arguments[2](found.violations))",

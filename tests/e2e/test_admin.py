@@ -124,7 +124,7 @@ class NumbersTests(AdminCase):
         told = (await self.ask_admin("/api/status")).json()
         self.assertEqual((told["status"], told["calls"]["model"]["circuit"]), ("degraded", "open"))
         self.assertRegex(
-            told["troubles"][0], r"^The model answered 401 \(since [\d:]{5}\): check `token`\. All "
+            told["troubles"][0], r"^The model answered 401 \(since [\d:]{5}\): check `token`; then"
         )
         listed = (await self.ask_admin("/api/prompts?state=accepted")).json()
         self.assertEqual([each["id"] for each in listed["prompts"]], [prompt_id])
@@ -221,7 +221,7 @@ class StopTests(AdminCase):
 
         async def draining():
             told = (await self.ask_admin("/api/status")).json()
-            return "Stopping: nothing more is accepted" in told["troubles"]
+            return "Stopping: nothing more is accepted" in str(told["troubles"])
 
         await until(draining, "the drain")
         self.assertEqual((await self.scrape())['calls_under_way{peer="model"}'], 1)

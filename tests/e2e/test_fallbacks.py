@@ -53,7 +53,7 @@ class FallbacksTests(DaemonCase):
         self.assertEqual(await self.answered(daemon), {"second": 3})
         status, word, checks = await daemon.checks()
         self.assertEqual((status, word, checks["openai.second"]), (200, "degraded", "ok"))
-        self.assertIn("; the fallback `second` is asked in its place", checks["openai"])
+        self.assertIn(". The fallback `second` is asked in its place", checks["openai"])
         await until(lambda: " provider=second" in daemon.text, "a line that says who answered")
         self.openai.start()
         await self.comes_back(daemon)

@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
 from tests.e2e.browser import AXE, DESKTOP, ENTER, PHONE, SHIFT_TAB, TAB, browser, missing
-from tests.e2e.processes import Daemon, DaemonCase, call, free_port, throughout, until
+from tests.e2e.processes import Clock, Daemon, DaemonCase, call, free_port, throughout, until
 from tests.fakes.openai import answer_to, api_error, completion, prompt_of
 from tests.fakes.server import Received, Reply
 
@@ -23,10 +23,11 @@ class BrowserCase(DaemonCase):
     timeout = 90
     credentials = ""
 
-    async def with_page(self, **settings: Any) -> Daemon:
+    async def with_page(self, daemon_clock: Clock | None = None, **settings: Any) -> Daemon:
         """A daemon that runs and has the page, and a browser that has seen nothing of it."""
         self.admin = free_port()
-        daemon = self.daemon(admin=f"tcp:{self.admin}:interface=127.0.0.1", **settings)
+        admin = f"tcp:{self.admin}:interface=127.0.0.1"
+        daemon = self.daemon(clock=daemon_clock, admin=admin, **settings)
         await daemon.start()
         await self.do("look", "about:blank")
         await self.do("complaints")
@@ -219,7 +220,9 @@ class KeyboardTests(BrowserCase):
         await self.live()
         ranges = [f"range-{name}" for name in ("1h", "24h", "7d", "30d")]
         charts = [f"{name}-canvas" for name in ("traffic", "latency", "waiting")]
-        self.assertEqual(await self.tab_to("text"), ["skip", *ranges, *charts, "table-summary"])
+        self.assertEqual(
+            await self.tab_to("text"), ["skip", "of-failures", *ranges, *charts, "table-summary"]
+        )
         await self.do("press", *"what is vanus")
         self.assertEqual(await self.tab_to("send"), [])
         await self.do("press", ENTER)
@@ -283,7 +286,7 @@ class LookTests(BrowserCase):
         for size, dark in ((DESKTOP, False), (DESKTOP, True), (PHONE, False), (PHONE, True)):
             await self.look(path, size, dark=dark)
             await self.live()
-            await self.shows("health", "The model answered 401", "check token")
+            await self.shows("health", "The model answered 401", "Check token")
             await self.do("run", "document.getElementById('table').open = true")
             self.assertEqual(await self.do("violations"), [], (size, dark))
         await self.do("click", "redrive-all")
@@ -310,7 +313,7 @@ class LiveTests(BrowserCase):
         await self.look()
         await self.live()
         await self.shows("health", "All is well.")
-        self.assertEqual(await self.title(), "ChatGPT Source")
+        self.assertEqual(await self.title(), "✓ All is well – ChatGPT Source")
         return daemon
 
     async def title(self) -> str:
@@ -325,7 +328,7 @@ class LiveTests(BrowserCase):
     async def assert_known_again(self) -> None:
         await self.shows("health", "is well.")
         self.assertFalse(await self.do("visible", "unheard"))
-        self.assertEqual(await self.title(), "ChatGPT Source")
+        self.assertEqual(await self.title(), "✓ All is well – ChatGPT Source")
         await self.assert_not_reloaded()
 
     async def test_a_daemon_that_is_killed_is_not_well(self) -> None:
@@ -363,21 +366,21 @@ class LiveTests(BrowserCase):
         await self.live()
         for n in range(5):
             await daemon.reaches(await daemon.accepted(f"{n}"), "failed")
-        told = await self.shows("health", "5 of the last 5 prompts failed since ")
-        self.assertIn("(most often: the target answered 400)", told)
-        self.assertEqual(await self.title(), "(1) ChatGPT Source")
+        told = await self.shows("health", "Nothing succeeds: all of the last 5 prompts failed")
+        self.assertIn("most often: the target answered 400", told)
+        self.assertEqual(await self.title(), "● 1 trouble – ChatGPT Source")
         status, word, checks = await daemon.checks()
         self.assertEqual((status, word), (200, "degraded"))
-        self.assertIn("5 of the last 5 prompts failed", checks["failures"])
+        self.assertIn("all of the last 5 prompts failed", checks["failures"])
         admin = f"http://127.0.0.1:{self.admin}"
         self.assertIn(
-            "5 of the last 5", (await call("GET", f"{admin}/api/status")).json()["troubles"][0]
+            "the last 5", (await call("GET", f"{admin}/api/status")).json()["troubles"][0]
         )
         metrics = (await call("GET", f"{admin}/metrics")).body
         self.assertIn(b"chatgpt_source_recent_failure_ratio 1.0", metrics)
         await daemon.kill()
         await daemon.start()
-        await self.shows("health", "5 of the last 5 prompts failed since ")  # it is not forgotten
+        await self.shows("health", "all of the last 5 prompts failed")  # it is not forgotten
 
     async def test_lost_and_found(self) -> None:
         daemon = await self.with_page()

@@ -12,7 +12,7 @@ from twisted.internet.threads import deferToThread
 
 from tests.certificates import Authority
 from tests.e2e.processes import Daemon, DaemonCase, call, free_port, together, until
-from tests.fakes.openai import completion
+from tests.fakes.openai import api_error, completion
 from tests.fakes.server import Fault, Reply
 from tests.journal.postgres_server import begin, server
 
@@ -133,6 +133,33 @@ class SharedTests(ReplicasCase):
         status, told = await second.operate("redrive", prompt_id, journal=self.url)
         self.assertEqual(status, 0, told)
         await first.reaches(prompt_id, "delivered")
+
+
+class TryNowTests(ReplicasCase):
+    async def test_one_calls_a_mended_peer_at_once_and_all_go_on(self) -> None:
+        admins = [free_port(), free_port()]
+        replicas = [self.replica(admin=f"tcp:{port}:interface=127.0.0.1") for port in admins]
+        await together(*(each.start() for each in replicas))
+        await together(*(until(each.is_ready, "a replica") for each in replicas))
+        self.openai.script = lambda _: api_error(401)
+        ids = [await each.accepted("hello") for each in (*replicas, *replicas)]
+
+        async def held(replica: Daemon) -> bool:
+            return "401" in (await replica.checks())[2]["openai"]
+
+        await together(*(until(lambda each=each: held(each), "a hold") for each in replicas))
+        self.openai.script = self.openai.default
+        asked = len(self.asked)
+        url = f"http://127.0.0.1:{admins[1]}/api/peers/model/try"
+        answer = await call("POST", url, b"", {"X-Requested-With": "chatgpt-source"})
+        self.assertEqual(answer.status, 202, answer.body)
+        await until(lambda: len(self.target.events) == len(ids), "all events", 12)
+        self.assertEqual(len(self.asked), asked + len(ids))
+
+        async def well(replica: Daemon) -> bool:
+            return (await replica.checks())[2]["openai"] == "ok"
+
+        await together(*(until(lambda each=each: well(each), "the others") for each in replicas))
 
 
 class FailoverTests(ReplicasCase):

@@ -6,8 +6,10 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from chatgpt_source.errors import PeerFailure, Transient
+from chatgpt_source.journal import Failed
 from chatgpt_source.pipeline.breaker import Breaker
 from chatgpt_source.prompt import State
+from chatgpt_source.telemetry.observer import RefusalReason
 from tests.door import CONFIG, DoorTestCase
 from tests.journal.common import NOON
 from tests.telemetry.outcomes import ended, tell
@@ -29,7 +31,8 @@ class HealthTests(DoorTestCase):
 
     def test_ready(self) -> None:
         checks = {**self.OK, **self.UNTRIED}
-        self.assertEqual(self.ready(200), {"status": "ready", "checks": checks})
+        expected = {"status": "ready", "health": "unknown", "checks": checks}
+        self.assertEqual(self.ready(200), expected)
 
     def test_named_targets(self) -> None:
         for name in ("target", "billing", "dead_letter"):
@@ -40,20 +43,22 @@ class HealthTests(DoorTestCase):
         body = self.ready(200)
         self.assertEqual(body["status"], "degraded")
         self.assertEqual(body["checks"]["target"], "unknown")
-        self.assertEqual(body["checks"]["target.billing"], "the target `billing` answered 500")
+        told = body["checks"]["target.billing"]
+        self.assertIn("the target `billing` answered 500 (since 12:00): ", told)
         self.assertNotIn("dead_letter", body["checks"])
 
     def test_degraded_by_events_for_a_target_that_is_gone(self) -> None:
         self.pipeline.missing["gone"] = "events wait for the target `gone`"
         body = self.ready(200)
         self.assertEqual(body["status"], "degraded")
-        self.assertEqual(body["checks"]["target.gone"], "events wait for the target `gone`")
+        self.assertEqual(body["health"], "red")
+        self.assertIn("events wait for the target `gone`", body["checks"]["target.gone"])
 
     def test_degraded_by_prompts_of_a_fallback_that_is_gone(self) -> None:
         self.pipeline.missing_fallbacks["gone"] = "the fallback `gone` has prompts"
         body = self.ready(200)
         self.assertEqual(body["status"], "degraded")
-        self.assertEqual(body["checks"]["openai.gone"], "the fallback `gone` has prompts")
+        self.assertIn("the fallback `gone` has prompts", body["checks"]["openai.gone"])
 
     def test_what_was_tried(self) -> None:
         for name, breaker in (
@@ -63,26 +68,46 @@ class HealthTests(DoorTestCase):
             breaker.succeeded(breaker.start(NOON), NOON)
             self.assertEqual(self.ready(200)["checks"][name], "ok")
         self.end(State.DELIVERED)
-        self.assertEqual(set(self.ready(200)["checks"].values()), {"ok"})
+        body = self.ready(200)
+        self.assertEqual((set(body["checks"].values()), body["health"]), ({"ok"}, "green"))
 
     def test_degraded_by_polls(self) -> None:
         polls = self.pipeline.polls
         polls.failed(polls.start(NOON), Transient("not looked up"), NOON, shared=False)
-        self.assertEqual(self.ready(200)["checks"]["openai"], "not looked up")
-
-    def end(self, state: State, error: str | None = None) -> None:
-        tell(self.intake.health.recent, ended(state, error))
-
-    def test_degraded_by_failures(self) -> None:
-        for _ in range(3):
-            self.end(State.FAILED, "the target answered 400: it refuses this event")
         body = self.ready(200)
-        self.assertEqual(body["status"], "degraded")
+        self.assertIn("not looked up", body["checks"]["openai"])
+        self.assertEqual(body["health"], "amber")
+
+    def failed(self) -> None:
+        """A prompt that has failed; the journal has it too."""
+        prompt_id = self.post().json["id"]
+        (ask,) = self.successResultOf(self.journal.claim_asks(NOON, 1)).claimed
+        reason = "the model answered 400: it refuses this prompt"
+        self.successResultOf(self.journal.ask_ended(ask, Failed(reason), NOON))
+        self.end(State.FAILED, reason, prompt_id)
+
+    def end(self, state: State, error: str | None = None, name: str = "p") -> None:
+        tell(self.intake.health.recent, ended(state, error, name=name))
+
+    def test_red_by_failures_alone(self) -> None:
+        for _ in range(3):
+            self.failed()
+        body = self.ready(200)
+        self.assertEqual((body["status"], body["health"]), ("degraded", "red"))
         self.assertEqual(
             body["checks"]["failures"],
-            "3 of the last 3 prompts failed since 12:00 (most often: the target answered 400):"
-            " see `chatgpt-source-journal list`",
+            "nothing succeeds: all of the last 3 prompts failed, most often: the model answered 400"
+            " (since 12:00): see why, mend that, and redrive them."
+            " 3 failed prompts in the journal, until redriven or purged",
         )
+
+    def test_failures_that_are_purged_elsewhere_are_forgotten(self) -> None:
+        for _ in range(3):
+            self.failed()
+        self.assertEqual(self.ready(200)["health"], "red")
+        for record in self.successResultOf(self.journal.latest(State.FAILED, None, 2)):
+            self.successResultOf(self.journal.purge(record.id))
+        self.assertIn("the last prompt failed", self.ready(200)["checks"]["failures"])
 
     def test_degraded_by_the_quota(self) -> None:
         for _ in range(3):
@@ -90,6 +115,13 @@ class HealthTests(DoorTestCase):
         body = self.ready(200)
         self.assertEqual(body["status"], "degraded")
         self.assertIn("3 prompts", body["checks"]["quota"])
+        self.assertEqual(body["health"], "amber")
+
+    def test_a_warning_degrades_nothing(self) -> None:
+        self.observers.refused(reason=RefusalReason.BACKLOG)
+        body = self.ready(200)
+        self.assertEqual((body["status"], body["health"]), ("ready", "amber"))
+        self.assertEqual(body["checks"], {**self.OK, **self.UNTRIED})
 
     def test_degraded_by_a_peer(self) -> None:
         model, target = self.pipeline.model, self.pipeline.receivers["target"]
@@ -99,7 +131,7 @@ class HealthTests(DoorTestCase):
         again = Transient("the target answered 500", status=500)
         target.failed(target.start(NOON), again, NOON, shared=False)
         body = self.ready(200)
-        self.assertEqual(body["status"], "degraded")
+        self.assertEqual((body["status"], body["health"]), ("degraded", "red"))
         self.assertIn("check `token`", body["checks"]["openai"])
         self.assertIn("500", body["checks"]["target"])
         model.succeeded(call, NOON)
@@ -109,13 +141,27 @@ class HealthTests(DoorTestCase):
     def test_not_ready_while_the_journal_can_not_be_written(self) -> None:
         self.journal._fault = "disk full"
         body = self.ready(503)
-        self.assertEqual(body["status"], "not ready")
+        self.assertEqual((body["status"], body["health"]), ("not ready", "red"))
         self.assertIn("disk full", body["checks"]["journal"])
         self.assertEqual(self.request("GET", "/healthz").status, 200)
 
     def test_not_ready_while_draining(self) -> None:
         Deferred.fromCoroutine(self.pipeline.drain())
-        self.assertEqual(self.ready(503)["status"], "not ready")
+        body = self.ready(503)
+        self.assertEqual((body["status"], body["health"]), ("not ready", "amber"))
+
+
+class AgingTests(DoorTestCase):
+    config = attrs.evolve(CONFIG, everyday_limit=100)
+
+    def test_a_backlog_that_ages(self) -> None:
+        self.post()
+        self.clock.advance(299)
+        self.connect()
+        self.assertEqual(self.request("GET", "/readyz").json["health"], "unknown")
+        self.clock.advance(1)
+        body = self.request("GET", "/readyz").json
+        self.assertEqual((body["status"], body["health"]), ("ready", "amber"))
 
 
 class FullBacklogHealthTests(DoorTestCase):

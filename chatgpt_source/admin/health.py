@@ -1,0 +1,122 @@
+"""Renders the page's headline: how well the daemon is, and what to do about each trouble. Pure."""
+
+from collections.abc import Iterator
+from urllib.parse import urlencode
+
+from twisted.web.template import Flattenable, Tag, tags
+
+from chatgpt_source.admin.markup import element
+from chatgpt_source.admin.view import Shown
+from chatgpt_source.admin.words import age, count, local_time, moment, sentence, with_code
+from chatgpt_source.health.trouble import Level, Trouble
+from chatgpt_source.quota import clock_time
+
+NAME = "ChatGPT Source"
+_SIGNS = {Level.RED: "●", Level.AMBER: "◐", Level.GREEN: "✓", Level.UNKNOWN: "○"}
+"""What the tab's title begins with."""
+_MARKS = {
+    Level.RED: "M5.5 5.5l9 9M14.5 5.5l-9 9",
+    Level.AMBER: "M10 4v7.5M10 15v.5",
+    Level.GREEN: "M4.5 10.5l3.5 3.5 7.5-8",
+    Level.UNKNOWN: "M5 10h10",
+}
+"""A cross, an exclamation mark, a tick, a dash."""
+_WORDS = {Level.RED: "Red: ", Level.AMBER: "Amber: "}
+
+
+def health(shown: Shown) -> Tag:
+    """The headline."""
+    judgement = shown.judgement
+    level = judgement.level
+    troubles = [_trouble(shown, each) for each in judgement.troubles]
+    inner = tags.ul(*troubles) if troubles else _line(level, f"{judgement.headline}.")
+    told = count(len(troubles), "trouble") if troubles else judgement.headline
+    said = " ".join(f"{_WORDS[each.level]}{sentence(each.told)}." for each in judgement.troubles)
+    return element(
+        "div",
+        inner,
+        # What changes each second is not in it, so that it is read out only when there is news.
+        tags.p(
+            said.replace("`", "") or f"{judgement.headline}.",
+            id="health-said",
+            class_="hidden",
+            role="status",
+        ),
+        id="health",
+        class_=f"health {level.value}",
+        data_title=f"{_SIGNS[level]} {told} – {NAME}",
+    )
+
+
+def _line(level: Level, *told: Flattenable) -> Tag:
+    return tags.p(_mark(level), tags.strong(*told))
+
+
+def _mark(level: Level) -> Tag:
+    mark = element("path", d=_MARKS[level])
+    kind = f"mark {level.value}"
+    return element("svg", mark, class_=kind, viewBox="0 0 20 20", aria_hidden="true")
+
+
+def _trouble(shown: Shown, trouble: Trouble) -> Tag:
+    """One trouble: what, since when, what it means, when the next try is, what to do."""
+    word = tags.span(_WORDS[trouble.level], class_="hidden")
+    what = [word, *with_code(f"{sentence(trouble.told)}.")]
+    facts = [*_since(shown, trouble), *_phrase(trouble.meaning), *_next_try(shown, trouble)]
+    return tags.li(
+        _line(trouble.level, *what),
+        tags.p(*facts, class_="facts") if facts else "",
+        tags.p(*_phrase(trouble.advice), class_="advice") if trouble.advice else "",
+        tags.p(*_acts(trouble), class_="acts"),
+        class_=f"trouble {trouble.level.value}",
+        id=_id(trouble, "trouble"),
+    )
+
+
+def _id(trouble: Trouble, kind: str) -> str:
+    return f"{kind}-{trouble.peer or trouble.check}"
+
+
+def _phrase(text: str) -> Iterator[str | Tag]:
+    if text:
+        yield from with_code(f"{sentence(text)}. ")
+
+
+def _since(shown: Shown, trouble: Trouble) -> Iterator[str | Tag]:
+    if trouble.since is not None:
+        text = clock_time(trouble.since, shown.now, shown.zone)
+        yield "Since "
+        yield moment(trouble.since, shown.zone, text)
+        yield f", for {age(shown.now - trouble.since)}. "
+
+
+def _next_try(shown: Shown, trouble: Trouble) -> Iterator[str | Tag]:
+    if trouble.next_try is None:
+        return
+    left = trouble.next_try - shown.now
+    if left <= 0:
+        yield "The next try is due."
+        return
+    text = clock_time(trouble.next_try, shown.now, shown.zone, "%H:%M:%S")
+    yield "The next try is at "
+    yield moment(trouble.next_try, shown.zone, text)
+    yield ", "
+    yield element("span", f"in {age(left)}", data_at=local_time(trouble.next_try, shown.zone))
+    yield "."
+
+
+def _acts(trouble: Trouble) -> Iterator[Tag]:
+    if trouble.prompts:
+        query = f"?{urlencode(trouble.prompts)}#prompts"
+        text = "Show these prompts"
+        yield element("a", text, href=query, id=_id(trouble, "of"), data_live="")
+    if trouble.peer is not None:
+        yield element(
+            "button",
+            "Try now",
+            tags.span(f": {trouble.peer}", class_="hidden"),
+            type="button",
+            id=f"try-{trouble.peer}",
+            class_="scripted",
+            data_try=trouble.peer,
+        )

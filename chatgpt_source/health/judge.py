@@ -1,0 +1,206 @@
+"""Reads what is known of the daemon, and judges it by `checks` and `peers`."""
+
+from collections.abc import Iterator
+
+from attrs import define, evolve, field
+from twisted.internet.interfaces import IReactorTime
+
+from chatgpt_source.clock import wall
+from chatgpt_source.config import Config
+from chatgpt_source.errors import JournalUnavailable
+from chatgpt_source.health import checks
+from chatgpt_source.health.peers import Peer, of_peer
+from chatgpt_source.health.recent import Recent
+from chatgpt_source.health.refusals import Refusals
+from chatgpt_source.health.times import Times
+from chatgpt_source.health.trouble import Judgement, Trouble, judged
+from chatgpt_source.journal import Journal, Queue, Waiting
+from chatgpt_source.journal.counts import Counted, Counts
+from chatgpt_source.pipeline import BATCHES, FLEX, Pipeline
+from chatgpt_source.pipeline.batching import NO_ROOM
+from chatgpt_source.pipeline.breaker import NEVER, Breaker
+from chatgpt_source.pipeline.pauses import in_words
+from chatgpt_source.prompt import DEAD_LETTER, MODEL, TARGET, State, receiver_at
+from chatgpt_source.quota import Calendar
+
+MODEL_CHECK = "openai"
+"""The check of the first provider, and the beginning of those of the others."""
+_TIERS = {FLEX: "the flex tier: ", BATCHES: "batches: "}
+_IN_TIME = "its prompts move to the standard tier in time for their deadlines"
+
+
+@define(eq=False)
+class Judge:
+    """Judges the daemon's health.
+
+    Attributes:
+        clock: The time.
+        config: The limits.
+        calendar: Says which day it is.
+        journal: What waits, and how much of the day is used.
+        pipeline: What is known of the peers.
+        recent: Observes how prompts end.
+        refusals: Observes which callers are turned away.
+        counted: The journal's counts by which the last judgement was made.
+        counts: Reads them.
+    """
+
+    clock: IReactorTime
+    config: Config
+    calendar: Calendar
+    journal: Journal
+    pipeline: Pipeline
+    recent: Recent
+    refusals: Refusals
+    counted: Counted = field(init=False, factory=Counted)
+    counts: Counts = field(init=False)
+    _seen: dict[str, float] = field(init=False, factory=dict)
+    """When troubles were first seen that do not know since when they are there."""
+
+    @counts.default
+    def _make_counts(self) -> Counts:
+        return Counts(self.clock, self.calendar, self.journal)
+
+    async def judge(self) -> Judgement:
+        """How well the daemon is now."""
+        self.counted = await self.counts.read()
+        await self._forget_mended()
+        times = Times.of(self.clock, self.config.timezone)
+        troubles = [*self._of_daemon(times), *self._of_missing()]
+        troubles += [of_peer(each, times) for each in await self._peers(times)]
+        return judged(self._dated(troubles, times), self._untried())
+
+    async def _forget_mended(self) -> None:
+        """Forget the failures that were redriven or purged by another process."""
+        if self.recent.failures() is None:
+            return
+        known = self.recent.failed
+        try:
+            still = await self.journal.still_failed(known)
+        except JournalUnavailable:
+            return
+        self.recent.forget({*known} - {*still})
+
+    def _of_daemon(self, times: Times) -> Iterator[Trouble]:
+        """What is not well with the daemon itself, and with the prompts."""
+        config, counted = self.config, self.counted
+        tally = counted.tally
+        failed = tally.prompts[State.FAILED] if tally else 0
+        midnight = self.calendar.day(wall(self.clock)).end
+        found = [
+            checks.of_journal(self.journal.fault, counted.trouble),
+            checks.of_failures(self.recent.failures(), failed, times),
+            checks.of_refusals(self.refusals.turned_away(), times),
+        ]
+        if tally is not None:
+            found.append(checks.of_quota(tally.used, config.everyday_limit, midnight, times))
+        yield from (each for each in found if each is not None)
+        for pause in self.pipeline.pauses.current:
+            yield checks.of_pause(pause.what, in_words(pause.what), pause.who, pause.since)
+        yield from checks.of_backlog(
+            tally.backlog if tally else 0,
+            config.max_backlog,
+            times.date(tally.due) if tally else None,
+            times,
+            draining=self.pipeline.draining,
+        )
+
+    def _of_missing(self) -> Iterator[Trouble]:
+        for name, told in self.pipeline.missing_fallbacks.items():
+            yield checks.of_missing(f"{MODEL_CHECK}.{name}", told)
+        for name, told in self.pipeline.missing.items():
+            yield checks.of_missing(receiver_at(name).label, told)
+
+    async def _peers(self, times: Times) -> list[Peer]:
+        """The peers that do not work, and how the look-ups of submitted prompts fare."""
+        batching = self.pipeline.batching
+        of_batches = {} if batching is None else {BATCHES: batching.breaker}
+        unwell = [
+            await self._peer(label, breaker, times)
+            for label, breaker in {**self.pipeline.breakers, **of_batches}.items()
+            if breaker.trouble is not None
+        ]
+        polls = self.pipeline.polls
+        if polls.trouble is not None:
+            since = times.date(polls.since)
+            told = "their answers wait at the provider"
+            unwell.append(Peer(MODEL, MODEL_CHECK, polls.trouble, since=since, stand_in=told))
+        if batching is not None and batching.trouble == NO_ROOM:
+            unwell.append(self._without_room(times.date(batching.opens_at)))
+        return unwell
+
+    def _without_room(self, opens_at: float | None) -> Peer:
+        """Batches for which the provider has no room; the next one tries it again."""
+        return Peer(
+            BATCHES,
+            f"{MODEL_CHECK}.batch",
+            NO_ROOM,
+            opens_at=opens_at,
+            stand_in=_IN_TIME,
+            is_triable=False,
+        )
+
+    async def _peer(self, label: str, breaker: Breaker, times: Times) -> Peer:
+        peer = Peer(
+            label,
+            label,
+            breaker.trouble or "",
+            held=breaker.held,
+            since=times.date(breaker.since),
+            opens_at=None if breaker.opens_at == NEVER else times.date(breaker.opens_at),
+            waiting=await self._waiting(self.pipeline.queues[label]),
+            give_up_after=self.config.give_up_after,
+        )
+        if label.partition(".")[0] == MODEL:
+            return self._provider(peer)
+        receiver = next(
+            each for each in map(receiver_at, self.pipeline.receivers) if each.label == label
+        )
+        if receiver == DEAD_LETTER:
+            return evolve(peer, names="dead letter", ails=f"`{receiver.setting}`")
+        attempts = self.config.send_event_attempts
+        return evolve(peer, names="event", ails=f"`{receiver.setting}`", attempts=attempts)
+
+    def _provider(self, peer: Peer) -> Peer:
+        """A provider, or a tier of the first one, with who is asked in its place."""
+        now, route = self.clock.seconds(), self.pipeline.route
+        stop = next((each for each in route.stops if each.peer == peer.label), None)
+        check = MODEL_CHECK + peer.label.removeprefix(MODEL)
+        stand_in: str | None = None
+        if stop is None:  # a tier
+            if self.pipeline.model.is_well(now):
+                stand_in = _IN_TIME
+            return evolve(peer, check=check, stand_in=stand_in, who=_TIERS[peer.label])
+        other = route.stand_in(now)
+        if stop.name is None and other is not None:
+            stand_in = f"the fallback `{other}` is asked in its place"
+        elif stop.name is not None and self.pipeline.model.is_well(now):
+            stand_in = "prompts go to the model"
+        elif stop.name is not None and other not in {None, stop.name}:
+            stand_in = f"prompts go to the fallback `{other}`"
+        who = "" if stop.name is None else f"the fallback `{stop.name}`: "
+        return evolve(peer, check=check, stand_in=stand_in, who=who)
+
+    async def _waiting(self, queue: Queue) -> Waiting | None:
+        try:
+            return await self.journal.waiting(queue, self.clock.seconds())
+        except JournalUnavailable:
+            return None
+
+    def _dated(self, troubles: list[Trouble], times: Times) -> list[Trouble]:
+        """The troubles, each with a date: of those that have none, when they were first seen."""
+        now = self.clock.seconds()
+        seen = {each.check: self._seen.get(each.check, now) for each in troubles if not each.since}
+        self._seen = seen
+        return [evolve(each, since=each.since or times.date(seen[each.check])) for each in troubles]
+
+    def _untried(self) -> str | None:
+        """What was not tried yet, in words; None if all was tried."""
+        pipeline = self.pipeline
+        model = pipeline.has_tried_model
+        target = pipeline.receivers[TARGET.destination].tried
+        if model and target:
+            return None
+        if not model and not target:
+            return "Nothing tried yet"
+        return f"The {'target' if model else 'model'} was not tried yet"

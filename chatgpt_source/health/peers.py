@@ -1,0 +1,98 @@
+"""What is not well with a peer, in words. Pure."""
+
+import re
+
+from attrs import frozen
+
+from chatgpt_source.health.times import Times
+from chatgpt_source.health.trouble import Level, Trouble
+from chatgpt_source.journal import MOST_COUNTED, Waiting
+from chatgpt_source.words import age, count
+
+_BY_ITSELF = "it is tried again by itself; if it lasts, see what ails"
+LONG = 5.0
+"""Seconds from which a wait for the next try is worth a word."""
+_ADVICE = re.compile(": (?=check )")
+"""What stands between a reason and its advice."""
+
+
+@frozen
+class Peer:
+    """What is known of a peer that does not work; instants are dates.
+
+    Attributes:
+        label: Its name for machines.
+        check: The check of /readyz that it belongs to.
+        reason: Why calls to it fail.
+        held: Whether all calls are held.
+        since: Since when they fail.
+        opens_at: When calls may pass again, in the past if they may now.
+        waiting: What waits for it; None if that is not known.
+        stand_in: What is done in its place, in words; None: nothing.
+        names: What waits for it, in the singular: a prompt, an event, a dead letter.
+        ails: Who ails, for advice.
+        who: Who is meant, before the reason, where that does not say it.
+        give_up_after: Seconds for which each is tried.
+        is_triable: Whether a call may be made before its time.
+        attempts: How often each is tried at the most; 0: any number of times.
+    """
+
+    label: str
+    check: str
+    reason: str
+    held: bool = False
+    since: float | None = None
+    opens_at: float | None = None
+    waiting: Waiting | None = None
+    stand_in: str | None = None
+    names: str = "prompt"
+    ails: str = "the provider"
+    who: str = ""
+    give_up_after: float = 86400.0
+    attempts: int = 0
+    is_triable: bool = True
+
+
+def of_peer(peer: Peer, times: Times) -> Trouble:
+    """A peer that does not work, as a trouble."""
+    what, *advice = _ADVICE.split(peer.reason, maxsplit=1)
+    left = 0.0 if peer.opens_at is None else peer.opens_at - times.now
+    waits = peer.held or left >= LONG
+    next_try = peer.opens_at if waits else times.date(peer.waiting.due if peer.waiting else None)
+    told = advice[0] if advice else f"{_BY_ITSELF} {peer.ails}"
+    if peer.held:
+        told = (advice[0] if advice else f"see what ails {peer.ails}") + "; then try it now"
+    return Trouble(
+        peer.check,
+        Level.RED if peer.held and peer.stand_in is None else Level.AMBER,
+        f"{peer.who}{what}",
+        peer.since,
+        meaning=peer.stand_in or _meaning(peer, times),
+        next_try=next_try,
+        advice=told,
+        peer=peer.label if waits and peer.is_triable else None,
+    )
+
+
+def _meaning(peer: Peer, times: Times) -> str:
+    """How many wait, and how long yet."""
+    waiting = peer.waiting
+    if waiting is None:
+        return f"the {peer.names}s wait"
+    if waiting.count == 0:
+        return f"no {peer.names} waits for it now"
+    number = count(waiting.count, peer.names)
+    if waiting.count >= MOST_COUNTED:
+        number = f"{count(MOST_COUNTED)} {peer.names}s or more"
+    told = f"{number} wait{'s' if waiting.count == 1 else ''}"
+    deadline, since = times.date(waiting.ends), times.date(waiting.since)
+    own = f"the first deadline is at {times.text(deadline)}" if deadline is not None else ""
+    if peer.held:
+        return f"{told}, and none fails " + (f"before its deadline; {own}" if own else "meanwhile")
+    if since is None:
+        return f"{told}; {own}" if own else told
+    told += f"; each is tried for {age(peer.give_up_after)}"
+    if peer.attempts:
+        told += f" or {count(peer.attempts, 'time')}"
+    told += f", the first until {times.text(since + peer.give_up_after)}"
+    return f"{told}; {own}" if own else told

@@ -1,0 +1,84 @@
+"""The page's headline: levels, what each trouble says, and what is read out."""
+
+from typing import Any
+
+import attrs
+
+from chatgpt_source.admin.fragments import about as about_
+from chatgpt_source.admin.health import health
+from chatgpt_source.health.trouble import Level, Trouble, judged
+from tests.admin.test_page import SHOWN, PageTestCase, Reader
+from tests.journal.common import NOON
+
+HELD = Trouble(
+    "openai",
+    Level.RED,
+    "the model answered 401",
+    NOON - 300,
+    "12 prompts wait",
+    NOON + 30,
+    "check `token`; then try it now",
+    "model",
+)
+FAILED = Trouble(
+    "failures", Level.AMBER, "2 failed", prompts={"state": "failed", "reason": "the & of it"}
+)
+
+
+class HeadlineTests(PageTestCase):
+    def banner(self, *troubles: Trouble, untried: str | None = None) -> Reader:
+        return self.read(health(attrs.evolve(SHOWN, judgement=judged(troubles, untried))))
+
+    def of(self, read: Reader, tag: str, id_: str) -> Any:
+        return next(each for each in read.all(tag) if each.get("id") == id_)
+
+    def test_level_and_title(self) -> None:
+        for given, level, title in (
+            (self.banner(), "green", "✓ All is well – ChatGPT Source"),
+            (self.banner(untried="Nothing tried yet"), "unknown", "○ Nothing tried yet – ChatG"),
+            (self.banner(FAILED), "amber", "◐ 1 trouble – ChatGPT Source"),
+            (self.banner(FAILED, HELD), "red", "● 2 troubles – ChatGPT Source"),
+        ):
+            banner = self.of(given, "div", "health")
+            self.assertEqual(banner["class"], f"health {level}")
+            self.assertTrue(banner["data-title"].startswith(title), banner)
+
+    def test_all_is_well(self) -> None:
+        self.assertEqual(self.banner().text, "All is well.All is well.")
+
+    def test_all_of_a_trouble(self) -> None:
+        read = self.banner(HELD)
+        self.assertIn(
+            "Red: The model answered 401.Since 12:55, for 5 min. 12 prompts wait. "
+            "The next try is at 13:00:30, in 30 s.Check token; then try it now. Try now: model",
+            read.text,
+        )
+        self.assertEqual(len(read.all("code")), 1)
+        (button,) = read.all("button")
+        self.assertEqual((button["id"], button["data-try"]), ("try-model", "model"))
+
+    def test_what_there_is_not_is_left_out(self) -> None:
+        read = self.banner(Trouble("quota", Level.AMBER, "all is used up"))
+        self.assertEqual(read.text, "Amber: All is used up.Amber: All is used up.")
+        self.assertEqual((read.all("button"), read.all("a")), ([], []))
+
+    def test_leads_to_the_prompts(self) -> None:
+        (link,) = self.banner(FAILED).all("a")
+        self.assertEqual(link["href"], "?state=failed&reason=the+%26+of+it#prompts")
+
+    def test_what_is_read_out_does_not_age(self) -> None:
+        def said(shown: Any) -> str:
+            html = self.read(health(shown)).text
+            return html[html.rindex("Red: ") :]
+
+        shown = attrs.evolve(SHOWN, judgement=judged([HELD]))
+        later = attrs.evolve(shown, now=NOON + 10)
+        self.assertEqual(said(shown), "Red: The model answered 401.")
+        self.assertEqual(said(shown), said(later))
+        self.assertEqual(self.of(self.read(health(shown)), "p", "health-said")["role"], "status")
+
+    def test_the_daemons_own_time(self) -> None:
+        (about,) = self.read(about_(SHOWN)).all("p")
+        self.assertEqual(about["data-now"], "2027-01-15T13:00:00.000")
+        (left,) = [each for each in self.banner(HELD).all("span") if "data-at" in each]
+        self.assertEqual(left["data-at"], "2027-01-15T13:00:30.000")

@@ -1,0 +1,276 @@
+"""The first line of the page: true at a glance, and what to do about it."""
+
+import signal
+import time
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from tests.e2e.browser import AXE, DESKTOP, ENTER, PHONE, TAB
+from tests.e2e.processes import Daemon, call, throughout, until
+from tests.e2e.test_page import BrowserCase
+from tests.fakes.openai import api_error
+from tests.fakes.server import Reply
+
+NEW_YORK, AUCKLAND = "America/New_York", "Pacific/Auckland"
+HIDE = """
+Object.defineProperty(document, "hidden", { value: true });
+document.dispatchEvent(new Event("visibilitychange"));
+"""
+WATCH_FOR_TALK = """
+window.talk = 0;
+new MutationObserver((changes) => { window.talk += changes.length; })
+  .observe(document.getElementById("health-said"),
+    { attributes: true, characterData: true, childList: true, subtree: true });
+"""
+
+
+class HealthCase(BrowserCase):
+    async def level(self) -> str:
+        """The level that the headline has; grey if nothing is heard."""
+        shown = "return document.getElementById('health').className.split(' ')[1]"
+        unheard = await self.do("visible", "unheard")
+        return "unheard" if unheard else str(await self.do("run", shown))
+
+    async def is_at(self, level: str, timeout: float = 20) -> None:
+        async def there() -> bool:
+            return await self.level() == level
+
+        await until(there, f"the level {level}", timeout)
+
+    async def title(self) -> str:
+        return str(await self.do("run", "return document.title"))
+
+    async def judged(self) -> dict[str, Any]:
+        """What /api/status says of the health."""
+        url = f"http://127.0.0.1:{self.admin}/api/status"
+        health: dict[str, Any] = (await call("GET", url)).json()["health"]
+        return health
+
+    async def well(self, **settings: Any) -> Daemon:
+        """A daemon that has delivered an event, and a page that says that all is well."""
+        daemon = await self.with_page(**settings)
+        await daemon.reaches(await daemon.accepted("good"), "delivered")
+        await self.look()
+        await self.live()
+        await self.is_at("green")
+        return daemon
+
+    async def held(self, prompts: int = 3) -> Daemon:
+        """A daemon whose key is refused, and the page that says so."""
+        self.openai.script = lambda _: api_error(401, code="invalid_api_key")
+        daemon = await self.with_page()
+        for n in range(prompts):
+            await daemon.accepted(f"{n}")
+        await self.look()
+        await self.live()
+        await self.is_at("red")
+        return daemon
+
+
+class SinkTests(HealthCase):
+    async def test_one_that_refuses_all_is_never_green(self) -> None:
+        self.target.script = lambda _: Reply(400)
+        clock = self.clock(time.time())
+        daemon = await self.with_page(daemon_clock=clock)
+        for n in range(12):
+            await daemon.reaches(await daemon.accepted(f"{n}"), "failed")
+        await self.look()
+        await self.live()
+        await self.is_at("red")
+        told = "Nothing succeeds: all of the last 12 prompts failed, most often: the target ans"
+        await self.shows("health", told, "12 failed prompts in the journal", "Show these prompts")
+        self.assertEqual(await self.title(), "● 1 trouble – ChatGPT Source")
+        await daemon.kill()
+        await daemon.start()
+        await self.shows("live-text", "Live")
+        await self.is_at("red")
+        await daemon.live(3600)  # nothing comes any more
+        await self.look()
+        await self.live()
+        self.assertEqual(await self.level(), "red")
+        self.assertEqual((await daemon.get("/readyz")).json()["health"], "red")
+        metrics = (await call("GET", f"http://127.0.0.1:{self.admin}/metrics")).body
+        self.assertIn(b'chatgpt_source_health{level="red"} 1.0', metrics)
+        self.target.script = lambda _: Reply(200)
+        await daemon.operate("redrive", "--all")
+        await self.is_at("unknown")  # the model was not asked since the start
+        self.assertEqual(len(self.target.events), 12)
+        await daemon.accepted("one more")
+        await self.is_at("green")
+        await self.do("complaints")
+
+    async def test_leads_to_the_prompts_of_the_reason(self) -> None:
+        self.target.script = lambda _: Reply(400)
+        daemon = await self.with_page()
+        for n in range(3):
+            await daemon.reaches(await daemon.accepted(f"{n}"), "failed")
+        await self.look()
+        await self.live()
+        await self.is_at("red")
+        await self.do("click", "of-failures")
+        await self.shows("listing", "the target answered 400")
+        search = await self.do("run", "return location.search")
+        self.assertEqual(search, "?state=failed&reason=the+target+answered+400")
+
+
+class TryNowTests(HealthCase):
+    async def test_a_key_that_was_mended(self) -> None:
+        daemon = await self.held()
+        await self.shows(
+            "health",
+            "The model answered 401 (invalid_api_key).",
+            "3 prompts wait, and none fails meanwhile.",
+            "The next try is at ",
+            "Check token; then try it now.",
+        )
+        (trouble,) = (await self.judged())["troubles"]
+        self.assertEqual((trouble["peer"], trouble["level"]), ("model", "red"))
+        asked = len(self.openai.asks)
+        await self.do("click", "try-model")
+        await self.shows("tried", "The model is called now.")
+        await until(lambda: len(self.openai.asks) == asked + 1, "another call")  # refused still
+        await self.is_at("red")
+        self.openai.script = self.openai.default
+        await self.do("click", "try-model")
+        await self.is_at("green", 8)
+        await until(lambda: len(self.target.events) == 3, "all that waited", 5)
+        self.assertIn("operator local operator tries model now", daemon.text)
+        await self.assert_not_reloaded()
+
+    async def test_by_keyboard(self) -> None:
+        await self.held(1)
+        self.openai.script = self.openai.default
+        for _ in range(10):
+            await self.do("press", TAB)
+            name, outline = await self.do("focus")
+            if name == "try-model":
+                break
+        self.assertEqual(name, "try-model")
+        self.assertNotEqual(outline, "none")
+        await self.do("press", ENTER)
+        await self.is_at("green", 8)
+        self.assertEqual((await self.do("focus"))[0], "health-title")
+
+    async def test_it_counts_down_and_says_it_once(self) -> None:
+        await self.held(1)
+        await self.do("run", WATCH_FOR_TALK)
+        left = "return document.querySelector('#health [data-at]').textContent"
+        seen = set()
+
+        async def counts() -> bool:
+            seen.add(await self.do("run", left))
+            return len(seen) >= 4
+
+        await until(counts, "a countdown")
+        self.assertTrue(all(each.startswith("in ") for each in seen), seen)
+        self.assertEqual(await self.do("run", "return window.talk"), 0)
+
+
+class UnheardTests(HealthCase):
+    async def grey_in(self, seconds: float) -> None:
+        began = time.monotonic()
+        await self.is_at("unheard", seconds + 5)
+        self.assertLess(time.monotonic() - began, seconds)
+        self.assertTrue((await self.title()).startswith("○ Unknown, last heard at "))
+        self.assertNotIn("All is well", await self.do("text", "main"))
+        self.assertIn("Delivered\n1", await self.do("text", "states"))  # as last known
+
+    async def test_one_that_is_killed(self) -> None:
+        daemon = await self.well()
+        await daemon.kill()
+        await self.grey_in(6)
+        if AXE.exists():
+            self.assertEqual(await self.do("violations", strictly=True), [])
+        await daemon.start()
+        await self.is_at("unknown")
+        self.assertEqual(await self.title(), "○ Nothing tried yet – ChatGPT Source")
+        await self.do("complaints")
+
+    async def test_one_that_is_frozen(self) -> None:
+        daemon = await self.well()
+        assert daemon.process is not None
+        await throughout(7, lambda: True, "")
+        self.assertEqual(await self.level(), "green")
+        daemon.process.signal(signal.SIGSTOP)
+        await self.grey_in(6.5)
+        daemon.process.signal(signal.SIGCONT)
+        await self.is_at("green")
+        await self.assert_not_reloaded()
+        await self.do("complaints")
+
+    async def test_troubles_stay_in_sight(self) -> None:
+        daemon = await self.held(1)
+        await daemon.kill()
+        await self.is_at("unheard")
+        await self.shows("unheard", "What is below was so then.")
+        await self.shows("health", "The model answered 401")
+        await self.do("complaints")
+
+
+class BackgroundTests(HealthCase):
+    async def test_a_tab_that_nobody_sees_has_a_true_title(self) -> None:
+        daemon = await self.well()
+        await self.do("run", HIDE)
+        self.openai.script = lambda _: api_error(401)
+        await daemon.accepted("held")
+        await until(lambda: self.titled("● 1 trouble"), "a title in the background")
+        await daemon.kill()
+        await until(lambda: self.titled("○ Unknown, last heard at "), "a title of silence", 30)
+        await self.do("complaints")
+
+    async def titled(self, beginning: str) -> bool:
+        return (await self.title()).startswith(beginning)
+
+
+class ZoneTests(HealthCase):
+    async def test_all_see_the_daemons_times(self) -> None:
+        self.target.script = lambda _: Reply(400)
+        daemon = await self.with_page(timezone=NEW_YORK)
+        for n in range(3):
+            await daemon.reaches(await daemon.accepted(f"{n}"), "failed")
+        seen = {}
+        try:
+            for zone in (AUCKLAND, NEW_YORK):
+                await self.do("zone", zone)
+                await self.look()
+                await self.live()
+                times = "return [...document.querySelectorAll('time')].map((e) => e.title)"
+                since = "return document.querySelector('#health time').textContent"
+                seen[zone] = await self.do("run", since), await self.do("run", times)
+            self.assertEqual(seen[AUCKLAND][0], seen[NEW_YORK][0])
+            for each in (*seen[AUCKLAND][1], *seen[NEW_YORK][1]):
+                self.assertRegex(each, "E[SD]T$")
+            await self.do("zone", AUCKLAND)
+            await self.look()
+            await self.live()
+            await daemon.kill()
+            await self.is_at("unheard")
+            heard = (await self.do("text", "unheard")).partition("last heard at ")[2][:8]
+            now = datetime.now(ZoneInfo(NEW_YORK))
+            told = {f"{now - timedelta(seconds=ago):%H:%M:%S}" for ago in range(20)}
+            self.assertIn(heard, told)
+        finally:
+            await self.do("zone", "")
+            await self.do("complaints")
+
+
+class LookTests(HealthCase):
+    async def test_accessible_and_narrow(self) -> None:
+        self.target.script = lambda _: Reply(400)
+        daemon = await self.with_page(everyday_limit=5)
+        for n in range(3):
+            await daemon.reaches(await daemon.accepted(f"{n}"), "failed")
+        self.openai.script = lambda _: api_error(401, code="invalid_api_key")
+        await daemon.reaches(await daemon.accepted("held"), lambda record: record["error"])
+        for size in (PHONE, DESKTOP):
+            for dark in (False, True):
+                await self.look("/", size, dark=dark)
+                await self.live()
+                await self.shows("health", "401", "Nothing succeeds", "of the day's 5 prompts")
+                wide = "return document.documentElement.scrollWidth"
+                self.assertLessEqual(await self.do("run", wide), size[0], (size, dark))
+                self.assertEqual(await self.do("violations", strictly=True), [], (size, dark))
+
+    if not AXE.exists():
+        test_accessible_and_narrow.skip = "no axe-core: `make test` installs it where there is npm"  # type: ignore[attr-defined]

@@ -1,0 +1,118 @@
+"""What is judged of a daemon: its peers, what was not tried, and since when."""
+
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+
+from chatgpt_source.config import TargetSettings
+from chatgpt_source.errors import PeerFailure, Transient
+from chatgpt_source.health.trouble import Judgement, Level, Trouble
+from chatgpt_source.pipeline import peers_of
+from chatgpt_source.pipeline.breaker import Breaker
+from chatgpt_source.pipeline.route import Route, Stop
+from tests.admin.common import AdminTestCase
+from tests.journal.common import NOON
+
+UNAUTHORIZED = PeerFailure("the model answered 401: check `token`", status=401)
+DOWN = Transient("it can't be reached: connection refused")
+
+
+class JudgeTestCase(AdminTestCase):
+    config = attrs.evolve(
+        AdminTestCase.config,
+        everyday_limit=100,
+        flex_over=3600.0,
+        targets={"billing": TargetSettings("http://billing")},
+    )
+
+    def recover(self, journal: Any, peers: Any = None) -> Any:
+        return super().recover(journal, peers or peers_of(self.config))
+
+    def judge(self) -> Judgement:
+        judging = self.intake.health.judge.judge()
+        return self.successResultOf(Deferred.fromCoroutine(judging))
+
+    def one(self) -> Trouble:
+        (trouble,) = self.judge().troubles
+        return trouble
+
+    def fail(self, breaker: Breaker, error: Any = UNAUTHORIZED) -> None:  # type: ignore[override]
+        now = self.clock.seconds()
+        call = breaker.start(now)
+        breaker.failed(call, error, now, shared=True)
+        breaker.end(call)
+
+
+class LevelTests(JudgeTestCase):
+    def test_what_was_not_tried(self) -> None:
+        self.assertEqual(self.judge().headline, "Nothing tried yet")
+        self.ask()
+        self.model.answer()
+        self.assertEqual(self.judge().headline, "The target was not tried yet")
+        self.target.answer()
+        self.assertEqual(self.judge().level, Level.GREEN)
+
+    def test_a_date_for_what_has_none_is_when_it_was_first_seen(self) -> None:
+        self.pipeline.missing["gone"] = "events wait for the target `gone`: put it back"
+        self.assertEqual(self.one().since, NOON)
+        self.clock.advance(60)
+        self.assertEqual(self.one().since, NOON)
+        del self.pipeline.missing["gone"]
+        self.assertEqual([*self.judge().troubles], [])
+        self.pipeline.missing["gone"] = "events wait for the target `gone`: put it back"
+        self.assertEqual(self.one().since, NOON + 60)
+
+    def test_the_counts_by_which_it_was_judged(self) -> None:
+        self.ask()
+        self.judge()
+        tally = self.intake.health.judge.counted.tally
+        assert tally is not None
+        self.assertEqual(tally.used, 1)
+
+
+class PeersTests(JudgeTestCase):
+    def test_each_has_its_check_and_its_words(self) -> None:
+        breakers = self.pipeline.breakers
+        for label, check, ails in (
+            ("model", "openai", "the provider"),
+            ("model.flex", "openai.flex", "the provider"),
+            ("target", "target", "`target`"),
+            ("target.billing", "target.billing", "`targets.billing`"),
+            ("dead_letter", "dead_letter", "`dead_letter`"),
+        ):
+            self.fail(breakers[label], DOWN)
+            trouble = self.one()
+            self.assertEqual((trouble.check, trouble.level), (check, Level.AMBER))
+            self.assertIn(f"see what ails {ails}", trouble.advice)
+            breakers[label].forgive()
+
+    def test_what_waits(self) -> None:
+        self.fail(self.pipeline.breakers["dead_letter"], DOWN)
+        self.assertEqual(self.one().meaning, "no dead letter waits for it now")
+
+    def test_a_tier_that_is_held_while_the_model_works(self) -> None:
+        self.fail(self.pipeline.breakers["model.flex"])
+        trouble = self.one()
+        self.assertEqual((trouble.level, trouble.peer), (Level.AMBER, "model.flex"))
+        self.assertIn("move to the standard tier in time", trouble.meaning)
+        self.fail(self.pipeline.model)
+        levels = {each.check: each.level for each in self.judge().troubles}
+        self.assertEqual(levels, {"openai": Level.RED, "openai.flex": Level.RED})
+
+    def test_a_fallback_that_is_held(self) -> None:
+        second = Breaker("the fallback `second`", 1, lambda: 1.0)
+        stops = [Stop(None, self.model, self.pipeline.model)]
+        self.pipeline.route = Route([*stops, Stop("second", self.model, second, "model.second")])
+        self.pipeline._asks = attrs.evolve(self.pipeline._asks, route=self.pipeline.route)
+        self.fail(second)
+        trouble = self.one()
+        self.assertEqual((trouble.level, trouble.check), (Level.AMBER, "openai.second"))
+        self.assertTrue(trouble.what.startswith("the fallback `second`: the model answered 401"))
+        self.assertEqual(trouble.meaning, "prompts go to the model")
+
+    def test_look_ups_that_fail(self) -> None:
+        self.fail(self.pipeline.polls, Transient("submitted prompts can't be looked up: no"))
+        trouble = self.one()
+        self.assertEqual((trouble.check, trouble.level), ("openai", Level.AMBER))
+        self.assertEqual(trouble.meaning, "their answers wait at the provider")
