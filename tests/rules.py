@@ -17,10 +17,6 @@ RULES = ROOT / "deploy" / "prometheus" / "rules.yaml"
 CASES = ROOT / "deploy" / "prometheus" / "rules_test.yaml"
 DASHBOARD = ROOT / "deploy" / "grafana" / "dashboard.json"
 PREFIX = "chatgpt_source_"
-PENDING = {
-    "chatgpt_source_health",
-}
-"""Metrics, and labels of one, that queries are about and no daemon has yet."""
 SCRAPED = {"namespace", "job", "instance", "pod", "node", "alertname", "alertstate"}
 """Labels that Prometheus adds."""
 VARIABLES = {
@@ -72,11 +68,6 @@ def names(expression: str) -> set[str]:
     return {re.sub(rf"(_seconds)(?:{ends})$", r"\1", name) for name in found}
 
 
-def is_pending(expression: str) -> bool:
-    """Whether a query is about something that no daemon has yet."""
-    return any(set(re.findall(r"\w+", each)) <= words(expression) for each in PENDING)
-
-
 def words(expression: str) -> set[str]:
     return set(re.findall(r"\w+", expression))
 
@@ -86,24 +77,13 @@ def exposed(exposition: str) -> set[str]:
     return set(re.findall(r"^# TYPE (\S+) ", exposition, re.MULTILINE))
 
 
-def no_longer_pending(exposition: str) -> list[str]:
-    """What a daemon has of `PENDING`."""
-    found = []
-    for each in sorted(PENDING):
-        name, _, label = each.partition("{")
-        series = rf'^{name}\{{([^}}]*,)?{label}="' if label else rf"^{name}[{{ ]"
-        if re.search(series, exposition, re.MULTILINE):
-            found.append(each)
-    return found
-
-
 def unknown(expression: str, exposition: str) -> list[str]:
     """The metrics, labels and values in a query that a daemon does not have."""
     there = exposed(exposition)
-    found = [name for name in names(expression) - PENDING if name not in there]
+    found = [name for name in names(expression) if name not in there]
 
     def has(name: str, label: str, value: str = "") -> bool:
-        if name in PENDING or f"{name}{{{label}" in PENDING or label in SCRAPED:
+        if label in SCRAPED:
             return True
         series = rf'^{name}(_bucket)?\{{([^}}]*,)?{label}="{value}'
         return bool(re.search(series, exposition, re.MULTILINE))

@@ -12,18 +12,14 @@ from tests.admin.common import AdminTestCase
 from tests.rules import (
     CASES,
     PAGE,
-    PENDING,
     RULES,
     cases,
     exposed,
     headings_of,
     names,
-    no_longer_pending,
     promtool,
-    queries,
     rules,
     unknown,
-    words,
 )
 from tests.test_dockerfile import ROOT
 from tests.test_k8s import SOURCE, documents
@@ -42,7 +38,7 @@ class MetricsTests(AdminTestCase):
             self.assertEqual(unknown(rule["expr"], exposition), [], rule["alert"])
         for case in cases():
             for series in case.get("input_series", ()):
-                about = names(series["series"]) - PENDING
+                about = names(series["series"])
                 self.assertLessEqual(about, exposed(exposition), case["name"])
 
     def test_what_does_not_exist_is_found(self) -> None:
@@ -62,15 +58,6 @@ class MetricsTests(AdminTestCase):
             ("max without (instance, peers) (chatgpt_source_throttled)", ["peers"]),
         ):
             self.assertEqual(unknown(query, exposition), wrong)
-
-    def test_what_is_there_is_not_pending_any_more(self) -> None:
-        told = "they exist: take them out of PENDING in tests/rules.py"
-        self.assertEqual(no_longer_pending(self.exposition()), [], told)
-
-    def test_what_is_pending_is_what_queries_are_about(self) -> None:
-        asked = [*queries(), *(rule["expr"] for rule in rules())]
-        for each in PENDING:
-            self.assertTrue([query for query in asked if words(each) <= words(query)], each)
 
     def test_every_quantile_can_exceed_its_threshold(self) -> None:
         quantile = r"histogram_quantile\(.*?(\w+_bucket).*> ([\d.]+)$"

@@ -180,7 +180,7 @@ def of_pause(what: str, words: str, who: str, since: float) -> Trouble:
         f"{words} is paused",
         since,
         meaning=meaning,
-        advice=f"resume `{what}` once that is mended for which it was paused",
+        advice=f"resume `{what}` once the reason for the pause is gone",
         by=who,
     )
 
