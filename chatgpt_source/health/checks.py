@@ -18,13 +18,15 @@ NEARLY = 0.8
 AGED = 300.0
 """Seconds that a call may be due without being made."""
 
-_REFUSED: Mapping[RefusalReason, str] = {
+REFUSED: Mapping[RefusalReason, str] = {
     RefusalReason.QUOTA: "the day was used up",
     RefusalReason.BACKLOG: "the backlog was full",
     RefusalReason.JOURNAL: "the journal could not be used",
     RefusalReason.DRAINING: "the daemon was stopping",
+    RefusalReason.PAUSED: "the intake was paused",
     RefusalReason.BUSY: "too many came at once",
 }
+"""Why callers were turned away, in words."""
 
 
 def of_journal(fault: str | None, unread: str | None) -> Trouble | None:
@@ -149,7 +151,7 @@ def of_refusals(turned: TurnedAway | None, times: Times) -> Trouble | None:
         return None
     total = sum(turned.counts.values())
     ranked = sorted(turned.counts.items(), key=lambda item: -item[1])
-    why = ", ".join(f"{count(n)} as {_REFUSED.get(reason, reason.value)}" for reason, n in ranked)
+    why = ", ".join(f"{count(n)} as {REFUSED[reason]}" for reason, n in ranked)
     return Trouble(
         "callers",
         Level.AMBER,

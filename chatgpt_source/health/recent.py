@@ -4,14 +4,13 @@ It keeps the last `MOST` ends in memory. Those count that are not older than `WI
 none, the last ones count for as long as nothing succeeds: silence mends nothing.
 """
 
-import re
 from collections import Counter, deque
 from collections.abc import Collection, Sequence
 
 from attrs import define, evolve, field, frozen
 from twisted.internet.interfaces import IReactorTime
 
-from chatgpt_source.journal import End
+from chatgpt_source.journal import End, reason_of
 from chatgpt_source.prompt import State
 from chatgpt_source.telemetry.observer import AskEnded, DeliveryEnded, Observer
 
@@ -106,7 +105,7 @@ class Recent(Observer):
             return None
         if self._since is None:
             self._since = failed[0].at
-        ((why, _),) = Counter(in_short(end.error or "") for end in failed).most_common(1)
+        ((why, _),) = Counter(reason_of(end.error or "") for end in failed).most_common(1)
         return Failures(len(failed), len(ends), self._since, why)
 
     def _lately(self) -> Sequence[End]:
@@ -126,8 +125,3 @@ class Recent(Observer):
 
 def _failed(ends: Sequence[End]) -> Sequence[End]:
     return [end for end in ends if end.state is State.FAILED]
-
-
-def in_short(reason: str) -> str:
-    """The reason without advice and details, by which failures are grouped."""
-    return re.split(r": | \(", reason, maxsplit=1)[0]

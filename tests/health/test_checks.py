@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.health import checks
 from chatgpt_source.health.recent import Failures
-from chatgpt_source.health.refusals import TurnedAway
+from chatgpt_source.health.refusals import CALLERS_OWN, TurnedAway
 from chatgpt_source.health.trouble import Level, Trouble, line
 from chatgpt_source.telemetry.observer import RefusalReason
 from tests.health.test_trouble import TIMES
@@ -98,6 +98,10 @@ class BacklogTests(ChecksTestCase):
 
 
 class CallersTests(ChecksTestCase):
+    def test_each_reason_has_words(self) -> None:
+        for reason in set(RefusalReason) - CALLERS_OWN:
+            self.assertIn(reason, checks.REFUSED)
+
     def test_how_many_and_why(self) -> None:
         self.assertIsNone(checks.of_refusals(None, TIMES))
         counts = {RefusalReason.BACKLOG: 2, RefusalReason.QUOTA: 1000}
