@@ -19,7 +19,7 @@ from chatgpt_source.journal.counts import Counted, Counts
 from chatgpt_source.pipeline import BATCHES, FLEX, Pipeline
 from chatgpt_source.pipeline.batching import NO_ROOM
 from chatgpt_source.pipeline.breaker import NEVER, Breaker
-from chatgpt_source.pipeline.pauses import in_words
+from chatgpt_source.pipeline.pauses import INTAKE, in_words
 from chatgpt_source.prompt import DEAD_LETTER, MODEL, TARGET, State, receiver_at
 from chatgpt_source.quota import Calendar
 
@@ -95,12 +95,15 @@ class Judge:
         if tally is not None:
             found.append(checks.of_quota(tally.used, config.everyday_limit, midnight, times))
         yield from (each for each in found if each is not None)
-        for pause in self.pipeline.pauses.current:
+        paused = self.pipeline.pauses.current
+        for pause in paused:
             yield checks.of_pause(pause.what, in_words(pause.what), pause.who, pause.since)
+        # What is due for long may wait for the end of a pause.
+        ages = all(each.what in {INTAKE, DEAD_LETTER.label} for each in paused)
         yield from checks.of_backlog(
             tally.backlog if tally else 0,
             config.max_backlog,
-            times.date(tally.due) if tally else None,
+            times.date(tally.due) if tally and ages else None,
             times,
             draining=self.pipeline.draining,
         )

@@ -22,7 +22,7 @@ from chatgpt_source.pipeline.calls import miss
 from chatgpt_source.pipeline.delivering import Delivering
 from chatgpt_source.pipeline.expiring import Expiring
 from chatgpt_source.pipeline.lease import Lease
-from chatgpt_source.pipeline.pauses import ASKING, Pauses
+from chatgpt_source.pipeline.pauses import ASKING, Pauses, in_words
 from chatgpt_source.pipeline.polling import Polling
 from chatgpt_source.pipeline.recording import Recording
 from chatgpt_source.pipeline.route import Route, Stop
@@ -373,11 +373,14 @@ class Pipeline:
             Its name for people.
 
         Raises:
-            NotTried: If calls to it pass, one is under way, or nothing waits for it.
+            NotTried: If calls to it pass or are paused, one is under way, or nothing waits for it.
             JournalUnavailable: If the journal can't be used.
         """
         breaker = {**self.breakers, **self._of_batches}[label]
         queue, now = self.queues[label], self._clock.seconds()
+        what = label if label in self.pauses.what else ASKING
+        if self.pauses.is_paused(what):
+            raise NotTried(f"{in_words(what)} is paused: resume it first")
         before = self._before(label, now)
         if not breaker.waits(now):
             raise NotTried(f"{breaker.peer} is not held: its calls are made as they are due")

@@ -12,7 +12,7 @@ from chatgpt_source.admin import actions, search
 from chatgpt_source.admin.actions import Actions, Busy
 from chatgpt_source.config import Credentials
 from chatgpt_source.config.secret import Secret
-from chatgpt_source.errors import Permanent
+from chatgpt_source.errors import PeerFailure, Permanent
 from chatgpt_source.journal.groups import Groups
 from chatgpt_source.prompt import State
 from tests.admin.common import AdminTestCase
@@ -375,6 +375,24 @@ class PauseTests(ActionsTestCase):
         scraped = self.scrape()
         told = {what: scraped[f'paused{{what="{what}"}}'] for what in self.pipeline.pauses.what}
         self.assertEqual(told, {"intake": 0, "asking": 1, "target": 1, "dead_letter": 0})
+
+    def test_a_peer_is_not_tried_while_it_is_paused(self) -> None:
+        self.ask()
+        self.model.answer(PeerFailure("the model answered 401", status=401))
+        self.send("/api/pause/asking")
+        detail = self.assert_problem(self.send("/api/peers/model/try"), 409)
+        self.assertEqual(detail, "asking is paused: resume it first")
+        self.send("/api/resume/asking")
+        answer, told = self.audited("/api/peers/model/try")
+        self.assertEqual((answer.status, told), (202, ["operator local operator tries model now"]))
+
+    def test_no_backlog_ages_because_of_it(self) -> None:
+        self.send("/api/pause/asking")
+        self.ask()
+        self.clock.advance(3600)
+        troubles = self.get("/api/status").json["health"]["troubles"]
+        self.assertEqual([each["check"] for each in troubles], ["paused"])
+        self.send("/api/resume/asking")
 
     def test_another_site_can_not(self) -> None:
         self.assert_problem(self.send("/api/pause/asking", X_Requested_With="x"), 403)

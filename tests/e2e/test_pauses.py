@@ -62,7 +62,10 @@ class AskingTests(PausesCase):
         await gatherResults(callers)
         status, word, checks = await daemon.checks()
         self.assertEqual((status, word), (200, "degraded"))
-        self.assertEqual(checks["paused"], "an operator has paused asking")
+        self.assertIn("asking is paused", checks["paused"])
+        health = (await self.ask_admin("/api/status")).json()["health"]
+        self.assertEqual(health["level"], "amber")
+        self.assertIn("Asking is paused by local operator", str(health))
         self.assertEqual((await self.scrape())['paused{what="asking"}'], 1)
         await daemon.kill()
         asked = len(self.openai.asks)
