@@ -42,7 +42,7 @@ setup(
     ],
     package_data={
         "chatgpt_source": ["py.typed"],
-        "chatgpt_source.admin": ["page.css", "page.js", "page.xml"],
+        "chatgpt_source.admin": ["*.css", "*.js", "*.xml"],
         "chatgpt_source.intake": ["openapi.json"],
         "chatgpt_source.journal.postgres.schema": ["*.sql"],
         "chatgpt_source.journal.sqlite.schema": ["*.sql"],

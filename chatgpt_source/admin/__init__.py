@@ -20,6 +20,7 @@ from chatgpt_source.admin.actions import Actions
 from chatgpt_source.admin.api import Api
 from chatgpt_source.admin.archive import Archive
 from chatgpt_source.admin.costs import Costs
+from chatgpt_source.admin.facts import Facts
 from chatgpt_source.admin.guard import Admission
 from chatgpt_source.admin.history import History
 from chatgpt_source.admin.lag import LagMeter
@@ -70,12 +71,13 @@ class Admin:
             intake.clock, intake.journal, history, intake.config.timezone, costs.are_known
         )
         self._lag = LagMeter(intake.clock, metrics.late)
-        self._live = live = Live(intake.clock, status, archive)
+        groups = Groups(intake.clock, intake.journal)
+        search = Search(intake.journal, intake.config)
+        facts = Facts(status, archive, groups, search, intake.clock.seconds())
+        self._live = live = Live(intake.clock, intake.config, facts)
         for observer in (metrics, history, live):
             observers.add(observer)
-        groups = Groups(intake.clock, intake.journal)
         actions = Actions(intake, groups, observers)
-        search = Search(intake.journal, intake.config)
         api = Api(intake, status, groups, actions, search, archive)
         self._routes = Routes(
             ("/", READ, live.page),
@@ -130,3 +132,6 @@ class Admin:
             await self._routes.handler(request)(request)
         except JournalUnavailable as refusal:
             raise unavailable(refusal) from None
+        finally:
+            if request.method == b"POST":
+                self._live.touch()  # the page shows soon what an operator has done

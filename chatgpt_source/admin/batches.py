@@ -69,12 +69,12 @@ def _lead(tiers: SeenTiers, now: float, zone: ZoneInfo) -> Iterator[Flattenable]
 def _table(tiers: SeenTiers, now: float, zone: ZoneInfo) -> Tag:
     return element(
         "div",
-        tags.table(role="table")(
+        tags.table(role="table", class_="cards")(
             tags.caption("Batches, the oldest first", class_="hidden"),
             tags.thead(tags.tr(*(tags.th(head, scope="col") for head in _HEADS))),
             tags.tbody(role="rowgroup")(*(_row(each, now, zone) for each in tiers.batches[:MOST])),
         ),
-        class_="scroll cards",
+        class_="scroll",
         id="batches-scroll",
         role="region",
         aria_label="Batches as a table",

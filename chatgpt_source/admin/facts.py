@@ -1,15 +1,19 @@
 """Reads what the page shows: the current state, and the prompts that a query picks."""
 
+from collections.abc import Sequence
+
 from attrs import define
 
 from chatgpt_source.admin.archive import Archive
 from chatgpt_source.admin.daemon import this_daemon
 from chatgpt_source.admin.ranges import LATEST, Past, Range
+from chatgpt_source.admin.search import Search
 from chatgpt_source.admin.status import Status
 from chatgpt_source.admin.view import PAGE, Picked, Query, Shown
 from chatgpt_source.clock import date_of, wall
 from chatgpt_source.errors import JournalUnavailable
-from chatgpt_source.journal import Tally
+from chatgpt_source.journal import Group, Tally
+from chatgpt_source.journal.groups import Groups
 from chatgpt_source.prompt import State
 
 _NOTHING = Tally(dict.fromkeys(State, 0), 0)
@@ -24,11 +28,15 @@ class Facts:
     Args:
         status: What is well and what is not.
         archive: The history.
+        groups: The failed prompts by reason.
+        search: Finds prompts.
         started: When the daemon was started, by the steady clock.
     """
 
     _status: Status
     _archive: Archive
+    _groups: Groups
+    _search: Search
     _started: float
 
     async def shown(self) -> Shown:
@@ -41,6 +49,7 @@ class Facts:
         hour = await self.past(LATEST)
         now = wall(clock)
         tally = counted.tally or _NOTHING
+        pauses = health.pipeline.pauses
         return Shown(
             now=now,
             started=date_of(self._started, clock),
@@ -55,18 +64,36 @@ class Facts:
             tiers=await status.tiers.read(),
             daemon=this_daemon(health.journal, counted.tally),
             counted=None if counted.at is None else date_of(counted.at, clock),
+            groups=await self._read_groups(tally),
+            pauses={pause.what: pause for pause in pauses.current},
+            pausable=pauses.what,
         )
 
     async def past(self, wanted: Range) -> Past:
         """What happened in a range."""
         return await self._archive.past(wanted)
 
+    async def _read_groups(self, tally: Tally) -> Sequence[Group]:
+        if not tally.prompts[State.FAILED]:
+            return ()
+        try:
+            return await self._groups.read()
+        except JournalUnavailable:
+            return ()
+
     async def picked(self, query: Query) -> Picked:
         """The prompts that a query picks; none if the journal can't be read."""
         journal = self._status.health.journal
         try:
-            records = await journal.latest(query.state, query.before, PAGE + 1)
-            prompt = await journal.record(query.prompt) if query.prompt else None
+            if query.prompt is not None:
+                return Picked(query, detail=await journal.detail(query.prompt))
+            if query.find is not None:
+                found = await self._search.find(query.find)
+                records, more = found.records, found.more
+            else:
+                records = await journal.latest(query.state, query.before, PAGE + 1, query.reason)
+                records, more = records[:PAGE], len(records) > PAGE
+            tried = await journal.record(query.tried) if query.tried else None
         except JournalUnavailable:
-            return Picked(query, [], more=False, readable=False)
-        return Picked(query, records[:PAGE], more=len(records) > PAGE, prompt=prompt)
+            return Picked(query, readable=False)
+        return Picked(query, records, more=more, tried=tried)

@@ -9,10 +9,14 @@ from twisted.web.template import Tag, tags
 
 from chatgpt_source import __version__
 from chatgpt_source.admin import batches, charts, daemon, past
+from chatgpt_source.admin.controls import controls
+from chatgpt_source.admin.detail import detail
+from chatgpt_source.admin.failures import all_failures, failures, redrive_cost
 from chatgpt_source.admin.health import health
-from chatgpt_source.admin.markup import element
-from chatgpt_source.admin.prompts import listing, page_links, state_icon, state_links, way
-from chatgpt_source.admin.view import Picked, Shown
+from chatgpt_source.admin.markup import element, live_link
+from chatgpt_source.admin.prompts import chips, listing, page_links, state_links, way
+from chatgpt_source.admin.states import state_icon
+from chatgpt_source.admin.view import Picked, Query, Shown
 from chatgpt_source.admin.words import (
     age,
     ago,
@@ -36,25 +40,38 @@ _MEANINGS = {
 
 
 def shared(shown: Shown) -> Mapping[str, Tag]:
-    """The fragments that are the same for all viewers, by their ids."""
+    """The fragments of the page of all prompts that are the same for all viewers, by their ids."""
     return {
-        "health": health(shown),
+        **everywhere(shown),
+        "all-failures": all_failures(shown),
+        "failures": failures(shown),
         "quota": quota(shown),
         "states": states(shown),
         "cost": cost(shown),
-        "about": about(shown),
+        "controls": controls(shown),
         "batches": batches.section(shown.tiers, shown.now, shown.zone),
+    }
+
+
+def everywhere(shown: Shown) -> Mapping[str, Tag]:
+    """The fragments that all pages have, by their ids."""
+    return {
+        "health": health(shown),
+        "redrive-cost": redrive_cost(shown),
+        "about": about(shown),
         "daemon": daemon.fragment(shown.daemon),
     }
 
 
 def own(shown: Shown, picked: Picked) -> Mapping[str, Tag]:
     """The fragments that depend on a viewer's query, by their ids."""
+    if picked.query.prompt is not None:
+        return detail(shown, picked)
     return {
         "way": way(shown, picked),
         "ranges": past.ranges(picked.query),
         "filter": state_links(shown, picked.query),
-        "redrive-all-place": _redrive_all(shown),
+        "chips": chips(picked.query),
         "listing": listing(shown, picked),
         "pages": page_links(picked),
     }
@@ -67,7 +84,7 @@ def quota(shown: Shown) -> Tag:
     words = {"full": "Used up", "high": "Nearly used up", "fine": ""}[kind]
     told = f"{count(shown.used)} of {count(shown.limit)} prompts used today"
     left = count(shown.left)
-    midnight = moment(shown.midnight, shown.zone, f"midnight in {shown.zone.key}")
+    midnight = moment(shown.midnight, shown.zone, "midnight")
     return tags.div(
         tags.div(
             charts.gauge(share, kind, told),
@@ -89,10 +106,16 @@ def states(shown: Shown) -> Tag:
     """The number of prompts in each state, and how long the oldest has waited."""
     tiles = [
         tags.li(
-            tags.span(state_icon(state), sentence(state.value), class_="name"),
-            tags.strong(count(shown.prompts[state])),
-            tags.span(_MEANINGS[state], class_="meaning"),
-            class_=f"tile {state.value}",
+            live_link(
+                f"tile-{state.value}",
+                Query(state).link() + "#prompts",
+                tags.span(state_icon(state), sentence(state.value), class_="name"),
+                " ",
+                tags.strong(count(shown.prompts[state])),
+                " ",
+                tags.span(_MEANINGS[state], class_="meaning"),
+                class_=f"tile {state.value}{'' if shown.prompts[state] else ' none'}",
+            )
         )
         for state in State
     ]
@@ -100,7 +123,9 @@ def states(shown: Shown) -> Tag:
         tiles.append(
             tags.li(
                 tags.span("Half price", class_="name"),
+                " ",
                 tags.strong(count(shown.cheap)),
+                " ",
                 tags.span("answers in the last hour", class_="meaning"),
                 class_="tile cheap",
             )
@@ -131,14 +156,6 @@ def cost(shown: Shown) -> Tag:
     )
 
 
-def _redrive_all(shown: Shown) -> Tag:
-    failed = shown.prompts[State.FAILED]
-    button = element(
-        "button", "Redrive all failed", type="button", id="redrive-all", data_count=str(failed)
-    )
-    return tags.span(button if failed else "", id="redrive-all-place", class_="scripted")
-
-
 def about(shown: Shown) -> Tag:
     """The version that runs, since when, and the daemon's time, by which the script goes."""
     started = moment(shown.started, shown.zone, clock_time(shown.started, shown.now, shown.zone))
@@ -146,7 +163,6 @@ def about(shown: Shown) -> Tag:
         "p",
         tags.span(f"ChatGPT Source {__version__}"),
         tags.span("up ", age(shown.now - shown.started), ", since ", started),
-        tags.span(f"times in {shown.zone.key}"),
         id="about",
         data_now=local_time(shown.now, shown.zone),
     )

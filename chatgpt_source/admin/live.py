@@ -11,16 +11,17 @@ from twisted.internet.task import deferLater
 from twisted.web.template import Tag
 
 from chatgpt_source.admin import fragments, past
-from chatgpt_source.admin.archive import Archive
 from chatgpt_source.admin.facts import Facts
 from chatgpt_source.admin.page import HEADERS, MEDIA_TYPE, document, render
 from chatgpt_source.admin.ranges import Range
-from chatgpt_source.admin.status import Status
 from chatgpt_source.admin.stream import Fragments, Streams
 from chatgpt_source.admin.view import Query, read_query
+from chatgpt_source.config import Config
 from chatgpt_source.http.server import BoundedRequest, Problem
 from chatgpt_source.telemetry.observer import Observer
 
+TURN = 0.003
+"""Seconds that a round renders at a stretch, by and large; others have their turn then."""
 REDRAW = 2.0
 """The least number of seconds between two drawings of the same charts."""
 
@@ -45,14 +46,14 @@ class Live(Observer):
 
     Args:
         clock: The time.
-        status: What is well and what is not.
-        archive: The history.
+        config: The settings.
+        facts: Reads what the page shows.
     """
 
-    def __init__(self, clock: IReactorTime, status: Status, archive: Archive) -> None:
+    def __init__(self, clock: IReactorTime, config: Config, facts: Facts) -> None:
         self._clock = clock
-        self._config = status.health.config
-        self._facts = Facts(status, archive, clock.seconds())
+        self._config = config
+        self._facts = facts
         self._drawn: dict[str, Drawn] = {}
         self._happened = 0
         self._redraw: IDelayedCall | None = None
@@ -63,13 +64,14 @@ class Live(Observer):
         """Answer `GET /`."""
         query = read_query(request.args)
         shown, picked = await self._facts.shown(), await self._facts.picked(query)
-        drawn = await self._past(query.range)
+        drawn = {} if query.prompt is not None else await self._past(query.range)
         await self._drawing.acquire()
         try:
             page = await document(self._config, shown, picked, drawn)
         finally:  # each takes milliseconds: the next one has a turn of its own
             self._clock.callLater(0, self._drawing.release)
-        request.answer(200, page, HEADERS, MEDIA_TYPE)
+        unknown = query.prompt is not None and picked.readable and picked.detail is None
+        request.answer(404 if unknown else 200, page, HEADERS, MEDIA_TYPE)
 
     async def events(self, request: BoundedRequest) -> None:
         """Answer `GET /api/events`: a stream that lasts.
@@ -91,14 +93,28 @@ class Live(Observer):
         if not queries:
             return {}
         shown = await self._facts.shown()
-        shared = await _html(fragments.shared(shown))
+        everywhere = await self._html(fragments.everywhere(shown))
+        if any(query.prompt is None for query in queries):
+            shared = await self._html(fragments.shared(shown))
         rendered = {}
         for query in queries:
             await deferLater(self._clock, 0)  # many take a while: let others run
             picked = await self._facts.picked(query)
-            own = await _html(fragments.own(shown, picked))
-            rendered[query] = {**shared, **own, **await self._past(query.range)}
+            own = await self._html(fragments.own(shown, picked))
+            if query.prompt is None:
+                rendered[query] = {**shared, **own, **await self._past(query.range)}
+            else:
+                rendered[query] = {**everywhere, **own}
         return rendered
+
+    async def _html(self, parts: Mapping[str, Tag]) -> Fragments:
+        html, begun = {}, self._clock.seconds()
+        for id_, tag in parts.items():
+            html[id_] = await render(tag)
+            if self._clock.seconds() - begun > TURN:
+                await deferLater(self._clock, 0)
+                begun = self._clock.seconds()
+        return html
 
     async def _past(self, wanted: Range) -> Fragments:
         """The section of the history; it is drawn anew each `REDRAW` seconds at the most."""
@@ -125,13 +141,10 @@ class Live(Observer):
         if self._redraw is None or not self._redraw.active():
             self._redraw = self._clock.callLater(seconds, self._streams.touch)
 
-    def _touch(self, *_: object, **__: object) -> None:
+    def touch(self, *_: object, **__: object) -> None:
+        """Something has changed: show it soon."""
         self._happened += 1
         self._streams.touch()
 
     # What happens: viewers see it soon.
-    accepted = asked = sent = cancelled = redriven = purged = _touch
-
-
-async def _html(parts: Mapping[str, Tag]) -> Fragments:
-    return {id_: await render(tag) for id_, tag in parts.items()}
+    accepted = asked = sent = cancelled = redriven = purged = touch

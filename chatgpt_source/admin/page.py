@@ -8,14 +8,25 @@ from pathlib import Path
 from twisted.web.template import Comment, Flattenable, Tag, XMLString, flattenString
 
 from chatgpt_source.admin import fragments, past
+from chatgpt_source.admin.detail import back, title
+from chatgpt_source.admin.health import health
+from chatgpt_source.admin.prompts import search
 from chatgpt_source.admin.view import Picked, Shown
 from chatgpt_source.config import Config
 from chatgpt_source.http.server import origin_of
 
 _FOLDER = Path(__file__).parent
-STYLE = (_FOLDER / "page.css").read_text(encoding="utf-8")
-SCRIPT = (_FOLDER / "page.js").read_text(encoding="utf-8")
-_TEMPLATE = XMLString((_FOLDER / "page.xml").read_text(encoding="utf-8")).load()
+
+
+def _text(name: str) -> str:
+    return (_FOLDER / name).read_text(encoding="utf-8")
+
+
+STYLE = _text("page.css")
+SCRIPT = _text("page.js") + _text("charts.js") + _text("actions.js")
+_FRAME, _OVERVIEW, _PROMPT = (
+    XMLString(_text(f"{name}.xml")).load() for name in ("page", "overview", "prompt")
+)
 
 
 def _hash(text: str) -> str:
@@ -26,7 +37,7 @@ def _hash(text: str) -> str:
 HEADERS = {
     "Content-Security-Policy": (
         f"default-src 'none'; style-src {_hash(STYLE)}; script-src {_hash(SCRIPT)};"
-        " connect-src 'self'; img-src data:; form-action 'none'; frame-ancestors 'none';"
+        " connect-src 'self'; img-src data:; form-action 'self'; frame-ancestors 'none';"
         " base-uri 'none'"
     ),
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -37,26 +48,38 @@ MEDIA_TYPE = "text/html; charset=utf-8"
 
 
 async def document(config: Config, shown: Shown, picked: Picked, drawn: Mapping[str, str]) -> bytes:
-    """The whole page.
+    """The whole page: of all prompts, or of one.
 
     Args:
         config: The settings.
         shown: What all viewers see.
         picked: What this one sees.
-        drawn: The history's section, rendered.
+        drawn: The history's section, rendered; a prompt's page has none.
     """
+    headline = health(shown)
+    name = str(headline.attributes["data-title"])
     parts: dict[str, Flattenable] = {
-        **fragments.shared(shown),
-        **fragments.own(shown, picked),
-        **{name: Comment(name) for name in past.PARTS},
+        **fragments.everywhere(shown),
+        "health": headline,
+        "title": name if picked.query.prompt is None else f"{title(picked)} – {name}",
+        "zone": shown.zone.key,
         "model": config.model,
         "base": origin_of(config.base_url),
         "target": origin_of(config.target),
+        "host": shown.daemon.name,
     }
-    html = await flattenString(None, Tag("")(*_TEMPLATE).fillSlots(**parts))
+    own: dict[str, Flattenable]
+    if picked.query.prompt is None:
+        own = {**fragments.shared(shown), "search": search(picked.query)}
+        own |= {name: Comment(name) for name in past.PARTS}
+        content = _OVERVIEW
+    else:
+        own, content = {"back": back(picked)}, _PROMPT
+    inner = Tag("")(*content).fillSlots(**own, **fragments.own(shown, picked))
+    html = await flattenString(None, Tag("")(*_FRAME).fillSlots(**parts, content=inner))
     # Inserted by hand: the template would escape what is rendered, or what HTML reads verbatim.
-    for name in past.PARTS:
-        html = html.replace(f"<!--{name}-->".encode(), drawn[name].encode(), 1)
+    for part, rendered in drawn.items():
+        html = html.replace(f"<!--{part}-->".encode(), rendered.encode(), 1)
     head, _, rest = html.partition(b"<style></style>")
     body, _, end = rest.rpartition(b"<script></script>")
     style, script = (f"<{n}>{t}</{n}>" for n, t in (("style", STYLE), ("script", SCRIPT)))

@@ -8,8 +8,8 @@ from twisted.web.template import Tag, tags
 from chatgpt_source.admin import charts
 from chatgpt_source.admin.charts import Axis, Plot
 from chatgpt_source.admin.markup import element
-from chatgpt_source.admin.prompts import state_icon
 from chatgpt_source.admin.ranges import RANGES, Column, Past
+from chatgpt_source.admin.states import state_icon
 from chatgpt_source.admin.view import Query
 from chatgpt_source.admin.words import count, money, sentence, short
 from chatgpt_source.journal.period import Period

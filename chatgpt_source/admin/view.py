@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from chatgpt_source.admin.daemon import Daemon
 from chatgpt_source.admin.ranges import LATEST, RANGES, Range
 from chatgpt_source.admin.tiers import SeenTiers
 from chatgpt_source.health.trouble import Judgement
-from chatgpt_source.journal import Record
+from chatgpt_source.journal import Detail, Group, Pause, Record
 from chatgpt_source.journal.states import backlog_of
 from chatgpt_source.prompt import State
 
@@ -18,6 +18,10 @@ PAGE = 25
 """Prompts on a page of the list."""
 OLD = 5.0
 """Seconds after which counts are shown with their time."""
+LONGEST_KEY = 255
+"""Characters of what is searched for: an idempotency key has no more."""
+LONGEST_REASON = 300
+"""Characters of the reason in a query."""
 
 
 @frozen
@@ -26,13 +30,19 @@ class Query:
 
     Attributes:
         state: Only the prompts in this state.
+        reason: Only those that failed for this reason.
+        find: Only those whose id begins so, or that have this idempotency key.
         before: Only those accepted before this position; None: the latest.
-        prompt: The id of the prompt whose steps are shown.
+        tried: The id of the prompt that was tried, whose steps are shown beside the form.
+        prompt: The id of the prompt whose own page this is.
         range: Of which time the history is shown.
     """
 
     state: State | None = None
+    reason: str | None = None
+    find: str | None = None
     before: int | None = None
+    tried: str | None = None
     prompt: str | None = None
     range: Range = LATEST
 
@@ -41,24 +51,36 @@ class Query:
         query = evolve(self, **changes)  # type: ignore[arg-type]
         parts = {
             "state": query.state.value if query.state else None,
+            "reason": query.reason,
+            "q": query.find,
             "before": query.before,
+            "tried": query.tried,
             "prompt": query.prompt,
             "range": None if query.range == LATEST else query.range.name,
         }
         return "?" + urlencode({name: value for name, value in parts.items() if value is not None})
 
 
+FAILURES = Query(State.FAILED)
+
+
 def read_query(arguments: Mapping[bytes, Sequence[bytes]]) -> Query:
     """The query of a request, without its invalid parts."""
 
-    def first(name: bytes) -> str:
-        return (arguments.get(name) or [b""])[0].decode("utf-8", "replace")
+    def first(name: bytes, longest: int = 100) -> str:
+        text = (arguments.get(name) or [b""])[0].decode("utf-8", "replace")
+        return text.strip()[:longest]
 
     state, before = first(b"state"), first(b"before")
+    reason = first(b"reason", LONGEST_REASON) or None
+    known = State(state) if state in {each.value for each in State} else None
     return Query(
-        State(state) if state in {each.value for each in State} else None,
+        State.FAILED if reason else known,
+        reason,
+        first(b"q", LONGEST_KEY) or None,
         int(before) if before.isascii() and before.isdecimal() and len(before) < 19 else None,
-        first(b"prompt")[:100] or None,
+        first(b"tried") or None,
+        first(b"prompt") or None,
         RANGES.get(first(b"range"), LATEST),
     )
 
@@ -80,6 +102,9 @@ class Shown:
         tiers: The batches, and what waits for each tier.
         daemon: Who answers, as in the status.
         counted: When the counts of prompts and units were read; None if they never were.
+        groups: The failed prompts by reason, the largest group first; some, if there are many.
+        pauses: What is paused, by its name.
+        pausable: What can be paused.
     """
 
     now: float
@@ -92,6 +117,9 @@ class Shown:
     oldest: float | None
     judgement: Judgement
     cheap: int = 0
+    groups: Sequence[Group] = ()
+    pauses: Mapping[str, Pause] = field(factory=dict)
+    pausable: Sequence[str] = ("intake", "asking", "target")
     tiers: SeenTiers = SeenTiers()  # noqa: RUF009 - attrs, not dataclasses
     daemon: Daemon = Daemon()  # noqa: RUF009 - attrs, not dataclasses
     counted: float | None = None
@@ -121,12 +149,14 @@ class Picked:
         query: The query.
         records: The latest prompts, newest first.
         more: Whether there are older ones.
-        prompt: The one whose steps are shown; None if there is none with that id.
+        tried: The one that was tried; None if there is none with that id.
+        detail: The one whose own page this is; None if there is none with that id.
         readable: Whether the journal could be read.
     """
 
     query: Query
-    records: Sequence[Record]
-    more: bool
-    prompt: Record | None = None
+    records: Sequence[Record] = ()
+    more: bool = False
+    tried: Record | None = None
+    detail: Detail | None = None
     readable: bool = True

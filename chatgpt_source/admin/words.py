@@ -6,7 +6,12 @@ from zoneinfo import ZoneInfo
 
 from twisted.web.template import Tag, tags
 
+from chatgpt_source.quota import clock_time
 from chatgpt_source.words import age, count, sentence
+
+SHORT = 8
+"""Characters of an id that the page shows."""
+
 
 __all__ = [
     "age",
@@ -64,6 +69,23 @@ def moment(instant: float, zone: ZoneInfo, text: str) -> Tag:
 def local_time(instant: float, zone: ZoneInfo) -> str:
     """An instant in a zone, to the millisecond, for the page's script: ISO 8601 without offset."""
     return datetime.fromtimestamp(instant, zone).replace(tzinfo=None).isoformat("T", "milliseconds")
+
+
+def when(instant: float, now: float, zone: ZoneInfo) -> Tag:
+    """An instant, and how far it is: `13:55, 2 min ago`, `14:05, in 8 min`."""
+    far = ago(now - instant) if instant <= now else f"in {age(instant - now)}"
+    return moment(instant, zone, f"{clock_time(instant, now, zone)}, {far}")
+
+
+def exactly(instant: float, now: float, zone: ZoneInfo) -> Tag:
+    """An instant to the millisecond: `13:55:02.120`."""
+    local = clock_time(instant, now, zone, "%H:%M:%S.%f")
+    return moment(instant, zone, local[:-3])
+
+
+def short_id(prompt_id: str) -> str:
+    """The beginning of an id, which is enough to name a prompt."""
+    return prompt_id[:SHORT]
 
 
 def with_code(text: str) -> Iterator[str | Tag]:

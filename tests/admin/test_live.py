@@ -63,10 +63,11 @@ class PageTests(LiveTestCase):
     def test_what_it_shows(self) -> None:
         prompt_id = self.ask(b"a secret prompt").json["id"]
         self.model.answer(Permanent("the model answered 400: it refuses this prompt", status=400))
-        text = self.page(f"?state=failed&prompt={prompt_id}")
+        text = self.page(f"?state=failed&tried={prompt_id}")
         self.assertIn("The last prompt failed: the model answered 400.Since 12:00", text)
         self.assertIn("the model answered 400: it refuses this prompt", text)
         self.assertIn(f"The way of {prompt_id}", text)
+        self.assertIn("1The model answered 40012:00, just now", text)
         self.assertNotIn("secret", text)
         self.assertIn("No prompt is delivered.", self.page("?state=delivered"))
 
@@ -79,7 +80,8 @@ class PageTests(LiveTestCase):
         self.ask()
         self.page()
         self.opened.connection.close()
-        text = self.page("?prompt=x")
+        self.assertIn("The journal can't be read now.", self.page("?prompt=x"))
+        text = self.page()
         self.assertIn("The journal can't be read", text)
         self.assertIn("1 of 3 prompts used today", text)  # as last known
 
@@ -100,7 +102,7 @@ class PageTests(LiveTestCase):
 class EventsTests(LiveTestCase):
     def test_the_way_of_a_prompt_as_it_happens(self) -> None:
         prompt_id = str(self.ask().json["id"])
-        viewer = self.view(f"?prompt={prompt_id}".encode())
+        viewer = self.view(f"?tried={prompt_id}".encode())
         self.pass_time(1)
         self.assertIn("Asking the model", viewer.changes[-1]["way"])
         self.model.answer()

@@ -12,12 +12,14 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.admin import fragments, past
+from chatgpt_source.admin.daemon import Daemon
 from chatgpt_source.admin.page import HEADERS, document, render
 from chatgpt_source.admin.ranges import LATEST, RANGES
 from chatgpt_source.admin.view import PAGE, Picked, Query, Shown, read_query
 from chatgpt_source.config import Config
 from chatgpt_source.health.trouble import Level, Trouble, judged
-from chatgpt_source.journal import Record
+from chatgpt_source.journal import Detail, Group, Pause, Record
+from chatgpt_source.journal.attempts import Attempt, Kind
 from chatgpt_source.prompt import State
 from tests.admin.test_ranges import past_of
 from tests.door import CONFIG
@@ -58,7 +60,13 @@ def record(name: str, state: State, **known: Any) -> Record:
 
 
 DELIVERED = record("d" * 36, State.DELIVERED, answered=NOON - 58, ended=NOON - 57, deliveries=1)
-FAILED = record("f" * 36, State.FAILED, error="the model answered 400: check `model`", position=7)
+FAILED = record(
+    "f" * 36,
+    State.FAILED,
+    ended=NOON - 58,
+    error="the model answered 400: check `model`",
+    position=7,
+)
 PICKED = Picked(Query(), [DELIVERED, FAILED], more=False)
 
 
@@ -115,6 +123,39 @@ class DocumentTests(PageTestCase):
         for each in (*fragments.shared(SHOWN), *fragments.own(SHOWN, PICKED), *past.PARTS):
             self.assertIn(each, ids)
 
+    def test_the_page_of_one_prompt_is_whole(self) -> None:
+        for known in (Detail(FAILED), None):
+            picked = Picked(Query(prompt=FAILED.id), detail=known)
+            page = Reader(self.page(picked=picked))
+            self.assertEqual(page.open, [])
+            ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+            self.assertEqual(len(ids), len(set(ids)))
+            for each in (*fragments.everywhere(SHOWN), *fragments.own(SHOWN, picked)):
+                self.assertIn(each, ids)
+
+    def test_the_title(self) -> None:
+        def title(picked: Picked) -> str:
+            return self.page(picked=picked).partition("<title>")[2].partition("</title>")[0]
+
+        self.assertEqual(title(PICKED), "✓ All is well – ChatGPT Source")
+        picked = Picked(Query(prompt=FAILED.id), detail=Detail(FAILED))
+        self.assertEqual(title(picked), "ffffffff failed – ✓ All is well – ChatGPT Source")
+        picked = attrs.evolve(picked, detail=None)
+        self.assertEqual(title(picked), "ffffffff unknown – ✓ All is well – ChatGPT Source")
+
+    def test_what_is_urgent_stands_first(self) -> None:
+        ids = [attributes.get("id") for _, attributes in Reader(self.page()).elements]
+        order = ["health", "failures", "quota", "states", "traffic", "q", "listing", "text"]
+        places = [ids.index(each) for each in [*order, "controls"]]
+        self.assertEqual(places, sorted(places))
+
+    def test_who_and_where(self) -> None:
+        text = " ".join(
+            Reader(self.page(attrs.evolve(SHOWN, daemon=Daemon("prompts-0")))).text.split()
+        )
+        self.assertIn("runs on prompts-0", text)
+        self.assertEqual(text.count("Europe/Berlin"), 1)
+
     def test_the_policy_allows_what_is_in_it_and_nothing_else(self) -> None:
         page = self.page()
         policy = dict(
@@ -128,8 +169,9 @@ class DocumentTests(PageTestCase):
             self.assertEqual(policy[f"{name}-src"], f"'sha256-{digest}'")
         self.assertEqual(policy["default-src"], "'none'")
         self.assertEqual(policy["connect-src"], "'self'")
-        for name in ("form-action", "frame-ancestors", "base-uri"):
+        for name in ("frame-ancestors", "base-uri"):
             self.assertEqual(policy[name], "'none'")
+        self.assertEqual(policy["form-action"], "'self'")  # the search works without the script
 
     def test_nothing_the_policy_forbids(self) -> None:
         for _, attributes in Reader(self.page()).elements:
@@ -139,46 +181,65 @@ class DocumentTests(PageTestCase):
 
     def test_hostile_texts_are_texts(self) -> None:
         bad = record(HOSTILE, State.FAILED, error=HOSTILE)
-        shown = attrs.evolve(SHOWN, judgement=judged([Trouble("x", Level.RED, HOSTILE)]))
+        shown = attrs.evolve(
+            SHOWN,
+            judgement=judged([Trouble("x", Level.RED, HOSTILE)]),
+            groups=[Group(HOSTILE, 3, NOON, NOON)],
+            pauses={"intake": Pause("intake", HOSTILE, NOON)},
+        )
         config = attrs.evolve(CONFIG, model=HOSTILE, target=f"http://{HOSTILE}")
-        query = Query(State.FAILED, 9, HOSTILE)
-        page = self.page(shown, Picked(query, [bad], more=True, prompt=bad), config)
-        read = Reader(page)
-        self.assertEqual(read.open, [])
-        self.assertEqual(read.all("img"), [])
-        self.assertEqual(len(read.all("script")), 1)
-        for _, attributes in read.elements:
-            self.assertNotIn("onerror", attributes)
-        self.assertIn(HOSTILE.replace("`", ""), read.text)
+        query = Query(State.FAILED, HOSTILE, HOSTILE, 9, HOSTILE)
+        call = Attempt(Kind.ASK, 1, HOSTILE, NOON, 1, HOSTILE, 400, HOSTILE, HOSTILE)
+        known = Detail(attrs.evolve(bad, request_id=HOSTILE), [call], HOSTILE, HOSTILE)
+        for picked in (
+            Picked(query, [bad], more=True, tried=bad),
+            Picked(Query(prompt=HOSTILE), detail=known),
+            Picked(Query(prompt=HOSTILE)),
+        ):
+            read = Reader(self.page(shown, picked, config))
+            self.assertEqual(read.open, [])
+            self.assertEqual(read.all("img"), [])
+            self.assertEqual(len(read.all("script")), 1)
+            for _, attributes in read.elements:
+                self.assertNotIn("onerror", attributes)
+            self.assertIn(HOSTILE.replace("`", ""), read.text)
 
     def test_without_the_script(self) -> None:
         read = Reader(self.page(picked=attrs.evolve(PICKED, more=True)))
         links = {a.get("id"): a["href"] for a in read.all("a")}
         self.assertEqual(links["filter-failed"], "?state=failed#prompts")
         self.assertEqual(links["older"], "?before=7#prompts")
-        self.assertEqual(links[f"show-{FAILED.id}"], f"?prompt={FAILED.id}#try")
+        self.assertEqual(links[f"show-{FAILED.id}"], f"?prompt={FAILED.id}")
+        self.assertEqual(links["tile-failed"], "?state=failed#prompts")
+        self.assertEqual(read.all("form")[0]["method"], "get")
+        self.assertIn("q", [field["name"] for field in read.all("input")])
 
 
 class QueryTests(SynchronousTestCase):
     def test_read(self) -> None:
-        query = read_query({b"state": [b"failed"], b"before": [b"12"], b"prompt": [b"an-id"]})
-        self.assertEqual(query, Query(State.FAILED, 12, "an-id"))
+        parts = {b"state": b"accepted", b"q": b" 0eff ", b"before": b"12", b"tried": b"an-id"}
+        query = read_query({name: [value] for name, value in parts.items()})
+        self.assertEqual(query, Query(State.ACCEPTED, None, "0eff", 12, "an-id"))
+        self.assertEqual(read_query({b"prompt": [b"an-id"]}), Query(prompt="an-id"))
         self.assertEqual(read_query({b"range": [b"7d"]}), Query(range=RANGES["7d"]))
+
+    def test_who_picks_a_reason_picks_failures(self) -> None:
+        query = read_query({b"state": [b"accepted"], b"reason": [b"the model answered 400"]})
+        self.assertEqual(query, Query(State.FAILED, "the model answered 400"))
 
     def test_what_makes_no_sense_is_left_out(self) -> None:
         for bad in (b"", b"\xff", b"-1", "²".encode(), b"9" * 30):
-            query = read_query(
-                {b"state": [bad], b"before": [bad], b"prompt": [b""], b"range": [bad]}
-            )
+            parts = {name: [bad] for name in (b"state", b"before", b"range")}
+            query = read_query({**parts, b"prompt": [b""], b"q": [b" "]})
             self.assertEqual(query, Query())
 
     def test_a_long_id_is_cut(self) -> None:
         self.assertEqual(len(read_query({b"prompt": [b"x" * 9999]}).prompt or ""), 100)
 
     def test_links(self) -> None:
-        query = Query(State.FAILED, 12, "a&b")
-        self.assertEqual(query.link(), "?state=failed&before=12&prompt=a%26b")
-        self.assertEqual(query.link(state=None, before=None), "?prompt=a%26b")
+        query = Query(State.FAILED, "no", "a&b", 12)
+        self.assertEqual(query.link(), "?state=failed&reason=no&q=a%26b&before=12")
+        self.assertEqual(query.link(state=None, reason=None, before=None), "?q=a%26b")
         self.assertEqual(Query().link(), "?")
         self.assertEqual(Query().link(range=RANGES["24h"]), "?range=24h")
         self.assertEqual(Query(range=RANGES["24h"]).link(range=LATEST), "?")
@@ -191,8 +252,7 @@ class QuotaTests(PageTestCase):
     def test_used_left_and_midnight(self) -> None:
         self.assertEqual(
             self.told(20),
-            "80left20 of 100 prompts used today"
-            "A new day begins in 11 h, at midnight in Europe/Berlin.",
+            "80left20 of 100 prompts used todayA new day begins in 11 h, at midnight.",
         )
 
     def test_in_words_when_little_is_left(self) -> None:
@@ -207,15 +267,15 @@ class QuotaTests(PageTestCase):
 class StatesTests(PageTestCase):
     def test_counts_and_the_oldest(self) -> None:
         told = self.text(fragments.states(SHOWN))
-        self.assertIn("Accepted2to be asked", told)
-        self.assertIn("Delivered1,234done", told)
-        self.assertIn("Cancelled4by their callers", told)
+        self.assertIn("Accepted 2 to be asked", told)
+        self.assertIn("Delivered 1,234 done", told)
+        self.assertIn("Cancelled 4 by their callers", told)
         self.assertIn("8 prompts not finished; the oldest was accepted 2 min ago.", told)
 
     def test_half_the_price(self) -> None:
         self.assertNotIn("Half price", self.text(fragments.states(SHOWN)))
         told = self.text(fragments.states(attrs.evolve(SHOWN, cheap=7)))
-        self.assertIn("Half price7answers in the last hour", told)
+        self.assertIn("Half price 7 answers in the last hour", told)
 
     def test_nothing_waits(self) -> None:
         shown = attrs.evolve(SHOWN, prompts=dict.fromkeys(State, 0), oldest=None)
@@ -229,9 +289,11 @@ class ListingTests(PageTestCase):
     def test_rows(self) -> None:
         read = self.own(PICKED, "listing")
         self.assertEqual(len(read.all("tr")), 3)
-        self.assertIn("dddddddddelivered1 min agoin 3.0 s1 ask, 1 delivery", read.text)
+        self.assertIn("dddddddddelivered12:59, 1 min agoin 3.0 s1 ask, 1 delivery", read.text)
+        self.assertIn("failed12:59, 1 min ago12:59, 58 s ago1 ask", read.text)
         self.assertIn("the model answered 400: check model", read.text)
-        self.assertEqual([b["data-redrive"] for b in read.all("button")], [FAILED.id])
+        (button,) = read.all("button")
+        self.assertEqual(button["data-post"], f"api/prompts/{FAILED.id}/redrive")
         self.assertIn(
             {"title": FAILED.id}.items(), [{"title": a["title"]}.items() for a in read.all("a")]
         )
@@ -243,6 +305,8 @@ class ListingTests(PageTestCase):
         self.assertEqual(told(Query()), "No prompt has come yet.")
         self.assertEqual(told(Query(State.FAILED)), "No prompt is failed.")
         self.assertEqual(told(Query(before=3)), "There are no older prompts.")
+        self.assertIn("for this reason", told(Query(State.FAILED, "the model answered 400")))
+        self.assertIn("No prompt has an id that begins so", told(Query(find="0eff")))
         self.assertEqual(told(Query(), readable=False), "The journal can't be read now.")
 
     def test_the_filter_says_which(self) -> None:
@@ -261,16 +325,19 @@ class ListingTests(PageTestCase):
         self.assertEqual(links(older), ["latest"])
         self.assertEqual(PAGE, 25)
 
-    def test_redrive_all_only_where_some_failed(self) -> None:
-        self.assertEqual(len(self.own(PICKED, "redrive-all-place").all("button")), 1)
-        shown = attrs.evolve(SHOWN, prompts=dict.fromkeys(State, 0))
-        read = self.read(fragments.own(shown, PICKED)["redrive-all-place"])
-        self.assertEqual(read.all("button"), [])
+    def test_what_picks_them_can_be_taken_away(self) -> None:
+        self.assertEqual(self.own(PICKED, "chips").all("a"), [])
+        query = Query(State.FAILED, "the model answered 400")
+        read = self.own(Picked(query), "chips")
+        self.assertIn("Failed: the model answered 400", read.text)
+        self.assertEqual(read.all("a")[0]["href"], "?state=failed#prompts")
+        read = self.own(Picked(Query(find="0eff")), "chips")
+        self.assertEqual(read.all("a")[0]["href"], "?#prompts")
 
 
 class WayTests(PageTestCase):
     def told(self, known: Record | None) -> str:
-        picked = Picked(Query(prompt="p" * 36), [], more=False, prompt=known)
+        picked = Picked(Query(tried="p" * 36), tried=known)
         return self.text(fragments.own(SHOWN, picked)["way"])
 
     def test_asked(self) -> None:
@@ -294,13 +361,11 @@ class WayTests(PageTestCase):
     def test_delivered(self) -> None:
         told = self.told(DELIVERED)
         self.assertIn("Delivered at 12:59:03, after 3.0 s and 1 delivery", told)
-        self.assertNotIn("Redrive", told)
 
     def test_failed_unanswered(self) -> None:
         told = self.told(FAILED)
-        self.assertIn("Failed after 1 ask", told)
+        self.assertIn("Failed at 12:59:02, 58 s ago, after 1 ask", told)
         self.assertIn("The model answered 400: check model", told)
-        self.assertIn("Redrive", told)
 
     def test_failed_undelivered(self) -> None:
         known = record("p", State.FAILED, answered=NOON - 58, deliveries=3, error="the target")
@@ -308,8 +373,7 @@ class WayTests(PageTestCase):
 
     def test_cancelled(self) -> None:
         told = self.told(record("p" * 36, State.CANCELLED, ended=NOON - 57))
-        self.assertIn("Cancelled after 1 ask", told)
-        self.assertNotIn("Redrive", told)
+        self.assertIn("Cancelled at 12:59:03, 57 s ago, after 1 ask", told)
         self.assertNotIn("not yet", told)
 
     def test_to_a_named_target(self) -> None:

@@ -5,7 +5,16 @@ from zoneinfo import ZoneInfo
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.template import flattenString, tags
 
-from chatgpt_source.admin.words import ago, moment, money, short, took, with_code
+from chatgpt_source.admin.words import (
+    ago,
+    exactly,
+    moment,
+    money,
+    short,
+    took,
+    when,
+    with_code,
+)
 from tests.journal.common import NOON
 
 
@@ -22,6 +31,22 @@ class WordsTests(SynchronousTestCase):
         html = self.successResultOf(flattenString(None, tag)).decode()
         self.assertIn(' datetime="2027-01-15T13:00:00+01:00"', html)
         self.assertIn(' title="2027-01-15 13:00:00 CET">noon<', html)
+
+    def test_when(self) -> None:
+        def told(ahead: float) -> str:
+            tag = when(NOON + ahead, NOON, ZoneInfo("Europe/Berlin"))
+            html = self.successResultOf(flattenString(None, tag)).decode()
+            return html.partition(">")[2].partition("<")[0]
+
+        self.assertEqual(told(-125), "12:57, 2 min ago")
+        self.assertEqual(told(0), "13:00, just now")
+        self.assertEqual(told(600), "13:10, in 10 min")
+        self.assertEqual(told(-86400), "2027-01-14 13:00, 1 d ago")
+
+    def test_exactly(self) -> None:
+        tag = exactly(NOON + 0.1239, NOON, ZoneInfo("Europe/Berlin"))
+        html = self.successResultOf(flattenString(None, tag)).decode()
+        self.assertIn(">13:00:00.123<", html)
 
     def test_with_code(self) -> None:
         tag = tags.p(*with_code("check `token`, or <b>"))

@@ -1,6 +1,7 @@
 """The status page in a browser, beside a daemon at work."""
 
 import signal
+from itertools import product
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -16,6 +17,9 @@ window.wasUnknown = false;
 new MutationObserver(() => { window.wasUnknown ||= !document.getElementById("unheard").hidden; })
   .observe(document.getElementById("unheard"), { attributes: true });
 """
+
+
+OPEN = "for (const each of document.querySelectorAll('details')) each.open = true"
 
 
 class BrowserCase(DaemonCase):
@@ -65,6 +69,18 @@ class BrowserCase(DaemonCase):
 
     async def assert_no_complaints(self) -> None:
         self.assertEqual(await self.do("complaints"), [])
+
+    async def tab_to(self, wanted: str) -> list[str]:
+        """Press Tab until an element has the focus; what had it on the way."""
+        passed = []
+        for _ in range(60):
+            await self.do("press", TAB)
+            name, outline = await self.do("focus")
+            self.assertEqual(outline == "none", name == "body", f"{name} shows no focus")
+            if name == wanted:
+                return passed
+            passed.append(name)
+        raise AssertionError(f"{wanted} can't be reached: {passed}")
 
     async def failed_prompt(self, daemon: Daemon) -> str:
         self.openai.queue(api_error(400))
@@ -117,9 +133,9 @@ class PromptTests(BrowserCase):
         await self.shows("way", "Failed", "The model answered 400: it refuses this prompt")
         (prompt,) = self.openai.asks
         self.assertEqual(prompt_of(prompt), "what is vanus")
-        button = "return document.querySelector('#way button').id"
+        button = "return document.querySelector('#listing button').id"
         await self.do("click", await self.do("run", button))
-        await self.shows("said", "is taken up again")
+        await self.shows("said-prompts", "is taken up again")
         await self.shows("way", "Delivered at", "2 asks")
         await self.assert_not_reloaded()
         await self.assert_no_complaints()
@@ -157,16 +173,43 @@ class ListTests(BrowserCase):
         await self.shows("listing", "delivered", "failed")
         await self.do("click", "filter-failed")
         await until(lambda: self.only("failed"), "the failed alone")
+        await self.do("run", "history.back()")
+        await self.shows("listing", "delivered", "failed")
+        await self.do("click", "tile-failed")
+        await until(lambda: self.only("failed"), "the failed alone")
+        self.assertEqual((await self.do("focus"))[0], "prompts-title")
+        await self.assert_not_reloaded()
         await self.do("click", f"show-{failed}")
-        await self.shows("way", failed, "Failed")
+        await self.shows("prompt", failed, "The model answered 400")
         self.assertEqual(
             await self.do("run", "return location.search"), f"?state=failed&prompt={failed}"
         )
-        await self.do("run", "history.go(-2)")
-        await self.shows("listing", "delivered", "failed")
-        await self.assert_not_reloaded()
-        await self.look(f"/?state=failed&prompt={failed}")
+        await self.do("click", "back")
         self.assertTrue(await self.only("failed"))
+        await self.assert_no_complaints()
+
+    async def test_search(self) -> None:
+        daemon = await self.with_page()
+        key = {"Idempotency-Key": "an-order-of-ours"}
+        wanted = await daemon.accepted("wanted", key)
+        other = await daemon.accepted("other")
+        await daemon.reaches(other, "delivered")
+        await self.look()
+        await self.live()
+        for word in (wanted, wanted[:8], "an-order-of-ours"):
+            await self.do("run", "document.getElementById('q').value = ''")
+            await self.do("write", "q", word)
+            await self.do("press", ENTER)
+            await self.shows("chips", f"Found by {word}")
+            await self.shows("listing", wanted[:8])
+            self.assertNotIn(other[:8], await self.do("text", "listing"))
+            self.assertEqual((await self.do("focus"))[0], "q")
+        await self.do("click", "chip-q")
+        await self.shows("listing", wanted[:8], other[:8])
+        await self.do("write", "q", "-no-such-thing")
+        await self.do("click", "find")
+        await self.shows("listing", "No prompt has an id that begins so")
+        await self.assert_not_reloaded()
         await self.assert_no_complaints()
 
     async def only(self, state: str) -> bool:
@@ -187,7 +230,7 @@ class ListTests(BrowserCase):
 
     async def test_without_the_script(self) -> None:
         daemon = await self.with_page()
-        await self.failed_prompt(daemon)
+        failed = await self.failed_prompt(daemon)
         await self.do("scripts", allowed=False)
         try:
             await self.look()
@@ -196,41 +239,28 @@ class ListTests(BrowserCase):
             self.assertNotIn("Redrive", await self.do("text", "prompts"))
             await self.do("click", "filter-delivered")
             await self.shows("listing", "No prompt is delivered.")
+            await self.do("write", "q", failed[:6])
+            await self.do("click", "find")
+            await self.shows("listing", failed[:8])
+            await self.do("click", f"show-{failed}")
+            await self.shows("attempts", "ask 1", "400")
+            self.assertNotIn("Redrive", await self.do("text", "prompt"))
         finally:
             await self.do("scripts", allowed=True)
 
 
 class KeyboardTests(BrowserCase):
-    async def tab_to(self, wanted: str) -> list[str]:
-        """Press Tab until an element has the focus; what had it on the way."""
-        passed = []
-        for _ in range(60):
-            await self.do("press", TAB)
-            name, outline = await self.do("focus")
-            self.assertEqual(outline == "none", name == "body", f"{name} shows no focus")
-            if name == wanted:
-                return passed
-            passed.append(name)
-        raise AssertionError(f"{wanted} can't be reached: {passed}")
-
     async def test_all_by_keyboard(self) -> None:
         daemon = await self.with_page()
         failed = await self.failed_prompt(daemon)
         await self.look()
         await self.live()
-        ranges = [f"range-{name}" for name in ("1h", "24h", "7d", "30d")]
-        charts = [f"{name}-canvas" for name in ("traffic", "latency", "waiting")]
-        self.assertEqual(
-            await self.tab_to("text"), ["skip", "of-failures", *ranges, *charts, "table-summary"]
-        )
-        await self.do("press", *"what is vanus")
-        self.assertEqual(await self.tab_to("send"), [])
-        await self.do("press", ENTER)
-        await self.shows("way", "Delivered at")
-        self.assertEqual((await self.do("focus"))[0], "send")
-        self.assertEqual(await self.tab_to("redrive-all"), ["close"])
+        passed = await self.tab_to("redrive-all")
+        self.assertEqual(passed[0], "skip")
+        self.assertNotIn("table-summary", passed)  # what is urgent comes first
         await self.do("press", ENTER)
         self.assertEqual((await self.do("focus"))[0], "sure-no")
+        self.assertIn("100 of them are left", await self.do("text", "sure-text"))
         await self.do("press", ENTER)  # no harm done by one key too many
         self.assertEqual((await self.do("focus"))[0], "redrive-all")
         self.assertEqual((await daemon.record(failed))["state"], "failed")
@@ -238,8 +268,17 @@ class KeyboardTests(BrowserCase):
         await self.do("press", SHIFT_TAB)
         self.assertEqual((await self.do("focus"))[0], "sure-yes")
         await self.do("press", ENTER)
-        await self.shows("said", "Taken up again: 1.")
-        await daemon.reaches(failed, "delivered")
+        await self.shows("said-failures", "Taken up again: 1.")
+        await self.shows("listing", "delivered")  # what has the focus stays from here on
+        passed = await self.tab_to("text")
+        self.assertLess(passed.index("tile-failed"), passed.index("q"))
+        self.assertLess(passed.index("q"), passed.index("filter-all"))
+        await self.do("press", *"what is vanus")
+        self.assertEqual(await self.tab_to("send"), [])
+        await self.do("press", ENTER)
+        await self.shows("way", "Delivered at")
+        self.assertEqual((await self.do("focus"))[0], "send")
+        self.assertEqual(await self.tab_to("close"), ["way-whole"])
         await self.assert_not_reloaded()
         await self.assert_no_complaints()
 
@@ -255,40 +294,41 @@ class KeyboardTests(BrowserCase):
 
 
 class LookTests(BrowserCase):
-    async def world(self) -> str:
-        """A daemon with everything to see."""
+    async def world(self) -> list[str]:
+        """A daemon with everything to see, and the paths of its pages."""
         daemon = await self.with_page(everyday_limit=10)
         await daemon.reaches(await daemon.accepted("good"), "delivered")
         failed = await self.failed_prompt(daemon)
         self.openai.script = lambda _: api_error(401)
         held = await daemon.accepted("held")
         await daemon.reaches(held, lambda record: record["error"])
-        return f"/?prompt={failed}"
+        return [f"/?tried={failed}", f"/?state=failed&prompt={failed}", f"/?prompt={held}"]
 
     async def test_both_themes_on_phone_and_desktop(self) -> None:
-        path = await self.world()
+        paths = await self.world()
         grounds = set()
-        for dark in (False, True):
-            for size in (PHONE, DESKTOP):
-                await self.look(path, size, dark=dark)
-                await self.live()
-                await self.do("run", "document.getElementById('table').open = true")
-                wide = "return document.documentElement.scrollWidth"
-                self.assertLessEqual(await self.do("run", wide), size[0], (size, dark))
-                ground = "return getComputedStyle(document.body).backgroundColor"
-                grounds.add((dark, await self.do("run", ground)))
-                await self.assert_no_complaints()
+        for path, dark, size in product(paths, (False, True), (PHONE, DESKTOP)):
+            await self.look(path, size, dark=dark)
+            await self.live()
+            await self.do("run", OPEN)
+            wide = "return document.documentElement.scrollWidth"
+            self.assertLessEqual(await self.do("run", wide), size[0], (path, size, dark))
+            ground = "return getComputedStyle(document.body).backgroundColor"
+            grounds.add((dark, await self.do("run", ground)))
+            await self.assert_no_complaints()
         self.assertEqual(len(grounds), 2)
         self.assertEqual(len({ground for _, ground in grounds}), 2)
 
     async def test_accessible(self) -> None:
-        path = await self.world()
-        for size, dark in ((DESKTOP, False), (DESKTOP, True), (PHONE, False), (PHONE, True)):
+        paths = await self.world()
+        for path, dark, size in product(paths, (False, True), (PHONE, DESKTOP)):
             await self.look(path, size, dark=dark)
             await self.live()
             await self.shows("health", "The model answered 401", "Check token")
-            await self.do("run", "document.getElementById('table').open = true")
-            self.assertEqual(await self.do("violations"), [], (size, dark))
+            await self.do("run", OPEN)
+            self.assertEqual(await self.do("violations"), [], (path, size, dark))
+        await self.look(paths[0])
+        await self.live()
         await self.do("click", "redrive-all")
         self.assertEqual(await self.do("violations"), [])
 

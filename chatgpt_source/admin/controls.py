@@ -1,0 +1,69 @@
+"""Renders what an operator can pause and resume. Pure."""
+
+from urllib.parse import quote
+
+from twisted.web.template import Tag, tags
+
+from chatgpt_source.admin.markup import act, element, sure
+from chatgpt_source.admin.view import Shown
+from chatgpt_source.admin.words import when
+from chatgpt_source.pipeline.pauses import ASKING, INTAKE
+from chatgpt_source.prompt import DEAD_LETTER, TARGET
+
+_NAMES = {
+    INTAKE: "Intake",
+    ASKING: "Asking",
+    TARGET.label: "Target",
+    DEAD_LETTER.label: "Dead letters",
+}
+_GOES = {INTAKE: "prompts are accepted", ASKING: "the model is asked"}
+_STOPS = {
+    INTAKE: "Callers get a 503 and are told to try again. What was accepted goes on.",
+    ASKING: "Accepted prompts wait in the journal. What a provider already works on is still"
+    " fetched, and answers are still delivered. None is given up because of that.",
+}
+_WAITS = "Its events wait in the journal. None is given up because of that."
+
+
+def controls(shown: Shown) -> Tag:
+    """Each thing that can be paused, whether it is, by whom and since when."""
+    return tags.div(tags.ul(*(_row(shown, what) for what in shown.pausable)), id="controls")
+
+
+def _row(shown: Shown, what: str) -> Tag:
+    name, pause = name_of(what), shown.pauses.get(what)
+    path = quote(what, safe="")
+    if pause is None:
+        told = tags.span(_GOES.get(what, "events are delivered"), class_="note")
+        button = act(
+            f"pause-{what}",
+            "Pause",
+            tags.span(f" {name}", class_="hidden"),
+            post=f"api/pause/{path}",
+            done=f"{name}: paused.",
+            class_="quiet",
+            **sure("pause", f"Pause: {name}?", "Pause", _STOPS.get(what, _WAITS)),
+        )
+    else:
+        since = when(pause.since, shown.now, shown.zone)
+        told = tags.span("Paused by ", tags.strong(pause.who), " since ", since, class_="paused")
+        button = act(
+            f"resume-{what}",
+            "Resume",
+            tags.span(f" {name}", class_="hidden"),
+            post=f"api/resume/{path}",
+            done=f"{name}: resumed.",
+            class_="primary",
+        )
+    return tags.li(
+        tags.span(name, class_="name"),
+        told,
+        element("span", button, class_="scripted actions"),
+        id=f"control-{what}",
+        class_="control",
+    )
+
+
+def name_of(what: str) -> str:
+    """What can be paused, by the name that people use."""
+    return _NAMES.get(what) or f"Target {what.partition('.')[2]}"
