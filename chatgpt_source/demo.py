@@ -395,6 +395,7 @@ def main() -> None:
         screen.say("\nStopped.")
     except (ConfigError, DemoError, PortUnavailable) as error:
         told = look_of(sys.stderr, os.environ).fold(f"The demo can't run: {error}")
+        flush()  # what was said before comes first
         raise SystemExit(told) from None
 
 

@@ -16,7 +16,7 @@ class SeenBatchesTests(BrowserCase, TiersCase):
     async def test_a_batch_from_its_first_prompt_to_its_end(self):
         self.openai.running = 6 * HOUR
         daemon = await self.with_page(
-            clock=self.time,
+            daemon_clock=self.time,
             everyday_limit=100_000,
             batch_window=120,
             batch_over=2 * HOUR,
