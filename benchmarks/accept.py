@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from attrs import define, field
-from chatgpt_source.intake.recent import Recent
 from daemon import medians
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import TCP4ClientEndpoint
@@ -27,6 +26,8 @@ from twisted.python.threadpool import ThreadPool
 
 from chatgpt_source.config import Config
 from chatgpt_source.config.secret import Secret
+from chatgpt_source.health.recent import Recent
+from chatgpt_source.health.refusals import Refusals
 from chatgpt_source.http.server import BoundedSite
 from chatgpt_source.intake.api import Intake
 from chatgpt_source.intake.health import Health
@@ -65,7 +66,8 @@ def serve(folder: str, ports: Any) -> None:
     for journal in (real, Unwritten()):
         calendar = Calendar(CONFIG.timezone)
         pipeline = Pipeline(reactor, journal, CONFIG, None, {"target": None})
-        health = Health(reactor, CONFIG, calendar, journal, pipeline, Recent(reactor))
+        observed = Recent(reactor), Refusals(reactor)
+        health = Health(reactor, CONFIG, calendar, journal, pipeline, *observed)
         intake = Intake(reactor, CONFIG, calendar, journal, pipeline, health, Waiters(reactor))
         site = BoundedSite(reactor, intake.answer, CONFIG.max_body_size)
         ports.put(reactor.listenTCP(0, site, interface="127.0.0.1").getHost().port)

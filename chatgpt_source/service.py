@@ -56,7 +56,7 @@ log = get_logger(__name__)
 
 LAST_CALLERS = 1.0
 """Seconds that a stop leaves to those who have connected and not sent their first request, where
-other daemons share the port: who is turned away here would have been served there."""
+other daemons share the port or the journal: they would have served who is turned away here."""
 MOST_OPERATORS = 60
 """Connections that the admin site may have."""
 
@@ -284,7 +284,7 @@ class ChatGPTSource(Service):
         self._waiting.cancel()
         await self._close(self._port)
         if self._running is not None:
-            if is_shared(self._where):
+            if is_shared(self._where) or self._engine.is_remote:
                 await completes(self._site.connections.all_heard(), LAST_CALLERS, self._reactor)
                 await deferLater(self._reactor, 0)  # the last one's request is being passed on
             await self._running.stop()

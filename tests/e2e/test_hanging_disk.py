@@ -36,6 +36,11 @@ def peak(pid):
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
+def files(pid):
+    """How many files, connections among them, a process has open."""
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
 def posting(body):
     return b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
 
@@ -125,7 +130,7 @@ class HangingDiskTests(DaemonCase):
 
     async def test_those_who_hang_up_take_their_prompts_along(self):
         daemon, process, flag, begun = await self.hang()
-        before = memory(process.transport.pid)
+        before, opened = memory(process.transport.pid), files(process.transport.pid)
         body = b"x" * LARGE
         for _ in range(CALLERS // 10):
             wires = [await Wire.connect(daemon.port) for _ in range(10)]
@@ -134,6 +139,7 @@ class HangingDiskTests(DaemonCase):
             for wire in wires:
                 wire.transport.loseConnection()  # once it has sent
             await until(lambda wires=wires: all(wire.closed for wire in wires), "ends")
+        await until(lambda: files(process.transport.pid) <= opened, "the daemon to know of it")
         await self.asked("/healthz", 200, daemon.port)
         self.assertLess(memory(process.transport.pid) - before, MOST_MORE)
         flag.unlink()
