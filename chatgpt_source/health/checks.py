@@ -9,7 +9,7 @@ from chatgpt_source.health.recent import Failures
 from chatgpt_source.health.refusals import WINDOW, TurnedAway
 from chatgpt_source.health.times import Times
 from chatgpt_source.health.trouble import Level, Trouble
-from chatgpt_source.prompt import State
+from chatgpt_source.prompt import State, receiver_at
 from chatgpt_source.telemetry.observer import RefusalReason
 from chatgpt_source.words import age, count
 
@@ -58,11 +58,13 @@ def of_failures(failures: Failures | None, failed: int, times: Times) -> Trouble
     """
     if failures is None:
         return None
-    what = f"{failures.failed} of the last {failures.ended} prompts failed"
+    those = " and ".join(f"`{receiver_at(each).label}`" for each in failures.targets)
+    those = f" for {those}" if those else ""
+    what = f"{failures.failed} of the last {failures.ended} prompts{those} failed"
     if failures.nothing_succeeds:
-        what = f"nothing succeeds: all of the last {failures.ended} prompts failed"
+        what = f"nothing succeeds: all of the last {failures.ended} prompts{those} failed"
     if failures.ended == 1:
-        what = f"the last prompt failed: {failures.why}"
+        what = f"the last prompt{those} failed: {failures.why}"
     else:
         what += f", most often: {failures.why}"
     return Trouble(

@@ -10,7 +10,7 @@ from chatgpt_source.config import Config
 from chatgpt_source.errors import JournalUnavailable
 from chatgpt_source.health import checks
 from chatgpt_source.health.peers import Peer, of_peer
-from chatgpt_source.health.recent import Recent
+from chatgpt_source.health.recent import MOST, Recent
 from chatgpt_source.health.refusals import Refusals
 from chatgpt_source.health.times import Times
 from chatgpt_source.health.trouble import Judgement, Trouble, judged
@@ -26,6 +26,8 @@ from chatgpt_source.quota import Calendar
 MODEL_CHECK = "openai"
 """The check of the first provider, and the beginning of those of the others."""
 _TIERS = {FLEX: "the flex tier: ", BATCHES: "batches: "}
+LOOK_EVERY = 1.0
+"""Seconds between two looks for how the prompts of other daemons have ended, at the least."""
 _IN_TIME = "its prompts move to the standard tier in time for their deadlines"
 
 
@@ -56,6 +58,7 @@ class Judge:
     counts: Counts = field(init=False)
     _seen: dict[str, float] = field(init=False, factory=dict)
     """When troubles were first seen that do not know since when they are there."""
+    _looked: float = field(init=False, default=NEVER)
 
     @counts.default
     def _make_counts(self) -> Counts:
@@ -64,11 +67,23 @@ class Judge:
     async def judge(self) -> Judgement:
         """How well the daemon is now."""
         self.counted = await self.counts.read()
+        await self._look_at_others()
         await self._forget_mended()
         times = Times.of(self.clock, self.config.timezone)
         troubles = [*self._of_daemon(times), *self._of_missing()]
         troubles += [of_peer(each, times) for each in await self._peers(times)]
         return judged(self._dated(troubles, times), self._untried())
+
+    async def _look_at_others(self) -> None:
+        """Learn how the prompts have ended that other daemons took, where there are others."""
+        now = self.clock.seconds()
+        if not self.journal.is_shared or now - self._looked < LOOK_EVERY:
+            return
+        self._looked = now
+        try:
+            self.recent.seed(await self.journal.ends(0.0, MOST))
+        except JournalUnavailable:
+            return
 
     async def _forget_mended(self) -> None:
         """Forget the failures that were redriven or purged by another process."""

@@ -567,12 +567,13 @@ class Kept:
 
 @frozen
 class End:
-    """The end of a prompt, DELIVERED or FAILED with an error, and its date."""
+    """The end of a prompt, DELIVERED or FAILED with an error; its date and its target."""
 
     id: str
     state: State
     at: float
     error: str | None = None
+    target: str = TARGET.destination
 
 
 def added_up(groups: Iterable[Group]) -> list[Group]:

@@ -773,10 +773,8 @@ class ReadContract(Contract):
         self.fail_it("p5", "last")
         ends = self.successResultOf(self.journal.ends(NOON + 11, 10))
         self.assertEqual(
-            [(end.id, end.state, end.at, end.error) for end in ends],
-            [
-                ("p5", State.FAILED, NOON + 11, "last"),
-            ],
+            [(end.id, end.state, end.at, end.error, end.target) for end in ends],
+            [("p5", State.FAILED, NOON + 11, "last", "target")],
         )
         ends = self.successResultOf(self.journal.ends(0, 2))
         self.assertEqual((ends[0].id, len(ends)), ("p5", 2))

@@ -1,11 +1,14 @@
 """How the last prompts ended: when that is a trouble, and when no longer."""
 
+from collections.abc import Sequence
+
+import attrs
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.health.recent import MOST, WINDOW, Recent
 from chatgpt_source.journal import End
-from chatgpt_source.prompt import State
+from chatgpt_source.prompt import Delivery, State
 from tests.journal.common import NOON
 from tests.telemetry.outcomes import ended, tell
 
@@ -120,6 +123,65 @@ class RecentTests(SynchronousTestCase):
         self.assertEqual([*self.recent.failed], ["p1", "p2", "p3"])
         self.recent.forget({"p1", "p3"})
         self.assertEqual(self.told(), (1, 2, 0, "the target answered 400"))
+
+    def end_at(self, target: str, *errors: str | None) -> None:
+        for error in errors:
+            name = f"p{self.ended}"
+            self.ended += 1
+            state = State.FAILED if error else State.DELIVERED
+            delivery = Delivery(name, b"{}", 0.0, 1, 0.0, destination=target)
+            tell(self.recent, attrs.evolve(ended(state, error, name=name), delivery=delivery))
+
+    def targets(self) -> tuple[int, int, Sequence[str]] | None:
+        failures = self.recent.failures()
+        return failures and (failures.failed, failures.ended, failures.targets)
+
+    def test_one_target_of_two_with_a_small_share(self) -> None:
+        for _ in range(5):
+            self.end(*[None] * 40)
+            self.end_at("audit", REFUSED)
+        self.assertEqual(self.targets(), (5, 5, ["audit"]))
+        failures = self.recent.failures()
+        assert failures is not None
+        self.assertTrue(failures.nothing_succeeds)
+        self.clock.advance(WINDOW + 1)
+        self.end(None)
+        self.assertEqual(self.targets(), (5, 5, ["audit"]))  # silence mends nothing there
+        self.recent.forget({"p40", "p81", "p122"})
+        self.assertEqual(self.targets(), (2, 2, ["audit"]))
+        self.end_at("audit", None)
+        self.assertIsNone(self.targets())
+
+    def test_what_is_dead_is_named_before_what_fails_at_times(self) -> None:
+        self.end(None, None, REFUSED, REFUSED)
+        self.end_at("audit", *[REFUSED] * 4)
+        self.end_at("billing", *[REFUSED] * 3)
+        self.assertEqual(self.targets(), (7, 7, ["audit", "billing"]))
+        self.end_at("audit", None)
+        self.end_at("billing", None)
+        self.assertEqual(self.targets(), (9, 13, ()))
+
+    def test_what_is_dead_for_all_is_not_named(self) -> None:
+        self.end(*[REFUSED] * 3)
+        self.end_at("audit", *[REFUSED] * 3)
+        self.assertEqual(self.targets(), (6, 6, ()))
+
+    def test_since_it_began_at_a_target(self) -> None:
+        self.end(*[None] * 50)
+        for _ in range(30):
+            self.end_at("audit", REFUSED)
+            self.clock.advance(1)
+        self.assertEqual(self.told(), (20, 20, 0, "the target answered 400"))
+
+    def test_learns_from_others(self) -> None:
+        self.end(None, REFUSED)
+        self.clock.advance(1)
+        theirs = [End(f"their{n}", State.FAILED, NOON + 0.5, REFUSED, "audit") for n in range(3)]
+        again = End("p1", State.DELIVERED, NOON + 0.7, None)
+        for _ in range(3):
+            self.recent.seed([again, *theirs])
+        self.assertEqual(self.targets(), (3, 3, ["audit"]))
+        self.assertEqual([*self.recent.failed], ["their0", "their1", "their2"])
 
     def test_goes_on_after_a_restart(self) -> None:
         self.end(None)

@@ -207,11 +207,14 @@ def failures(db: Session, after: int) -> Steps[tuple[list[Group], int | None]]:
 def ends(db: Session, since: float, most: int) -> Steps[list[End]]:
     """The ends of the last prompts; see `Journal.ends`."""
     rows = yield db.execute(
-        "SELECT id, state, ended, error FROM prompts WHERE ended >= %s AND state <> 'cancelled'"
-        " ORDER BY ended DESC LIMIT %s",
+        "SELECT id, state, ended, error, target FROM prompts WHERE ended >= %s"
+        " AND state <> 'cancelled' ORDER BY ended DESC LIMIT %s",
         (since, most),
     )
-    return [End(row["id"], State(row["state"]), row["ended"], row["error"]) for row in rows]
+    return [
+        End(row["id"], State(row["state"]), row["ended"], row["error"], row["target"])
+        for row in rows
+    ]
 
 
 def tally(db: Session, day: str, now: float) -> Steps[Tally]:

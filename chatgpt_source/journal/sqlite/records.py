@@ -166,11 +166,11 @@ def oldest(db: sqlite3.Connection, now: float) -> float | None:
 def ends(db: sqlite3.Connection, since: float, most: int) -> list[End]:
     """The ends of the last prompts; see `Journal.ends`."""
     rows = db.execute(
-        "SELECT id, state, ended, error FROM prompts WHERE ended >= ? AND state <> ?"
+        "SELECT id, state, ended, error, target FROM prompts WHERE ended >= ? AND state <> ?"
         " ORDER BY ended DESC LIMIT ?",
         (since, State.CANCELLED.value, most),
     )
-    return [End(id_, State(state), at, error) for id_, state, at, error in rows]
+    return [End(id_, State(state), *others) for id_, state, *others in rows]
 
 
 def _record(row: sqlite3.Row, now: Now) -> Record:
