@@ -3,11 +3,13 @@
 Each action is one line of the log, with who did it.
 """
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 from attrs import define, field
-from twisted.internet.defer import Deferred, FirstError, gatherResults
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.python.failure import Failure
 
 from chatgpt_source.errors import NotRedriven, QuotaUsedUp
 from chatgpt_source.intake.api import Intake
@@ -81,10 +83,8 @@ class Actions:
             log.info("redriven: id={id}, it is {state} again", id=prompt_id, state=state.value)
             return True
 
-        done, refused = await self._each_failed(reason, attempt)
-        if done:
-            audit(who, f"redrove {_told(done, reason)}")
-        return done, refused
+        outcomes = await self._each_failed(reason, attempt, who, "redrove")
+        return outcomes[True], outcomes[False]
 
     async def purge(self, prompt_id: str, who: str) -> bool:
         """Purge one prompt; returns whether it was a failed one."""
@@ -100,10 +100,7 @@ class Actions:
         Raises:
             Busy: If many are being redriven or purged already.
         """
-        done, _ = await self._each_failed(reason, self._purge)
-        if done:
-            audit(who, f"purged {_told(done, reason)}")
-        return done
+        return (await self._each_failed(reason, self._purge, who, "purged"))[True]
 
     async def cancel(self, prompt_id: str, who: str) -> Cancelled | None:
         """Cancel a prompt that waits; None if there is no such prompt.
@@ -153,26 +150,32 @@ class Actions:
         return gone
 
     async def _each_failed(
-        self, reason: str | None, act: Callable[[str], Awaitable[bool | None]]
-    ) -> tuple[int, int]:
-        """Act on each failed prompt of a group, or on all; returns how many were True, and False.
+        self, reason: str | None, act: Callable[[str], Awaitable[bool | None]], who: str, did: str
+    ) -> Counter[bool | None]:
+        """Act on each failed prompt of a group, or on all; returns how often it was True, or False.
+
+        The log says what was done, also if not all could be.
 
         Raises:
             Busy: If this is under way already.
         """
-        done = refused = 0
+        outcomes: Counter[bool | None] = Counter()
         before = None
         with self._alone():
-            while page := await self._intake.journal.latest(State.FAILED, before, STEP, reason):
-                before = page[-1].position
-                acts = [Deferred.fromCoroutine(_acted(act, record.id)) for record in page]
-                try:
-                    outcomes = await gatherResults(acts, consumeErrors=True)
-                except FirstError as error:
-                    error.subFailure.raiseException()
-                done += outcomes.count(True)
-                refused += outcomes.count(False)
-        return done, refused
+            try:
+                while page := await self._intake.journal.latest(State.FAILED, before, STEP, reason):
+                    before = page[-1].position
+                    acts = [Deferred.fromCoroutine(_acted(act, record.id)) for record in page]
+                    ended = await DeferredList(acts, consumeErrors=True)
+                    told: list[bool | Failure | None] = [outcome for _, outcome in ended]
+                    outcomes.update(each for each in told if not isinstance(each, Failure))
+                    for each in told:
+                        if isinstance(each, Failure):
+                            each.raiseException()
+            finally:
+                if outcomes[True]:
+                    audit(who, f"{did} {_told(outcomes[True], reason)}")
+        return outcomes
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

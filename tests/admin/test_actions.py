@@ -5,14 +5,14 @@ from typing import Any, ClassVar, cast
 from unittest.mock import Mock
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 
 from chatgpt_source.admin import actions, search
 from chatgpt_source.admin.actions import Actions, Busy
 from chatgpt_source.config import Credentials
 from chatgpt_source.config.secret import Secret
-from chatgpt_source.errors import PeerFailure, Permanent
+from chatgpt_source.errors import JournalUnavailable, PeerFailure, Permanent
 from chatgpt_source.journal.groups import Groups
 from chatgpt_source.prompt import State
 from tests.admin.common import AdminTestCase
@@ -101,6 +101,27 @@ class RedriveAllTests(ActionsTestCase):
         self.failed()
         self.opened.connection.close()
         self.assert_problem(self.send("/api/redrive"), 503)
+
+    def test_what_was_done_is_told_though_the_journal_breaks_midway(self) -> None:
+        self.patch(actions, "STEP", 2)
+        failed = [self.failed() for _ in range(5)]
+        journal = cast(Any, self.journal)
+        for path, method, did in (
+            ("/api/redrive", "redrive", "redrove 3 failed prompts"),
+            ("/api/purge", "purge", "purged 1 failed prompt"),
+        ):
+            whole = getattr(journal, method)
+
+            def broken(prompt_id: str, whole: Any = whole) -> Any:
+                if prompt_id in failed[:2]:
+                    return fail(JournalUnavailable("it is full", retry_after=5))
+                return whole(prompt_id)
+
+            self.patch(journal, method, broken)
+            answer, told = self.audited(path)
+            self.assert_problem(answer, 503)
+            self.assertEqual(told, [f"operator local operator {did}"])
+            del failed[1]
 
 
 class OfAReasonTests(ActionsTestCase):

@@ -710,9 +710,19 @@ class ReadContract(Contract):
             ("b", 5, ["b"]),
             ("a%", 5, []),
             ("c", 5, []),
+            ("ab\0", 5, []),
+            ("\0", 5, []),
         ):
             found = self.successResultOf(self.journal.ids(beginning, most))
             self.assertEqual(list(found), ids, beginning)
+
+    def test_a_text_that_no_prompt_can_have_finds_none(self) -> None:
+        self.accept(prompt("a"))
+        self.fail_it("a", "no")
+        for nothing in ("\0", "a\0", "no\0", "\ufffd"):
+            self.assertIsNone(self.successResultOf(self.journal.record(nothing)))
+            self.assertIsNone(self.successResultOf(self.journal.detail(nothing)))
+            self.assertEqual(self.successResultOf(self.journal.latest(None, None, 5, nothing)), [])
 
     def test_tally(self) -> None:
         self.end_some()

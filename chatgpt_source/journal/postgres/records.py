@@ -30,7 +30,7 @@ GROUPS_STEP = 10_000
 
 def record(db: Session, prompt_id: str, now: float, date: float) -> Steps[Record | None]:
     """A prompt's record; see `Journal.record`."""
-    rows = yield db.execute(f"{RECORD} WHERE id = %s", (prompt_id,))
+    rows = yield db.execute(f"{RECORD} WHERE id = %s", (_sought(prompt_id),))
     return _record(db, rows[0], now, date) if rows else None
 
 
@@ -124,6 +124,7 @@ def probe(db: Session) -> Steps[None]:
 
 def ids(db: Session, beginning: str, most: int) -> Steps[list[str]]:
     """The ids that begin so; see `Journal.ids`."""
+    beginning = _sought(beginning)
     rows = yield db.execute(
         "SELECT id FROM prompts WHERE id >= %s AND id < %s ORDER BY id LIMIT %s",
         (beginning, beginning + chr(sys.maxunicode), most),
@@ -185,7 +186,7 @@ def latest(
             f"prompts.seq IN (SELECT seq FROM prompts WHERE state = 'failed' AND {REASON} = %s"
             " AND seq < %s ORDER BY seq DESC LIMIT %s) ORDER BY prompts.seq DESC"
         )
-        values = (reason, *values)
+        values = (_sought(reason), *values)
     rows = yield db.execute(f"{RECORD} WHERE {page}", values)
     return [_record(db, row, now, date) for row in rows]
 
@@ -237,6 +238,11 @@ def tally(db: Session, day: str, now: float) -> Steps[Tally]:
         {state: known.get(state.value, 0) for state in State},
         *(row["used"], row["oldest"], row["leftovers"], row["daemons"], db.steady(row["due"])),
     )
+
+
+def _sought(text: str) -> str:
+    """A text to look for; for one that the database can't hold, another that nothing matches."""
+    return text.replace("\0", "\ufffd")
 
 
 def _record(db: Session, row: Row, now: float, date: float) -> Record:
