@@ -132,11 +132,12 @@ class Judge:
     async def _peers(self, times: Times) -> list[Peer]:
         """The peers that do not work, and how the look-ups of submitted prompts fare."""
         batching = self.pipeline.batching
+        now = self.clock.seconds()
         of_batches = {} if batching is None else {BATCHES: batching.breaker}
         unwell = [
             await self._peer(label, breaker, times)
             for label, breaker in {**self.pipeline.breakers, **of_batches}.items()
-            if breaker.trouble is not None
+            if breaker.trouble is not None or breaker.unsteady(now) is not None
         ]
         polls = self.pipeline.polls
         if polls.trouble is not None:
@@ -159,12 +160,13 @@ class Judge:
         )
 
     async def _peer(self, label: str, breaker: Breaker, times: Times) -> Peer:
+        unsteady = breaker.unsteady(self.clock.seconds())
         peer = Peer(
             label,
             label,
-            breaker.trouble or "",
+            unsteady or breaker.trouble or "",
             held=breaker.held,
-            since=times.date(breaker.since),
+            since=times.date(breaker.unsteady_since if unsteady else breaker.since),
             opens_at=None if breaker.opens_at == NEVER else times.date(breaker.opens_at),
             waiting=await self._waiting(self.pipeline.queues[label]),
             give_up_after=self.config.give_up_after,

@@ -9,13 +9,17 @@ The outcomes of the calls change three things:
 - the pace: after `STREAK` failures in a row, a peer gets `PACE` calls a second at most, so that a
   long backlog does not overload it. A drain ends that (`paced`).
 
+A peer is unsteady if its calls fail now and then: `SETBACKS` of the last `AMONG` failed, each after
+a success. That changes nothing for the calls, but is told until it is `UNSTEADY_FOR` seconds ago.
+
 Where daemons share a journal, each adopts the circuit and the throttle that another has met, and a
 probe begins only once it is granted (`grant_probe`).
 """
 
+from collections import deque
 from collections.abc import Callable
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from chatgpt_source.errors import CallError, PeerFailure, Transient
 from chatgpt_source.journal import PeerState
@@ -27,6 +31,9 @@ log = get_logger(__name__)
 
 STREAK = 50
 PACE = 20.0
+SETBACKS = 3
+AMONG = 20
+UNSTEADY_FOR = 300.0
 
 NEVER = float("-inf")
 
@@ -37,6 +44,15 @@ class Call:
 
     started: float
     place: int = 0
+
+
+@frozen
+class _Setback:
+    """A call that failed after one that succeeded."""
+
+    number: int
+    at: float
+    reason: str
 
 
 @define
@@ -80,6 +96,10 @@ class Breaker:
     _window: int = field(init=False)
     _streak: int = field(init=False, default=0)
     _paced_until: float = field(init=False, default=NEVER)
+    _ended: int = field(init=False, default=0)
+    _setbacks: deque[_Setback] = field(init=False, factory=lambda: deque(maxlen=SETBACKS))
+    unsteady_since: float = field(init=False, default=NEVER)
+    """When it became unsteady, if it is."""
 
     def __attrs_post_init__(self) -> None:
         self._window = self.limit
@@ -166,6 +186,15 @@ class Breaker:
         """Why calls to the peer fail, for people; None after a success."""
         return self._held or self._trouble
 
+    def unsteady(self, now: float) -> str | None:
+        """Why calls to the peer fail now and then, for people; None if they do not."""
+        if self.held or len(self._setbacks) < SETBACKS:
+            return None
+        first, last = self._setbacks[0], self._setbacks[-1]
+        if self._ended - first.number >= AMONG or now - last.at > UNSTEADY_FOR:
+            return None
+        return f"calls to {self.peer} fail now and then: {last.reason}"
+
     @property
     def others(self) -> Others:
         """The calls to this peer, as `decide` compares them with one that failed."""
@@ -222,6 +251,7 @@ class Breaker:
     def end(self, call: Call) -> None:
         """Count a call that has ended."""
         self.under_way -= 1
+        self._ended += 1
         if call is self._probe:
             self._probe = None
 
@@ -256,6 +286,8 @@ class Breaker:
         if isinstance(error, PeerFailure) and not alone:
             self._hold(call, error, now)
         elif isinstance(error, Transient):
+            if self.trouble is None and self._succeeded > NEVER:
+                self._set_back(error.reason, now)
             self.since = now if self.since is None else self.since
             self._trouble = error.reason
             self._streak += 1
@@ -282,6 +314,12 @@ class Breaker:
         """Throttle all calls because of another peer's call, which shares this one's limits."""
         self._throttle(call, error, now)
         self._changed(self.state)
+
+    def _set_back(self, reason: str, now: float) -> None:
+        was_unsteady = self.unsteady(now) is not None
+        self._setbacks.append(_Setback(self._ended, now, reason))
+        if not was_unsteady:
+            self.unsteady_since = self._setbacks[0].at
 
     def _hold(self, call: Call, error: PeerFailure, now: float) -> None:
         if self._held is not None and call is not self._probe:

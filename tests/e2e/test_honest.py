@@ -1,5 +1,6 @@
 """Nothing is green while events fail: at one target of two, or at another daemon."""
 
+import itertools
 from typing import Any
 
 from tests.e2e.processes import call, free_port, together, until
@@ -30,6 +31,26 @@ class OneTargetTests(AdminCase):
         self.assertEqual(health["level"], "red")
         self.assertIn("all of the last 4 prompts for `target.audit` failed", health["headline"])
         self.assertIn("target.audit", (await daemon.checks())[2]["failures"])
+
+
+class UnsteadyTests(AdminCase):
+    async def test_a_target_that_fails_each_other_call_is_not_green_in_between(self) -> None:
+        calls = itertools.count()
+        self.target.script = lambda _: Reply(503 if next(calls) % 2 else 200)
+        daemon = self.daemon(concurrency=1)
+        await daemon.start()
+        for n in range(8):
+            await daemon.reaches(await daemon.accepted(f"{n}"), "delivered")
+        self.assertEqual(next(calls) % 2, 1)  # the last call has succeeded
+        health = await judged(self.admin_port)
+        self.assertEqual(health["level"], "amber")
+        self.assertEqual(
+            health["headline"], "Calls to the target fail now and then: the target answered 503"
+        )
+        self.target.script = self.target.default
+        for n in range(20):
+            await daemon.reaches(await daemon.accepted(f"{n} well"), "delivered")
+        self.assertEqual((await judged(self.admin_port))["level"], "green")
 
 
 class OtherReplicaTests(ReplicasCase):

@@ -10,7 +10,15 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.errors import CallError, PeerFailure, Permanent, PossiblyBilled, Transient
 from chatgpt_source.journal import PeerState
-from chatgpt_source.pipeline.breaker import PACE, STREAK, Breaker, Call
+from chatgpt_source.pipeline.breaker import (
+    AMONG,
+    PACE,
+    SETBACKS,
+    STREAK,
+    UNSTEADY_FOR,
+    Breaker,
+    Call,
+)
 
 UNAUTHORIZED = PeerFailure("the model answered 401: check `token`", status=401)
 DOWN = Transient("the model can't be reached: connection refused")
@@ -560,6 +568,50 @@ def _machine(machine: type[RuleBasedStateMachine]) -> Callable[[SynchronousTestC
 
 class InvariantTests(SynchronousTestCase):
     test_whatever_happens = _machine(GateMachine)
+
+
+class UnsteadyTests(BreakerCase):
+    def unsteady(self) -> bool:
+        return self.breaker.unsteady(self.now) is not None
+
+    def test_calls_that_fail_now_and_then(self) -> None:
+        for n in range(SETBACKS):
+            self.assertFalse(self.unsteady(), n)
+            self.one()
+            self.one(DOWN)
+            self.now += 1
+        self.one()
+        self.assertIn("fail now and then: the model can't", self.breaker.unsteady(self.now) or "")
+        self.assertEqual(self.breaker.unsteady_since, 1000)
+        self.one(DOWN)
+        self.assertEqual(self.breaker.unsteady_since, 1000)
+
+    def test_is_over_after_enough_calls_that_succeed(self) -> None:
+        for error in (None, DOWN) * SETBACKS:
+            self.one(error)
+        for _ in range(AMONG - 2 * SETBACKS + 1):
+            self.assertTrue(self.unsteady())
+            self.one()
+        self.assertFalse(self.unsteady())
+
+    def test_is_over_after_a_while(self) -> None:
+        for error in (None, DOWN) * SETBACKS:
+            self.one(error)
+        self.now += UNSTEADY_FOR + 1
+        self.assertFalse(self.unsteady())
+
+    def test_an_outage_is_none(self) -> None:
+        self.one()
+        for _ in range(SETBACKS * 3):
+            self.one(DOWN)
+        self.one()
+        self.assertFalse(self.unsteady())
+
+    def test_one_that_is_held_is_held(self) -> None:
+        for error in (None, DOWN) * SETBACKS:
+            self.one(error)
+        self.one(UNAUTHORIZED)
+        self.assertFalse(self.unsteady())
 
 
 class SinceTests(BreakerCase):
