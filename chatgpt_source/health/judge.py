@@ -188,13 +188,13 @@ class Judge:
         check = MODEL_CHECK + peer.label.removeprefix(MODEL)
         stand_in: str | None = None
         if stop is None:  # a tier
-            if self.pipeline.model.is_well(now):
+            if self.pipeline.model.works(now):
                 stand_in = _IN_TIME
             return evolve(peer, check=check, stand_in=stand_in, who=_TIERS[peer.label])
         other = route.stand_in(now)
         if stop.name is None and other is not None:
             stand_in = f"the fallback `{other}` is asked in its place"
-        elif stop.name is not None and self.pipeline.model.is_well(now):
+        elif stop.name is not None and self.pipeline.model.works(now):
             stand_in = "prompts go to the model"
         elif stop.name is not None and other not in {None, stop.name}:
             stand_in = f"prompts go to the fallback `{other}`"

@@ -213,6 +213,10 @@ class Breaker:
         """Whether it is only for lack of a free slot if no call may start now."""
         return not self._held and not self.throttled(now) and self.opens_at <= now
 
+    def works(self, now: float) -> bool:
+        """Whether calls pass, as far as is known: all of them, or gradually after a throttle."""
+        return self.trouble is None and self.opens_at <= now
+
     @property
     def opens_at(self) -> float:
         """When a call may pass, as far as that depends on time; in the past if it may now."""

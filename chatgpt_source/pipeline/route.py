@@ -97,9 +97,9 @@ class Route:
 
     def stand_in(self, now: float) -> str | None:
         """The fallback that takes the prompts while the first provider does not; None: none."""
-        if self.stops[0].breaker.is_well(now):
+        if self.stops[0].breaker.works(now):
             return None
-        names = (stop.name for stop in self.stops[1:] if stop.breaker.is_well(now))
+        names = (stop.name for stop in self.stops[1:] if stop.breaker.works(now))
         return next(names, None)
 
     def _next(self, place: int, now: float) -> int | None:

@@ -110,6 +110,27 @@ class PeersTests(JudgeTestCase):
         self.assertEqual((trouble.level, trouble.check), (Level.AMBER, "openai.second"))
         self.assertTrue(trouble.what.startswith("the fallback `second`: the model answered 401"))
         self.assertEqual(trouble.meaning, "prompts go to the model")
+        self.recover_gradually(self.pipeline.model)
+        self.assertEqual(self.one().level, Level.AMBER)
+
+    def test_a_fallback_that_recovers_stands_in(self) -> None:
+        second = Breaker("the fallback `second`", 4, lambda: 1.0)
+        stops = [Stop(None, self.model, self.pipeline.model)]
+        self.pipeline.route = Route([*stops, Stop("second", self.model, second, "model.second")])
+        self.recover_gradually(second)
+        self.fail(self.pipeline.model)
+        trouble = self.judge().troubles[0]
+        self.assertEqual(trouble.level, Level.AMBER)
+        self.assertIn("`second` is asked in its place", trouble.meaning)
+
+    def recover_gradually(self, breaker: Breaker) -> None:
+        """It has throttled, and then answered a first call."""
+        self.fail(breaker, Transient("429", status=429, retry_after=1.0))
+        self.clock.advance(2)
+        call = breaker.start(self.clock.seconds())
+        breaker.succeeded(call, self.clock.seconds())
+        breaker.end(call)
+        breaker.limit += 2
 
     def test_look_ups_that_fail(self) -> None:
         self.fail(self.pipeline.polls, Transient("submitted prompts can't be looked up: no"))
