@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from attrs import define, evolve, field
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IReactorTime
 
 from chatgpt_source.clock import wall
@@ -66,9 +67,10 @@ class Judge:
 
     async def judge(self) -> Judgement:
         """How well the daemon is now."""
-        self.counted = await self.counts.read()
+        counting = self.counts.read()  # what can be read at once takes no turns
         await self._look_at_others()
         await self._forget_mended()
+        self.counted = await counting
         times = Times.of(self.clock, self.config.timezone)
         troubles = [*self._of_daemon(times), *self._of_missing()]
         troubles += [of_peer(each, times) for each in await self._peers(times)]
@@ -134,10 +136,16 @@ class Judge:
         batching = self.pipeline.batching
         now = self.clock.seconds()
         of_batches = {} if batching is None else {BATCHES: batching.breaker}
-        unwell = [
-            await self._peer(label, breaker, times)
+        breakers = {
+            label: breaker
             for label, breaker in {**self.pipeline.breakers, **of_batches}.items()
             if breaker.trouble is not None or breaker.unsteady(now) is not None
+        }
+        reading = (self._waiting(self.pipeline.queues[label]) for label in breakers)
+        waiting = await gatherResults(map(Deferred.fromCoroutine, reading), consumeErrors=True)
+        unwell = [
+            self._peer(label, breaker, what, times)
+            for (label, breaker), what in zip(breakers.items(), waiting, strict=True)
         ]
         polls = self.pipeline.polls
         if polls.trouble is not None:
@@ -159,7 +167,7 @@ class Judge:
             is_triable=False,
         )
 
-    async def _peer(self, label: str, breaker: Breaker, times: Times) -> Peer:
+    def _peer(self, label: str, breaker: Breaker, waiting: Waiting | None, times: Times) -> Peer:
         unsteady = breaker.unsteady(self.clock.seconds())
         peer = Peer(
             label,
@@ -168,7 +176,7 @@ class Judge:
             held=breaker.held,
             since=times.date(breaker.unsteady_since if unsteady else breaker.since),
             opens_at=None if breaker.opens_at == NEVER else times.date(breaker.opens_at),
-            waiting=await self._waiting(self.pipeline.queues[label]),
+            waiting=waiting,
             give_up_after=self.config.give_up_after,
         )
         if label.partition(".")[0] == MODEL:
@@ -202,6 +210,7 @@ class Judge:
         return evolve(peer, check=check, stand_in=stand_in, who=who)
 
     async def _waiting(self, queue: Queue) -> Waiting | None:
+        """What waits in a queue; None if that can't be read."""
         try:
             return await self.journal.waiting(queue, self.clock.seconds())
         except JournalUnavailable:

@@ -6,8 +6,9 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from chatgpt_source.config import TargetSettings
-from chatgpt_source.errors import PeerFailure, Transient
+from chatgpt_source.errors import JournalUnavailable, PeerFailure, Transient
 from chatgpt_source.health.trouble import Judgement, Level, Trouble
+from chatgpt_source.journal import Waiting
 from chatgpt_source.pipeline import peers_of
 from chatgpt_source.pipeline.breaker import Breaker
 from chatgpt_source.pipeline.route import Route, Stop
@@ -86,6 +87,27 @@ class PeersTests(JudgeTestCase):
             self.assertEqual((trouble.check, trouble.level), (check, Level.AMBER))
             self.assertIn(f"see what ails {ails}", trouble.advice)
             breakers[label].forgive()
+
+    def test_what_waits_for_all_is_read_at_once(self) -> None:
+        peers = ["model", "target", "target.billing", "dead_letter"]
+        for label in peers:
+            self.fail(self.pipeline.breakers[label], DOWN)
+        asked: list[Deferred[Waiting]] = []
+
+        def waiting(*_: object) -> Deferred[Waiting]:
+            asked.append(Deferred())
+            return asked[-1]
+
+        self.patch(self.journal, "waiting", waiting)
+        judging = Deferred.fromCoroutine(self.intake.health.judge.judge())
+        self.assertEqual(len(asked), len(peers))  # a slow journal delays /readyz by one turn
+        asked[0].errback(JournalUnavailable("it is slow", retry_after=1))
+        for each in asked[1:]:
+            each.callback(Waiting(7))
+        meanings = [each.meaning for each in self.successResultOf(judging).troubles]
+        self.assertEqual(
+            [each[:7] for each in meanings], ["the pro"] + ["7 event"] * 2 + ["7 dead "]
+        )
 
     def test_what_waits(self) -> None:
         self.fail(self.pipeline.breakers["dead_letter"], DOWN)
