@@ -161,7 +161,7 @@ class Application:
     async def _seed_recent(self) -> None:
         """Load the last failures of earlier processes, so that a restart does not hide them."""
         with suppress(JournalUnavailable):
-            self._recent.seed(await self._journal.ends(0.0, MOST))
+            self._recent.seed(await self._journal.ends(0.0, MOST), self._journal.date)
 
     async def _tell_doubts(self) -> None:
         await self._tell_doubts_of(self._provider)

@@ -83,7 +83,7 @@ class Judge:
             return
         self._looked = now
         try:
-            self.recent.seed(await self.journal.ends(0.0, MOST))
+            self.recent.seed(await self.journal.ends(0.0, MOST), self.journal.date)
         except JournalUnavailable:
             return
 

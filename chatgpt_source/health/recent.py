@@ -103,10 +103,15 @@ class Recent(Observer):
     _all: _Ends = field(init=False, factory=lambda: _Ends.at_most(MOST))
     _of_targets: dict[str, _Ends] = field(init=False, factory=dict)
 
-    def seed(self, ends: Sequence[End]) -> None:
-        """Add ends from before this process, or from others."""
+    def seed(self, ends: Sequence[End], date: float) -> None:
+        """Add ends from before this process, or from others.
+
+        Args:
+            ends: The ends, as the journal has them.
+            date: What the journal calls now: its clock may differ from ours.
+        """
         now = self._clock.seconds()
-        ours = [evolve(end, at=min(end.at, now)) for end in ends]
+        ours = [evolve(end, at=now - max(0.0, date - end.at)) for end in ends]
         self._all.merge(ours)
         for target in {end.target for end in ours}:
             self._of(target).merge(end for end in ours if end.target == target)

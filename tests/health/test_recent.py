@@ -179,21 +179,27 @@ class RecentTests(SynchronousTestCase):
         theirs = [End(f"their{n}", State.FAILED, NOON + 0.5, REFUSED, "audit") for n in range(3)]
         again = End("p1", State.DELIVERED, NOON + 0.7, None)
         for _ in range(3):
-            self.recent.seed([again, *theirs])
+            self.recent.seed([again, *theirs], NOON + 1)
         self.assertEqual(self.targets(), (3, 3, ["audit"]))
         self.assertEqual([*self.recent.failed], ["their0", "their1", "their2"])
+
+    def test_what_others_tell_is_as_old_by_another_clock(self) -> None:
+        self.end(None)
+        theirs = [End(f"{n}", State.FAILED, NOON - 7200 - n, REFUSED) for n in range(4)]
+        self.recent.seed(theirs, NOON - 7200)
+        self.assertEqual(self.told(), (4, 5, -3 / 60, "the target answered 400"))
 
     def test_goes_on_after_a_restart(self) -> None:
         self.end(None)
         ends = [End(f"old{n}", State.FAILED, NOON - n, REFUSED) for n in range(300)]
-        self.recent.seed([End("p0", State.DELIVERED, NOON), *ends])
+        self.recent.seed([End("p0", State.DELIVERED, NOON), *ends], NOON)
         self.assertEqual(self.told(), (99, 100, -98 / 60, "the target answered 400"))
         self.end(None)
         self.assertEqual((self.told() or ())[:2], (98, 100))
 
     def test_goes_on_after_a_restart_long_after(self) -> None:
         old = [End(f"old{n}", State.FAILED, NOON - 86400 - n, REFUSED) for n in range(3)]
-        self.recent.seed([*old, End("good", State.DELIVERED, NOON - 99999)])
+        self.recent.seed([*old, End("good", State.DELIVERED, NOON - 99999)], NOON)
         failures = self.recent.failures()
         assert failures is not None
         self.assertTrue(failures.nothing_succeeds)
