@@ -44,6 +44,8 @@ class Pauses:
     _receivers: Collection[str]
     _resumed: Callable[[], None] = field(default=lambda: None)
     _known: dict[str, Pause] = field(init=False, factory=dict)
+    _resumed_at: dict[str, float] = field(init=False, factory=dict)
+    """When each was resumed last, by the steady clock."""
     _beginning: list[str] = field(init=False, factory=list)
     """What is being paused, and is not on disk yet."""
     _changes: int = field(init=False, default=0)
@@ -57,6 +59,7 @@ class Pauses:
     def start(self, known: Mapping[str, Pause]) -> None:
         """Begin to look, with what the journal had at the start."""
         self._known = dict(known)
+        self._resumed_at = {each.what: self._resumption(each) for each in known.values()}
         for pause in self.current:
             log.warn("{what} is paused by {who}", what=pause.what, who=pause.who)
         self._watch.start()
@@ -91,11 +94,7 @@ class Pauses:
         """
         if self.is_paused(what):
             return 0.0
-        known = self._known.get(what)
-        if known is None:
-            return now - since
-        ago = max(0.0, wall(self._clock) - known.since)
-        return min(now - since, ago)
+        return now - max(since, self._resumed_at.get(what, since))
 
     async def pause(self, what: str, who: str) -> Pause:
         """Pause something; returns the pause, an earlier one if it was already.
@@ -129,12 +128,17 @@ class Pauses:
             for pause in found.values():
                 self._note(pause)
 
+    def _resumption(self, pause: Pause) -> float:
+        """When something was resumed, by the steady clock, as the dates are now."""
+        return self._clock.seconds() - max(0.0, wall(self._clock) - pause.since)
+
     def _note(self, pause: Pause) -> None:
         """Note a pause, or its end; whoever did it, each daemon logs it once."""
         known = self._known.get(pause.what)
         if known == pause:
             return
         self._known[pause.what] = pause
+        self._resumed_at[pause.what] = self._resumption(pause)
         self._changes += 1
         if known is None and pause.resumed:  # both since the last look
             return

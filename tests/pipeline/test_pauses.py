@@ -1,16 +1,18 @@
 """What is paused, and that its work waits."""
 
 from typing import Any
+from unittest.mock import Mock
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import capturedLogs, formatEvent
 
 from chatgpt_source.errors import JournalUnavailable, Permanent, Transient
-from chatgpt_source.journal import Recovered
+from chatgpt_source.journal import Pause, Recovered
 from chatgpt_source.journal.sqlite import SqliteJournal, open_beside
-from chatgpt_source.pipeline.pauses import ASKING, INTAKE, LOOK_EVERY
+from chatgpt_source.pipeline.pauses import ASKING, INTAKE, LOOK_EVERY, Pauses
 from chatgpt_source.prompt import State
+from tests.clocks import Clocks
 from tests.journal.common import at_once
 from tests.pipeline.test_pipeline import CONFIG, PipelineTestCase
 
@@ -233,6 +235,21 @@ class JournalTests(PausesTestCase):
         self.post("p1")
         self.model.answer(AGAIN)
         self.assertEqual(self.states("p1"), [State.ACCEPTED.value])
+
+    def test_a_clock_that_is_set_makes_nothing_wait_for_ever(self) -> None:
+        for before_the_start in (True, False):
+            clock, journal = Clocks(), Mock()
+            clock.advance(10_000)
+            pauses = Pauses(clock, journal, ["target"])
+            resumed = Pause(ASKING, WHO, clock.wall() - 50, resumed=True)
+            journal.resume = Mock(return_value=succeed(resumed))
+            pauses.start({ASKING: resumed} if before_the_start else {})
+            self.successResultOf(Deferred.fromCoroutine(pauses.resume(ASKING, WHO)))
+            self.assertEqual(pauses.waited(ASKING, 0.0, clock.seconds()), 50)
+            clock.step(-86_400)
+            self.assertEqual(pauses.waited(ASKING, 0.0, clock.seconds() + 700), 750)
+            self.assertEqual(pauses.waited(ASKING, clock.seconds() - 3, clock.seconds()), 3)
+            pauses.stop()
 
     def test_a_start_with_nothing(self) -> None:
         self.assertEqual(Recovered({}, ()).pauses, {})
