@@ -8,351 +8,79 @@ Each `now`, `until`, `since` and `held` is an instant of the steady clock. The d
 the wall clock's, read by the engine.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import datetime, timezone
-from enum import Enum
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Protocol
 
-from attrs import asdict, field, frozen
+from attrs import frozen
 from twisted.internet.defer import Deferred
 
-from chatgpt_source.journal.attempts import Attempt, Kind
+from chatgpt_source.journal.batch import Batch, Phase, TierTally
+from chatgpt_source.journal.detail import DeadLetter, Detail
+from chatgpt_source.journal.outcomes import (
+    Answered,
+    AskOutcome,
+    Batched,
+    Claims,
+    Delivered,
+    Ended,
+    Failed,
+    Postponed,
+    Underway,
+    Work,
+)
+from chatgpt_source.journal.pause import Pause
+from chatgpt_source.journal.peer import MOST_COUNTED, PeerState, Queue, Waiting
 from chatgpt_source.journal.period import Period
-from chatgpt_source.journal.states import backlog_of
-from chatgpt_source.prompt import TARGET, Answer, Ask, Delivery, Leftover, Prompt, State, Tier
-from chatgpt_source.quota import Day
+from chatgpt_source.journal.reasons import Group, added_up, reason_of
+from chatgpt_source.journal.record import TIME_IS_UP, Cancelled, End, Kept, Record, rfc3339
+from chatgpt_source.journal.submission import Admitted, Key, Submission, Terms
+from chatgpt_source.journal.tally import Tally
+from chatgpt_source.prompt import Ask, Delivery, Leftover, Prompt, State, Tier
 from chatgpt_source.tiers import Tiers
 
-Work = TypeVar("Work", Ask, Delivery, Leftover)
+__all__ = [
+    "LAST_POLL",
+    "MOST_COUNTED",
+    "TIME_IS_UP",
+    "Admitted",
+    "Answered",
+    "AskOutcome",
+    "Batch",
+    "Batched",
+    "Cancelled",
+    "Claims",
+    "DeadLetter",
+    "Delivered",
+    "Detail",
+    "End",
+    "Ended",
+    "Failed",
+    "Group",
+    "Journal",
+    "Kept",
+    "Key",
+    "Pause",
+    "PeerState",
+    "Phase",
+    "Postponed",
+    "Queue",
+    "Record",
+    "Recovered",
+    "Submission",
+    "Tally",
+    "Terms",
+    "TierTally",
+    "Underway",
+    "Waiting",
+    "Work",
+    "added_up",
+    "reason_of",
+    "rfc3339",
+]
 
-TIME_IS_UP = "its time is up"
-"""The beginning of the reason why a prompt failed at its deadline, or expired."""
 LAST_POLL = 60.0
 """Seconds after its deadline in which a submitted prompt may have its last poll."""
-
-
-@frozen
-class Terms:
-    """The limits under which a prompt is admitted.
-
-    Attributes:
-        day: The day whose unit it takes.
-        limit: The units of a day.
-        max_backlog: How many prompts may wait.
-        draining: Whether no prompt is admitted any more.
-        paused: Whether an operator has paused the intake.
-    """
-
-    day: Day
-    limit: int
-    max_backlog: int
-    draining: bool = False
-    paused: bool = False
-
-
-@frozen
-class Key:
-    """What a repeated prompt is recognised by.
-
-    Attributes:
-        words: Equal words are the same key. They are stored as a keyed digest.
-        any_content: Whether a repeat may have another content.
-    """
-
-    words: tuple[str, ...] = field(repr=False)
-    any_content: bool = False
-
-
-@frozen
-class Submission:
-    """A prompt that is to be accepted.
-
-    Attributes:
-        prompt: The prompt.
-        key: Its idempotency key, if any.
-        needed_until: Until when somebody waits for its answer, by the steady clock, if so.
-    """
-
-    prompt: Prompt
-    key: Key | None = None
-    needed_until: float | None = None
-
-
-@frozen
-class Admitted:
-    """A prompt that is in the journal.
-
-    Attributes:
-        id: Its id; the earlier prompt's, if the idempotency key is known.
-        left: The units that its day has left.
-        repeated: Whether it is an earlier prompt.
-        ask: The claim for its first call, if that was requested.
-    """
-
-    id: str
-    left: int
-    repeated: bool = False
-    ask: Ask | None = None
-
-
-@frozen
-class Claims(Generic[Work]):
-    """The claimed work, and when the next is due; None if none waits."""
-
-    claimed: Sequence[Work]
-    next_due: float | None
-
-
-@frozen
-class Answered:
-    """A claim ends: the model answered.
-
-    Delivery of the event to the prompt's target is due; without a target, the prompt ends.
-
-    Attributes:
-        answer: The answer.
-        event: Its event.
-        keep: Seconds for which the event is kept if the prompt ends with this.
-        calls: The calls of this claim, the last one last.
-    """
-
-    answer: Answer
-    event: bytes = field(repr=False)
-    keep: float = 0
-    calls: Sequence[Attempt] = ()
-
-
-@frozen
-class Delivered:
-    """A claim ends: the destination accepted the event.
-
-    Attributes:
-        keep: Seconds for which the event is kept.
-        calls: The call of this claim.
-    """
-
-    keep: float = 0
-    calls: Sequence[Attempt] = ()
-
-
-@frozen
-class Postponed:
-    """A claim ends: the attempt failed, and another follows.
-
-    Attributes:
-        until: When the next attempt is due.
-        error: Why this one failed.
-        possibly_billed: Whether this one may have been billed.
-        held: When it met a hold, if it did.
-        request_id: The provider's id of the call, if known.
-        tier: The tier that serves the next attempt; None: the same.
-        calls: The calls of this claim, the last one last.
-    """
-
-    until: float
-    error: str
-    possibly_billed: bool = False
-    held: float | None = None
-    request_id: str | None = None
-    tier: Tier | None = None
-    calls: Sequence[Attempt] = ()
-
-
-@frozen
-class Underway:
-    """A claim ends: the provider works on the prompt, and keeps it under an id; a poll is due.
-
-    A prompt that was not submitted before counts as billed from now on.
-
-    Attributes:
-        submitted: The provider's id.
-        until: When the next poll is due.
-        missing: Whether the provider said that it has no such id.
-        provider: The provider's name; None: the first.
-        error: Why the last poll failed, if it did.
-        calls: The calls of this claim, the last one last.
-    """
-
-    submitted: str
-    until: float
-    missing: bool = False
-    provider: str | None = None
-    error: str | None = None
-    calls: Sequence[Attempt] = ()
-
-
-@frozen
-class Batched:
-    """A claim ends: the prompt is in a batch, and counts as billed from now on.
-
-    Attributes:
-        batch: The batch's id.
-    """
-
-    batch: int
-
-
-@frozen
-class Failed:
-    """A claim ends: no other attempt follows.
-
-    Attributes:
-        error: The reason.
-        give_back: Give the prompt's unit back to its day, unless an earlier call may have been
-            billed: it was postponed as possibly billed, or its owner ended before it.
-        dead_letter: An event whose delivery to `dead_letter` is due.
-        request_id: The provider's id of the call, if known.
-        calls: The calls of this claim, the last one last; none if its time was up before.
-    """
-
-    error: str
-    give_back: bool = False
-    dead_letter: bytes | None = field(default=None, repr=False)
-    request_id: str | None = None
-    calls: Sequence[Attempt] = ()
-
-
-AskOutcome = Answered | Underway | Batched | Postponed | Failed
-"""How the claim of a prompt ends."""
-
-
-@frozen
-class Ended:
-    """The result of the end of a claim.
-
-    Attributes:
-        kept: False if the fencing token was old: nothing was changed.
-        delivery: The delivery that was claimed with it, if that was requested.
-    """
-
-    kept: bool
-    delivery: Delivery | None = None
-
-
-class Phase(str, Enum):
-    """Where a batch is on its way.
-
-    `GATHERING`: prompts are put into it. `UPLOADING`, `SUBMITTING`: its file, and then the batch,
-    is sent. `SUBMITTED`: the provider works on it. `CANCELLING`: the provider was told to stop it.
-    `COLLECTING`: it has ended, and its results are read.
-    """
-
-    GATHERING = "gathering"
-    UPLOADING = "uploading"
-    SUBMITTING = "submitting"
-    SUBMITTED = "submitted"
-    CANCELLING = "cancelling"
-    COLLECTING = "collecting"
-
-
-@frozen
-class Batch:
-    """Prompts that are sent to the provider together, in one file.
-
-    Attributes:
-        id: Its id.
-        key: What the provider keeps with it, so that it is found after a crash.
-        created: The date on which it was opened.
-        deadline: The first deadline of its prompts, by the steady clock; None while it is open.
-        file: The provider's id of its file, once that is uploaded.
-        remote: The provider's id of the batch, once that is submitted.
-        results: The provider's ids of the files with its results, once it has ended.
-        cancelled: Whether the provider was told to stop it.
-    """
-
-    id: int
-    key: str
-    created: float
-    deadline: float | None = None
-    file: str | None = None
-    remote: str | None = None
-    results: Sequence[str] | None = None
-    cancelled: bool = False
-
-    @property
-    def phase(self) -> Phase:
-        """Where it is on its way."""
-        if self.results is not None:
-            return Phase.COLLECTING
-        if self.remote is not None:
-            return Phase.CANCELLING if self.cancelled else Phase.SUBMITTED
-        if self.deadline is None:
-            return Phase.GATHERING
-        return Phase.UPLOADING if self.file is None else Phase.SUBMITTING
-
-
-@frozen
-class TierTally:
-    """What waits for each tier, and what is in batches, at one moment.
-
-    Attributes:
-        waiting: How many accepted prompts each tier is to serve.
-        batches: The batches, the oldest first, each with how many prompts are in it.
-    """
-
-    waiting: Mapping[Tier, int]
-    batches: Sequence[tuple[Batch, int]] = ()
-
-
-@frozen
-class PeerState:
-    """A breaker's state, stored for the next start.
-
-    Attributes:
-        held: Why the circuit is open, for people; None while it is closed.
-        since: When it opened.
-        misses: How many calls in a row met a hold.
-        probe_at: When the next probe is due.
-        throttled_until: When calls may begin after a 429.
-        failing: Whether the last call failed.
-    """
-
-    held: str | None = None
-    since: float | None = None
-    misses: int = 0
-    probe_at: float | None = None
-    throttled_until: float | None = None
-    failing: bool = False
-
-
-@frozen
-class Pause:
-    """What an operator has paused, or resumed again.
-
-    Attributes:
-        what: What it is: `intake`, `asking`, or a receiver's label.
-        who: Who did that.
-        since: Its date.
-        resumed: Whether it goes on since then.
-    """
-
-    what: str
-    who: str
-    since: float
-    resumed: bool = False
-
-
-@frozen
-class Group:
-    """The prompts that have failed for the same reason.
-
-    Attributes:
-        reason: The reason, without its details.
-        count: How many there are.
-        first: The date on which the first of them failed.
-        last: The date on which the last of them failed.
-    """
-
-    reason: str
-    count: int
-    first: float
-    last: float
-
-    def with_more(self, other: "Group") -> "Group":
-        """This one with the prompts of another one of the same reason."""
-        first, last = min(self.first, other.first), max(self.last, other.last)
-        return Group(self.reason, self.count + other.count, first, last)
 
 
 @frozen
@@ -370,283 +98,6 @@ class Recovered:
     failing: Collection[str]
     destinations: Collection[str] = ()
     pauses: Mapping[str, Pause] = MappingProxyType({})
-
-
-@frozen
-class Record:
-    """A prompt's record, without its text and its answer.
-
-    Attributes:
-        ended: When it reached a final state.
-        next_attempt: When its next call is due; None if none is, or one is under way.
-        request_id: The provider's id of its last call, if known.
-        target: The destination of its event.
-        position: Its place in the order of acceptance, for `records` and `latest`.
-    """
-
-    id: str
-    state: State
-    accepted: float
-    answered: float | None
-    ended: float | None
-    asks: int
-    deliveries: int
-    error: str | None
-    next_attempt: float | None = None
-    request_id: str | None = None
-    target: str = TARGET.setting
-    position: int = 0
-
-    @property
-    def delivered(self) -> float | None:
-        """When it was delivered."""
-        return self.ended if self.state is State.DELIVERED else None
-
-    @property
-    def failed(self) -> float | None:
-        """When it failed."""
-        return self.ended if self.state is State.FAILED else None
-
-    def to_dict(self) -> dict[str, Any]:
-        """The record for JSON; times in RFC 3339, in UTC."""
-        return {
-            "id": self.id,
-            "state": self.state.value,
-            "accepted": rfc3339(self.accepted),
-            "answered": rfc3339(self.answered),
-            "delivered": rfc3339(self.delivered),
-            "failed": rfc3339(self.failed),
-            "asks": self.asks,
-            "deliveries": self.deliveries,
-            "error": self.error,
-            "next_attempt": rfc3339(self.next_attempt),
-            "request_id": self.request_id,
-            "target": self.target,
-        }
-
-
-@frozen
-class DeadLetter:
-    """A prompt's dead letter.
-
-    Attributes:
-        state: `waiting`, `delivered`, or `failed`.
-        attempts: How many calls there were for it.
-        error: Why the last one failed, if it did.
-        next_attempt: When its next call is due, a date; None if none is, or one is under way.
-    """
-
-    state: str
-    attempts: int
-    error: str | None = None
-    next_attempt: float | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """It for JSON; times in RFC 3339, in UTC."""
-        return asdict(self) | {"next_attempt": rfc3339(self.next_attempt)}
-
-
-@frozen
-class Detail:
-    """A prompt's record, and what happened to it, call by call.
-
-    A journal of an earlier schema has the record alone. Tokens are as the provider counts them.
-
-    Attributes:
-        record: The record.
-        attempts: Its calls, the latest last: those that failed, some of them if they are many,
-            and those that brought the answer and delivered it. A call under way when its process
-            was killed is not among them.
-        source: The event's `source`, while the prompt's text is kept.
-        type: The event's `type`, likewise.
-        tier: The tier that serves it next, or served it last.
-        batch: The journal's id of the batch that it is in.
-        submitted: The id under which the provider keeps its answer.
-        deadline: When it is too late to ask it, a date, if it is ever.
-        answered_by: The label of the peer that brought the answer.
-        input_tokens: The tokens of the prompt in the call that brought the answer.
-        output_tokens: The tokens of the answer.
-        ask_seconds: How long that call took.
-        sent_seconds: How long the call took that delivered the event.
-        sent_status: The HTTP status of that call.
-        dead_letter: Its dead letter, if it has or had one.
-        kept_until: Until when the event is kept, a date, if it is kept after its delivery.
-    """
-
-    record: Record
-    attempts: Sequence[Attempt] = ()
-    source: str | None = field(default=None, repr=False)
-    type: str | None = field(default=None, repr=False)
-    tier: Tier | None = None
-    batch: int | None = None
-    submitted: str | None = None
-    deadline: float | None = None
-    answered_by: str | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    ask_seconds: float | None = None
-    sent_seconds: float | None = None
-    sent_status: int | None = None
-    dead_letter: DeadLetter | None = None
-    kept_until: float | None = None
-
-    @property
-    def unlisted(self) -> int:
-        """How many asks and deliveries have ended that are not among the attempts."""
-        of_both = {Kind.ASK, Kind.DELIVERY}
-        listed = sum(each.kind in of_both for each in self.attempts)
-        is_claimed = (
-            self.record.state in {State.ACCEPTED, State.ANSWERED}
-            and self.record.next_attempt is None
-        )
-        under_way = is_claimed or self.batch is not None
-        return max(0, self.record.asks + self.record.deliveries - listed - under_way)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The record for JSON, and all of this; times in RFC 3339, in UTC."""
-        letter = self.dead_letter
-        return {
-            **self.record.to_dict(),
-            "source": self.source,
-            "type": self.type,
-            "tier": None if self.tier is None else self.tier.value,
-            "batch": self.batch,
-            "submitted": self.submitted,
-            "deadline": rfc3339(self.deadline),
-            "answered_by": self.answered_by,
-            "input_tokens": self.input_tokens,
-            "output_tokens": self.output_tokens,
-            "ask_seconds": _rounded(self.ask_seconds),
-            "sent_seconds": _rounded(self.sent_seconds),
-            "sent_status": self.sent_status,
-            "dead_letter": None if letter is None else letter.to_dict(),
-            "kept_until": rfc3339(self.kept_until),
-            "unlisted": self.unlisted,
-            "attempts": [
-                asdict(each)
-                | {
-                    "kind": each.kind.value,
-                    "started": rfc3339(each.started),
-                    "seconds": _rounded(each.seconds),
-                }
-                for each in self.attempts
-            ],
-        }
-
-
-def _rounded(seconds: float | None) -> float | None:
-    """A duration for JSON, to the millisecond."""
-    return None if seconds is None else round(seconds, 3)
-
-
-@frozen
-class Cancelled:
-    """A prompt is cancelled.
-
-    Attributes:
-        repeated: Whether it was cancelled before.
-    """
-
-    repeated: bool = False
-
-
-@frozen
-class Kept:
-    """A prompt's record, and its event while that is kept.
-
-    Attributes:
-        record: The record.
-        event: The event's bytes, in structured mode; None if there is none, or it is gone.
-        timed_out: Whether it failed because its time was up.
-    """
-
-    record: Record
-    event: bytes | None = field(repr=False)
-    timed_out: bool = False
-
-
-@frozen
-class End:
-    """The end of a prompt, DELIVERED or FAILED with an error; its date and its target."""
-
-    id: str
-    state: State
-    at: float
-    error: str | None = None
-    target: str = TARGET.destination
-
-
-def added_up(groups: Iterable[Group]) -> list[Group]:
-    """Groups with those of the same reason in one, the largest first."""
-    by_reason: dict[str, Group] = {}
-    for each in groups:
-        known = by_reason.get(each.reason)
-        by_reason[each.reason] = each if known is None else known.with_more(each)
-    return sorted(by_reason.values(), key=lambda each: (-each.count, each.reason))
-
-
-def reason_of(error: str) -> str:
-    """The reason of a failed prompt, without its details: as the engines group by it."""
-    return min(error.partition(": ")[0], error.partition(" (")[0], key=len)
-
-
-def rfc3339(instant: float | None) -> str | None:
-    """A date for JSON: RFC 3339, in UTC."""
-    if instant is None:
-        return None
-    return datetime.fromtimestamp(instant, timezone.utc).isoformat().replace("+00:00", "Z")
-
-
-@frozen
-class Tally:
-    """What the journal holds at one moment.
-
-    Attributes:
-        prompts: How many prompts are in each state.
-        used: How many units of a day are used.
-        oldest: When the oldest prompt of the backlog was accepted, of those that may be asked
-            already; None if there is none.
-        leftovers: How many leftovers wait to be cancelled or deleted.
-        daemons: How many daemons use it now.
-        due: When the call was due that is due the longest, of those of the standard tier and of
-            deliveries, by the steady clock; it may lie ahead. None if none waits.
-    """
-
-    prompts: Mapping[State, int]
-    used: int
-    oldest: float | None = None
-    leftovers: int = 0
-    daemons: int = 1
-    due: float | None = None
-
-    @property
-    def backlog(self) -> int:
-        """Prompts that wait for a call."""
-        return backlog_of(self.prompts)
-
-
-MOST_COUNTED = 1000
-"""How many prompts or events that wait are counted at the most."""
-
-Queue = Tier | str
-"""Where work waits for a peer: the prompts to ask on a tier, or the events for a destination."""
-
-
-@frozen
-class Waiting:
-    """What waits for a peer.
-
-    Attributes:
-        count: How many prompts or events; no more than `MOST_COUNTED` are counted.
-        since: The first start of the time that they may take, of those without a deadline.
-        ends: The first of their own deadlines and expiries.
-        due: When the first of their next calls is due, in the past if it only waits for room.
-    """
-
-    count: int = 0
-    since: float | None = None
-    ends: float | None = None
-    due: float | None = None
 
 
 class Journal(Protocol):

@@ -1,0 +1,41 @@
+"""The failed prompts by reason."""
+
+from collections.abc import Iterable
+
+from attrs import frozen
+
+
+@frozen
+class Group:
+    """The prompts that have failed for the same reason.
+
+    Attributes:
+        reason: The reason, without its details.
+        count: How many there are.
+        first: The date on which the first of them failed.
+        last: The date on which the last of them failed.
+    """
+
+    reason: str
+    count: int
+    first: float
+    last: float
+
+    def with_more(self, other: "Group") -> "Group":
+        """This one with the prompts of another one of the same reason."""
+        first, last = min(self.first, other.first), max(self.last, other.last)
+        return Group(self.reason, self.count + other.count, first, last)
+
+
+def added_up(groups: Iterable[Group]) -> list[Group]:
+    """Groups with those of the same reason in one, the largest first."""
+    by_reason: dict[str, Group] = {}
+    for each in groups:
+        known = by_reason.get(each.reason)
+        by_reason[each.reason] = each if known is None else known.with_more(each)
+    return sorted(by_reason.values(), key=lambda each: (-each.count, each.reason))
+
+
+def reason_of(error: str) -> str:
+    """The reason of a failed prompt, without its details: as the engines group by it."""
+    return min(error.partition(": ")[0], error.partition(" (")[0], key=len)
