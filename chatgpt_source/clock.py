@@ -7,6 +7,7 @@ Durations use the reactor's `seconds()`. Dates, and times for people and peers, 
 
 import re
 import time
+from datetime import datetime, timezone
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
@@ -58,3 +59,10 @@ def date_of(instant: float, clock: IReactorTime) -> float:
         clock: The clock.
     """
     return instant + round(wall(clock) - clock.seconds(), 1)
+
+
+def rfc3339(instant: float | None) -> str | None:
+    """A date for JSON: RFC 3339, in UTC."""
+    if instant is None:
+        return None
+    return datetime.fromtimestamp(instant, timezone.utc).isoformat().replace("+00:00", "Z")

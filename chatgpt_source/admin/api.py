@@ -10,12 +10,12 @@ from chatgpt_source.admin.operator import operator_of
 from chatgpt_source.admin.ranges import LATEST, RANGES, Range
 from chatgpt_source.admin.search import Search
 from chatgpt_source.admin.status import Status, paused
+from chatgpt_source.clock import rfc3339
 from chatgpt_source.errors import NotCancelled, NotRedriven, NotTried, QuotaUsedUp
 from chatgpt_source.http.server import BoundedRequest, Problem, to_json
 from chatgpt_source.intake.accepting import retry_after_header
 from chatgpt_source.intake.answers import answer_accepted
 from chatgpt_source.intake.api import Intake, not_cancelled, unknown_prompt
-from chatgpt_source.journal import rfc3339
 from chatgpt_source.journal.groups import Groups
 from chatgpt_source.log.audit import audit
 from chatgpt_source.prompt import State

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from attrs import frozen
 
-from chatgpt_source.journal import rfc3339
+from chatgpt_source.clock import rfc3339
 from chatgpt_source.journal.period import HOUR, MINUTE, SUMS, Period
 
 MEDIAN, HIGH = 0.5, 0.95

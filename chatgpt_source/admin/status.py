@@ -11,11 +11,11 @@ from chatgpt_source import __version__
 from chatgpt_source.admin.daemon import this_daemon
 from chatgpt_source.admin.tiers import Tiers
 from chatgpt_source.admin.words import sentence
-from chatgpt_source.clock import date_of, wall
+from chatgpt_source.clock import date_of, rfc3339, wall
 from chatgpt_source.health.times import Times
 from chatgpt_source.health.trouble import Judgement, Trouble, line
 from chatgpt_source.intake.health import Health
-from chatgpt_source.journal import Pause, Tally, rfc3339
+from chatgpt_source.journal import Pause, Tally
 from chatgpt_source.pipeline.breaker import Breaker
 from chatgpt_source.prompt import State
 

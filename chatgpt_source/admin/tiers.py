@@ -6,10 +6,10 @@ from typing import Any
 
 from attrs import define, field, frozen
 
-from chatgpt_source.clock import date_of
+from chatgpt_source.clock import date_of, rfc3339
 from chatgpt_source.errors import JournalUnavailable
 from chatgpt_source.intake.health import Health
-from chatgpt_source.journal import Batch, Phase, TierTally, rfc3339
+from chatgpt_source.journal import Batch, Phase, TierTally
 from chatgpt_source.pipeline.batch_calls import Progress
 from chatgpt_source.prompt import Tier
 

@@ -33,7 +33,7 @@ from chatgpt_source.journal.pause import Pause
 from chatgpt_source.journal.peer import MOST_COUNTED, PeerState, Queue, Waiting
 from chatgpt_source.journal.period import Period
 from chatgpt_source.journal.reasons import Group, added_up, reason_of
-from chatgpt_source.journal.record import TIME_IS_UP, Cancelled, End, Kept, Record, rfc3339
+from chatgpt_source.journal.record import TIME_IS_UP, Cancelled, End, Kept, Record
 from chatgpt_source.journal.submission import Admitted, Key, Submission, Terms
 from chatgpt_source.journal.tally import Tally
 from chatgpt_source.prompt import Ask, Delivery, Leftover, Prompt, State, Tier
@@ -76,7 +76,6 @@ __all__ = [
     "Work",
     "added_up",
     "reason_of",
-    "rfc3339",
 ]
 
 LAST_POLL = 60.0

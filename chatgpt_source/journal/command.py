@@ -26,12 +26,12 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater, react
 
 from chatgpt_source import __version__
-from chatgpt_source.clock import read_duration, wall
+from chatgpt_source.clock import read_duration, rfc3339, wall
 from chatgpt_source.cloudevent import read_time
 from chatgpt_source.config import ConfigError, read_journal
 from chatgpt_source.config.targets import NAME
 from chatgpt_source.errors import JournalError, JournalUnavailable, NotRedriven, QuotaUsedUp
-from chatgpt_source.journal import Journal, Record, reason_of, rfc3339
+from chatgpt_source.journal import Journal, Record, reason_of
 from chatgpt_source.journal.details import details
 from chatgpt_source.journal.engine import Engine, Opened, engine_of, is_url
 from chatgpt_source.journal.sqlite import open_beside

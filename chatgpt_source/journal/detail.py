@@ -5,8 +5,9 @@ from typing import Any
 
 from attrs import asdict, field, frozen
 
+from chatgpt_source.clock import rfc3339
 from chatgpt_source.journal.attempts import Attempt, Kind
-from chatgpt_source.journal.record import Record, rfc3339
+from chatgpt_source.journal.record import Record
 from chatgpt_source.prompt import State, Tier
 
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from chatgpt_source.journal import Detail, rfc3339
+from chatgpt_source.clock import rfc3339
+from chatgpt_source.journal import Detail
 from chatgpt_source.journal.attempts import Attempt, Kind
 from chatgpt_source.journal.table import cut
 from chatgpt_source.telemetry.observer import AskOutcome, DeliveryOutcome

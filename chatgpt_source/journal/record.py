@@ -1,10 +1,10 @@
 """What is told of a prompt: its record, its event, and its end."""
 
-from datetime import datetime, timezone
 from typing import Any
 
 from attrs import field, frozen
 
+from chatgpt_source.clock import rfc3339
 from chatgpt_source.prompt import TARGET, State
 
 TIME_IS_UP = "its time is up"
@@ -99,10 +99,3 @@ class Cancelled:
     """
 
     repeated: bool = False
-
-
-def rfc3339(instant: float | None) -> str | None:
-    """A date for JSON: RFC 3339, in UTC."""
-    if instant is None:
-        return None
-    return datetime.fromtimestamp(instant, timezone.utc).isoformat().replace("+00:00", "Z")

@@ -1,6 +1,7 @@
 """Prompts, reasons and pauses: rows of a table for a terminal, lines for other programs. Pure."""
 
-from chatgpt_source.journal import Group, Pause, Record, rfc3339
+from chatgpt_source.clock import rfc3339
+from chatgpt_source.journal import Group, Pause, Record
 from chatgpt_source.prompt import State
 from chatgpt_source.terminal import DIM, GREEN, RED, YELLOW, Look
 

@@ -4,8 +4,9 @@ from typing import Any
 
 import attrs
 
+from chatgpt_source.clock import rfc3339
 from chatgpt_source.errors import PeerFailure, Transient
-from chatgpt_source.journal import Batched, rfc3339
+from chatgpt_source.journal import Batched
 from chatgpt_source.pipeline.batching import NO_ROOM
 from chatgpt_source.prompt import Tier
 from chatgpt_source.providers.openai_batch import BatchStatus
