@@ -28,6 +28,7 @@ setup(
         "chatgpt_source.http.server",
         "chatgpt_source.intake",
         "chatgpt_source.journal",
+        "chatgpt_source.journal.command",
         "chatgpt_source.journal.copying",
         "chatgpt_source.journal.postgres",
         "chatgpt_source.journal.postgres.schema",

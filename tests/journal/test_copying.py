@@ -29,7 +29,8 @@ from chatgpt_source.journal import (
     Terms,
     Underway,
 )
-from chatgpt_source.journal.command import parsed, run_copy
+from chatgpt_source.journal.command import run_copy
+from chatgpt_source.journal.command.parser import parsed
 from chatgpt_source.journal.sqlite import SqliteJournal
 from chatgpt_source.journal.sqlite import open_journal as open_file
 from chatgpt_source.prompt import Details, Leftover, State

@@ -5,7 +5,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.journal import Record
-from chatgpt_source.journal.table import age, header, line, row
+from chatgpt_source.journal.command.table import age, header, line, row
 from chatgpt_source.prompt import State
 from chatgpt_source.terminal import Look
 

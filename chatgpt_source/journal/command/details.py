@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from chatgpt_source.clock import rfc3339
 from chatgpt_source.journal import Detail
 from chatgpt_source.journal.attempts import Attempt, Kind
-from chatgpt_source.journal.table import cut
+from chatgpt_source.journal.command.table import cut
 from chatgpt_source.telemetry.observer import AskOutcome, DeliveryOutcome
 from chatgpt_source.terminal import GREEN, RED, YELLOW, Look
 

@@ -14,16 +14,9 @@ from twisted.internet.defer import Deferred, succeed
 
 from chatgpt_source import __version__
 from chatgpt_source.errors import JournalError
-from chatgpt_source.journal.command import (
-    IN_A_TERMINAL,
-    PAUSE,
-    Operator,
-    engine_for,
-    login,
-    parsed,
-    parser,
-    run_backup,
-)
+from chatgpt_source.journal.command import engine_for, run_backup
+from chatgpt_source.journal.command.operator import PAUSE, Operator, login
+from chatgpt_source.journal.command.parser import IN_A_TERMINAL, parsed, parser
 from chatgpt_source.journal.sqlite import SqliteJournal, open_beside
 from chatgpt_source.terminal import Look
 from tests.journal.common import JournalTestCase, at_once, prompt

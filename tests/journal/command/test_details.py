@@ -8,12 +8,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.journal import DeadLetter, Detail, Record
 from chatgpt_source.journal.attempts import Attempt, Kind
-from chatgpt_source.journal.details import details
+from chatgpt_source.journal.command.details import details
 from chatgpt_source.prompt import State, Tier
 from chatgpt_source.terminal import Look
 from tests.journal.example import EXAMPLE
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 NOON = 1_800_014_400.0
 RECORD = Record("p1", State.FAILED, NOON, NOON + 5, NOON + 40, 2, 1, "the target answered 400")
 ASKS = (
