@@ -9,8 +9,7 @@ from chatgpt_source.admin.archive import Archive
 from chatgpt_source.admin.operator import operator_of
 from chatgpt_source.admin.ranges import LATEST, RANGES, Range
 from chatgpt_source.admin.search import Search
-from chatgpt_source.admin.status import Status, paused
-from chatgpt_source.clock import rfc3339
+from chatgpt_source.admin.status import Status
 from chatgpt_source.errors import NotCancelled, NotRedriven, NotTried, QuotaUsedUp
 from chatgpt_source.http.server import BoundedRequest, Problem, to_json
 from chatgpt_source.intake.accepting import retry_after_header
@@ -93,16 +92,8 @@ class Api:
 
     async def failures(self, request: BoundedRequest) -> None:
         """Answer `GET /api/failures`: the failed prompts by reason, the largest group first."""
-        groups = [
-            {
-                "reason": each.reason,
-                "count": each.count,
-                "first": rfc3339(each.first),
-                "last": rfc3339(each.last),
-            }
-            for each in await self.groups.read()
-        ]
-        request.answer(200, to_json({"groups": groups}))
+        groups = await self.groups.read()
+        request.answer(200, to_json({"groups": [each.to_dict() for each in groups]}))
 
     async def redrive(self, request: BoundedRequest) -> None:
         """Answer `POST /api/prompts/<id>/redrive`."""
@@ -167,7 +158,7 @@ class Api:
             pause = await self.actions.pause(what, self._who(request))
         except Unknown as error:
             raise Problem(404, str(error)) from None
-        request.answer(200, to_json({**paused(pause), "paused": True}))
+        request.answer(200, to_json({**pause.to_dict(), "paused": True}))
 
     async def resume(self, request: BoundedRequest) -> None:
         """Answer `POST /api/resume/<what>`."""

@@ -15,7 +15,7 @@ from chatgpt_source.clock import date_of, rfc3339, wall
 from chatgpt_source.health.times import Times
 from chatgpt_source.health.trouble import Judgement, Trouble, line
 from chatgpt_source.intake.health import Health
-from chatgpt_source.journal import Pause, Tally
+from chatgpt_source.journal import Tally
 from chatgpt_source.pipeline.breaker import Breaker
 from chatgpt_source.prompt import State
 
@@ -69,7 +69,7 @@ class Status:
             "tiers": (await self.tiers.read()).counts(),
             "daemon": this_daemon(self.health.journal, tally).to_dict(),
             "calls": {peer: _calls(breaker, clock) for peer, breaker in self.breakers.items()},
-            "paused": [paused(each) for each in self.health.pipeline.pauses.current],
+            "paused": [each.to_dict() for each in self.health.pipeline.pauses.current],
             "troubles": [sentence(line(each, self.times)) for each in judgement.troubles],
         }
 
@@ -106,11 +106,6 @@ def _trouble(trouble: Trouble) -> dict[str, Any]:
         "advice": sentence(trouble.advice),
         "peer": trouble.peer,
     }
-
-
-def paused(pause: Pause) -> dict[str, Any]:
-    """A pause for JSON."""
-    return {"what": pause.what, "who": pause.who, "since": rfc3339(pause.since)}
 
 
 def _calls(breaker: Breaker, clock: IReactorTime) -> dict[str, Any]:

@@ -1,6 +1,10 @@
 """What operators have paused."""
 
+from typing import Any
+
 from attrs import frozen
+
+from chatgpt_source.clock import rfc3339
 
 
 @frozen
@@ -18,3 +22,7 @@ class Pause:
     who: str
     since: float
     resumed: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """What it is and who did it, for JSON; the time in RFC 3339, in UTC."""
+        return {"what": self.what, "who": self.who, "since": rfc3339(self.since)}

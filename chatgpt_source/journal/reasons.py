@@ -1,8 +1,11 @@
 """The failed prompts by reason."""
 
 from collections.abc import Iterable
+from typing import Any
 
-from attrs import frozen
+from attrs import asdict, frozen
+
+from chatgpt_source.clock import rfc3339
 
 
 @frozen
@@ -25,6 +28,10 @@ class Group:
         """This one with the prompts of another one of the same reason."""
         first, last = min(self.first, other.first), max(self.last, other.last)
         return Group(self.reason, self.count + other.count, first, last)
+
+    def to_dict(self) -> dict[str, Any]:
+        """It for JSON; times in RFC 3339, in UTC."""
+        return asdict(self) | {"first": rfc3339(self.first), "last": rfc3339(self.last)}
 
 
 def added_up(groups: Iterable[Group]) -> list[Group]:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mappi
 from functools import partial
 from typing import Any, TextIO
 
-from attrs import asdict, field, frozen
+from attrs import field, frozen
 from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.internet.interfaces import IReactorTime
 
@@ -151,8 +151,7 @@ class Operator:
             self.out.write(reason_header(self.look) + "\n")
         for each in groups:
             text = reason_row(each, now, self.look) if self._is_table else reason_line(each)
-            values = asdict(each) | {"first": rfc3339(each.first), "last": rfc3339(each.last)}
-            self._write(values, text)
+            self._write(each.to_dict(), text)
         return 0
 
     async def _paused(self) -> int:
@@ -164,8 +163,7 @@ class Operator:
             self.out.write(pause_header(self.look) + "\n")
         for each in paused:
             text = pause_row(each, now, self.look) if self._is_table else pause_line(each)
-            values = {"what": each.what, "who": each.who, "since": rfc3339(each.since)}
-            self._write(values, text)
+            self._write(each.to_dict(), text)
         return 0
 
     async def _set(self, what: str, *, is_paused: bool) -> int:
