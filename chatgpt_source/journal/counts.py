@@ -8,10 +8,10 @@ import attrs
 from attrs import field, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.python.failure import Failure
 
 from chatgpt_source.errors import JournalUnavailable
 from chatgpt_source.journal import Journal, Tally
+from chatgpt_source.journal.reading import SharedReading
 from chatgpt_source.quota import Calendar
 
 
@@ -44,31 +44,15 @@ class Counts:
     _calendar: Calendar
     _journal: Journal
     _known: Counted = field(init=False, factory=Counted)
-    _reading: bool = field(init=False, default=False)
-    _waiting: list[Deferred[Counted]] = field(init=False, factory=list)
+    _reading: SharedReading[Counted] = field(init=False)
+
+    @_reading.default
+    def _make_reading(self) -> SharedReading[Counted]:
+        return SharedReading(self._read)
 
     def read(self) -> Deferred[Counted]:
-        """The current counts, or the last known ones and why there are no others.
-
-        Calls during a read share the next read, so that each shows what was written before it.
-        """
-        waiter: Deferred[Counted] = Deferred()
-        self._waiting.append(waiter)
-        if not self._reading:
-            self._start()
-        return waiter
-
-    def _start(self) -> None:
-        self._reading = True
-        waiting, self._waiting = self._waiting, []
-        Deferred.fromCoroutine(self._read()).addBoth(self._end, waiting)
-
-    def _end(self, result: Counted | Failure, waiting: list[Deferred[Counted]]) -> None:
-        self._reading = False
-        if self._waiting:
-            self._start()
-        for waiter in waiting:
-            waiter.callback(result)
+        """The current counts, or the last known ones and why there are no others."""
+        return self._reading.read()
 
     async def _read(self) -> Counted:
         now = self._clock.seconds()

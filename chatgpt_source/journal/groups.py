@@ -1,13 +1,14 @@
 """The failed prompts by reason, for the page and the API, read no more often than is cheap."""
 
 from collections.abc import Sequence
+from math import inf
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.python.failure import Failure
 
 from chatgpt_source.journal import Group, Journal
+from chatgpt_source.journal.reading import SharedReading
 
 SHARE = 50
 """How many times longer a reading is kept than it took: a few ms for thousands of failures, a
@@ -28,38 +29,32 @@ class Groups:
     _clock: IReactorTime
     _journal: Journal
     _known: Sequence[Group] = field(init=False, default=())
-    _fresh_until: float | None = field(init=False, default=None)
-    _is_reading: bool = field(init=False, default=False)
-    _is_stale: bool = field(init=False, default=False)
-    """Whether the reading under way may miss what has changed."""
-    _waiting: list[Deferred[Sequence[Group]]] = field(init=False, factory=list)
+    _fresh_until: float = field(init=False, default=-inf)
+    _changes: int = field(init=False, default=0)
+    _reading: SharedReading[Sequence[Group]] = field(init=False)
+
+    @_reading.default
+    def _make_reading(self) -> SharedReading[Sequence[Group]]:
+        return SharedReading(self._read)
 
     def forget(self) -> None:
         """Read anew: many prompts are failed no longer."""
-        self._fresh_until, self._is_stale = None, self._is_reading
+        self._fresh_until = -inf
+        self._changes += 1
 
     def read(self) -> Deferred[Sequence[Group]]:
         """The groups, the largest first; as they are now, or were shortly before.
 
-        Callers at the same time share a reading. It fails with JournalUnavailable.
+        It fails with JournalUnavailable.
         """
-        waiter: Deferred[Sequence[Group]] = Deferred()
-        now = self._clock.seconds()
-        if self._fresh_until is not None and now < self._fresh_until:
-            waiter.callback(self._known)
-            return waiter
-        self._waiting.append(waiter)
-        if not self._is_reading:
-            self._is_reading = True
-            self._journal.groups(MOST).addBoth(self._end, now)
-        return waiter
+        return self._reading.read()
 
-    def _end(self, result: Sequence[Group] | Failure, began: float) -> None:
-        now = self._clock.seconds()
-        is_stale, self._is_reading, self._is_stale = self._is_stale, False, False
-        if not isinstance(result, Failure):
-            self._known = result
-            self._fresh_until = None if is_stale else now + SHARE * (now - began)
-        waiting, self._waiting = self._waiting, []
-        for waiter in waiting:
-            waiter.callback(result)
+    async def _read(self) -> Sequence[Group]:
+        began, changes = self._clock.seconds(), self._changes
+        if began < self._fresh_until:
+            return self._known
+        self._known = await self._journal.groups(MOST)
+        if changes == self._changes:  # else it may miss them
+            now = self._clock.seconds()
+            self._fresh_until = now + SHARE * (now - began)
+        return self._known
