@@ -19,6 +19,7 @@ from chatgpt_source.log import get_logger
 from chatgpt_source.log.audit import audit
 from chatgpt_source.prompt import State
 from chatgpt_source.telemetry.observer import Observer
+from chatgpt_source.words import count
 
 log = get_logger(__name__)
 
@@ -196,4 +197,4 @@ async def _acted(act: Callable[[str], Awaitable[bool | None]], prompt_id: str) -
 def _told(done: int, reason: str | None) -> str:
     """How many prompts, and which; of a reason that some have failed for."""
     which = f" ({reason})" if reason else ""
-    return f"{done} failed prompt{'' if done == 1 else 's'}{which}"
+    return f"{count(done, 'failed prompt')}{which}"

@@ -8,6 +8,7 @@ from chatgpt_source.journal.attempts import Attempt, Kind
 from chatgpt_source.journal.command.table import cut
 from chatgpt_source.telemetry.observer import AskOutcome, DeliveryOutcome
 from chatgpt_source.terminal import GREEN, RED, YELLOW, Look
+from chatgpt_source.words import count
 
 _NAME = 15
 """Columns of a fact's name."""
@@ -39,15 +40,15 @@ def details(detail: Detail, look: Look) -> Iterator[str]:
         if each.error is not None:
             yield look.fold(_INDENT + each.error, _INDENT)
     if detail.unlisted:
-        several = detail.unlisted > 1
-        yield f"{detail.unlisted} call{'s are' if several else ' is'} not listed"
+        verb = "is" if detail.unlisted == 1 else "are"
+        yield f"{count(detail.unlisted, 'call')} {verb} not listed"
 
 
 def _of_letter(detail: Detail) -> str | None:
     letter = detail.dead_letter
     if letter is None:
         return None
-    calls = f"{letter.attempts} call{'' if letter.attempts == 1 else 's'}"
+    calls = count(letter.attempts, "call")
     if letter.next_attempt is not None:
         calls += f", the next {rfc3339(letter.next_attempt)}"
     return f"{letter.state}, {calls}" + (f": {letter.error}" if letter.error else "")

@@ -18,7 +18,7 @@ def header(look: Look) -> str:
 
 def row(record: Record, now: float, look: Look) -> str:
     """A prompt's row; `now` is a date."""
-    cells = (record.id[:SHORT], record.state.value, age(now - since(record)))
+    cells = (record.id[:SHORT], record.state.value, short_age(now - since(record)))
     text = cut(_row(*cells, str(record.asks), str(record.deliveries), record.error or ""), look)
     state = record.state.value
     return text.replace(state, look.paint(state, _COLOURS.get(record.state, YELLOW)), 1)
@@ -40,7 +40,7 @@ def reason_header(look: Look) -> str:
 
 def reason_row(group: Group, now: float, look: Look) -> str:
     """A reason's row; `now` is a date."""
-    ages = age(now - group.first), age(now - group.last)
+    ages = short_age(now - group.first), short_age(now - group.last)
     return cut(_reason_row(str(group.count), *ages, group.reason), look)
 
 
@@ -56,7 +56,7 @@ def pause_header(look: Look) -> str:
 
 def pause_row(pause: Pause, now: float, look: Look) -> str:
     """A pause's row; `now` is a date."""
-    return cut(_pause_row(pause.what, age(now - pause.since), pause.who), look)
+    return cut(_pause_row(pause.what, short_age(now - pause.since), pause.who), look)
 
 
 def pause_line(pause: Pause) -> str:
@@ -69,8 +69,8 @@ def since(record: Record) -> float:
     return record.ended or record.answered or record.accepted
 
 
-def age(seconds: float) -> str:
-    """A duration in its largest unit."""
+def short_age(seconds: float) -> str:
+    """A duration in its largest unit, for a narrow column."""
     for size, unit in _UNITS:
         if seconds >= size:
             return f"{int(seconds // size)} {unit}"

@@ -5,7 +5,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.journal import Record
-from chatgpt_source.journal.command.table import age, header, line, row
+from chatgpt_source.journal.command.table import header, line, row, short_age
 from chatgpt_source.prompt import State
 from chatgpt_source.terminal import Look
 
@@ -55,5 +55,5 @@ class TableTests(SynchronousTestCase):
         self.assertEqual(line(record()), expected)
 
     def test_ages(self) -> None:
-        told = [age(seconds) for seconds in (-5, 0.5, 59, 60, 3599, 3600, 86400, 1e7)]
+        told = [short_age(seconds) for seconds in (-5, 0.5, 59, 60, 3599, 3600, 86400, 1e7)]
         self.assertEqual(told, ["0 s", "0 s", "59 s", "1 min", "59 min", "1 h", "1 d", "115 d"])
