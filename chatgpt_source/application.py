@@ -26,7 +26,8 @@ from chatgpt_source.intake.waiting import Elsewhere, Waiters
 from chatgpt_source.journal import Recovered
 from chatgpt_source.journal.engine import Opened
 from chatgpt_source.log import get_logger, log_unexpected
-from chatgpt_source.pipeline import Pipeline, peers_of
+from chatgpt_source.pipeline import Pipeline
+from chatgpt_source.pipeline.peers import peers_of
 from chatgpt_source.providers import Provider, provider_of
 from chatgpt_source.providers.openai_batch import OpenAIBatch
 from chatgpt_source.quota import Calendar, Midnight

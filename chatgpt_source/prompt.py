@@ -337,6 +337,13 @@ TARGET = Receiver("the target", "target")
 DEAD_LETTER = Receiver("the dead letter's receiver", "dead_letter")
 
 
+def asked_peer(tier: Tier, fallback: str | None = None) -> str:
+    """The label of whom a call asks: a fallback, or a tier of the first provider."""
+    if fallback is not None:
+        return f"{MODEL}.{fallback}"
+    return MODEL if tier is Tier.STANDARD else f"{MODEL}.{tier.value}"
+
+
 def receiver_at(destination: str) -> Receiver:
     """The receiver at a destination."""
     for each in (TARGET, DEAD_LETTER):

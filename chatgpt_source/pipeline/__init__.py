@@ -11,7 +11,6 @@ from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
 from chatgpt_source.config import Config
-from chatgpt_source.config.secret import Secret
 from chatgpt_source.errors import JournalUnavailable, NotTried
 from chatgpt_source.journal import Admitted, Journal, PeerState, Queue, Recovered
 from chatgpt_source.log import get_logger, log_unexpected
@@ -23,6 +22,7 @@ from chatgpt_source.pipeline.delivering import Delivering
 from chatgpt_source.pipeline.expiring import Expiring
 from chatgpt_source.pipeline.lease import Lease
 from chatgpt_source.pipeline.pauses import ASKING, Pauses, in_words
+from chatgpt_source.pipeline.peers import BATCHES, FLEX, fallback_peer
 from chatgpt_source.pipeline.polling import Polling
 from chatgpt_source.pipeline.recording import Recording
 from chatgpt_source.pipeline.route import Route, Stop
@@ -32,7 +32,6 @@ from chatgpt_source.pipeline.worker import Worker
 from chatgpt_source.prompt import (
     DEAD_LETTER,
     MODEL,
-    TARGET,
     Ask,
     Delivery,
     Leftover,
@@ -47,79 +46,10 @@ from chatgpt_source.waiting import completes
 
 log = get_logger(__name__)
 
-BATCHES = f"{MODEL}.batch"
-"""The name of the model's batches among the peers."""
-FLEX = f"{MODEL}.flex"
-"""The name of the model's flex tier among the peers."""
 TELL_INTERVAL = 5.0
 """Seconds from one log line to the next that says how far a stop has come."""
 NOTHING_RECOVERED = Recovered({}, ())
 NO_FALLBACKS: Mapping[str, Provider] = MappingProxyType({})
-
-
-def peers_of(config: Config) -> Mapping[str, str]:
-    """The settings that decide how each peer answers, as one text a peer.
-
-    If they change, the next start forgets the peer's stored state, and calls it at once.
-    """
-    mode = config.content_mode
-    model = _of_model(config)
-    return {
-        MODEL: model,
-        BATCHES: model,
-        FLEX: model,
-        **{_peer(name): _of_model(each) for name, each in config.of_fallbacks.items()},
-        TARGET.destination: _as_text(
-            config.target, mode, config.target_headers, config.signing_secret
-        ),
-        **{
-            name: _as_text(each.url, each.content_mode, each.headers, each.signing_secret)
-            for name, each in config.targets.items()
-        },
-        DEAD_LETTER.destination: _as_text(config.dead_letter, mode),
-    }
-
-
-def _peer(fallback: str) -> str:
-    """A fallback's name among the peers."""
-    return f"{MODEL}.{fallback}"
-
-
-def _of_model(config: Config) -> str:
-    return _as_text(
-        config.base_url,
-        config.api,
-        config.background,
-        config.token,
-        config.api_version,
-        config.organization,
-        config.project,
-        config.headers,
-        config.model,
-        config.system_prompt,
-        config.max_tokens,
-        config.temperature,
-        config.top_p,
-        config.reasoning_effort,
-        config.response_format,
-        config.body,
-    )
-
-
-def _as_text(*settings: object) -> str:
-    return "\n".join(repr(_revealed(each)) for each in settings)
-
-
-def _revealed(setting: object) -> object:
-    """A setting with the texts of its secrets, whose own `repr` hides them."""
-    match setting:
-        case Secret():
-            return setting.read()
-        case Mapping():
-            return {name: _revealed(each) for name, each in setting.items()}
-        case tuple():
-            return tuple(map(_revealed, setting))
-    return setting
 
 
 def _asks(config: Config) -> int:
@@ -190,12 +120,12 @@ class Pipeline:
         stops = [Stop(None, provider, self.model)]
         for number, (name, settings) in enumerate(of_fallbacks, 1):
             own = breaker(
-                _peer(name),
+                fallback_peer(name),
                 f"the fallback `{name}`",
                 _asks(settings),
                 has_other=number < len(of_fallbacks),
             )
-            stops.append(Stop(name, fallbacks[name], own, _peer(name)))
+            stops.append(Stop(name, fallbacks[name], own, fallback_peer(name)))
         self.route = Route(stops)
         providers = {stop.name: stop.provider for stop in stops}
         self.receivers = {

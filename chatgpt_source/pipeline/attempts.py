@@ -3,8 +3,8 @@
 from chatgpt_source.errors import CallError
 from chatgpt_source.journal.attempts import Attempt, Kind
 from chatgpt_source.pipeline.breaker import Call
-from chatgpt_source.prompt import DEAD_LETTER, Ask, Delivery, Receiver
-from chatgpt_source.telemetry.observer import AskOutcome, DeliveryOutcome, PollOutcome, peer_of
+from chatgpt_source.prompt import DEAD_LETTER, Ask, Delivery, Receiver, asked_peer
+from chatgpt_source.telemetry.observer import AskOutcome, DeliveryOutcome, PollOutcome
 
 
 def of_ask(
@@ -39,7 +39,7 @@ def of_ask(
     return Attempt(
         Kind.POLL if is_poll else Kind.ASK,
         ask.polls + 1 if is_poll else ask.total,
-        peer_of(ask.prompt.tier, fallback),
+        asked_peer(ask.prompt.tier, fallback),
         date - seconds,
         seconds,
         outcome,

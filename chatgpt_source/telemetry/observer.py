@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 
 from chatgpt_source.errors import CallError, Gone, Lost, PeerFailure, PossiblyBilled, Transient
 from chatgpt_source.log import get_logger, log_unexpected
-from chatgpt_source.prompt import DEAD_LETTER, MODEL, Answer, Arrival, Ask, Delivery, State, Tier
+from chatgpt_source.prompt import DEAD_LETTER, Answer, Arrival, Ask, Delivery, State, asked_peer
 
 log = get_logger(__name__)
 
@@ -100,13 +100,6 @@ def _class_of(error: CallError) -> str:
     return "again" if isinstance(error, Transient) else "failed"
 
 
-def peer_of(tier: Tier, fallback: str | None) -> str:
-    """The label of whom a call asks: a fallback, or a tier of the first provider."""
-    if fallback is not None:
-        return f"{MODEL}.{fallback}"
-    return MODEL if tier is Tier.STANDARD else f"{MODEL}.{tier.value}"
-
-
 @frozen(kw_only=True)
 class Ended:
     """How a call ended, and what that means for its prompt; the journal has it.
@@ -165,7 +158,7 @@ class AskEnded(Ended):
     @property
     def peer(self) -> str:
         """Whom it called: a fallback, a tier of the first provider, or its standard tier."""
-        return peer_of(self.ask.prompt.tier, self.provider if self.is_fallback else None)
+        return asked_peer(self.ask.prompt.tier, self.provider if self.is_fallback else None)
 
     @property
     def outcome(self) -> AskOutcome:

@@ -9,8 +9,8 @@ from chatgpt_source.config import TargetSettings
 from chatgpt_source.errors import JournalUnavailable, PeerFailure, Transient
 from chatgpt_source.health.trouble import Judgement, Level, Trouble
 from chatgpt_source.journal import Waiting
-from chatgpt_source.pipeline import peers_of
 from chatgpt_source.pipeline.breaker import Breaker
+from chatgpt_source.pipeline.peers import peers_of
 from chatgpt_source.pipeline.route import Route, Stop
 from tests.admin.common import AdminTestCase
 from tests.journal.common import NOON

@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from chatgpt_source.config import Config, TargetSettings
 from chatgpt_source.config.fallbacks import Fallback
 from chatgpt_source.config.secret import Secret
-from chatgpt_source.pipeline import BATCHES, FLEX, peers_of
+from chatgpt_source.pipeline.peers import BATCHES, FLEX, peers_of
 from chatgpt_source.prompt import DEAD_LETTER, MODEL, TARGET
 
 CONFIG = Config(
