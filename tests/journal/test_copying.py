@@ -35,12 +35,9 @@ from chatgpt_source.journal.sqlite import SqliteJournal
 from chatgpt_source.journal.sqlite import open_journal as open_file
 from chatgpt_source.prompt import Details, Leftover, State
 from tests.clocks import Clocks
-from tests.contracts.answers import AnswersContract
-from tests.contracts.attempts import ASKED, FAILED_ASK, SENT, UNSENT, USED, AttemptsContract
+from tests.contracts.attempts import ASKED, FAILED_ASK, SENT, UNSENT, USED
 from tests.contracts.driver import ANSWER, DAY, DEAD_LETTERS, NOON, PEERS, JournalDriver, prompt
-from tests.contracts.history import HistoryContract
-from tests.contracts.journal import JournalContract
-from tests.contracts.operators import OperatorsContract
+from tests.contracts.engine import EngineContract
 from tests.journal.common import at_once
 from tests.journal.postgres_server import server
 
@@ -115,11 +112,7 @@ class Moving:
 
 class ContractTests(
     Moving,
-    JournalContract,
-    AnswersContract,
-    AttemptsContract,
-    HistoryContract,
-    OperatorsContract,
+    EngineContract,
     SynchronousTestCase,
 ):
     """What a journal promises of a start, it promises of one after a move."""

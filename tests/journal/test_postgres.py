@@ -25,11 +25,8 @@ from chatgpt_source.journal import (
 )
 from chatgpt_source.prompt import State
 from tests.clocks import Clocks
-from tests.contracts.answers import AnswersContract
-from tests.contracts.attempts import ASKED, FAILED_ASK, SENT, AttemptsContract
-from tests.contracts.history import HistoryContract
-from tests.contracts.journal import JournalContract
-from tests.contracts.operators import OperatorsContract
+from tests.contracts.attempts import ASKED, FAILED_ASK, SENT
+from tests.contracts.engine import EngineContract
 from tests.journal.common import ANSWER, DAY, NOON, PEERS, Threads, at_once, prompt
 from tests.journal.postgres_server import server
 
@@ -51,11 +48,7 @@ from tests.journal.postgres_case import Counted, LostCommit, Opening, PostgresTe
 
 class ContractTests(
     Opening,
-    JournalContract,
-    AnswersContract,
-    AttemptsContract,
-    HistoryContract,
-    OperatorsContract,
+    EngineContract,
     SynchronousTestCase,
 ):
     pass

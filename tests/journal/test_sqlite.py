@@ -37,21 +37,13 @@ from chatgpt_source.journal.sqlite.transact import PATIENCE, PATIENCE_LEFT
 from chatgpt_source.journal.sqlite.upkeep import PRUNE_STEP
 from chatgpt_source.prompt import State
 from chatgpt_source.quota import Day
-from tests.contracts.answers import AnswersContract
-from tests.contracts.attempts import AttemptsContract
 from tests.contracts.driver import TO
-from tests.contracts.history import HistoryContract
-from tests.contracts.journal import JournalContract
-from tests.contracts.operators import OperatorsContract
+from tests.contracts.engine import EngineContract
 from tests.journal.common import ANSWER, DAY, NOON, PEERS, JournalTestCase, Threads, at_once, prompt
 
 
 class ContractTests(
-    JournalContract,
-    AnswersContract,
-    AttemptsContract,
-    HistoryContract,
-    OperatorsContract,
+    EngineContract,
     SynchronousTestCase,
 ):
     def open_journal(self) -> SqliteJournal:
