@@ -7,7 +7,7 @@ from twisted.web.template import Tag, tags
 from chatgpt_source.admin.markup import act, element, sure
 from chatgpt_source.admin.view import Shown
 from chatgpt_source.admin.words import when
-from chatgpt_source.pipeline.pauses import ASKING, INTAKE
+from chatgpt_source.journal.pause import ASKING, INTAKE
 from chatgpt_source.prompt import DEAD_LETTER, TARGET
 
 _NAMES = {

@@ -9,6 +9,7 @@ from chatgpt_source.health.recent import Failures
 from chatgpt_source.health.refusals import WINDOW, TurnedAway
 from chatgpt_source.health.times import Times
 from chatgpt_source.health.trouble import Level, Trouble
+from chatgpt_source.journal.pause import ASKING, INTAKE
 from chatgpt_source.prompt import State, receiver_at
 from chatgpt_source.telemetry.observer import RefusalReason
 from chatgpt_source.words import age, count
@@ -175,8 +176,8 @@ def of_pause(what: str, words: str, who: str, since: float) -> Trouble:
         since: When: a date.
     """
     meaning = {
-        "intake": "callers get 503, and send their prompts again later",
-        "asking": "prompts are accepted, and wait",
+        INTAKE: "callers get 503, and send their prompts again later",
+        ASKING: "prompts are accepted, and wait",
     }.get(what, "its events wait")
     return Trouble(
         "paused",

@@ -17,10 +17,11 @@ from chatgpt_source.health.times import Times
 from chatgpt_source.health.trouble import Judgement, Trouble, judged
 from chatgpt_source.journal import Journal, Queue, Waiting
 from chatgpt_source.journal.counts import Counted, Counts
+from chatgpt_source.journal.pause import INTAKE
 from chatgpt_source.pipeline import Pipeline
 from chatgpt_source.pipeline.batching import NO_ROOM
 from chatgpt_source.pipeline.breaker import NEVER, Breaker
-from chatgpt_source.pipeline.pauses import INTAKE, in_words
+from chatgpt_source.pipeline.pauses import in_words
 from chatgpt_source.pipeline.peers import BATCHES, FLEX
 from chatgpt_source.prompt import DEAD_LETTER, MODEL, TARGET, State, receiver_at
 from chatgpt_source.quota import Calendar

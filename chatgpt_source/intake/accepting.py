@@ -21,8 +21,8 @@ from chatgpt_source.intake.preferences import Want, want_of
 from chatgpt_source.intake.reading import Received, read_request_trace, read_root
 from chatgpt_source.intake.waiting import Waiter, Waiters
 from chatgpt_source.journal import Admitted, Journal, Submission, Terms
+from chatgpt_source.journal.pause import INTAKE
 from chatgpt_source.pipeline import Pipeline
-from chatgpt_source.pipeline.pauses import INTAKE
 from chatgpt_source.prompt import NOWHERE, Arrival, Trace
 from chatgpt_source.quota import Calendar, Day
 from chatgpt_source.telemetry.observer import Observer

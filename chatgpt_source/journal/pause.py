@@ -6,6 +6,9 @@ from attrs import frozen
 
 from chatgpt_source.clock import rfc3339
 
+INTAKE = "intake"
+ASKING = "asking"
+
 
 @frozen
 class Pause:

@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 from chatgpt_source.config import Config
 from chatgpt_source.errors import JournalUnavailable, NotTried
 from chatgpt_source.journal import Admitted, Journal, PeerState, Queue, Recovered
+from chatgpt_source.journal.pause import ASKING
 from chatgpt_source.log import get_logger, log_unexpected
 from chatgpt_source.pipeline.asking import Asking
 from chatgpt_source.pipeline.batching import Batching
@@ -21,7 +22,7 @@ from chatgpt_source.pipeline.calls import miss
 from chatgpt_source.pipeline.delivering import Delivering
 from chatgpt_source.pipeline.expiring import Expiring
 from chatgpt_source.pipeline.lease import Lease
-from chatgpt_source.pipeline.pauses import ASKING, Pauses, in_words
+from chatgpt_source.pipeline.pauses import Pauses, in_words
 from chatgpt_source.pipeline.peers import BATCHES, FLEX, fallback_peer
 from chatgpt_source.pipeline.polling import Polling
 from chatgpt_source.pipeline.recording import Recording

@@ -11,13 +11,14 @@ from chatgpt_source.config import Config
 from chatgpt_source.errors import CallError, NoRoom, PeerFailure, PossiblyBilled
 from chatgpt_source.journal import Claims, Journal, Underway
 from chatgpt_source.journal.attempts import Attempt
+from chatgpt_source.journal.pause import ASKING
 from chatgpt_source.pipeline.backoff import poll_interval
 from chatgpt_source.pipeline.breaker import Breaker, Call
 from chatgpt_source.pipeline.calls import Random, foreseen, within
 from chatgpt_source.pipeline.decide import Decision, Fail, Hold, Retry, decide
 from chatgpt_source.pipeline.expiring import Expiring
 from chatgpt_source.pipeline.lease import Lease
-from chatgpt_source.pipeline.pauses import ASKING, Pauses
+from chatgpt_source.pipeline.pauses import Pauses
 from chatgpt_source.pipeline.recording import Recording, is_late
 from chatgpt_source.pipeline.route import Route
 from chatgpt_source.pipeline.worker import Worker

@@ -11,14 +11,13 @@ from twisted.internet.interfaces import IReactorTime
 
 from chatgpt_source.clock import wall
 from chatgpt_source.journal import Journal, Pause
+from chatgpt_source.journal.pause import ASKING, INTAKE
 from chatgpt_source.journal.watch import Watch
 from chatgpt_source.log import get_logger
 from chatgpt_source.log.audit import audit
 
 log = get_logger(__name__)
 
-INTAKE = "intake"
-ASKING = "asking"
 LOOK_EVERY = 1.0
 """Seconds between two looks for what another daemon, or the command, has paused or resumed."""
 

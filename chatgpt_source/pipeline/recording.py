@@ -15,6 +15,7 @@ from chatgpt_source.delivery import event
 from chatgpt_source.errors import CallError, PeerFailure
 from chatgpt_source.journal import TIME_IS_UP, Answered, Failed, Journal, Postponed, Underway
 from chatgpt_source.journal.attempts import Attempt
+from chatgpt_source.journal.pause import ASKING
 from chatgpt_source.pipeline import attempts
 from chatgpt_source.pipeline.breaker import NEVER, Call
 from chatgpt_source.pipeline.calls import miss, postponed, recorded, report
@@ -25,7 +26,7 @@ from chatgpt_source.pipeline.decide import (
     Retry,
     Tried,
 )
-from chatgpt_source.pipeline.pauses import ASKING, Pauses
+from chatgpt_source.pipeline.pauses import Pauses
 from chatgpt_source.pipeline.tidying import Tidying
 from chatgpt_source.pipeline.worker import Worker
 from chatgpt_source.prompt import NOWHERE, Answer, Ask, Delivery, Leftover, Prompt, State, Tier

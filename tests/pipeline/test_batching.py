@@ -9,9 +9,9 @@ from twisted.logger import capturedLogs, formatEvent
 
 from chatgpt_source.errors import Gone, Lost, PeerFailure, Permanent, PossiblyBilled, Transient
 from chatgpt_source.journal import Batched
+from chatgpt_source.journal.pause import ASKING
 from chatgpt_source.pipeline import NOTHING_RECOVERED, Pipeline, batch, batching
 from chatgpt_source.pipeline.batching import NO_ROOM
-from chatgpt_source.pipeline.pauses import ASKING
 from chatgpt_source.prompt import Answer, Prompt, Tier
 from chatgpt_source.providers.batch_lines import Line
 from chatgpt_source.providers.openai_batch import BatchStatus

@@ -9,8 +9,9 @@ from twisted.logger import capturedLogs, formatEvent
 
 from chatgpt_source.errors import JournalUnavailable, Permanent, Transient
 from chatgpt_source.journal import Pause, Recovered
+from chatgpt_source.journal.pause import ASKING, INTAKE
 from chatgpt_source.journal.sqlite import SqliteJournal, open_beside
-from chatgpt_source.pipeline.pauses import ASKING, INTAKE, LOOK_EVERY, Pauses
+from chatgpt_source.pipeline.pauses import LOOK_EVERY, Pauses
 from chatgpt_source.prompt import State
 from tests.clocks import Clocks
 from tests.journal.common import at_once

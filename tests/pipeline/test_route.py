@@ -15,8 +15,8 @@ from chatgpt_source.errors import (
     PossiblyBilled,
     Transient,
 )
+from chatgpt_source.journal.pause import ASKING
 from chatgpt_source.pipeline import NOTHING_RECOVERED, Pipeline
-from chatgpt_source.pipeline.pauses import ASKING
 from chatgpt_source.prompt import Submitted, Tier
 from chatgpt_source.telemetry.observer import AskEnded, Observer
 from tests.contracts.driver import PEERS

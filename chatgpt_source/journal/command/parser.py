@@ -14,7 +14,8 @@ from chatgpt_source import __version__
 from chatgpt_source.clock import read_duration
 from chatgpt_source.cloudevent import read_time
 from chatgpt_source.config.targets import NAME
-from chatgpt_source.prompt import State
+from chatgpt_source.journal.pause import ASKING, INTAKE
+from chatgpt_source.prompt import DEAD_LETTER, TARGET, State
 
 DESCRIPTION = """`chatgpt-source-journal`: shows what is in a journal, and works on it.
 
@@ -37,7 +38,7 @@ IN_A_TERMINAL = 30
 """Prompts that `list` shows in a terminal unless `--limit` says otherwise."""
 _ID = "an id, or its beginning"
 FILE = "journal.sqlite"
-WHAT = ("intake", "asking", "target", "target.<name>", "dead_letter")
+WHAT = (INTAKE, ASKING, TARGET.label, f"{TARGET.label}.<name>", DEAD_LETTER.label)
 """What may be paused."""
 
 
