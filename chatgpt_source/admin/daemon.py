@@ -12,8 +12,8 @@ from chatgpt_source.identity import host_name
 from chatgpt_source.journal import Journal, Tally
 
 OWN = (
-    "What is not well, the calls and the last hour are this daemon’s own; prompts, the day and"
-    " batches are the journal’s."
+    "What is not well and the calls are this daemon’s own; all else is the journal’s, and so the"
+    " same at each."
 )
 
 
