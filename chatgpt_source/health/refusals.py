@@ -47,9 +47,12 @@ class Refusals(Observer):
         """A prompt was refused."""
         if reason in CALLERS_OWN:
             return
-        if not self._lately():
-            self._since = self._clock.seconds()
-        self._minutes.setdefault(self._minute(), Counter())[reason] += 1
+        minute = self._minute()
+        if minute not in self._minutes:
+            if not self._lately():
+                self._since = self._clock.seconds()
+            self._minutes[minute] = Counter()
+        self._minutes[minute][reason] += 1
 
     def turned_away(self) -> TurnedAway | None:
         """Who was turned away lately; None if nobody was."""
