@@ -53,7 +53,7 @@ class Gauges(Collector):
         )
         yield _gauge(
             "throttled",
-            "1 while calls are throttled, because the peer answered 429.",
+            "1 while calls are held back, because the peer answered 429 or failed before.",
             {peer: breaker.throttled(now) for peer, breaker in breakers.items()},
             "peer",
         )

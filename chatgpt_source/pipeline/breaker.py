@@ -206,12 +206,12 @@ class Breaker:
         return self._held is not None
 
     def throttled(self, now: float) -> bool:
-        """Whether fewer calls than `limit` may be under way, after a 429 or failures."""
-        return now < self._closed_until or self._window < self.limit
+        """Whether a 429, or earlier failures, hold calls back that `limit` would allow."""
+        return now < self._closed_until or self.under_way >= self._window < self.limit
 
     def is_well(self, now: float) -> bool:
         """Whether it is only for lack of a free slot if no call may start now."""
-        return not self._held and not self.throttled(now) and self.opens_at <= now
+        return not self._held and self._window >= self.limit and self.opens_at <= now
 
     def works(self, now: float) -> bool:
         """Whether calls pass, as far as is known: all of them, or gradually after a throttle."""

@@ -645,15 +645,28 @@ class SinceTests(BreakerCase):
         self.one(REFUSED)
         self.assertEqual((self.breaker.since, self.breaker.held), (1000.0, True))
 
-    def test_throttled_until_calls_are_as_many_as_before(self) -> None:
+    def test_throttled_while_it_holds_calls_back(self) -> None:
         self.assertFalse(self.breaker.throttled(self.now))
         self.one(throttled(5))
         self.assertTrue(self.breaker.throttled(self.now))
         self.now += 5
-        for _ in range(self.limit - 1):
+        for window in range(1, self.limit):
+            self.assertFalse(self.breaker.throttled(self.now))  # so few calls could be more
+            calls = [self.breaker.start(self.now) for _ in range(window)]
             self.assertTrue(self.breaker.throttled(self.now))
+            self.assertFalse(self.breaker.is_well(self.now))
+            for call in calls:
+                self.breaker.end(call)
             self.one()
+        calls = [self.breaker.start(self.now) for _ in range(self.limit)]
         self.assertFalse(self.breaker.throttled(self.now))
+        self.assertTrue(self.breaker.is_well(self.now))
+
+    def test_a_gradual_start_with_few_calls_is_no_throttle(self) -> None:
+        self.breaker.resume_gradually()
+        self.one()
+        self.assertFalse(self.breaker.throttled(self.now))
+        self.assertFalse(self.breaker.is_well(self.now))
 
 
 class RememberedTests(BreakerCase):
