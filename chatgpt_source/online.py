@@ -42,16 +42,19 @@ async def try_all(reactor: Any, config: Config) -> Sequence[Found]:
         providers |= {f"the fallback `{name}`": each for name, each in config.of_fallbacks.items()}
         for name, each in providers.items():
             trying = provider_of(each, client, reactor).try_key()
-            found.append(await _found(f"{name} at {origin_of(each.base_url)}", trying))
+            found.append(await _found(name, origin_of(each.base_url), trying))
         for receiver, target in targets_of(config, client, reactor):
-            found.append(await _found(f"{receiver.name} at {target.origin}", target.try_to_reach()))
+            found.append(await _found(receiver.name, target.origin, target.try_to_reach()))
     finally:
         await pool.close()
     return found
 
 
-async def _found(where: str, trying: Awaitable[str]) -> Found:
+async def _found(name: str, origin: str, trying: Awaitable[str]) -> Found:
+    where = f"{name} at {origin}"
     try:
         return Found(is_well=True, line=f"{where} {await trying}")
     except CallError as error:
-        return Found(is_well=False, line=f"{where}: {error.reason}")
+        told = error.reason.removeprefix(f"{name} ")
+        colon = ":" if told == error.reason else ""
+        return Found(is_well=False, line=f"{where}{colon} {told}")

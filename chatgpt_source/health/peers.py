@@ -10,6 +10,7 @@ from chatgpt_source.journal import MOST_COUNTED, Waiting
 from chatgpt_source.words import age, count
 
 _BY_ITSELF = "it is tried again by itself; if it lasts, see what ails"
+_UNREACHED = ", or the way to it, and whether its address is right"
 LONG = 5.0
 """Seconds from which a wait for the next try is worth a word."""
 _ADVICE = re.compile(": (?=check )")
@@ -59,7 +60,8 @@ def of_peer(peer: Peer, times: Times) -> Trouble:
     left = 0.0 if peer.opens_at is None else peer.opens_at - times.now
     waits = peer.held or left >= LONG
     next_try = peer.opens_at if waits else times.date(peer.waiting.due if peer.waiting else None)
-    told = advice[0] if advice else f"{_BY_ITSELF} {peer.ails}"
+    ails = peer.ails + _UNREACHED * ("can't be reached" in what)
+    told = advice[0] if advice else f"{_BY_ITSELF} {ails}"
     if peer.held:
         told = (advice[0] if advice else f"see what ails {peer.ails}") + "; then try it now"
     return Trouble(

@@ -84,11 +84,12 @@ class CheckTests(DaemonCase):
     async def test_online_without_luck(self):
         self.openai.models, self.target.options = api_error(401), Reply(404)
         first, second = await self.online(self.daemon(), status=1)
-        self.assertTrue(first.endswith(": the model answered 401: check `token`"), first)
-        self.assertIn(": the target answered 404", second)
+        model, target = self.openai.origin, self.target.origin
+        self.assertIn(f" the model at {model} answered 401: check `token`", first)
+        self.assertIn(f" the target at {target} answered 404", second)
         await self.openai.stop()
         first, _ = await self.online(self.daemon(), status=1)
-        self.assertIn("the model can't be reached: ", first)
+        self.assertIn(f" the model at {model} can't be reached: ", first)
 
     async def test_online_belongs_to_check(self):
         daemon = self.daemon()

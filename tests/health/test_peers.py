@@ -41,7 +41,10 @@ class PeerTests(SynchronousTestCase):
         waiting = Waiting(1, NOON - 60, due=NOON + 7)
         trouble = self.of(AGAIN, waiting=waiting, ails="`target`", names="event")
         self.assertEqual(trouble.what, AGAIN)
-        self.assertIn("see what ails `target`", trouble.advice)
+        told = "; if it lasts, see what ails `target`, or the way to it, and whether its address"
+        self.assertIn(told, trouble.advice)
+        answered = self.of("the model answered 503", waiting=waiting)
+        self.assertTrue(answered.advice.endswith("see what ails the provider"), answered.advice)
         self.assertEqual((trouble.peer, trouble.next_try), (None, NOON + 7))
         self.assertEqual(
             trouble.meaning,
