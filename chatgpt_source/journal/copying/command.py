@@ -12,6 +12,7 @@ from chatgpt_source.journal.copying import source as sources
 from chatgpt_source.journal.copying import target as targets
 from chatgpt_source.journal.copying.counting import Count, compare
 from chatgpt_source.journal.postgres.engine import PostgresEngine
+from chatgpt_source.words import count
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -128,7 +129,7 @@ def _line(count: Count) -> str:
 
 def _summary(path: Path, engine: PostgresEngine, copied: int, seconds: float) -> str:
     return (
-        f"{copied:,} prompts are copied, after {seconds:.1f} s: set `journal` to"
+        f"{count(copied, 'prompt')} copied in {seconds:.1f} s: set `journal` to"
         f" {engine.location}, with its user, and start the daemons.\n{path} is as it was. Move it"
         " away: a daemon that starts on it would answer again what waits in it.\n"
     )
