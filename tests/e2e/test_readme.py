@@ -1,4 +1,4 @@
-"""The README's own commands, word for word but for the ports."""
+"""The commands of the README and of operations.md, word for word but for the ports."""
 
 import json
 import os
@@ -14,7 +14,9 @@ from twisted.internet.threads import deferToThread
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.trial.unittest import SkipTest
 
-from tests.e2e.processes import ROOT, TWISTD, Daemon, DaemonCase, alive, kill, until
+from tests.e2e.processes import ROOT, TWISTD, Daemon, DaemonCase, alive, free_port, kill, until
+from tests.fakes.openai import api_error
+from tests.rules import PAGE
 from tests.test_readme import README, block
 
 
@@ -107,3 +109,37 @@ class CurlTests(DaemonCase):
             {name: answer[name] for name in answer if name not in own},
             {name: example[name] for name in example if name not in own},
         )
+
+
+class OperatorsTests(DaemonCase):
+    """What the pages ask of the operators' site."""
+
+    async def test_every_request_is_taken(self):
+        curl = shutil.which("curl")
+        if curl is None:
+            raise SkipTest("curl is not installed")
+        self.openai.script = lambda _: api_error(400)
+        port = free_port()
+        daemon = self.daemon(admin=f"tcp:{port}:interface=127.0.0.1")
+        await daemon.start()
+        prompt_id = await daemon.accepted("text", {"Idempotency-Key": "order-4711"})
+        await daemon.reaches(prompt_id, "failed")
+        commands = [
+            line
+            for text in re.findall(
+                r"(?ms)^```shell\n(curl .*?)^```$", README + PAGE.read_text(encoding="utf-8")
+            )
+            for line in re.split(r"\n(?=curl )", text.replace("\\\n", ""))
+            if "localhost:9464" in line and "/try" not in line
+        ]
+        self.assertGreater(len(commands), 12)
+        told = ""
+        for command in commands:
+            await daemon.reaches(prompt_id, "failed")
+            own = command.replace(":9464", f":{port}").replace("<id>", prompt_id)
+            local = shlex.split(own)[1:]
+            out, err, status = await getProcessOutputAndValue(curl, ["--silent", "--fail", *local])
+            self.assertEqual((err, status), (b"", 0), command)
+            told += out.decode()
+        for expected in ('"redriven": 1', '"paused": true', f'"prompts": [{{"id": "{prompt_id}"'):
+            self.assertIn(expected, told)
