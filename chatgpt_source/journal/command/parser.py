@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from attrs import frozen
@@ -27,13 +28,29 @@ into PostgreSQL, needs all daemons to be stopped.
 EXAMPLES = """examples:
   chatgpt-source-journal list --since 24h
   chatgpt-source-journal list --state all --limit 5
-  chatgpt-source-journal show 0effe4cc       the beginning of an id is enough
-  chatgpt-source-journal reasons             why prompts have failed
+  chatgpt-source-journal show 0effe4cc
+  chatgpt-source-journal reasons
+  chatgpt-source-journal redrive 0effe4cc
   chatgpt-source-journal redrive --all --reason "the target answered 503"
-  chatgpt-source-journal pause target        until `resume target`
+  chatgpt-source-journal purge --all --since 24h
+  chatgpt-source-journal pause target.billing
+  chatgpt-source-journal resume target.billing
+  chatgpt-source-journal paused
   chatgpt-source-journal backup backup.sqlite
   chatgpt-source-journal copy --to postgresql://user@host/database
 """
+_MORE = {
+    "redrive": """
+Asking again takes a unit of the day's limit, delivering again takes none.
+Without a unit, the prompt stays failed. One that is taken up has no deadline
+any more.""",
+    "purge": """
+Their records are deleted, too. This can't be undone.""",
+    "pause": """
+All daemons of the journal notice it within 2 s, and it lasts over restarts.
+Nothing fails because of a pause, but deadlines go on.""",
+}
+"""What the help of some commands says beside their line."""
 IN_A_TERMINAL = 30
 """Prompts that `list` shows in a terminal unless `--limit` says otherwise."""
 _ID = "an id, or its beginning"
@@ -69,10 +86,8 @@ def parser() -> argparse.ArgumentParser:
         " none of those",
     )
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    listing = commands.add_parser(
-        "list",
-        parents=[also, some],
-        help="list prompts, by default the failed ones, the newest first",
+    listing = _command(
+        commands, "list", "list prompts, by default the failed ones, the newest first", also, some
     )
     states = [state.value for state in State]
     listing.add_argument(
@@ -88,26 +103,24 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help=f"how many; 0: all (default: {IN_A_TERMINAL} in a terminal, else all)",
     )
-    show = commands.add_parser("show", parents=[also], help="show a prompt, call by call")
+    show = _command(commands, "show", "show a prompt, call by call", also)
     show.add_argument("id", metavar="ID", help=_ID)
     for name, text in (
         ("redrive", "ask or deliver failed prompts again"),
         ("purge", "delete failed prompts and their texts"),
     ):
-        acting = commands.add_parser(name, parents=[also, some], help=text)
+        acting = _command(commands, name, text, also, some)
         which = acting.add_mutually_exclusive_group(required=True)
         which.add_argument("ids", metavar="ID", nargs="*", default=[], help=_ID)
         which.add_argument(
             "--all", action="store_true", help="every failed prompt, or those of --since, --reason"
         )
-    commands.add_parser(
-        "reasons", parents=[also], help="list why prompts have failed, and how many of each"
-    )
+    _command(commands, "reasons", "list why prompts have failed, and how many of each", also)
     for name, text in (
-        ("pause", "let daemons do something no more, until it is resumed, over restarts, too"),
-        ("resume", "let it go on"),
+        ("pause", "stop the intake, asking, or deliveries to a receiver, until resumed"),
+        ("resume", "end a pause"),
     ):
-        pausing = commands.add_parser(name, parents=[also], help=text)
+        pausing = _command(commands, name, text, also)
         what: Any = pausing.add_argument(
             "what",
             type=_what,
@@ -116,16 +129,17 @@ def parser() -> argparse.ArgumentParser:
             f" receiver: {', '.join(WHAT[2:])}",
         )
         what.completer = lambda **_: [each for each in WHAT if "<" not in each]  # by argcomplete
-    commands.add_parser("paused", parents=[also], help="list what is paused, since when, by whom")
-    backup = commands.add_parser(
-        "backup", parents=[also], help="copy the journal to a new file that you alone can read"
+    _command(commands, "paused", "list what is paused, since when, by whom", also)
+    backup = _command(
+        commands, "backup", "copy the journal to a new file that you alone can read", also
     )
     backup.add_argument("to", metavar="PATH", type=Path, help="the copy's, where no file may be")
-    copy = commands.add_parser(
+    copy = _command(
+        commands,
         "copy",
-        parents=[also],
-        help="move a journal in a file into PostgreSQL, while no daemon runs; started again, it"
-        " goes on where it was stopped",
+        "move a journal in a file into PostgreSQL, while no daemon runs; started again, it goes on"
+        " where it was stopped",
+        also,
     )
     copy.add_argument(
         "--from", dest="source", metavar="PATH", help=f"the file (default: --journal, or {FILE})"
@@ -134,6 +148,22 @@ def parser() -> argparse.ArgumentParser:
         "--to", metavar="URL", help="postgresql://…, empty (default: the URL in the config file)"
     )
     return top
+
+
+def _command(
+    commands: Any, name: str, line: str, *parents: argparse.ArgumentParser
+) -> argparse.ArgumentParser:
+    """Add a command, whose own help says what it does, with examples."""
+    title, *examples = EXAMPLES.splitlines()
+    added: argparse.ArgumentParser = commands.add_parser(
+        name,
+        parents=parents,
+        help=line,
+        description=fill(f"{line[0].upper()}{line[1:]}.", 78) + _MORE.get(name, ""),
+        epilog="\n".join([title, *(each for each in examples if each.split()[1] == name)]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    return added
 
 
 def _what(text: str) -> str:

@@ -3,6 +3,7 @@
 import json
 import os
 import pwd
+import shlex
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -223,6 +224,16 @@ class CommandTests(JournalTestCase):
         self.assertGreater(len(helps), 5)
         lines = [line for text in helps for line in text.splitlines()]
         self.assertEqual([line for line in lines if len(line) > 80], [])
+
+    def test_each_help_says_what_it_does_with_examples(self) -> None:
+        (commands,) = (each for each in parser()._actions if isinstance(each.choices, dict))
+        for name, each in cast("dict[str, Any]", commands.choices).items():
+            told, examples = each.format_help().split("\nexamples:\n")
+            self.assertRegex(told, r"(?m)\n\n[A-Z][^\n]+(\n[^\n]+)*\.\n\n", name)
+            for example in filter(None, examples.splitlines()):
+                program, *argv = shlex.split(example)
+                self.assertEqual(program, "chatgpt-source-journal")
+                self.assertEqual(parsed(argv).command, name)
 
     def test_show(self) -> None:
         status, text = self.run_command("show", "p3")
