@@ -188,8 +188,7 @@ def read_key(request: BoundedRequest, config: Config) -> Key | None:
     values = request.requestHeaders.getRawHeaders(b"idempotency-key")
     if values is None:
         return None
-    match = _KEY.fullmatch(values[0].strip())
-    key = match and (re.sub(rb"\\(.)", rb"\1", match[1] or b"") or match[2])
+    key = _without_quotes(values[0].strip())
     if len(values) > 1 or not key or len(key) > MAX_KEY:
         raise Problem(
             400,
@@ -203,6 +202,12 @@ def read_key(request: BoundedRequest, config: Config) -> Key | None:
     return Key((*shown, key.decode("ascii")))
 
 
+def _without_quotes(value: bytes) -> bytes | None:
+    """The key that a header's value has, with or without quotes; None if it has none."""
+    match = _KEY.fullmatch(value)
+    return match and (re.sub(rb"\\(.)", rb"\1", match[1] or b"") or match[2])
+
+
 def possible_keys(word: str, config: Config) -> Sequence[Key]:
     """The keys that callers may have meant by an Idempotency-Key: one for each credential."""
     shown: list[tuple[str, ...]] = [()]
@@ -210,7 +215,9 @@ def possible_keys(word: str, config: Config) -> Sequence[Key]:
         shown += [(f"Bearer {token.read()}",) for token in known.bearer]
         users = [f"{name}:{password.read()}" for name, password in known.basic.items()]
         shown += [(f"Basic {b64encode(user.encode()).decode()}",) for user in users]
-    return [Key((*each, word)) for each in shown]
+    sent = _without_quotes(word.encode("utf-8", "surrogatepass"))
+    words = dict.fromkeys([word, sent.decode() if sent else word])
+    return [Key((*each, key)) for each in shown for key in words]
 
 
 def read_request_trace(request: BoundedRequest) -> Trace | None:

@@ -301,6 +301,8 @@ class SearchTests(ActionsTestCase):
             (one[:13], [one]),
             (f"%20{one}%0A", [one]),
             ("a%20key", [one]),
+            ("%22a%20key%22", [one]),
+            ("%22a%20key", []),
             ("k2", [two]),
             ("k", []),
             (two[:6], [three, two]),
