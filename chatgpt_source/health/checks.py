@@ -166,7 +166,7 @@ def of_refusals(turned: TurnedAway | None, times: Times) -> Trouble | None:
     )
 
 
-def of_pause(what: str, words: str, who: str, since: float) -> Trouble:
+def of_pause(what: str, words: str, who: str, since: float, *, is_set: bool = True) -> Trouble:
     """A pause, which lasts until an operator ends it.
 
     Args:
@@ -174,18 +174,22 @@ def of_pause(what: str, words: str, who: str, since: float) -> Trouble:
         words: The same for people.
         who: Who paused it.
         since: When: a date.
+        is_set: Whether the settings have it.
     """
+    advice = f"resume `{what}` once the reason for the pause is gone"
+    if not is_set:
+        advice = f"if another target is meant, resume `{what}` and pause that"
     meaning = {
         INTAKE: "callers get 503, and send their prompts again later",
         ASKING: "prompts are accepted, and wait",
-    }.get(what, "its events wait")
+    }.get(what, "its events wait" if is_set else "the settings have no target of this name")
     return Trouble(
         "paused",
         Level.AMBER,
         f"{words} is paused",
         since,
         meaning=meaning,
-        advice=f"resume `{what}` once the reason for the pause is gone",
+        advice=advice,
         by=who,
     )
 

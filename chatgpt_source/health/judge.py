@@ -114,9 +114,10 @@ class Judge:
         if tally is not None:
             found.append(checks.of_quota(tally.used, config.everyday_limit, midnight, times))
         yield from (each for each in found if each is not None)
-        paused = self.pipeline.pauses.current
+        paused, known = self.pipeline.pauses.current, self.pipeline.pauses.what
         for pause in paused:
-            yield checks.of_pause(pause.what, in_words(pause.what), pause.who, pause.since)
+            words, is_set = in_words(pause.what), pause.what in known
+            yield checks.of_pause(pause.what, words, pause.who, pause.since, is_set=is_set)
         # What is due for long may wait for the end of a pause.
         ages = all(each.what in {INTAKE, DEAD_LETTER.label} for each in paused)
         yield from checks.of_backlog(

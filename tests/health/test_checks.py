@@ -125,6 +125,11 @@ class PauseTests(ChecksTestCase):
             self.assertEqual((trouble.what, trouble.level), ("it is paused", Level.AMBER))
             self.assertIn(meaning, trouble.meaning)
 
+    def test_of_a_target_that_is_not_set(self) -> None:
+        trouble = checks.of_pause("target.biling", "it", "me", NOON, is_set=False)
+        self.assertEqual(trouble.meaning, "the settings have no target of this name")
+        self.assertIn("resume `target.biling` and pause that", trouble.advice)
+
     def test_who_did_it_is_for_operators(self) -> None:
         trouble = checks.of_pause("asking", "asking", "me", NOON)
         self.assertEqual(trouble.told, "asking is paused by me")

@@ -64,6 +64,13 @@ class LevelTests(JudgeTestCase):
         self.pipeline.missing["gone"] = "events wait for the target `gone`: put it back"
         self.assertEqual(self.one().since, NOON + 60)
 
+    def test_a_pause_of_a_target_with_a_typo(self) -> None:
+        pauses = self.pipeline.pauses
+        for what, told in (("target.billing", "its events wait"), ("target.biling", "no target")):
+            self.successResultOf(Deferred.fromCoroutine(pauses.pause(what, "me")))
+            self.assertIn(told, self.one().meaning)
+            self.successResultOf(Deferred.fromCoroutine(pauses.resume(what, "me")))
+
     def test_the_counts_by_which_it_was_judged(self) -> None:
         self.ask()
         self.judge()
