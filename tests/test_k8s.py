@@ -388,14 +388,15 @@ class PolicyTests(SynchronousTestCase):
 
 
 class MigrationTests(SynchronousTestCase):
-    """The README's way from a Deployment that was applied server-side, defaults and all."""
+    """The docs' way from a Deployment that was applied server-side, defaults and all."""
 
     def test_patch(self):
         kubectl = shutil.which("kubectl")
         if kubectl is None:
             raise SkipTest("no kubectl")
+        page = (ROOT / "docs" / "go-connector.md").read_text(encoding="utf-8")
         found = re.search(
-            r"(?ms)^kubectl (patch deployment source-chatgpt .*?\n {2}--patch '.*?')$", README
+            r"(?ms)^kubectl (patch deployment source-chatgpt .*?\n {2}--patch '.*?')$", page
         )
         deployment = documents(ORIGINAL)["Deployment"]
         surge = {"maxSurge": "25%", "maxUnavailable": "25%"}
