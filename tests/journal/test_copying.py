@@ -514,7 +514,7 @@ class RefusedTests(MovingCase):
 
     def test_no_source(self) -> None:
         self.path = self.path.with_name("other")
-        self.assertEqual(self.why(), f"there is no journal {self.path}")
+        self.assertEqual(self.why(), f"there is no journal {self.path}: name the file with --from")
         self.assertFalse(self.path.exists())
 
     def test_a_source_that_is_no_journal(self) -> None:

@@ -111,7 +111,7 @@ def open_stopped(path: Path) -> OpenJournal:
     """
     with in_words(path):
         if not path.exists():
-            raise JournalError(f"there is no journal {path}")
+            raise JournalError(f"there is no journal {path}: name the file with --from")
         path = without_links(path)
         with ExitStack() as undo:
             lock = lock_journal(path)
