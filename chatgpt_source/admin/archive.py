@@ -81,6 +81,7 @@ class Archive:
             pass  # the page says so
         finally:
             self._reading.release()
+        await self._history.sample()
         now = wall(self._clock)
         starts = wanted.starts(now, self._zone)
         found, known = self._columns[wanted.name], self._known[wanted.step].merged

@@ -183,7 +183,7 @@ class History(Observer):
             self._now()  # an idle minute is known too
         if not self._changed:
             return
-        await self._sample()
+        await self.sample()
         self._changed = False
         over = list(islice(self._over.values(), MOST_AT_ONCE))
         await self._journal.keep_history([*over, self._minute, self._current_hour()])
@@ -192,8 +192,12 @@ class History(Observer):
                 self.written(period)
         self._changed |= bool(self._over)
 
-    async def _sample(self) -> None:
+    async def sample(self) -> None:
+        """Note how many prompts wait now, and how much of the day is used."""
         counted = await self._counts.read()
-        if counted.tally is not None and counted.trouble is None:
+        if counted.tally is None or counted.trouble is not None:
+            return
+        seen = counted.tally.backlog, counted.tally.used
+        if seen != (self._minute.backlog, self._minute.used):
             minute = self._now()
-            minute.backlog, minute.used = counted.tally.backlog, counted.tally.used
+            minute.backlog, minute.used = seen

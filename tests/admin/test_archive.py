@@ -44,6 +44,13 @@ class ReadTests(ArchiveTestCase):
         for each in RANGES.values():
             self.assertEqual(sum(self.seen(each).values()), 1, each.name)
 
+    def test_how_many_wait_now(self) -> None:
+        for number in (8, 3):
+            self.counting.backlog = number
+            last = self.past().columns[-1].period
+            assert last is not None
+            self.assertEqual(last.backlog, number)
+
     def test_it_is_counted_once_whatever_is_written_already(self) -> None:
         for number in range(200):
             self.accept()
