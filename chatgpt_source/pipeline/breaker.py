@@ -157,7 +157,11 @@ class Breaker:
         return self._probe is not None
 
     def try_now(self, now: float) -> None:
-        """Let one call pass at once, as if it were due: an operator has mended the peer."""
+        """Let one call pass at once, as if it were due: an operator has mended the peer.
+
+        If it fails, the next probes come as soon as at first: somebody is at work on it.
+        """
+        self._misses = 0
         self._closed_until = min(self._closed_until, now)
         self._probe_at = min(self._probe_at, now)
         self._changed(self.state)

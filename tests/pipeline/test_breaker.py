@@ -85,12 +85,16 @@ class TryNowTests(BreakerCase):
         self.succeed(call)
         self.assertEqual((self.room(), self.breaker.waits(self.now)), (self.limit, False))
 
-    def test_one_that_fails_is_the_probe_that_was_due(self) -> None:
+    def test_after_one_that_fails_probes_come_as_soon_as_at_first(self) -> None:
         self.held_for_long()
-        self.breaker.try_now(self.now)
+        for _ in range(5):
+            self.breaker.try_now(self.now)
+            self.one(UNAUTHORIZED)
+            self.assert_opens_in(30)
+            self.assertFalse(self.breaker.probes)
+        self.now = self.breaker.opens_at
         self.one(UNAUTHORIZED)
-        self.assert_opens_in(600)
-        self.assertFalse(self.breaker.probes)
+        self.assert_opens_in(60)
 
     def test_one_that_throttles(self) -> None:
         self.one(throttled(3600))
