@@ -40,6 +40,20 @@ function sure({ dataset }) {
   });
 }
 
+// A peer that is tried, and when its next try was due before: how that ends is news.
+let trial = null;
+
+const due = (peer) => find(`trouble-${peer}`)?.querySelector("[data-at]")?.dataset.at;
+
+function tellTrial() {
+  const row = trial && find(`trouble-${trial.peer}`);
+  if (!trial || (row && [undefined, trial.due].includes(due(trial.peer)))) return;
+  const told = row && [...row.querySelector("strong").childNodes].slice(1); // without its level
+  const what = row ? `Not yet: ${told.map((node) => node.textContent).join("")}` : "It answers again.";
+  say(find("said-health"), `Tried at ${clock(performance.now())}. ${what}`, !row);
+  trial = null;
+}
+
 async function act(button) {
   const { done, sure: question, try: peer } = button.dataset;
   const path = button.dataset.post || `api/peers/${encodeURIComponent(peer)}/try`;
@@ -47,8 +61,11 @@ async function act(button) {
   if (question && !(await sure(button))) return;
   await busy(button, async () => {
     say(place, "Working …");
+    const before = peer && { peer, due: due(peer) };
     const { good, told, detail } = await post(path);
     say(place, good ? told.detail || done : `Not done: ${detail.replace(/\.$/, "")}.`, good);
+    if (good && peer) trial = before;
+    tellTrial();
   });
 }
 

@@ -32,35 +32,41 @@ def controls(shown: Shown) -> Tag:
 
 def _row(shown: Shown, what: str) -> Tag:
     name, pause = name_of(what), shown.pauses.get(what)
-    path = quote(what, safe="")
     if pause is None:
         told = tags.span(_GOES.get(what, "events are delivered"), class_="note")
         button = act(
             f"pause-{what}",
             "Pause",
             tags.span(f" {name}", class_="hidden"),
-            post=f"api/pause/{path}",
+            post=f"api/pause/{quote(what, safe='')}",
             done=f"{name}: paused.",
             class_="quiet",
+            data_next=f"resume-{what}",
             **sure("pause", f"Pause: {name}?", "Pause", _STOPS.get(what, _WAITS)),
         )
     else:
         since = when(pause.since, shown.now, shown.zone)
         told = tags.span("Paused by ", tags.strong(pause.who), " since ", since, class_="paused")
-        button = act(
-            f"resume-{what}",
-            "Resume",
-            tags.span(f" {name}", class_="hidden"),
-            post=f"api/resume/{path}",
-            done=f"{name}: resumed.",
-            class_="primary",
-        )
+        button = resume(what, f"resume-{what}")(class_="primary")
     return tags.li(
         tags.span(name, class_="name"),
         told,
         element("span", button, class_="scripted actions"),
         id=f"control-{what}",
         class_="control",
+    )
+
+
+def resume(what: str, id_: str) -> Tag:
+    """The button that ends a pause."""
+    name = name_of(what)
+    return act(
+        id_,
+        "Resume",
+        tags.span(f" {name}", class_="hidden"),
+        post=f"api/resume/{quote(what, safe='')}",
+        done=f"{name}: resumed.",
+        data_next=f"pause-{what}",
     )
 
 

@@ -1,10 +1,12 @@
 """Renders the page's headline: how well the daemon is, and what to do about each trouble. Pure."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from urllib.parse import urlencode
 
 from twisted.web.template import Flattenable, Tag, tags
 
+from chatgpt_source.admin.controls import resume
 from chatgpt_source.admin.markup import element
 from chatgpt_source.admin.view import Shown
 from chatgpt_source.admin.words import age, count, local_time, moment, sentence, with_code
@@ -28,8 +30,9 @@ def health(shown: Shown) -> Tag:
     """The headline."""
     judgement = shown.judgement
     level = judgement.level
-    troubles = [_trouble(shown, each) for each in judgement.troubles]
-    inner = tags.ul(*troubles) if troubles else _line(level, f"{judgement.headline}.")
+    named = zip(judgement.troubles, _names(judgement.troubles), strict=True)
+    troubles = [_trouble(shown, each, name) for each, name in named]
+    inner = tags.ul(*troubles) if troubles else tags.div(*_calm(level, judgement.headline))
     told = count(len(troubles), "trouble") if troubles else judgement.headline
     said = " ".join(f"{_WORDS[each.level]}{sentence(each.told)}." for each in judgement.troubles)
     return element(
@@ -48,6 +51,12 @@ def health(shown: Shown) -> Tag:
     )
 
 
+def _calm(level: Level, headline: str) -> Iterator[Tag]:
+    yield _line(level, f"{headline}.")
+    if level is Level.UNKNOWN:
+        yield tags.p("The next prompt shows whether all works.", class_="advice")
+
+
 def _line(level: Level, *told: Flattenable) -> Tag:
     return tags.p(_mark(level), tags.strong(*told))
 
@@ -58,7 +67,7 @@ def _mark(level: Level) -> Tag:
     return element("svg", mark, class_=kind, viewBox="0 0 20 20", aria_hidden="true")
 
 
-def _trouble(shown: Shown, trouble: Trouble) -> Tag:
+def _trouble(shown: Shown, trouble: Trouble, name: str) -> Tag:
     """One trouble: what, since when, what it means, when the next try is, what to do."""
     word = tags.span(_WORDS[trouble.level], class_="hidden")
     what = [word, *with_code(f"{sentence(trouble.told)}.")]
@@ -67,14 +76,19 @@ def _trouble(shown: Shown, trouble: Trouble) -> Tag:
         _line(trouble.level, *what),
         tags.p(*facts, class_="facts") if facts else "",
         tags.p(*_phrase(trouble.advice), class_="advice") if trouble.advice else "",
-        tags.p(*_acts(trouble), class_="acts"),
+        tags.p(*_acts(trouble, name), class_="acts"),
         class_=f"trouble {trouble.level.value}",
-        id=_id(trouble, "trouble"),
+        id=f"trouble-{name}",
     )
 
 
-def _id(trouble: Trouble, kind: str) -> str:
-    return f"{kind}-{trouble.peer or trouble.check}"
+def _names(troubles: Iterable[Trouble]) -> Iterator[str]:
+    """For each trouble a part of ids that no other one has: of two with one id, one is lost."""
+    seen: Counter[str] = Counter()
+    for each in troubles:
+        name = each.peer or (f"paused-{each.paused}" if each.paused else each.check)
+        seen[name] += 1
+        yield name if seen[name] == 1 else f"{name}-{seen[name]}"
 
 
 def _phrase(text: str) -> Iterator[str | Tag]:
@@ -105,11 +119,13 @@ def _next_try(shown: Shown, trouble: Trouble) -> Iterator[str | Tag]:
     yield "."
 
 
-def _acts(trouble: Trouble) -> Iterator[Tag]:
+def _acts(trouble: Trouble, name: str) -> Iterator[Tag]:
     if trouble.prompts:
         query = f"?{urlencode(trouble.prompts)}#prompts"
         text = "Show these prompts"
-        yield element("a", text, href=query, id=_id(trouble, "of"), data_live="")
+        yield element("a", text, href=query, id=f"of-{name}", data_live="")
+    if trouble.paused is not None:
+        yield resume(trouble.paused, f"end-{name}")
     if trouble.peer is not None:
         yield element(
             "button",

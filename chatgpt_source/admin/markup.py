@@ -21,7 +21,8 @@ def act(id_: str, *children: Flattenable, post: str, done: str, **attributes: st
         children: What it says.
         post: The path.
         done: What the status line says after a success, unless the response has a `detail`.
-        attributes: Others. Those of `sure` make it ask first.
+        attributes: Others. Those of `sure` make it ask first; `data_next` is the id of what gets
+            its focus when it is gone.
     """
     told = {"type": "button", "id": id_, "data_post": post, "data_done": done}
     return element("button", *children, **told, **attributes)

@@ -45,9 +45,13 @@ function swap(fragments) {
     template.innerHTML = html;
     if (find(id)) morph(find(id), template.content.firstElementChild);
   }
-  if (!focused.isConnected && section) section.querySelector("h2").focus();
+  if (!focused.isConnected && section) {
+    const next = find(focused.dataset.next);
+    (section.contains(next) ? next : section.querySelector("h2")).focus();
+  }
   for (const [id, start] of picked) point(find(id), start);
   if (fragments.about) takeTime();
+  if (fragments.health) tellTrial();
   title(find("health").dataset.title);
 }
 
@@ -61,6 +65,10 @@ function takeTime() {
   told = { now: Date.parse(`${find("about").dataset.now}Z`), at: performance.now() };
 }
 
+function clock(at) {
+  return new Date(told.now + at - told.at).toISOString().slice(11, 19);
+}
+
 function countDown() {
   for (const each of document.querySelectorAll("#health [data-at]")) {
     const left = (Date.parse(`${each.dataset.at}Z`) - told.now + told.at - performance.now()) / 1000;
@@ -71,12 +79,12 @@ function countDown() {
 function live(isLive) {
   if (isLive === wasLive) return;
   wasLive = isLive;
-  const time = new Date(told.now + heard - told.at).toISOString().slice(11, 19);
+  const time = clock(heard);
   find("live").className = isLive ? "live" : "live off";
   find("live-text").textContent = isLive ? "Live" : `Not live since ${time}; trying again`;
   document.documentElement.classList.toggle("unheard", !isLive);
   find("unheard").hidden = isLive;
-  find("unheard-text").textContent = isLive ? "" : `Unknown: last heard at ${time}. What is below was so then.`;
+  find("unheard-text").textContent = isLive ? "" : `Unknown: last heard at ${time}. What is below was so then. See whether the daemon runs, and can be reached.`;
   // What was not well may still be so; that all was well is no news.
   find("health").hidden = !isLive && find("health").classList.contains("green");
   if (!isLive) title(`○ Unknown, last heard at ${time} – ChatGPT Source`);

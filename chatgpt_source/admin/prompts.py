@@ -138,6 +138,7 @@ def redrive(record: Record, where: str) -> Tag:
         tags.span(f" {name}", class_="hidden"),
         post=f"api/prompts/{record.id}/redrive",
         done=f"Prompt {name} is taken up again.",
+        data_next=f"show-{record.id}",
     )
 
 

@@ -190,6 +190,7 @@ def of_pause(what: str, words: str, who: str, since: float, *, is_set: bool = Tr
         since,
         meaning=meaning,
         advice=advice,
+        paused=what,
         by=who,
     )
 

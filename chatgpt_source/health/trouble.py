@@ -36,6 +36,7 @@ class Trouble:
         advice: What to do.
         peer: The label of the peer that can be tried now.
         prompts: Which prompts are concerned, as the members of a query of the page.
+        paused: What is paused, by the name that ends the pause.
         by: Who has brought it about, which only operators are told; None: nobody has.
         is_warning: Whether nothing is degraded by it yet, or any more: /readyz is `ready`.
     """
@@ -49,6 +50,7 @@ class Trouble:
     advice: str = ""
     peer: str | None = None
     prompts: Mapping[str, str] = NO_PROMPTS
+    paused: str | None = None
     by: str | None = None
     is_warning: bool = False
 

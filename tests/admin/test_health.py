@@ -62,6 +62,30 @@ class HeadlineTests(PageTestCase):
         self.assertEqual(read.text, "Amber: All is used up.Amber: All is used up.")
         self.assertEqual((read.all("button"), read.all("a")), ([], []))
 
+    def test_all_troubles_of_one_check_are_there(self) -> None:
+        pauses = [
+            Trouble("paused", Level.AMBER, f"{what} is paused", paused=what)
+            for what in ("intake", "target")
+        ]
+        backlog = [Trouble("backlog", Level.AMBER, told) for told in ("it is full", "it ages")]
+        read = self.banner(*pauses, *backlog)
+        self.assertEqual(
+            [each["id"] for each in read.all("li")],
+            ["trouble-paused-intake", "trouble-paused-target", "trouble-backlog"]
+            + ["trouble-backlog-2"],
+        )
+        self.assertEqual(
+            [(each["id"], each["data-post"]) for each in read.all("button")],
+            [
+                ("end-paused-intake", "api/resume/intake"),
+                ("end-paused-target", "api/resume/target"),
+            ],
+        )
+
+    def test_unknown_says_what_will_tell(self) -> None:
+        told = self.banner(untried="Nothing tried yet").text
+        self.assertIn("Nothing tried yet.The next prompt shows whether all works.", told)
+
     def test_leads_to_the_prompts(self) -> None:
         (link,) = self.banner(FAILED).all("a")
         self.assertEqual(link["href"], "?state=failed&reason=the+%26+of+it#prompts")

@@ -131,9 +131,12 @@ class TryNowTests(HealthCase):
         await self.shows("said-health", "The model is called now.")
         await until(lambda: len(self.openai.asks) == asked + 1, "another call")  # refused still
         await self.is_at("red")
+        told = await self.shows("said-health", "Not yet: The model answered 401 (invalid_api_key).")
+        self.assertRegex(told, r"^Tried at \d\d:\d\d:\d\d\. Not yet")
         self.openai.script = self.openai.default
         await self.do("click", "try-model")
         await self.is_at("green", 8)
+        await self.shows("said-health", "It answers again.")
         await until(lambda: len(self.target.events) == 3, "all that waited", 5)
         self.assertIn("operator local operator tries model now", daemon.text)
         await self.assert_not_reloaded()

@@ -235,6 +235,24 @@ class PauseTests(OperatorCase):
         await self.assert_no_complaints()
 
 
+    async def test_several_are_all_told_and_ended_where_they_are_told(self) -> None:
+        await self.with_page()
+        await self.look()
+        await self.live()
+        for what, name in (("asking", "Asking"), ("target", "Target")):
+            await self.confirm(f"pause-{what}", f"Pause: {name}?")
+            await self.shows("controls", f"Resume\n{name}")
+            self.assertEqual((await self.do("focus"))[0], f"resume-{what}")
+        await self.shows("health", "Asking is paused by", "Delivery to target is paused by")
+        title = await self.do("run", "return document.title")
+        self.assertEqual(title, "◐ 2 troubles – ChatGPT Source")
+        await self.do("click", "end-paused-asking")
+        await self.shows("said-health", "Asking: resumed.")
+        await self.do("click", "end-paused-target")
+        await self.shows("health", "Nothing tried yet.")
+        await self.assert_no_complaints()
+
+
 class ZoneTests(OperatorCase):
     async def test_all_times_are_the_daemons_wherever_the_browser_is(self) -> None:
         daemon = await self.with_page(timezone="Asia/Tokyo")
