@@ -18,7 +18,7 @@ from chatgpt_source.intake.api import Intake, not_cancelled, unknown_prompt
 from chatgpt_source.journal.groups import Groups
 from chatgpt_source.log.audit import audit
 from chatgpt_source.prompt import State
-from chatgpt_source.words import sentence
+from chatgpt_source.words import count, sentence
 
 PAGE = 50
 LONGEST_PAGE = 500
@@ -118,9 +118,10 @@ class Api:
             done, refused = await self.actions.redrive_all(reason, self._who(request))
         except Busy as error:
             raise _busy(error) from None
-        told = f"Taken up again: {done}."
+        told = f"Taken up again: {count(done)}."
         if refused:
-            told += f" Still failed, as asking takes a unit and the day has none left: {refused}."
+            told += " Still failed, as asking takes a unit and the day has none left: "
+            told += f"{count(refused)}."
         request.answer(200, to_json({"redriven": done, "refused": refused, "detail": told}))
 
     async def purge(self, request: BoundedRequest) -> None:
@@ -138,7 +139,7 @@ class Api:
             done = await self.actions.purge_all(reason, self._who(request))
         except Busy as error:
             raise _busy(error) from None
-        request.answer(200, to_json({"purged": done, "detail": f"Purged: {done}."}))
+        request.answer(200, to_json({"purged": done, "detail": f"Purged: {count(done)}."}))
 
     async def cancel(self, request: BoundedRequest) -> None:
         """Answer `POST /api/prompts/<id>/cancel`."""

@@ -79,11 +79,11 @@ def _marks(picked: Picked) -> dict[str, str]:
 
 
 def _head(shown: Shown, picked: Picked, record: Record) -> Tag:
-    told: list[Flattenable] = [badge(record.state)]
-    if record.ended is not None:
-        told += [" ", when(record.ended, shown.now, shown.zone)]
-    else:
-        told += [" accepted ", when(record.accepted, shown.now, shown.zone)]
+    told: list[Flattenable] = [badge(record.state), " "]
+    if record.state is State.SUBMITTED:
+        told.append("accepted ")
+    reached = record.ended or record.answered or record.accepted
+    told.append(when(reached, shown.now, shown.zone))
     why: Tag | str = ""
     if record.error:
         failed = record.state is State.FAILED

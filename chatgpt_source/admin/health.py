@@ -7,10 +7,11 @@ from urllib.parse import urlencode
 from twisted.web.template import Flattenable, Tag, tags
 
 from chatgpt_source.admin.controls import resume
-from chatgpt_source.admin.markup import element
-from chatgpt_source.admin.view import Shown
+from chatgpt_source.admin.markup import element, live_link
+from chatgpt_source.admin.view import FAILURES, Shown
 from chatgpt_source.admin.words import age, count, local_time, moment, sentence, with_code
 from chatgpt_source.health.trouble import Level, Trouble
+from chatgpt_source.prompt import State
 from chatgpt_source.quota import clock_time
 
 NAME = "ChatGPT Source"
@@ -32,7 +33,7 @@ def health(shown: Shown) -> Tag:
     level = judgement.level
     named = zip(judgement.troubles, _names(judgement.troubles), strict=True)
     troubles = [_trouble(shown, each, name) for each, name in named]
-    inner = tags.ul(*troubles) if troubles else tags.div(*_calm(level, judgement.headline))
+    inner = tags.ul(*troubles) if troubles else tags.div(*_calm(shown))
     told = count(len(troubles), "trouble") if troubles else judgement.headline
     said = " ".join(f"{_WORDS[each.level]}{sentence(each.told)}." for each in judgement.troubles)
     return element(
@@ -51,8 +52,16 @@ def health(shown: Shown) -> Tag:
     )
 
 
-def _calm(level: Level, headline: str) -> Iterator[Tag]:
-    yield _line(level, f"{headline}.")
+def _calm(shown: Shown) -> Iterator[Tag]:
+    """That there is no trouble, and what there is to do all the same."""
+    level, failed = shown.judgement.level, shown.prompts[State.FAILED]
+    yield _line(level, f"{shown.judgement.headline}.")
+    if failed:
+        wait = (
+            f"that failed earlier {'waits' if failed == 1 else 'wait'} to be redriven or purged. "
+        )
+        link = live_link("of-earlier", f"{FAILURES.link()}#prompts", "Show these prompts")
+        yield tags.p(f"{count(failed, 'prompt')} {wait}", link, class_="advice")
     if level is Level.UNKNOWN:
         yield tags.p("The next prompt shows whether all works.", class_="advice")
 
@@ -101,7 +110,8 @@ def _since(shown: Shown, trouble: Trouble) -> Iterator[str | Tag]:
         text = clock_time(trouble.since, shown.now, shown.zone)
         yield "Since "
         yield moment(trouble.since, shown.zone, text)
-        yield f", for {age(shown.now - trouble.since)}. "
+        lasts = shown.now - trouble.since
+        yield f", for {age(lasts)}. " if lasts >= 1 else ". "
 
 
 def _next_try(shown: Shown, trouble: Trouble) -> Iterator[str | Tag]:

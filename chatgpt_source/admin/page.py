@@ -14,6 +14,7 @@ from chatgpt_source.admin.prompts import search
 from chatgpt_source.admin.view import Picked, Shown
 from chatgpt_source.config import Config
 from chatgpt_source.http.server import origin_of
+from chatgpt_source.quota import clock_time
 
 _FOLDER = Path(__file__).parent
 
@@ -63,6 +64,7 @@ async def document(config: Config, shown: Shown, picked: Picked, drawn: Mapping[
         "health": headline,
         "title": name if picked.query.prompt is None else f"{title(picked)} – {name}",
         "zone": shown.zone.key,
+        "at": clock_time(shown.now, shown.now, shown.zone, "%H:%M:%S"),
         "model": config.model,
         "base": origin_of(config.base_url),
         "target": origin_of(config.target),

@@ -89,7 +89,7 @@ def _nothing(picked: Picked) -> str:
     if query.find is not None:
         return (
             "No prompt has an id that begins so, or this idempotency key: it was never accepted,"
-            " or its record has expired."
+            " or it was purged, or its record has expired."
         )
     if query.before is not None:
         return "There are no older prompts."
@@ -178,4 +178,6 @@ def way(shown: Shown, picked: Picked) -> Tag:
     )
 
 
-UNKNOWN = "No prompt has this id: it was never accepted, or its record has expired."
+UNKNOWN = (
+    "No prompt has this id: it was never accepted, or it was purged, or its record has expired."
+)

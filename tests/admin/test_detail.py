@@ -45,6 +45,7 @@ class DetailTests(PageTestCase):
         waits = record(ID, State.ACCEPTED, error="the model answered 503")
         told = self.text(Detail(waits), "prompt")
         self.assertIn("accepted 12:59, 1 min ago", told)
+        self.assertNotIn("accepted accepted", told)
         self.assertIn("The last call failed: the model answered 503", told)
 
     def test_what_can_be_done_in_each_state(self) -> None:

@@ -7,6 +7,7 @@ import attrs
 from chatgpt_source.admin.fragments import about as about_
 from chatgpt_source.admin.health import health
 from chatgpt_source.health.trouble import Level, Trouble, judged
+from chatgpt_source.prompt import State
 from tests.admin.test_page import SHOWN, PageTestCase, Reader
 from tests.journal.common import NOON
 
@@ -24,10 +25,12 @@ FAILED = Trouble(
     "failures", Level.AMBER, "2 failed", prompts={"state": "failed", "reason": "the & of it"}
 )
 
+NO_FAILED = attrs.evolve(SHOWN, prompts={**SHOWN.prompts, State.FAILED: 0})
+
 
 class HeadlineTests(PageTestCase):
     def banner(self, *troubles: Trouble, untried: str | None = None) -> Reader:
-        return self.read(health(attrs.evolve(SHOWN, judgement=judged(troubles, untried))))
+        return self.read(health(attrs.evolve(NO_FAILED, judgement=judged(troubles, untried))))
 
     def of(self, read: Reader, tag: str, id_: str) -> Any:
         return next(each for each in read.all(tag) if each.get("id") == id_)
@@ -57,6 +60,14 @@ class HeadlineTests(PageTestCase):
         (button,) = read.all("button")
         self.assertEqual((button["id"], button["data-try"]), ("try-model", "model"))
 
+    def test_all_is_well_beside_earlier_failures(self) -> None:
+        prompts = {**SHOWN.prompts, State.FAILED: 4000}
+        read = self.read(health(attrs.evolve(SHOWN, prompts=prompts, judgement=judged([]))))
+        told = "All is well.4,000 prompts that failed earlier wait to be redriven or purged. "
+        self.assertTrue(read.text.startswith(told), read.text)
+        (link,) = read.all("a")
+        self.assertEqual(link["href"], "?state=failed#prompts")
+
     def test_what_there_is_not_is_left_out(self) -> None:
         read = self.banner(Trouble("quota", Level.AMBER, "all is used up"))
         self.assertEqual(read.text, "Amber: All is used up.Amber: All is used up.")
@@ -69,11 +80,8 @@ class HeadlineTests(PageTestCase):
         ]
         backlog = [Trouble("backlog", Level.AMBER, told) for told in ("it is full", "it ages")]
         read = self.banner(*pauses, *backlog)
-        self.assertEqual(
-            [each["id"] for each in read.all("li")],
-            ["trouble-paused-intake", "trouble-paused-target", "trouble-backlog"]
-            + ["trouble-backlog-2"],
-        )
+        ids = ["paused-intake", "paused-target", "backlog", "backlog-2"]
+        self.assertEqual([each["id"] for each in read.all("li")], [f"trouble-{id_}" for id_ in ids])
         self.assertEqual(
             [(each["id"], each["data-post"]) for each in read.all("button")],
             [

@@ -74,7 +74,7 @@ class PageTests(LiveTestCase):
     def test_a_trouble(self) -> None:
         self.ask()
         self.model.answer(PeerFailure("the model answered 401: check `token`", status=401))
-        self.assertIn("The model answered 401.Since 12:00, for 0 s. 1 prompt waits", self.page())
+        self.assertIn("The model answered 401.Since 12:00. 1 prompt waits", self.page())
 
     def test_a_journal_that_can_not_be_read(self) -> None:
         self.ask()

@@ -96,7 +96,7 @@ class FailuresTests(OperatorCase):
         await self.shows("said-failures", "Taken up again: 499.")
         purge = await self.named("failures", "Its time is up", "[data-kind=purge]")
         await self.confirm(purge, "Purge 2,000 prompts?", "can’t be undone")
-        await self.shows("said-failures", "Purged: 2000.")
+        await self.shows("said-failures", "Purged: 2,000.")
         await self.shows("listing", "No prompt is failed for this reason any more.")
         self.assertEqual(len(await self.rows("failures")), 3)
         await self.shows("states", "7,501", "Delivered\n499")
@@ -108,7 +108,7 @@ class FailuresTests(OperatorCase):
     async def test_all_of_them(self) -> None:
         await self.failures()
         await self.confirm("purge-all", "Purge 10,000 failed prompts?", "can’t be undone")
-        await self.shows("said-failures", "Purged: 10000.")
+        await self.shows("said-failures", "Purged: 10,000.")
         await until(lambda: self.gone("failures"), "no failures", timeout=30)
         self.assertEqual((await self.do("focus"))[0], "failures-title")
 
@@ -233,7 +233,6 @@ class PauseTests(OperatorCase):
         await daemon.accepted("taken again")
         await self.assert_not_reloaded()
         await self.assert_no_complaints()
-
 
     async def test_several_are_all_told_and_ended_where_they_are_told(self) -> None:
         await self.with_page()

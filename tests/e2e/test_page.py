@@ -19,6 +19,8 @@ new MutationObserver(() => { window.wasUnknown ||= !document.getElementById("unh
 """
 
 
+SMALL = (320, 256)
+"""A window of 1280 by 1024 at a zoom of 400 % (WCAG, 1.4.10)."""
 OPEN = "for (const each of document.querySelectorAll('details')) each.open = true"
 
 
@@ -235,6 +237,8 @@ class ListTests(BrowserCase):
         try:
             await self.look()
             self.assertIn("needs JavaScript", await self.do("text", "try"))
+            self.assertIn("chatgpt-source-journal", await self.do("text", "controls-place"))
+            self.assertRegex(await self.do("text", "live"), r"this was so at \d\d:\d\d:\d\d;")
             self.assertFalse(await self.do("visible", "form"))
             self.assertNotIn("Redrive", await self.do("text", "prompts"))
             await self.do("click", "filter-delivered")
@@ -307,7 +311,7 @@ class LookTests(BrowserCase):
     async def test_both_themes_on_phone_and_desktop(self) -> None:
         paths = await self.world()
         grounds = set()
-        for path, dark, size in product(paths, (False, True), (PHONE, DESKTOP)):
+        for path, dark, size in product(paths, (False, True), (SMALL, PHONE, DESKTOP)):
             await self.look(path, size, dark=dark)
             await self.live()
             await self.do("run", OPEN)
