@@ -16,7 +16,8 @@ function morph(old, fresh) {
   if (old.nodeValue !== fresh.nodeValue) old.nodeValue = fresh.nodeValue;
   if (old.nodeType !== Node.ELEMENT_NODE) return;
   for (const name of old.getAttributeNames()) {
-    if (!fresh.hasAttribute(name)) old.removeAttribute(name);
+    // That a button works is known to the script alone.
+    if (!fresh.hasAttribute(name) && name !== "aria-disabled") old.removeAttribute(name);
   }
   for (const { name, value } of fresh.attributes) {
     if (old.getAttribute(name) !== value) old.setAttribute(name, value);

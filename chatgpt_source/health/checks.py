@@ -155,10 +155,11 @@ def of_refusals(turned: TurnedAway | None, times: Times) -> Trouble | None:
     total = sum(turned.counts.values())
     ranked = sorted(turned.counts.items(), key=lambda item: -item[1])
     why = ", ".join(f"{count(n)} as {REFUSED[reason]}" for reason, n in ranked)
+    why = f" ({why})" if len(ranked) > 1 else f", as {REFUSED[ranked[0][0]]}"
     return Trouble(
         "callers",
         Level.AMBER,
-        f"{count(total, 'request')} turned away in the last {WINDOW} min ({why})",
+        f"{count(total, 'request')} turned away in the last {WINDOW} min{why}",
         times.date(turned.since),
         meaning="their prompts are lost unless their callers send them again",
         advice="see the other troubles; if there are none, it is over",

@@ -155,6 +155,17 @@ class TryNowTests(HealthCase):
         await self.is_at("green", 8)
         self.assertEqual((await self.do("focus"))[0], "health-title")
 
+    async def test_not_twice_at_once_though_the_page_lives_on(self) -> None:
+        daemon = await self.held(1)
+        await self.do("run", "window.calls = 0; window.fetch = () => new Promise(() => calls++)")
+        await self.do("click", "try-model")
+        await daemon.accepted("one more")
+        await self.shows("health", "2 prompts wait")
+        await self.do("click", "try-model")
+        disabled = "return document.getElementById('try-model').ariaDisabled"
+        self.assertEqual(await self.do("run", disabled), "true")
+        self.assertEqual(await self.do("run", "return calls"), 1)
+
     async def test_it_counts_down_and_says_it_once(self) -> None:
         await self.held(1)
         await self.do("run", WATCH_FOR_TALK)

@@ -112,6 +112,9 @@ class CallersTests(ChecksTestCase):
             " (1,000 as the day was used up, 2 as the backlog was full)",
         )
         self.assertEqual((trouble.level, trouble.since), (Level.AMBER, NOON - 60))
+        alone = self.one(checks.of_refusals(TurnedAway(NOON, {RefusalReason.PAUSED: 1}), TIMES))
+        told = "1 request turned away in the last 15 min, as the intake was paused"
+        self.assertEqual(alone.what, told)
 
 
 class PauseTests(ChecksTestCase):
