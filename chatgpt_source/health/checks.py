@@ -138,7 +138,7 @@ def of_backlog(
             Trouble(
                 "backlog",
                 Level.AMBER,
-                f"the backlog ages: a call is due for {age(times.now - due)}",
+                f"the backlog ages: a call has been due for {age(times.now - due)}",
                 due + AGED,
                 meaning=f"{count(backlog, 'prompt')} not finished; they come faster than they go",
                 advice="raise `concurrency` if the peers bear it, or send fewer prompts",

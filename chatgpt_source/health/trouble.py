@@ -78,8 +78,12 @@ class Judgement:
 
 
 def judged(troubles: Iterable[Trouble], untried: str | None = None) -> Judgement:
-    """The judgement of some troubles: red before amber, then the oldest first."""
-    urgent = sorted(troubles, key=lambda each: (each.level is not Level.RED, each.since or inf))
+    """The judgement of some troubles: red before amber, warnings last, then the oldest first."""
+
+    def rank(each: Trouble) -> tuple[bool, bool, float]:
+        return each.level is not Level.RED, each.is_warning, each.since or inf
+
+    urgent = sorted(troubles, key=rank)
     if urgent:
         more = f", and {count(len(urgent) - 1, 'more trouble')}" if len(urgent) > 1 else ""
         return Judgement(urgent[0].level, sentence(urgent[0].told) + more, urgent, untried)

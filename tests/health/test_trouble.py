@@ -25,15 +25,16 @@ class JudgedTests(SynchronousTestCase):
             judgement = judged(troubles, untried)
             self.assertEqual((judgement.level, judgement.headline), (level, headline))
 
-    def test_red_before_amber_then_the_oldest(self) -> None:
+    def test_red_before_amber_and_before_warnings_then_the_oldest(self) -> None:
         given = [
+            Trouble("f", Level.AMBER, "x", 0.5, is_warning=True),
             Trouble("e", Level.AMBER, "x"),
             Trouble("d", Level.AMBER, "x", 1.0),
             Trouble("b", Level.RED, "x", 3.0),
             Trouble("a", Level.RED, "x", 2.0),
             Trouble("c", Level.RED, "x"),
         ]
-        self.assertEqual([each.check for each in judged(given).troubles], [*"abcde"])
+        self.assertEqual([each.check for each in judged(given).troubles], [*"abcdef"])
 
 
 class LineTests(SynchronousTestCase):
