@@ -181,6 +181,7 @@ class Judge:
             opens_at=None if breaker.opens_at == NEVER else times.date(breaker.opens_at),
             waiting=waiting,
             give_up_after=self.config.give_up_after,
+            under_way=breaker.under_way,
         )
         if label.partition(".")[0] == MODEL:
             return self._provider(peer)

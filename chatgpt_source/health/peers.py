@@ -35,6 +35,7 @@ class Peer:
         who: Who is meant, before the reason, where that does not say it.
         give_up_after: Seconds for which each is tried.
         is_triable: Whether a call may be made before its time.
+        under_way: How many calls to it are under way: what they are for does not wait.
         attempts: How often each is tried at the most; 0: any number of times.
     """
 
@@ -52,6 +53,7 @@ class Peer:
     give_up_after: float = 86400.0
     attempts: int = 0
     is_triable: bool = True
+    under_way: int = 0
 
 
 def of_peer(peer: Peer, times: Times) -> Trouble:
@@ -81,6 +83,8 @@ def _meaning(peer: Peer, times: Times) -> str:
     waiting = peer.waiting
     if waiting is None:
         return f"the {peer.names}s wait"
+    if waiting.count == 0 and peer.under_way:
+        return f"{count(peer.under_way, 'call')} {'is' if peer.under_way == 1 else 'are'} under way"
     if waiting.count == 0:
         return f"no {peer.names} waits for it now"
     number = count(waiting.count, peer.names)

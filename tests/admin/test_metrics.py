@@ -367,7 +367,7 @@ class NamedTargetsTests(MetricsTestCase):
         self.assertIn("410", told["checks"]["target.billing"])
         (trouble,) = told["troubles"]
         self.assertIn("The target `billing` answered 410", trouble)
-        self.assertIn("No event waits for it now", trouble)
+        self.assertIn("1 call is under way", trouble)
 
 
 class HealthTests(MetricsTestCase):

@@ -89,7 +89,9 @@ class BacklogTests(ChecksTestCase):
     def test_ages(self) -> None:
         self.assertEqual(self.of(1, NOON + 99), [])
         self.assertEqual(self.of(1, NOON - 299), [])
-        self.assertEqual(self.of(1, NOON - 300), ["the backlog ages: a call has been due for 5 min"])
+        self.assertEqual(
+            self.of(1, NOON - 300), ["the backlog ages: a call has been due for 5 min"]
+        )
         self.assertEqual(len(self.of(10, NOON - 300)), 2)
 
     def test_drains(self) -> None:

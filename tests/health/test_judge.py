@@ -119,6 +119,8 @@ class PeersTests(JudgeTestCase):
     def test_what_waits(self) -> None:
         self.fail(self.pipeline.breakers["dead_letter"], DOWN)
         self.assertEqual(self.one().meaning, "no dead letter waits for it now")
+        self.pipeline.breakers["dead_letter"].start(self.clock.seconds())
+        self.assertEqual(self.one().meaning, "1 call is under way")
 
     def test_a_tier_that_is_held_while_the_model_works(self) -> None:
         self.fail(self.pipeline.breakers["model.flex"])

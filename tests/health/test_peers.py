@@ -65,6 +65,11 @@ class PeerTests(SynchronousTestCase):
             told = self.of(HELD, held=held, waiting=waiting).meaning
             self.assertIn(expected, told)
 
+    def test_what_is_called_for_does_not_wait(self) -> None:
+        for calls, expected in ((1, "1 call is under way"), (2, "2 calls are under way")):
+            told = self.of(AGAIN, waiting=Waiting(), under_way=calls).meaning
+            self.assertEqual(told, expected)
+
     def test_no_more_often_than_allowed(self) -> None:
         told = self.of(AGAIN, waiting=Waiting(1, NOON), attempts=5).meaning
         self.assertIn("each is tried for 1 d or 5 times", told)
