@@ -7,7 +7,7 @@ from contextlib import closing
 from typing import Any
 from uuid import UUID
 
-from chatgpt_source.journal import rfc3339
+from chatgpt_source.clock import rfc3339
 from tests.e2e.browser import AXE, DESKTOP, ENTER, PHONE
 from tests.e2e.processes import Daemon, until
 from tests.e2e.test_page import BrowserCase
@@ -101,7 +101,7 @@ class FailuresTests(OperatorCase):
         self.assertEqual(len(await self.rows("failures")), 3)
         await self.shows("states", "7,501", "Delivered\n499")
         self.assertEqual(len(self.openai.asks), 499)
-        self.assertIn("operator local operator purged 2000 failed prompts", daemon.text)
+        self.assertIn("operator local operator purged 2,000 failed prompts", daemon.text)
         await self.assert_not_reloaded()
         await self.assert_no_complaints()
 
