@@ -62,6 +62,7 @@ def of_peer(peer: Peer, times: Times) -> Trouble:
     left = 0.0 if peer.opens_at is None else peer.opens_at - times.now
     waits = peer.held or left >= LONG
     next_try = peer.opens_at if waits else times.date(peer.waiting.due if peer.waiting else None)
+    is_far = next_try is not None and next_try - times.now >= LONG
     ails = peer.ails + _UNREACHED * ("can't be reached" in what)
     told = advice[0] if advice else f"{_BY_ITSELF} {ails}"
     if peer.held:
@@ -74,7 +75,7 @@ def of_peer(peer: Peer, times: Times) -> Trouble:
         meaning=peer.stand_in or _meaning(peer, times),
         next_try=next_try,
         advice=told,
-        peer=peer.label if waits and peer.is_triable else None,
+        peer=peer.label if (waits or is_far) and peer.is_triable else None,
     )
 
 

@@ -295,7 +295,8 @@ class Pipeline:
     async def try_now(self, label: str) -> str:
         """Make one call at once to a peer that is held or throttled; what waits for it is due.
 
-        If it succeeds, the others follow at once. If nothing waits, the next one is tried.
+        If it succeeds, the others follow at once. If nothing waits, the next one is tried. Of a
+        peer whose calls pass, what was put off after a failed attempt is due at once.
 
         Args:
             label: One of `queues`.
@@ -304,7 +305,7 @@ class Pipeline:
             Its name for people.
 
         Raises:
-            NotTried: If calls to it pass or are paused, one is under way, or nothing waits for it.
+            NotTried: If calls to it are paused, one is under way, or nothing waits for it.
             JournalUnavailable: If the journal can't be used.
         """
         breaker = {**self.breakers, **self._of_batches}[label]
@@ -314,7 +315,10 @@ class Pipeline:
             raise NotTried(f"{in_words(what)} is paused: resume it first")
         before = self._before(label, now)
         if not breaker.waits(now):
-            raise NotTried(f"{breaker.peer} is not held: its calls are made as they are due")
+            if not await self._journal.hasten(queue, now):
+                raise NotTried(f"{breaker.peer} is not held: its calls are made as they are due")
+            self._look_for_work()
+            return breaker.peer
         if breaker.probes:
             raise NotTried(f"a try of {breaker.peer} is under way: wait for its end")
         await self._journal.hasten(queue, now)

@@ -45,7 +45,7 @@ class PeerTests(SynchronousTestCase):
         self.assertIn(told, trouble.advice)
         answered = self.of("the model answered 503", waiting=waiting)
         self.assertTrue(answered.advice.endswith("see what ails the provider"), answered.advice)
-        self.assertEqual((trouble.peer, trouble.next_try), (None, NOON + 7))
+        self.assertEqual((trouble.peer, trouble.next_try), ("model", NOON + 7))
         self.assertEqual(
             trouble.meaning,
             "1 event waits; each is tried for 1 d, the first until 2027-01-16 12:59",

@@ -611,6 +611,20 @@ class TryNowTests(PipelineTestCase):
         self.assertIsNone(self.try_now())
         self.assertEqual(len(self.model.under_way), 1)
 
+    def test_what_one_whose_calls_pass_has_put_off(self) -> None:
+        self.post("p1", "p2")
+        for _ in range(2):
+            self.model.answer()
+        for _ in range(2):
+            error = Transient("the target answered 503", status=503, retry_after=3600)
+            self.target.answer(error)
+        self.pass_time(60)
+        self.assertEqual(self.target.under_way, [])
+        self.assertIsNone(self.try_now("target"))
+        for _ in range(2):
+            self.target.answer()
+        self.assertEqual(self.states("p1", "p2"), ["delivered"] * 2)
+
     def test_one_whose_calls_pass(self) -> None:
         self.assertEqual(
             self.try_now(), "the model is not held: its calls are made as they are due"
