@@ -156,7 +156,7 @@ class CommandTests(PausesCase):
         self.assertLess(time.monotonic() - began, NOTICED)
         prompt_id = await daemon.accepted("hello")
         (paused,) = await self.paused()
-        self.assertRegex(paused, "^asking by .+ by chatgpt-source-journal$")
+        self.assertRegex(paused, r"^asking by .+ \(chatgpt-source-journal\)$")
         status, told = await daemon.operate("paused", "--json")
         self.assertEqual(json.loads(told)["what"], "asking")
         await throughout(1.0, lambda: not self.openai.asks, "a call")

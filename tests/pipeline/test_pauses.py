@@ -174,17 +174,17 @@ class JournalTests(PausesTestCase):
 
     def test_the_command_is_heard_within_a_second(self) -> None:
         beside = self.beside()
-        self.successResultOf(beside.pause(ASKING, "root by chatgpt-source-journal"))
+        self.successResultOf(beside.pause(ASKING, "root (chatgpt-source-journal)"))
         told = self.told(lambda: self.clock.advance(LOOK_EVERY))
-        self.assertEqual(told, ["operator root by chatgpt-source-journal paused asking"])
+        self.assertEqual(told, ["operator root (chatgpt-source-journal) paused asking"])
         self.assertEqual(self.told(lambda: self.pass_time(5)), [])
         self.post("p1")
         self.assertEqual(self.model.calls, [])
         (pause,) = self.pipeline.pauses.current
-        self.assertEqual((pause.what, pause.who), (ASKING, "root by chatgpt-source-journal"))
-        self.successResultOf(beside.resume(ASKING, "bob by chatgpt-source-journal"))
+        self.assertEqual((pause.what, pause.who), (ASKING, "root (chatgpt-source-journal)"))
+        self.successResultOf(beside.resume(ASKING, "bob (chatgpt-source-journal)"))
         told = self.told(lambda: self.clock.advance(LOOK_EVERY))
-        self.assertEqual(told, ["operator bob by chatgpt-source-journal resumed asking"])
+        self.assertEqual(told, ["operator bob (chatgpt-source-journal) resumed asking"])
         self.assertEqual(len(self.model.under_way), 1)
 
     def test_its_own_are_told_once(self) -> None:

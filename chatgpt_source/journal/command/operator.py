@@ -53,7 +53,7 @@ def login() -> str:
         name = pwd.getpwuid(os.getuid()).pw_name
     except KeyError:  # as in a container
         name = f"user {os.getuid()}"
-    return f"{name} by chatgpt-source-journal"
+    return f"{name} (chatgpt-source-journal)"
 
 
 @frozen
@@ -171,7 +171,7 @@ class Operator:
         done = True
         if is_paused:
             pause = await self.journal.pause(what, self.who)
-            told = f"paused since {rfc3339(pause.since)} by {pause.who}"
+            told = f"paused since {rfc3339(int(pause.since))} by {pause.who}"
         else:
             done = await self.journal.resume(what, self.who) is not None
             told = "resumed" if done else "not paused"

@@ -292,7 +292,7 @@ class CommandTests(JournalTestCase):
             (
                 "the target answered 400",
                 "the model refused it: code_1",
-                "the model refused it (while others succeed): code_2",
+                "the model refused it: code_2 (while others succeed)",
                 "the target answered 4001",
                 "the model refused it",
                 "the model can't be reached",
@@ -345,7 +345,7 @@ class CommandTests(JournalTestCase):
 
     def test_paused_and_resumed(self) -> None:
         who, at = login(), "2027-01-15T12:00:00Z"
-        self.assertRegex(who, "^.+ by chatgpt-source-journal$")
+        self.assertRegex(who, r"^.+ \(chatgpt-source-journal\)$")
         self.assertEqual(self.run_command("paused"), (0, ""))
         self.assertEqual(self.err.getvalue(), "nothing is paused\n")
         told = self.run_command("pause", "asking")
@@ -390,7 +390,7 @@ class CommandTests(JournalTestCase):
             raise KeyError
 
         self.patch(pwd, "getpwuid", unknown)
-        self.assertEqual(login(), f"user {os.getuid()} by chatgpt-source-journal")
+        self.assertEqual(login(), f"user {os.getuid()} (chatgpt-source-journal)")
 
     def fail_many(self) -> None:
         names = [f"q{n}" for n in range(120)]
