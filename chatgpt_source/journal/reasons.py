@@ -44,5 +44,5 @@ def added_up(groups: Iterable[Group]) -> list[Group]:
 
 
 def reason_of(error: str) -> str:
-    """The reason of a failed prompt, without its details: as the engines group by it."""
-    return min(error.partition(": ")[0], error.partition(" (")[0], key=len)
+    """The reason of a failed prompt, without advice and details: as the engines group by it."""
+    return error.partition(": ")[0]

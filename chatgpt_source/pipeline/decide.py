@@ -100,9 +100,9 @@ def decide(
     if isinstance(error, PeerFailure):
         return _decide_hold(error, tried, others, now, random)
     if tried.tried_out:
-        return Fail(f"{error.reason} (the last attempt of those allowed)")
+        return _given_up(error, "the last attempt of those allowed")
     if tried.gave_up:
-        return Fail(f"{error.reason} (after `give_up_after`)")
+        return _given_up(error, "after `give_up_after`")
     return Retry(now + (error.retry_after or backoff(tried.attempt, random)))
 
 
@@ -119,13 +119,19 @@ def _decide_hold(
     own = error.status in _OWN
     if recent and others.started > (tried.started if tried.held is None else tried.held):
         if own:
-            return Fail(f"{error.reason} (while others succeed)")
+            return _given_up(error, "while others succeed")
         if tried.gave_up:
-            return Fail(f"{error.reason} (after `give_up_after`, while others succeed)")
+            return _given_up(error, "after `give_up_after`, while others succeed")
         if tried.held is not None:
             return Retry(now + probe_interval(tried.attempt))
     if not (recent and own and tried.asked) or others.held or others.refusals >= MOST_IN_A_ROW:
         return Hold()
     if error.status == 400 or (tried.held is not None and others.refusals < FEW):
-        return Fail(f"{error.reason} (while others succeed)")
+        return _given_up(error, "while others succeed")
     return Retry(now + backoff(tried.attempt, random))
+
+
+def _given_up(error: CallError, why: str) -> Fail:
+    """Fail with the reason of the last call, by which failures are grouped, and why it is over."""
+    has_advice = ": " in error.reason
+    return Fail(f"{error.reason} ({why})" if has_advice else f"{error.reason}: {why}")

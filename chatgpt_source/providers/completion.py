@@ -43,7 +43,7 @@ def read_answer(reply: Reply) -> Answer:
         content = None
     if content is None and calls is None:
         shown = finish_reason if finish_reason in ("stop", "length", "tool_calls") else "unknown"
-        raise Permanent(f"the answer is empty (finish_reason: {shown})", status=200)
+        raise Permanent(f"the answer is empty (finish_reason {shown})", status=200)
     return Answer(
         content=None if content is None else without_lone_surrogates(content),
         model=words_or_none(completion.get("model")),

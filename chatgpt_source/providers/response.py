@@ -58,7 +58,7 @@ def read_response(reply: Reply, prompt: str | None = None) -> Answer | Submitted
     content, calls = _said(response)
     if not content.strip() and not calls:
         shown = reason if reason in ("stop", "length") else "unknown"
-        raise Permanent(f"the answer is empty (finish_reason: {shown})", status=200)
+        raise Permanent(f"the answer is empty (finish_reason {shown})", status=200)
     return Answer(
         content=without_lone_surrogates(content) if content.strip() else None,
         model=words_or_none(response.get("model")),

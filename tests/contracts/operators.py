@@ -12,9 +12,9 @@ ERRORS = {
     "p1": "the target answered 400",
     "p2": "the model refused it: content_filter",
     "p3": "the target answered 400",
-    "p4": "the model can't be reached (after `give_up_after`)",
+    "p4": "the model can't be reached: after `give_up_after`",
     "p5": "the target answered 4001",
-    "p6": "the model refused it (while others succeed): invalid_value",
+    "p6": "the model refused it: invalid_value (while others succeed)",
 }
 REFUSED = "the model refused it"
 

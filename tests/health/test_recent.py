@@ -13,7 +13,7 @@ from tests.journal.common import NOON
 from tests.telemetry.outcomes import ended, tell
 
 REFUSED = "the target answered 400: it refuses this event"
-GAVE_UP = "the model answered 503 (after `give_up_after`)"
+GAVE_UP = "the model answered 503: after `give_up_after`"
 
 
 class RecentTests(SynchronousTestCase):

@@ -77,7 +77,8 @@ class ReasonTests(SynchronousTestCase):
         for error, reason in (
             ("the target answered 400", "the target answered 400"),
             ("the model refused it: content_filter (as ever)", "the model refused it"),
-            ("the model is away (after: long)", "the model is away"),
+            ("the model answered 400 (a_code): it refuses it", "the model answered 400 (a_code)"),
+            ("the model answered 400 (b_code): it refuses it", "the model answered 400 (b_code)"),
             ("a:b(c", "a:b(c"),
             ("", ""),
         ):

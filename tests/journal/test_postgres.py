@@ -57,7 +57,7 @@ class ContractTests(
 class PagedTests(PostgresTestCase):
     def test_failures_are_grouped_over_pages(self) -> None:
         self.patch(records, "GROUPS_STEP", 2)
-        for n, error in enumerate(("a: 1", "b", "a: 2", "a", "c (d)", "b")):
+        for n, error in enumerate(("a: 1", "b", "a: 2", "a", "c (d): e", "b")):
             self.accept(prompt(f"p{n}"))
             self.clock.advance(1)
             self.fail_it(f"p{n}", error)
@@ -68,7 +68,7 @@ class PagedTests(PostgresTestCase):
             [
                 Group("a", 3, NOON + 1, NOON + 4),
                 Group("b", 2, NOON + 2, NOON + 6),
-                Group("c", 1, NOON + 5, NOON + 5),
+                Group("c (d)", 1, NOON + 5, NOON + 5),
             ],
         )
         self.assertEqual(self.successResultOf(self.journal.groups(1)), groups[:1])

@@ -43,10 +43,10 @@ class AgainTests(SynchronousTestCase):
             (down, {}, Retry(NOW + 0.5)),
             (down, {"attempt": 3}, Retry(NOW + 2.0)),
             (Transient("busy", retry_after=7.0), {"attempt": 3}, Retry(NOW + 7.0)),
-            (down, {"gave_up": True}, Fail("down (after `give_up_after`)")),
+            (down, {"gave_up": True}, Fail("down: after `give_up_after`")),
             (lost, {}, Retry(NOW + 0.5)),
-            (lost, {"tried_out": True}, Fail(f"{lost} (the last attempt of those allowed)")),
-            (lost, {"gave_up": True}, Fail(f"{lost} (after `give_up_after`)")),
+            (lost, {"tried_out": True}, Fail(f"{lost}: the last attempt of those allowed")),
+            (lost, {"gave_up": True}, Fail(f"{lost}: after `give_up_after`")),
             (Permanent("refused"), {}, Fail("refused")),
         ):
             for others in (NOBODY, BEFORE, SINCE):
@@ -99,9 +99,9 @@ class HoldTests(SynchronousTestCase):
 
     def test_words(self) -> None:
         self.assertEqual(
-            after(held(404), SINCE).reason, "the model answered 404 (while others succeed)"
+            after(held(404), SINCE).reason, "the model answered 404: while others succeed"
         )
         self.assertEqual(
             after(held(401), SINCE, gave_up=True).reason,
-            "the model answered 401 (after `give_up_after`, while others succeed)",
+            "the model answered 401: after `give_up_after`, while others succeed",
         )

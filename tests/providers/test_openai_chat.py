@@ -207,7 +207,7 @@ class ReadAnswerTests(OpenAICase):
 
     def test_empty_content(self) -> None:
         for content in ("", " ", "\n\t", "\u2003", None):
-            self.rejected(completion(content=content), "the answer is empty (finish_reason: stop)")
+            self.rejected(completion(content=content), "the answer is empty (finish_reason stop)")
 
     def test_no_content(self) -> None:
         body = completion()
@@ -228,7 +228,7 @@ class ReadAnswerTests(OpenAICase):
             (["stop"], "unknown"),
         ):
             body = with_choice(finish_reason=finish_reason, message={"content": ""})
-            self.rejected(body, f"the answer is empty (finish_reason: {shown})")
+            self.rejected(body, f"the answer is empty (finish_reason {shown})")
 
     def test_tool_calls(self) -> None:
         calls = [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]

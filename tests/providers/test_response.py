@@ -143,7 +143,7 @@ class ReadResponseTests(OpenAICase):
 
     def test_cut_before_it_says_anything(self) -> None:
         for output in ([], [{"type": "reasoning"}], [said()], [said(text(" "))]):
-            words = "the answer is empty (finish_reason: length)"
+            words = "the answer is empty (finish_reason length)"
             self.failure(Permanent, incomplete("max_output_tokens", output=output), words)
 
     def test_cut_for_another_reason(self) -> None:
@@ -153,7 +153,7 @@ class ReadResponseTests(OpenAICase):
             self.assertEqual(answer.finish_reason, told)
         for details in (None, [], "MODELMARK"):
             read_response(reply(response(status="incomplete", incomplete_details=details)))
-        self.failure(Permanent, incomplete("MODELMARK", output=[]), "(finish_reason: unknown)")
+        self.failure(Permanent, incomplete("MODELMARK", output=[]), "(finish_reason unknown)")
 
     def test_content_filter(self) -> None:
         self.failure(Permanent, incomplete("content_filter"), "content filter")
@@ -165,7 +165,7 @@ class ReadResponseTests(OpenAICase):
 
     def test_empty(self) -> None:
         for output in ([], [said()], [said(text(""))], [{"type": "function_call"}]):
-            self.failure(Permanent, response(output=output), "(finish_reason: stop)")
+            self.failure(Permanent, response(output=output), "(finish_reason stop)")
 
     def test_given_up(self) -> None:
         self.failure(Lost, response(status="cancelled"), "cancelled")

@@ -18,8 +18,8 @@ AT_ONCE = 0.0
 """The `due` of a redriven prompt: earlier than any clock."""
 NOT_YET = 1e18
 """The `since` of a redriven prompt: its time starts at the next claim."""
-REASON = "left(error, least(strpos(error || ': ', ': '), strpos(error || ' (', ' (')) - 1)"
-"""SQL: the reason of a failed prompt without its details, as the index of them has it."""
+REASON = "left(error, strpos(error || ': ', ': ') - 1)"
+"""SQL: the reason of a failed prompt without advice and details, as the index of them has it."""
 
 
 def version(connection: Connection) -> int | None:

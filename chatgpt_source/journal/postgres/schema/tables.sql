@@ -97,7 +97,7 @@ CREATE INDEX kept ON prompts (kept_until) WHERE kept_until IS NOT NULL;
 CREATE INDEX ends ON prompts (ended) WHERE ended IS NOT NULL;
 CREATE INDEX failures ON prompts (seq) WHERE state = 'failed';
 CREATE INDEX failures_by_reason ON prompts (
-    (left(error, least(strpos(error || ': ', ': '), strpos(error || ' (', ' (')) - 1)), seq, ended
+    (left(error, strpos(error || ': ', ': ') - 1)), seq, ended
 ) WHERE state = 'failed';
 CREATE INDEX cancellations ON prompts (seq) WHERE state = 'cancelled';
 

@@ -9,7 +9,7 @@ ALTER TABLE prompts
     ADD COLUMN sent_status integer;
 
 CREATE INDEX failures_by_reason ON prompts (
-    (left(error, least(strpos(error || ': ', ': '), strpos(error || ' (', ' (')) - 1)), seq, ended
+    (left(error, strpos(error || ': ', ': ') - 1)), seq, ended
 ) WHERE state = 'failed';
 
 CREATE TABLE attempts (

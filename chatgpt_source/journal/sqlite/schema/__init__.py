@@ -24,8 +24,8 @@ AT_ONCE = 0.0
 NOT_YET = 1e18
 """The `since` of a redriven prompt: its time starts at the next claim."""
 
-REASON = "substr(error, 1, min(instr(error || ': ', ': '), instr(error || ' (', ' (')) - 1)"
-"""SQL: the reason of a failed prompt without its details, as the index of them has it."""
+REASON = "substr(error, 1, instr(error || ': ', ': ') - 1)"
+"""SQL: the reason of a failed prompt without advice and details, as the index of them has it."""
 
 _SINCE_4 = (
     "'target' AS target, NULL AS request_id, NULL AS not_before, NULL AS deadline, NULL AS ends,"

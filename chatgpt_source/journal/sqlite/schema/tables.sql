@@ -55,7 +55,7 @@ CREATE INDEX kept ON prompts (kept_until) WHERE kept_until IS NOT NULL;
 CREATE INDEX ends ON prompts (ended) WHERE ended IS NOT NULL;
 CREATE INDEX failures ON prompts (seq) WHERE state = 'failed';
 CREATE INDEX failures_by_reason ON prompts (
-    substr(error, 1, min(instr(error || ': ', ': '), instr(error || ' (', ' (')) - 1), seq, ended
+    substr(error, 1, instr(error || ': ', ': ') - 1), seq, ended
 ) WHERE state = 'failed';
 
 CREATE TABLE batches (                    -- prompts that are sent together, in one file

@@ -8,7 +8,7 @@ ALTER TABLE prompts ADD COLUMN sent_seconds REAL;
 ALTER TABLE prompts ADD COLUMN sent_status INTEGER;
 
 CREATE INDEX failures_by_reason ON prompts (
-    substr(error, 1, min(instr(error || ': ', ': '), instr(error || ' (', ' (')) - 1), seq, ended
+    substr(error, 1, instr(error || ': ', ': ') - 1), seq, ended
 ) WHERE state = 'failed';
 
 CREATE TABLE attempts (
