@@ -1,6 +1,5 @@
 """Renders a prompt's own page: its state, its calls, and what can be done about it. Pure."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from urllib.parse import quote
 
@@ -26,8 +25,6 @@ from chatgpt_source.journal.attempts import Attempt, Kind
 from chatgpt_source.prompt import State
 
 _WAITING = (State.ACCEPTED, State.SUBMITTED)
-_CALLED = (State.ACCEPTED, State.ANSWERED)
-"""The states whose calls are all counted."""
 Fact = tuple[str, Flattenable]
 
 
@@ -215,12 +212,10 @@ def _dead_letter(shown: Shown, letter: DeadLetter | None) -> Tag | None:
 
 
 def _attempts(shown: Shown, found: Detail) -> Tag:
-    record, calls = found.record, found.attempts[::-1]
-    under_way = record.state in _CALLED and record.next_attempt is None
-    hidden = _not_listed(found) - under_way
-    notes = ["A call is under way."] if under_way else []
-    if hidden > 0:
-        many = count(hidden, "further call is", "further calls are")
+    calls = found.attempts[::-1]
+    notes = ["A call is under way."] if found.is_under_way else []
+    if found.unlisted:
+        many = count(found.unlisted, "further call is", "further calls are")
         notes.append(f"{many} not listed.")
     if not calls and not notes:
         return tags.div(tags.p("There was no call for it yet.", class_="empty"), id="attempts")
@@ -236,17 +231,6 @@ def _attempts(shown: Shown, found: Detail) -> Tag:
         tags.p(" ".join(notes), class_="note") if notes else "",
         id="attempts",
     )
-
-
-def _not_listed(found: Detail) -> int:
-    """The calls that the journal has only counted."""
-    letter, listed = found.dead_letter, Counter(call.kind for call in found.attempts)
-    made = {
-        Kind.ASK: found.record.asks,
-        Kind.DELIVERY: found.record.deliveries,
-        Kind.DEAD_LETTER: 0 if letter is None else letter.attempts,
-    }
-    return sum(max(0, number - listed[kind]) for kind, number in made.items())
 
 
 _KINDS = {

@@ -77,16 +77,21 @@ class Detail:
     kept_until: float | None = None
 
     @property
+    def is_under_way(self) -> bool:
+        """Whether a call for it is under way: it is asked or delivered."""
+        called = self.record.state in {State.ACCEPTED, State.ANSWERED}
+        return called and self.record.next_attempt is None
+
+    @property
     def unlisted(self) -> int:
-        """How many asks and deliveries have ended that are not among the attempts."""
-        of_both = {Kind.ASK, Kind.DELIVERY}
-        listed = sum(each.kind in of_both for each in self.attempts)
-        is_claimed = (
-            self.record.state in {State.ACCEPTED, State.ANSWERED}
-            and self.record.next_attempt is None
-        )
-        under_way = is_claimed or self.batch is not None
-        return max(0, self.record.asks + self.record.deliveries - listed - under_way)
+        """How many calls, but for polls, have ended that are not among the attempts."""
+        letter = self.dead_letter
+        made, calling = self.record.asks + self.record.deliveries, self.is_under_way
+        if letter is not None:
+            made += letter.attempts
+            calling |= letter.state == "waiting" and letter.next_attempt is None
+        listed = sum(each.kind is not Kind.POLL for each in self.attempts)
+        return max(0, made - listed - (calling or self.batch is not None))
 
     def to_dict(self) -> dict[str, Any]:
         """The record for JSON, and all of this; times in RFC 3339, in UTC."""
