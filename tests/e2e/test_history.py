@@ -120,8 +120,12 @@ class KeptTests(KeptCase):
         clock.step(40 * 24 * 3600)  # ahead, for a while
         await daemon.live(900)
         clock.step(-40 * 24 * 3600)
-        await daemon.live(120)
-        await until(lambda: self.written(daemon) == 2, "the end of the older ones")
+
+        async def is_pruned() -> bool:
+            await daemon.live(60)  # it prunes once a minute
+            return self.written(daemon) == 2
+
+        await until(is_pruned, "the end of the older ones")
         self.assertEqual(await self.sums("failed", wanted="24h"), [1])
 
     async def test_what_answers_cost(self) -> None:
