@@ -15,7 +15,11 @@ from tests.e2e.processes import ROOT
 
 try:
     from selenium import webdriver
-    from selenium.common.exceptions import StaleElementReferenceException
+    from selenium.common.exceptions import (
+        NoSuchElementException,
+        StaleElementReferenceException,
+        WebDriverException,
+    )
     from selenium.webdriver.chrome.service import Service
     from selenium.webdriver.common.by import By
 except ImportError:
@@ -101,7 +105,11 @@ class Browser:
         """The text that an element shows; none while another page takes the place of its own."""
         try:
             return self.driver.find_element(By.ID, id_).text
-        except StaleElementReferenceException:
+        except (NoSuchElementException, StaleElementReferenceException):
+            return ""
+        except WebDriverException as error:
+            if "does not belong to the document" not in str(error):
+                raise
             return ""
 
     def click(self, id_: str) -> None:
