@@ -24,7 +24,10 @@ async function busy(button, work) {
   button.ariaDisabled = null;
 }
 
-// Resolves to whether the viewer is sure of what a button does.
+let answer = () => {};
+
+// Resolves to whether the viewer is sure of what a button does. An event `close` may come late, when
+// the next question is asked already.
 function sure({ dataset }) {
   const dialog = find("sure");
   find("sure-title").textContent = dataset.sure;
@@ -32,11 +35,10 @@ function sure({ dataset }) {
   find("sure-yes").textContent = dataset.yes;
   for (const cost of dialog.querySelectorAll("[data-kind]")) cost.hidden = cost.dataset.kind !== dataset.kind;
   dialog.dataset.kind = dataset.kind;
-  dialog.returnValue = "no";
   dialog.showModal();
   find("sure-no").focus(); // one key too many does no harm
   return new Promise((resolve) => {
-    dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true });
+    answer = resolve;
   });
 }
 
@@ -112,6 +114,8 @@ document.addEventListener("click", (event) => {
   if (button?.dataset.post || button?.dataset.try) act(button);
   if (button?.dataset.copy) copy(button);
 });
+find("sure").addEventListener("submit", ({ submitter }) => answer(submitter.value === "yes"));
+find("sure").addEventListener("cancel", () => answer(false));
 find("search")?.addEventListener("submit", (event) => {
   if (!wasLive) return;
   event.preventDefault();
