@@ -42,7 +42,7 @@ _OPTIONS = (
     "--disable-sync",
     "--hide-scrollbars",
 )
-TAB, ENTER, SHIFT = "\ue004", "\ue007", "\ue008"  # as WebDriver writes them
+TAB, ENTER, SHIFT, ESCAPE = "\ue004", "\ue007", "\ue008", "\ue00c"  # as WebDriver writes them
 SHIFT_TAB = SHIFT + TAB
 PHONE, DESKTOP = (360, 740), (1200, 900)
 _STRICT = (

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
-from tests.e2e.browser import AXE, DESKTOP, ENTER, PHONE, SHIFT_TAB, TAB, browser, missing
+from tests.e2e.browser import AXE, DESKTOP, ENTER, ESCAPE, PHONE, SHIFT_TAB, TAB, browser, missing
 from tests.e2e.processes import Clock, Daemon, DaemonCase, call, free_port, throughout, until
 from tests.fakes.openai import answer_to, api_error, completion, prompt_of
 from tests.fakes.server import Received, Reply
@@ -285,6 +285,21 @@ class KeyboardTests(BrowserCase):
         self.assertEqual(await self.tab_to("close"), ["way-whole"])
         await self.assert_not_reloaded()
         await self.assert_no_complaints()
+
+    async def test_escape_leaves_all_as_it_is(self) -> None:
+        daemon = await self.with_page()
+        failed = await self.failed_prompt(daemon)
+        await self.look()
+        await self.live()
+        await self.tab_to("redrive-all")
+        await self.do("press", ENTER)
+        await self.do("press", ESCAPE)
+        self.assertEqual((await self.do("focus"))[0], "redrive-all")
+        self.assertEqual((await daemon.record(failed))["state"], "failed")
+        await self.do("press", ENTER)
+        await self.do("press", SHIFT_TAB)
+        await self.do("press", ENTER)
+        await self.shows("said-failures", "Taken up again: 1.")
 
     async def test_a_focus_whose_place_is_gone(self) -> None:
         daemon = await self.with_page()
