@@ -171,8 +171,11 @@ class Recent(Observer):
         if len(self._of_targets) <= 1 or (of_all is not None and of_all.nothing_succeeds):
             return of_all
         of_each = self._too_many_of_each(now)
-        dead = {name: each for name, each in of_each.items() if not _delivered(each)}
-        dead = {name: each for name, each in dead.items() if len(each) >= LEAST}
+        dead = {
+            name: ends
+            for name, ends in of_each.items()
+            if len(ends) >= LEAST and len(_failed(ends)) == len(ends)
+        }
         if dead or of_all is None:
             return self._together(dead or of_each)
         return of_all
@@ -201,7 +204,3 @@ def _failures(
 
 def _failed(ends: Iterable[End]) -> Sequence[End]:
     return [end for end in ends if end.state is State.FAILED]
-
-
-def _delivered(ends: Iterable[End]) -> bool:
-    return any(end.state is not State.FAILED for end in ends)
