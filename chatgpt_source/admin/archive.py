@@ -74,6 +74,11 @@ class Archive:
 
     async def past(self, wanted: Range) -> Past:
         """What happened in a range; as last known, if the journal can't be read."""
+        await self._history.sample()
+        return await self.counted(wanted)
+
+    async def counted(self, wanted: Range) -> Past:
+        """The same, but that the backlog and the used units are those of the last sample."""
         await self._reading.acquire()
         try:
             await self._refresh(wanted.step)
@@ -81,7 +86,6 @@ class Archive:
             pass  # the page says so
         finally:
             self._reading.release()
-        await self._history.sample()
         now = wall(self._clock)
         starts = wanted.starts(now, self._zone)
         found, known = self._columns[wanted.name], self._known[wanted.step].merged

@@ -46,7 +46,7 @@ class Facts:
         clock, config = health.clock, health.config
         judgement = await status.judge()
         counted = health.judge.counted
-        hour = await self.past(LATEST)
+        hour = await self._archive.counted(LATEST)
         now = wall(clock)
         tally = counted.tally or _NOTHING
         pauses = health.pipeline.pauses

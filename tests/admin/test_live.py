@@ -7,6 +7,8 @@ from twisted.internet.defer import Deferred
 from chatgpt_source import admin
 from chatgpt_source.admin import page, past
 from chatgpt_source.errors import PeerFailure, Permanent
+from chatgpt_source.journal import Tally
+from chatgpt_source.journal.sqlite import SqliteJournal
 from chatgpt_source.telemetry.observer import RefusalReason
 from tests.admin.common import AdminTestCase
 from tests.admin.test_page import Reader
@@ -32,6 +34,19 @@ class PageTests(LiveTestCase):
             self.assertEqual(answer.headers[name.lower()], value)
         self.assertEqual(answer.headers["content-type"], "text/html; charset=utf-8")
         self.assertEqual(self.get("/?state=failed").status, 200)
+
+    def test_one_whose_history_is_drawn_reads_the_counts_once(self) -> None:
+        self.page()
+        read = []
+        tally = type(self.journal).tally
+
+        def counting(journal: SqliteJournal, day: str) -> Deferred[Tally]:
+            read.append(day)
+            return tally(journal, day)
+
+        self.patch(type(self.journal), "tally", counting)
+        self.page()
+        self.assertEqual(len(read), 1)
 
     def test_one_is_drawn_a_turn(self) -> None:
         self.assertEqual(self.get("/").status, 200)
