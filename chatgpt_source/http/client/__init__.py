@@ -27,6 +27,7 @@ from chatgpt_source.http.client.resolve import Resolving
 from chatgpt_source.http.client.tunnel import wants_credentials
 from chatgpt_source.http.client.words import describe
 from chatgpt_source.http.client.work_queue import WorkQueue
+from chatgpt_source.http.sending import Sending
 from chatgpt_source.waiting import with_timeout
 
 NO_PROXIES = Proxies()
@@ -287,7 +288,8 @@ def make_client(
     """
     trusted = PlatformAndThese(authorities) if authorities else None
     policy = HostnameCachingHTTPSPolicy(BrowserLikePolicyForHTTPS(trusted))
-    connector = Connector(Resolving(reactor, resolver), policy, WorkQueue(reactor))
+    resolving = Resolving(reactor, resolver)
+    connector = Connector(resolving, policy, WorkQueue(reactor), Sending(reactor))
     pool = Pool(reactor, connections)
 
     def client_of(kept: Pool | None, *, bounds_bodies: bool = True) -> HTTPClient:

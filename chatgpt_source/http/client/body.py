@@ -33,10 +33,14 @@ class Body:
         self.length = len(body)
         self.started = False
 
+    def whole(self) -> bytes:
+        """All of it, for a connection that sends it with the head."""
+        self.started = True
+        return self._body
+
     def startProducing(self, consumer: IConsumer) -> Deferred[None]:
         """Write all of it."""
-        self.started = True
-        consumer.write(self._body)
+        consumer.write(self.whole())
         return succeed(None)
 
     def stopProducing(self) -> None:

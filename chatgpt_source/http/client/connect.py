@@ -11,6 +11,7 @@ from chatgpt_source.http.client.connection import Connection, Connections
 from chatgpt_source.http.client.proxy import Proxy
 from chatgpt_source.http.client.tunnel import ProxyEndpoint, Tunnel
 from chatgpt_source.http.client.work_queue import WorkQueue
+from chatgpt_source.http.sending import Sending
 from chatgpt_source.waiting import with_timeout
 
 CONNECT_TIMEOUT = 10.0
@@ -25,11 +26,13 @@ class Connector:
         reactor: Makes them.
         policy: Which certificates are trusted.
         queue: Says when bytes are read.
+        sending: Says when they are sent.
     """
 
     _reactor: Any
     _policy: IPolicyForHTTPS
     _queue: WorkQueue
+    _sending: Sending
 
     def connect(
         self, host: str, port: int, proxy: Proxy | None = None, *, tls: bool
@@ -52,14 +55,17 @@ class Connector:
         else:
             way = ProxyEndpoint(self._reactor, proxy, CONNECT_TIMEOUT)
         if not tls:
-            connecting: Deferred[Connection] = way.connect(Connections(self._queue))
+            connecting: Deferred[Connection] = way.connect(self._connections())
             return connecting
         creator = self._policy.creatorForNetloc(host.encode("ascii"), port)
         return Deferred.fromCoroutine(self._shake_hands(wrapClientTLS(creator, way)))
 
+    def _connections(self, secured: Deferred[None] | None = None) -> Connections:
+        return Connections(self._queue, self._sending, secured)
+
     async def _shake_hands(self, endpoint: Any) -> Connection:
         secured: Deferred[None] = Deferred()
-        connection: Connection = await endpoint.connect(Connections(self._queue, secured))
+        connection: Connection = await endpoint.connect(self._connections(secured))
         try:
             await with_timeout(secured, CONNECT_TIMEOUT, self._reactor)
         except BaseException:

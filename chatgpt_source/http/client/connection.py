@@ -13,8 +13,10 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer, IResponse
 from zope.interface import implementer
 
+from chatgpt_source.http.client.body import Body
 from chatgpt_source.http.client.response import BadResponse, ResponseReader
 from chatgpt_source.http.client.work_queue import SLOW, WorkQueue
+from chatgpt_source.http.sending import Sender, Sending
 
 PIECE = 16 * 2**10
 """Bytes that are read in one step; in the smallest chunks, that takes about 0.5 ms."""
@@ -73,13 +75,17 @@ class Connection(Protocol):
 
     Args:
         queue: Says when bytes are read.
+        sending: Says when they are sent.
         secured: Fires when the TLS handshake has ended; None without TLS.
     """
 
     transport: Any
 
-    def __init__(self, queue: WorkQueue, secured: Deferred[None] | None = None) -> None:
+    def __init__(
+        self, queue: WorkQueue, sending: Sending, secured: Deferred[None] | None = None
+    ) -> None:
         self._queue = queue
+        self._sending = sending
         self._secured = secured
         self._reader: ResponseReader | None = None
         self._waiting: Deferred[IResponse] | None = None
@@ -93,10 +99,14 @@ class Connection(Protocol):
         self._cut_off: IDelayedCall | None = None
         self._aborted = False
 
+    def connectionMade(self) -> None:
+        """Prepare to send."""
+        self._sender = Sender(self.transport, self._sending)
+
     def request(
         self,
         head: bytes,
-        body: IBodyProducer | None,
+        body: Body | IBodyProducer | None,
         release: Callable[["Connection"], object] | None,
         *,
         bounds_body: bool = True,
@@ -120,9 +130,13 @@ class Connection(Protocol):
         self._release = release or Connection.close
         self._waiting = Deferred(self._cancel)
         waiting = self._waiting
-        self.transport.write(head)
-        if body is not None:
-            body.startProducing(self.transport)
+        if isinstance(body, Body):
+            self._sender.send(head + body.whole())
+        else:
+            self._sender.send(head)
+            if body is not None:
+                self._sender.leave()
+                body.startProducing(self.transport)
         return waiting
 
     def _cancel(self, _: object) -> None:
@@ -139,6 +153,7 @@ class Connection(Protocol):
     def abortConnection(self) -> None:
         """End the connection at once, and read no more of it."""
         self._aborted = True
+        self._sender.drop()
         if self.transport.connected:  # TLS that is lost raises an AttributeError
             self.transport.abortConnection()
 
@@ -160,6 +175,7 @@ class Connection(Protocol):
             return succeed(None)
         gone: Deferred[None] = Deferred()
         self._gone.append(gone)
+        self._sender.leave()
         self.transport.loseConnection()
         if self._cut_off is None:
             later = self._queue.clock.callLater
@@ -273,14 +289,16 @@ class Connections(Factory):
 
     Args:
         queue: Says when bytes are read.
+        sending: Says when they are sent.
         secured: Fires when the first one's TLS handshake has ended; None without TLS.
     """
 
     noisy = False
     _queue: WorkQueue
+    _sending: Sending
     _secured: Deferred[None] | None = None
 
     def buildProtocol(self, addr: object) -> Connection:
         """Build a connection."""
         del addr
-        return Connection(self._queue, self._secured)
+        return Connection(self._queue, self._sending, self._secured)

@@ -12,6 +12,8 @@ from chatgpt_source.http.client.connection import Connection
 
 KEEP_IDLE = 4.0
 """Seconds that an idle connection is kept; common servers close theirs after 5 s."""
+FRESH = 0.05
+"""Seconds for which one is taken to be open: a peer that closes at once has said so."""
 SWEEP = 0.5
 """Seconds between two looks for connections that were idle for so long."""
 
@@ -39,8 +41,8 @@ class Pool:
         """
         idle = self._idle.get(kind)
         while idle:
-            _, connection = idle.pop()
-            if _is_quiet(connection.transport):
+            since, connection = idle.pop()
+            if self._clock.seconds() - since < FRESH or _is_quiet(connection.transport):
                 return connection
             connection.close()
         return None

@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
+from chatgpt_source.http.sending import Sender, Sending
 from chatgpt_source.http.server.connections import Connections, Stage
 from chatgpt_source.http.server.problem import PROBLEM, Problem
 from chatgpt_source.http.server.response import encode_head
@@ -48,18 +49,22 @@ class Channel(OpenChannel):
     Args:
         connections: All connections.
         scheduler: Says when it may read.
+        sending: Says when it sends.
     """
 
     site: Any  # the site that made it
     maxHeaders = MOST_HEADERS
     timeOut = None  # Twisted's timeout starts again with each byte
 
-    def __init__(self, connections: Connections, scheduler: ReadScheduler) -> None:
+    def __init__(
+        self, connections: Connections, scheduler: ReadScheduler, sending: Sending
+    ) -> None:
         super().__init__()
         self.stage = Stage.IDLE
         self.deadline = connections.now() + FIRST_WITHIN
         self._connections = connections
         self._scheduler = scheduler
+        self._sending = sending
         self._began = 0.0
         self._until: float | None = None
         self._granted = self._stopped = False
@@ -69,6 +74,7 @@ class Channel(OpenChannel):
     def connectionMade(self) -> None:
         """Start, if there is room."""
         super().connectionMade()
+        self._sender = Sender(self.transport, self._sending)
         self._host: IAddress = super().getHost()
         if not self._connections.admit(self):
             self.abort()
@@ -76,6 +82,14 @@ class Channel(OpenChannel):
     def getHost(self) -> IAddress:
         """Our address: each request asks for it, but the system is asked once a connection."""
         return self._host
+
+    def send(self, response: bytes) -> None:
+        """Send a whole response."""
+        self._sender.send(response)
+
+    def leave_to_twisted(self) -> None:
+        """Send what waits, before Twisted writes."""
+        self._sender.leave()
 
     def dataReceived(self, data: bytes) -> None:
         """Read on, unless others come first; drop what comes after a refusal."""
@@ -245,7 +259,7 @@ class Channel(OpenChannel):
             request.tell(refusal.status, len(body))
         own = {"Content-Type": PROBLEM, "Content-Length": str(len(body)), "Connection": "close"}
         head = encode_head(b"HTTP/1.1", refusal.status, {**own, **refusal.headers})
-        self.transport.write(head if self.request_line[0] == b"HEAD" else head + body)  # type: ignore[union-attr]
+        self.send(head if self.request_line[0] == b"HEAD" else head + body)
         self.loseConnection()
 
     def refuse_unparsable(self) -> None:
@@ -268,6 +282,7 @@ class Channel(OpenChannel):
         self._scheduler.leave(self)
         self.clearLineBuffer()
         self.stop_reading_in_step()
+        self._sender.leave()
         # Over TLS, loseConnection closes one direction.
         half = None if self.isSecure() else getattr(self.transport, "loseWriteConnection", None)
         (half or self.transport.loseConnection)()  # type: ignore[union-attr]
@@ -277,6 +292,7 @@ class Channel(OpenChannel):
         self._connections.discard(self)
         self._scheduler.leave(self)
         self.stage = Stage.CLOSING
+        self._sender.drop()
         self.transport.abortConnection()  # type: ignore[union-attr]
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:

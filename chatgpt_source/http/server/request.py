@@ -205,7 +205,7 @@ class BoundedRequest(Request):
             own["Content-Length"] = str(len(body))
         head = encode_head(self.clientproto, status, {**self._fields, **own, **(headers or {})})
         self.startedWriting = 1  # else Twisted would write a head of its own, more slowly
-        self.write(head if self.method == b"HEAD" else head + body)
+        self.channel.send(head if self.method == b"HEAD" else head + body)
         self.finish()
 
     def refuse(self, problem: Problem) -> None:

@@ -5,6 +5,7 @@ from twisted.internet.interfaces import IAddress, IProtocolNegotiationFactory
 from twisted.internet.protocol import ServerFactory
 from zope.interface import implementer
 
+from chatgpt_source.http.sending import Sending
 from chatgpt_source.http.server.channel import Channel
 from chatgpt_source.http.server.request import BoundedRequest, Site
 from chatgpt_source.http.server.scheduler import ReadScheduler
@@ -17,14 +18,19 @@ class BoundedSite(Site, ServerFactory[Channel]):
 
     noisy = False
     _scheduler: ReadScheduler = field(init=False)
+    _sending: Sending = field(init=False)
 
     @_scheduler.default
     def _make_scheduler(self) -> ReadScheduler:
         return ReadScheduler(self.reactor)
 
+    @_sending.default
+    def _make_sending(self) -> Sending:
+        return Sending(self.reactor)
+
     def buildProtocol(self, _: IAddress | None) -> Channel:
         """The channel of a new connection."""
-        channel = Channel(self.connections, self._scheduler)
+        channel = Channel(self.connections, self._scheduler, self._sending)
         channel.site = self
         channel.requestFactory = BoundedRequest  # type: ignore[assignment]
         return channel

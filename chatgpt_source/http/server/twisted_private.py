@@ -4,6 +4,8 @@
 text. `tests/http/server/test_twisted.py` checks this against the installed release.
 """
 
+from typing import Any
+
 from twisted.web.http import HTTPChannel
 
 
@@ -62,6 +64,28 @@ class OpenChannel(HTTPChannel):
     def refuse_unparsable(self) -> None:
         """Refuse what Twisted can't parse."""
         super()._respondToBadRequestAndDisconnect()
+
+    def leave_to_twisted(self) -> None:
+        """Do what must be done before Twisted writes."""
+
+    def write(self, data: bytes) -> None:
+        """Write a part of a response."""
+        self.leave_to_twisted()
+        super().write(data)
+
+    def writeSequence(self, iovec: Any) -> None:
+        """Write parts of a response."""
+        self.leave_to_twisted()
+        super().writeSequence(iovec)
+
+    def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Any) -> None:
+        """Write the head of a response."""
+        self.leave_to_twisted()
+        super().writeHeaders(version, code, reason, headers)
+
+    def _send100Continue(self) -> None:
+        self.leave_to_twisted()
+        super()._send100Continue()
 
     def _maybeChooseTransferDecoder(self, header: bytes, data: bytes) -> bool:
         if header in {b"Content-Length", b"Transfer-Encoding"} and not self.may_frame(header, data):

@@ -14,6 +14,7 @@ from chatgpt_source.http.client.body import Collector
 from chatgpt_source.http.client.connection import CLOSE_TIMEOUT, PIECE, Connection
 from chatgpt_source.http.client.response import MOST_WIRE
 from chatgpt_source.http.client.work_queue import WorkQueue
+from chatgpt_source.http.sending import Sending
 from tests.cycles import left_by
 from tests.http.client.test_client import OK
 from tests.http.client.test_work_queue import Turning
@@ -69,7 +70,8 @@ class Slow(Turning):
 class ConnectionCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock: Any = Slow()
-        self.connection = Connection(WorkQueue(self.clock, lambda: self.clock.now))
+        queue = WorkQueue(self.clock, lambda: self.clock.now)
+        self.connection = Connection(queue, Sending(self.clock))
         self.transport = Transport()
         self.connection.makeConnection(self.transport)
         self.released: list[Connection] = []

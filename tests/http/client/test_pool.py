@@ -7,11 +7,12 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatgpt_source.http.client import NoReply
+from chatgpt_source.http.client import NoReply, pool
 from chatgpt_source.http.client.agent import AT_ONCE
 from chatgpt_source.http.client.connection import Connection as HTTPConnection
-from chatgpt_source.http.client.pool import KEEP_IDLE, SWEEP, Pool
+from chatgpt_source.http.client.pool import FRESH, KEEP_IDLE, SWEEP, Pool
 from chatgpt_source.http.client.work_queue import WorkQueue
+from chatgpt_source.http.sending import Sending
 from tests.http.client.test_client import OK, ClientCase, Connection, Peer, _a_moment
 
 
@@ -25,6 +26,7 @@ class ReuseTests(ClientCase):
         self.assertGreaterEqual(len(peer.connections), 3)
 
     async def test_not_when_its_end_lies_unread(self) -> None:
+        self.patch(pool, "FRESH", 0.0)
         peer = Peer()
         url = self.serve(peer)
         await self.post(url)
@@ -61,6 +63,7 @@ class ReuseTests(ClientCase):
         self.assertEqual(used, [last, last])
 
     async def test_those_handed_out_alone_are_looked_at(self) -> None:
+        self.patch(pool, "FRESH", 0.0)
         peer = Peer(None)
         url = self.serve(peer)
         done = [self.post(url) for _ in range(3)]
@@ -88,7 +91,8 @@ class AgeTests(SynchronousTestCase):
         self.pool = Pool(self.clock, 3)  # type: ignore[arg-type]
 
     def keep(self, kind: str) -> StringTransport:
-        connection = HTTPConnection(WorkQueue(Clock()))  # type: ignore[arg-type]
+        clock: Any = Clock()
+        connection = HTTPConnection(WorkQueue(clock), Sending(clock))
         transport = StringTransport()
         connection.makeConnection(transport)
         self.pool.keep(kind, connection)
@@ -110,6 +114,15 @@ class AgeTests(SynchronousTestCase):
     def test_those_beyond_the_limit_are_closed(self) -> None:
         kept = [self.keep("a") for _ in range(4)] + [self.keep("b")]
         self.assertEqual([each.disconnecting for each in kept], [False, False, False, True, False])
+
+    def test_one_that_was_just_used_is_not_looked_at(self) -> None:
+        used = self.keep("a")  # looked at, it would not be taken for open: it is no socket
+        self.clock.advance(FRESH * 0.9)
+        connection = self.pool.take("a")
+        self.assertIs(connection and connection.transport, used)
+        self.keep("a")
+        self.clock.advance(FRESH * 1.1)
+        self.assertIsNone(self.pool.take("a"))
 
     def test_none_is_kept_after_the_end(self) -> None:
         before = self.keep("a")

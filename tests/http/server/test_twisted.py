@@ -1,5 +1,7 @@
 """What the server uses of Twisted's inside, held to the installed release."""
 
+from typing import Any
+
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http import HTTPChannel
@@ -23,6 +25,7 @@ STEPS = (
     "_failChooseTransferDecoder",
     "_maybeChooseTransferDecoder",
     "_respondToBadRequestAndDisconnect",
+    "_send100Continue",
 )
 
 
@@ -33,6 +36,7 @@ class Asked(OpenChannel):
         super().__init__()
         self.framed: list[tuple[bytes, bytes]] = []
         self.unparsable = 0
+        self.lengths: list[int] = []
 
     def may_frame(self, header: bytes, data: bytes) -> bool:
         self.framed.append((header, data))
@@ -40,6 +44,9 @@ class Asked(OpenChannel):
 
     def refuse_unparsable(self) -> None:
         self.unparsable += 1
+
+    def leave_to_twisted(self) -> None:
+        self.lengths.append(len(self.transport.value()))  # type: ignore[union-attr]
 
 
 class InstalledReleaseTests(SynchronousTestCase):
@@ -87,6 +94,20 @@ class InstalledReleaseTests(SynchronousTestCase):
         channel = Asked()
         self.begin(channel, head % 5)
         self.assertEqual(channel.unparsable, 1)
+
+    def test_nothing_is_written_unasked(self) -> None:
+        channel = Asked()
+        self.begin(channel, b"POST / HTTP/1.1\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n")
+        request = channel.requests[0]
+        self.assertEqual(channel.lengths, [0])
+        transport: Any = channel.transport
+        for write in (request.write, channel.write, lambda data: channel.writeSequence([data])):
+            channel.lengths.clear()
+            before = len(transport.value())
+            write(b"abc")
+            self.assertEqual(
+                (channel.lengths[0], channel.lengths[-1]), (before, len(transport.value()) - 3)
+            )
 
     def test_what_is_kept_is_parsed_later(self) -> None:
         channel = OpenChannel()
