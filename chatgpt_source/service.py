@@ -57,6 +57,9 @@ log = get_logger(__name__)
 LAST_CALLERS = 1.0
 """Seconds that a stop leaves to those who have connected and not sent their first request, where
 other daemons share the port or the journal: they would have served who is turned away here."""
+NEW_OBJECTS = 20_000
+"""Objects that are made until Python looks for cycles. A prompt leaves none, and Python's own 700
+are a twentieth of its CPU."""
 MOST_OPERATORS = 60
 """Connections that the admin site may have."""
 
@@ -248,6 +251,7 @@ class ChatGPTSource(Service):
         for warning in check.unguarded(self._config):
             log.warn("{warning}", warning=warning)
         gc.collect()
+        gc.set_threshold(NEW_OBJECTS)
         gc.freeze()  # what the start has made stays: Python need not look for cycles in it again
 
     async def _complete(self, beginning: Deferred[None]) -> None:
