@@ -34,7 +34,7 @@ from chatgpt_source.http.server.routes import READ, WRITE, Routes
 from chatgpt_source.intake import health as intake_health
 from chatgpt_source.intake.accepting import unavailable
 from chatgpt_source.intake.api import Intake
-from chatgpt_source.journal.groups import Groups
+from chatgpt_source.journal.failure_groups import FailureGroups
 from chatgpt_source.telemetry.observer import Observers
 
 __all__ = ["PROBES", "Admin", "Admission"]
@@ -71,7 +71,7 @@ class Admin:
             intake.clock, intake.journal, history, intake.config.timezone, costs.are_known
         )
         self._lag = LagMeter(intake.clock, metrics.late)
-        groups = Groups(intake.clock, intake.journal)
+        groups = FailureGroups(intake.clock, intake.journal)
         search = Search(intake.journal, intake.config)
         facts = Facts(status, archive, groups, search, intake.clock.seconds())
         self._live = live = Live(intake.clock, intake.config, facts)

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from chatgpt_source.errors import NotRedriven, QuotaUsedUp
 from chatgpt_source.intake.api import Intake
 from chatgpt_source.journal import Cancelled, Pause
-from chatgpt_source.journal.groups import Groups
+from chatgpt_source.journal.failure_groups import FailureGroups
 from chatgpt_source.log import get_logger
 from chatgpt_source.log.audit import audit
 from chatgpt_source.prompt import State
@@ -48,7 +48,7 @@ class Actions:
     """
 
     _intake: Intake
-    _groups: Groups
+    _groups: FailureGroups
     _observer: Observer
     _is_busy: bool = field(init=False, default=False)
 

@@ -15,7 +15,7 @@ from chatgpt_source.http.server import BoundedRequest, Problem, to_json
 from chatgpt_source.intake.accepting import retry_after_header
 from chatgpt_source.intake.answers import answer_accepted
 from chatgpt_source.intake.api import Intake, not_cancelled, unknown_prompt
-from chatgpt_source.journal.groups import Groups
+from chatgpt_source.journal.failure_groups import FailureGroups
 from chatgpt_source.log.audit import audit
 from chatgpt_source.prompt import State
 from chatgpt_source.words import count, sentence
@@ -36,7 +36,7 @@ class Api:
 
     intake: Intake
     status_: Status
-    groups: Groups
+    groups: FailureGroups
     actions: Actions
     search_: Search
     archive: Archive

@@ -12,8 +12,8 @@ from chatgpt_source.admin.status import Status
 from chatgpt_source.admin.view import PAGE, Picked, Query, Shown
 from chatgpt_source.clock import date_of, wall
 from chatgpt_source.errors import JournalUnavailable
-from chatgpt_source.journal import Group, Tally
-from chatgpt_source.journal.groups import Groups
+from chatgpt_source.journal import FailureGroup, Tally
+from chatgpt_source.journal.failure_groups import FailureGroups
 from chatgpt_source.prompt import State
 
 _NOTHING = Tally(dict.fromkeys(State, 0), 0)
@@ -35,7 +35,7 @@ class Facts:
 
     _status: Status
     _archive: Archive
-    _groups: Groups
+    _groups: FailureGroups
     _search: Search
     _started: float
 
@@ -73,7 +73,7 @@ class Facts:
         """What happened in a range."""
         return await self._archive.past(wanted)
 
-    async def _read_groups(self, tally: Tally) -> Sequence[Group]:
+    async def _read_groups(self, tally: Tally) -> Sequence[FailureGroup]:
         if not tally.prompts[State.FAILED]:
             return ()
         try:

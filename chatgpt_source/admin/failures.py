@@ -7,7 +7,7 @@ from twisted.web.template import Flattenable, Tag, tags
 from chatgpt_source.admin.markup import act, element, live_link, sure
 from chatgpt_source.admin.view import FAILURES, Shown
 from chatgpt_source.admin.words import count, sentence, when, with_code
-from chatgpt_source.journal import Group
+from chatgpt_source.journal import FailureGroup
 from chatgpt_source.prompt import State
 
 MOST = 10
@@ -80,7 +80,7 @@ def _hidden() -> dict[str, str]:
     return {"id": "failures", "hidden": "hidden"}
 
 
-def _row(shown: Shown, group: Group) -> Tag:
+def _row(shown: Shown, group: FailureGroup) -> Tag:
     reason, many = group.reason, count(group.count, "prompt")
     name, plain = _name(reason), reason.replace("`", "")
     about = f"Reason: {sentence(plain)}."

@@ -10,7 +10,7 @@ from chatgpt_source.admin.daemon import Daemon
 from chatgpt_source.admin.ranges import LATEST, RANGES, Range
 from chatgpt_source.admin.tiers import SeenTiers
 from chatgpt_source.health.trouble import Judgement
-from chatgpt_source.journal import Detail, Group, Pause, Record
+from chatgpt_source.journal import Detail, FailureGroup, Pause, Record
 from chatgpt_source.journal.states import backlog_of
 from chatgpt_source.prompt import State
 
@@ -117,7 +117,7 @@ class Shown:
     oldest: float | None
     judgement: Judgement
     cheap: int = 0
-    groups: Sequence[Group] = ()
+    groups: Sequence[FailureGroup] = ()
     pauses: Mapping[str, Pause] = field(factory=dict)
     pausable: Sequence[str] = ("intake", "asking", "target")
     tiers: SeenTiers = SeenTiers()  # noqa: RUF009 - attrs, not dataclasses

@@ -32,7 +32,7 @@ from chatgpt_source.journal.outcomes import (
 from chatgpt_source.journal.pause import Pause
 from chatgpt_source.journal.peer import MOST_COUNTED, PeerState, Queue, Waiting
 from chatgpt_source.journal.period import Period
-from chatgpt_source.journal.reasons import Group, added_up, reason_of
+from chatgpt_source.journal.reasons import FailureGroup, added_up, reason_of
 from chatgpt_source.journal.record import TIME_IS_UP, Cancelled, End, Kept, Record
 from chatgpt_source.journal.submission import Admitted, Key, Submission, Terms
 from chatgpt_source.journal.tally import Tally
@@ -56,7 +56,7 @@ __all__ = [
     "End",
     "Ended",
     "Failed",
-    "Group",
+    "FailureGroup",
     "Journal",
     "Kept",
     "Key",
@@ -413,10 +413,10 @@ class Journal(Protocol):
     ) -> Deferred[Sequence[Record]]:
         """Up to `most` records, the latest first, `before` a position or all, in a state or any.
 
-        With a reason, they are those of its `Group`, whatever `state` says.
+        With a reason, they are those of its `FailureGroup`, whatever `state` says.
         """
 
-    def groups(self, most: int) -> Deferred[Sequence[Group]]:
+    def failure_groups(self, most: int) -> Deferred[Sequence[FailureGroup]]:
         """Up to `most` groups of failed prompts, by `reason_of` their errors, the largest first.
 
         It reads all failed prompts, so it is not to be called all the time.

@@ -2,7 +2,7 @@
 
 from chatgpt_source.errors import BacklogFull, Draining, Paused, QuotaUsedUp
 from chatgpt_source.journal import Terms
-from chatgpt_source.journal.group import RETRY_AFTER
+from chatgpt_source.journal.group_commit import RETRY_AFTER
 
 PAUSED_RETRY_AFTER = 60.0
 """Seconds after which a caller may see whether the intake goes on."""

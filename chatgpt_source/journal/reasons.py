@@ -9,7 +9,7 @@ from chatgpt_source.clock import rfc3339
 
 
 @frozen
-class Group:
+class FailureGroup:
     """The prompts that have failed for the same reason.
 
     Attributes:
@@ -24,19 +24,19 @@ class Group:
     first: float
     last: float
 
-    def with_more(self, other: "Group") -> "Group":
+    def with_more(self, other: "FailureGroup") -> "FailureGroup":
         """This one with the prompts of another one of the same reason."""
         first, last = min(self.first, other.first), max(self.last, other.last)
-        return Group(self.reason, self.count + other.count, first, last)
+        return FailureGroup(self.reason, self.count + other.count, first, last)
 
     def to_dict(self) -> dict[str, Any]:
         """It for JSON; times in RFC 3339, in UTC."""
         return asdict(self) | {"first": rfc3339(self.first), "last": rfc3339(self.last)}
 
 
-def added_up(groups: Iterable[Group]) -> list[Group]:
+def added_up(groups: Iterable[FailureGroup]) -> list[FailureGroup]:
     """Groups with those of the same reason in one, the largest first."""
-    by_reason: dict[str, Group] = {}
+    by_reason: dict[str, FailureGroup] = {}
     for each in groups:
         known = by_reason.get(each.reason)
         by_reason[each.reason] = each if known is None else known.with_more(each)

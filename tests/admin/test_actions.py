@@ -13,7 +13,7 @@ from chatgpt_source.admin.actions import Actions, Busy
 from chatgpt_source.config import Credentials
 from chatgpt_source.config.secret import Secret
 from chatgpt_source.errors import JournalUnavailable, PeerFailure, Permanent
-from chatgpt_source.journal.groups import Groups
+from chatgpt_source.journal.failure_groups import FailureGroups
 from chatgpt_source.prompt import State
 from tests.admin.common import AdminTestCase
 from tests.journal.common import prompt
@@ -84,7 +84,7 @@ class RedriveAllTests(ActionsTestCase):
         waiting: Deferred[Any] = Deferred()
         journal = cast(Any, self.journal)
         self.patch(journal, "latest", lambda *_: waiting)
-        groups = Groups(self.intake.clock, journal)
+        groups = FailureGroups(self.intake.clock, journal)
         many = Actions(self.intake, groups, self.observers)
         first = Deferred.fromCoroutine(many.redrive_all(None, WHO))
         for again in (many.redrive_all(None, WHO), many.purge_all(None, WHO)):

@@ -3,14 +3,14 @@
 import attrs
 
 from chatgpt_source.admin.failures import MOST, all_failures, failures, redrive_cost
-from chatgpt_source.journal import Group
+from chatgpt_source.journal import FailureGroup
 from chatgpt_source.prompt import State
 from tests.admin.test_page import SHOWN, PageTestCase
 from tests.journal.common import NOON
 
 GROUPS = [
-    Group("the model answered 400", 2000, NOON - 3600, NOON - 120),
-    Group("it's `target`/ü", 1, NOON - 5, NOON - 5),
+    FailureGroup("the model answered 400", 2000, NOON - 3600, NOON - 120),
+    FailureGroup("it's `target`/ü", 1, NOON - 5, NOON - 5),
 ]
 FAILING = attrs.evolve(
     SHOWN, groups=GROUPS, prompts={**SHOWN.prompts, State.FAILED: 2001}, used=SHOWN.limit - 1
@@ -41,7 +41,7 @@ class FailuresTests(PageTestCase):
             self.assertNotRegex(attributes.get("id") or "", r"[\s'`/]")
 
     def test_what_is_not_shown_is_counted(self) -> None:
-        many = [Group(f"reason {number}", 10, NOON, NOON) for number in range(MOST + 5)]
+        many = [FailureGroup(f"reason {number}", 10, NOON, NOON) for number in range(MOST + 5)]
         shown = attrs.evolve(FAILING, groups=many)
         read = self.read(failures(shown))
         self.assertEqual(len(read.all("tr")), MOST + 1)

@@ -18,7 +18,7 @@ from chatgpt_source.admin.ranges import LATEST, RANGES
 from chatgpt_source.admin.view import PAGE, Picked, Query, Shown, read_query
 from chatgpt_source.config import Config
 from chatgpt_source.health.trouble import Level, Trouble, judged
-from chatgpt_source.journal import Detail, Group, Pause, Record
+from chatgpt_source.journal import Detail, FailureGroup, Pause, Record
 from chatgpt_source.journal.attempts import Attempt, Kind
 from chatgpt_source.prompt import State
 from tests.admin.test_ranges import past_of
@@ -184,7 +184,7 @@ class DocumentTests(PageTestCase):
         shown = attrs.evolve(
             SHOWN,
             judgement=judged([Trouble("x", Level.RED, HOSTILE)]),
-            groups=[Group(HOSTILE, 3, NOON, NOON)],
+            groups=[FailureGroup(HOSTILE, 3, NOON, NOON)],
             pauses={"intake": Pause("intake", HOSTILE, NOON)},
         )
         config = attrs.evolve(CONFIG, model=HOSTILE, target=f"http://{HOSTILE}")

@@ -3,7 +3,7 @@
 import attrs
 
 from chatgpt_source.errors import Draining, Paused
-from chatgpt_source.journal import Failed, Group, Key, Pause, Submission, reason_of
+from chatgpt_source.journal import Failed, FailureGroup, Key, Pause, Submission, reason_of
 from chatgpt_source.prompt import State
 from tests.contracts.driver import NOON, prompt
 from tests.contracts.journal import Contract
@@ -28,8 +28,8 @@ class GroupContract(Contract):
             self.clock.advance(1)
             self.fail_it(name, error)
 
-    def groups(self, most: int = 10) -> list[Group]:
-        return list(self.successResultOf(self.journal.groups(most)))
+    def groups(self, most: int = 10) -> list[FailureGroup]:
+        return list(self.successResultOf(self.journal.failure_groups(most)))
 
     def named(self, reason: str, before: int | None = None, most: int = 10) -> list[str]:
         found = self.successResultOf(self.journal.latest(None, before, most, reason))
@@ -40,10 +40,10 @@ class GroupContract(Contract):
         self.assertEqual(
             self.groups(),
             [
-                Group(REFUSED, 2, NOON + 2, NOON + 6),
-                Group("the target answered 400", 2, NOON + 1, NOON + 3),
-                Group("the model can't be reached", 1, NOON + 4, NOON + 4),
-                Group("the target answered 4001", 1, NOON + 5, NOON + 5),
+                FailureGroup(REFUSED, 2, NOON + 2, NOON + 6),
+                FailureGroup("the target answered 400", 2, NOON + 1, NOON + 3),
+                FailureGroup("the model can't be reached", 1, NOON + 4, NOON + 4),
+                FailureGroup("the target answered 4001", 1, NOON + 5, NOON + 5),
             ],
         )
         self.assertEqual(self.groups(2), self.groups()[:2])

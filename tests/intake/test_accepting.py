@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from chatgpt_source.errors import JournalUnavailable
 from chatgpt_source.intake.accepting import NEEDED_LONGER
 from chatgpt_source.journal import Admitted
-from chatgpt_source.journal.group import Withdrawable
+from chatgpt_source.journal.group_commit import Withdrawable
 from chatgpt_source.prompt import Arrival, Ask, Prompt, State
 from tests.contracts.driver import NOON
 from tests.door import CONFIG, ParsedResponse

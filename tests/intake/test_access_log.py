@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 from chatgpt_source.errors import JournalUnavailable
 from chatgpt_source.http.server.request import DROPPED_AT_MOST
 from chatgpt_source.journal import Admitted
-from chatgpt_source.journal.group import Withdrawable
+from chatgpt_source.journal.group_commit import Withdrawable
 from chatgpt_source.log import set_level
 from tests.door import CONFIG, DoorTestCase
 

@@ -17,7 +17,7 @@ from chatgpt_source.errors import JournalUnavailable
 from chatgpt_source.http.server import Problem
 from chatgpt_source.intake.reading import read_text
 from chatgpt_source.journal import Admitted
-from chatgpt_source.journal.group import Withdrawable
+from chatgpt_source.journal.group_commit import Withdrawable
 from chatgpt_source.prompt import State, Trace
 from tests.door import CONFIG, DoorTestCase, ParsedResponse
 from tests.intake.memory_door import MemoryDoorTestCase

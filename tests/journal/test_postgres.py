@@ -16,7 +16,7 @@ from chatgpt_source.journal import (
     Answered,
     Batched,
     Delivered,
-    Group,
+    FailureGroup,
     Key,
     PeerState,
     Postponed,
@@ -61,17 +61,17 @@ class PagedTests(PostgresTestCase):
             self.accept(prompt(f"p{n}"))
             self.clock.advance(1)
             self.fail_it(f"p{n}", error)
-            groups = self.successResultOf(self.journal.groups(10))
+            groups = self.successResultOf(self.journal.failure_groups(10))
             self.assertEqual(sum(each.count for each in groups), n + 1)
         self.assertEqual(
             groups,
             [
-                Group("a", 3, NOON + 1, NOON + 4),
-                Group("b", 2, NOON + 2, NOON + 6),
-                Group("c (d)", 1, NOON + 5, NOON + 5),
+                FailureGroup("a", 3, NOON + 1, NOON + 4),
+                FailureGroup("b", 2, NOON + 2, NOON + 6),
+                FailureGroup("c (d)", 1, NOON + 5, NOON + 5),
             ],
         )
-        self.assertEqual(self.successResultOf(self.journal.groups(1)), groups[:1])
+        self.assertEqual(self.successResultOf(self.journal.failure_groups(1)), groups[:1])
 
 
 class SharedTests(PostgresTestCase):

@@ -19,7 +19,7 @@ from chatgpt_source.journal import (
     Submission,
     Terms,
 )
-from chatgpt_source.journal.group import Operation
+from chatgpt_source.journal.group_commit import Operation
 from chatgpt_source.prompt import State
 from tests.contracts.driver import JournalDriver
 from tests.journal.common import ANSWER, DAY, NOON, PEERS, Threads, at_once, prompt

@@ -162,7 +162,7 @@ class PlanTests(PostgresTestCase):
             journal._let_lapse(),
             *(journal.latest(state, None, 10) for state in State),
             journal.latest(None, None, 10, "why"),
-            journal.groups(10),
+            journal.failure_groups(10),
             journal.ids_of([Key(("k",))]),
             journal.pause("asking", "alice"),
             journal.pauses(),

@@ -86,7 +86,7 @@ class FailureTests(JournalTestCase):
     def test_by_their_index(self) -> None:
         self.accept(prompt())
         self.fail_it()
-        plan = self.plan_of(lambda: self.journal.groups(10))
+        plan = self.plan_of(lambda: self.journal.failure_groups(10))
         self.assertEqual(len(plan), 3)
         for step in plan:
             self.assertRegex(step, "SEARCH prompts USING (COVERING )?INDEX failures_by_reason")

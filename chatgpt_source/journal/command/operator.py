@@ -133,7 +133,7 @@ class Operator:
         """Whether a prompt is one of those that `--since` and `--reason` choose."""
         earliest = options.since.at(wall(self.clock)) if options.since else 0.0
         reason = options.reason or ""
-        groups = await self.journal.groups(MOST_REASONS) if reason else ()
+        groups = await self.journal.failure_groups(MOST_REASONS) if reason else ()
         is_whole = any(each.reason == reason for each in groups)
 
         def wanted(record: Record) -> bool:
@@ -144,7 +144,7 @@ class Operator:
         return wanted
 
     async def _reasons(self) -> int:
-        groups, now = await self.journal.groups(MOST_REASONS), wall(self.clock)
+        groups, now = await self.journal.failure_groups(MOST_REASONS), wall(self.clock)
         if not groups and not self.json:
             self.err.write("no failed prompts\n")
         elif self._is_table:

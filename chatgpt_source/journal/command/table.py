@@ -1,7 +1,7 @@
 """Prompts, reasons and pauses: rows of a table for a terminal, lines for other programs. Pure."""
 
 from chatgpt_source.clock import rfc3339
-from chatgpt_source.journal import Group, Pause, Record
+from chatgpt_source.journal import FailureGroup, Pause, Record
 from chatgpt_source.prompt import State
 from chatgpt_source.terminal import DIM, GREEN, RED, YELLOW, Look
 
@@ -38,13 +38,13 @@ def reason_header(look: Look) -> str:
     return cut(_reason_row("FAILED", "FIRST", "LAST", "REASON"), look)
 
 
-def reason_row(group: Group, now: float, look: Look) -> str:
+def reason_row(group: FailureGroup, now: float, look: Look) -> str:
     """A reason's row; `now` is a date."""
     ages = short_age(now - group.first), short_age(now - group.last)
     return cut(_reason_row(str(group.count), *ages, group.reason), look)
 
 
-def reason_line(group: Group) -> str:
+def reason_line(group: FailureGroup) -> str:
     """A reason as a line for other programs."""
     return f"{group.count}  {rfc3339(group.first)}  {rfc3339(group.last)}  {group.reason}".rstrip()
 

@@ -40,7 +40,7 @@ from chatgpt_source.journal import (
     End,
     Ended,
     Failed,
-    Group,
+    FailureGroup,
     Kept,
     Key,
     Pause,
@@ -56,7 +56,7 @@ from chatgpt_source.journal import (
     Waiting,
     added_up,
 )
-from chatgpt_source.journal.group import RETRY_AFTER, GroupCommit
+from chatgpt_source.journal.group_commit import RETRY_AFTER, GroupCommit
 from chatgpt_source.journal.period import Period
 from chatgpt_source.journal.postgres import (
     asks,
@@ -430,11 +430,11 @@ class PostgresJournal:
         now, date = self._now()
         return self._read(lambda db: records.latest(db, state, before, most, now, date, reason))
 
-    def groups(self, most: int) -> Deferred[Sequence[Group]]:
+    def failure_groups(self, most: int) -> Deferred[Sequence[FailureGroup]]:
         return Deferred.fromCoroutine(self._groups(most))
 
-    async def _groups(self, most: int) -> Sequence[Group]:
-        found: list[Group] = []
+    async def _groups(self, most: int) -> Sequence[FailureGroup]:
+        found: list[FailureGroup] = []
         after: int | None = -1
         while after is not None:  # in pages, so that no statement takes long
             page, after = await self._read(partial(records.failures, after=after))

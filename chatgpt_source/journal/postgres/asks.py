@@ -24,7 +24,7 @@ from chatgpt_source.journal import (
     changes,
     digests,
 )
-from chatgpt_source.journal.group import Operation
+from chatgpt_source.journal.group_commit import Operation
 from chatgpt_source.journal.postgres import attempts, leftovers, outbox
 from chatgpt_source.journal.postgres.session import (
     ACCEPT,

@@ -6,7 +6,7 @@ from typing import Any
 from attrs import frozen
 
 from chatgpt_source.journal import Claims, Delivered, Ended, Failed, Postponed, changes
-from chatgpt_source.journal.group import Operation
+from chatgpt_source.journal.group_commit import Operation
 from chatgpt_source.journal.postgres import attempts, leftovers
 from chatgpt_source.journal.postgres.session import (
     DELIVERED,

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from chatgpt_source.journal import Detail, End, Group, Kept, Key, Record, Tally, digests
+from chatgpt_source.journal import Detail, End, FailureGroup, Kept, Key, Record, Tally, digests
 from chatgpt_source.journal.postgres import queues
 from chatgpt_source.journal.postgres.asks import IN_BACKLOG
 from chatgpt_source.journal.postgres.schema import REASON
@@ -191,7 +191,7 @@ def latest(
     return [_record(db, row, now, date) for row in rows]
 
 
-def failures(db: Session, after: int) -> Steps[tuple[list[Group], int | None]]:
+def failures(db: Session, after: int) -> Steps[tuple[list[FailureGroup], int | None]]:
     """A page of the failed prompts, grouped by reason, and its end; None if it is the last."""
     rows = yield db.execute(
         "SELECT reason, count(*) AS count, min(ended) AS first, max(ended) AS last,"
@@ -200,7 +200,7 @@ def failures(db: Session, after: int) -> Steps[tuple[list[Group], int | None]]:
         " GROUP BY reason",
         (after,),
     )
-    found = [Group(row["reason"], row["count"], row["first"], row["last"]) for row in rows]
+    found = [FailureGroup(row["reason"], row["count"], row["first"], row["last"]) for row in rows]
     is_last = sum(each.count for each in found) < GROUPS_STEP
     return found, None if is_last else max(row["seq"] for row in rows)
 

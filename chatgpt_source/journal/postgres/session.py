@@ -8,7 +8,7 @@ import psycopg
 from attrs import define, field, frozen
 from psycopg.errors import Diagnostic
 
-from chatgpt_source.journal.group import Operation
+from chatgpt_source.journal.group_commit import Operation
 from chatgpt_source.prompt import State
 
 Row = dict[str, Any]

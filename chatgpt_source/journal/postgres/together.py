@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 from attrs import define, field, frozen
 
-from chatgpt_source.journal.group import Operation
+from chatgpt_source.journal.group_commit import Operation
 from chatgpt_source.journal.postgres.session import (
     Connection,
     Cursor,

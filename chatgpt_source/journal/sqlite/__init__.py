@@ -29,7 +29,7 @@ from chatgpt_source.journal import (
     End,
     Ended,
     Failed,
-    Group,
+    FailureGroup,
     Kept,
     Key,
     Pause,
@@ -44,7 +44,7 @@ from chatgpt_source.journal import (
     TierTally,
     Waiting,
 )
-from chatgpt_source.journal.group import RETRY_AFTER, GroupCommit
+from chatgpt_source.journal.group_commit import RETRY_AFTER, GroupCommit
 from chatgpt_source.journal.period import Period
 from chatgpt_source.journal.sqlite import (
     asks,
@@ -354,7 +354,7 @@ class SqliteJournal:
         now = self._now()
         return self._read(lambda db: records.latest(db, state, before, most, now, reason))
 
-    def groups(self, most: int) -> Deferred[Sequence[Group]]:
+    def failure_groups(self, most: int) -> Deferred[Sequence[FailureGroup]]:
         return self._read(lambda db: records.groups(db, most))
 
     def kept(self, prompt_id: str, needed_until: float | None = None) -> Deferred[Kept | None]:

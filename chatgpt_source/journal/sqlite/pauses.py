@@ -4,7 +4,7 @@ import sqlite3
 
 from chatgpt_source.errors import JournalUnavailable
 from chatgpt_source.journal import Pause
-from chatgpt_source.journal.group import RETRY_AFTER
+from chatgpt_source.journal.group_commit import RETRY_AFTER
 from chatgpt_source.journal.sqlite.schema import VERSION, version_of
 
 _PAUSE = "SELECT what, who, since, resumed FROM pauses"

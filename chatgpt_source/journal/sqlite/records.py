@@ -6,7 +6,7 @@ import sys
 from collections.abc import Collection
 
 from chatgpt_source.http.client.retry_after import LONGEST_RETRY_AFTER
-from chatgpt_source.journal import Detail, End, Group, Kept, Record, Tally
+from chatgpt_source.journal import Detail, End, FailureGroup, Kept, Record, Tally
 from chatgpt_source.journal.rows import (
     BEYOND,
     CALLS,
@@ -145,9 +145,9 @@ def latest(
     return [_record(row, now) for row in by_name(rows)]
 
 
-def groups(db: sqlite3.Connection, most: int) -> list[Group]:
-    """The failed prompts by reason; see `Journal.groups`."""
-    return [Group(*row) for row in db.execute(_GROUPS, (most,))]
+def groups(db: sqlite3.Connection, most: int) -> list[FailureGroup]:
+    """The failed prompts by reason; see `Journal.failure_groups`."""
+    return [FailureGroup(*row) for row in db.execute(_GROUPS, (most,))]
 
 
 def oldest(db: sqlite3.Connection, now: float) -> float | None:

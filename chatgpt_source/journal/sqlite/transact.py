@@ -8,7 +8,7 @@ from contextlib import suppress
 from attrs import define, field
 
 from chatgpt_source.errors import JournalUnavailable
-from chatgpt_source.journal.group import RETRY_AFTER, Operation
+from chatgpt_source.journal.group_commit import RETRY_AFTER, Operation
 from chatgpt_source.journal.sqlite.file import OpenJournal
 from chatgpt_source.journal.sqlite.upkeep import probe
 

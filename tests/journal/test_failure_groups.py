@@ -8,19 +8,19 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.errors import JournalUnavailable
-from chatgpt_source.journal import Group, reason_of
-from chatgpt_source.journal.groups import MOST, SHARE, Groups
+from chatgpt_source.journal import FailureGroup, reason_of
+from chatgpt_source.journal.failure_groups import MOST, SHARE, FailureGroups
 
-WHY = [Group("why", 2, 1.0, 2.0)]
+WHY = [FailureGroup("why", 2, 1.0, 2.0)]
 
 
 class Slow:
     """A journal that answers when told to."""
 
     def __init__(self) -> None:
-        self.reads: list[Deferred[Sequence[Group]]] = []
+        self.reads: list[Deferred[Sequence[FailureGroup]]] = []
 
-    def groups(self, most: int) -> Deferred[Sequence[Group]]:
+    def failure_groups(self, most: int) -> Deferred[Sequence[FailureGroup]]:
         assert most == MOST
         self.reads.append(Deferred())
         return self.reads[-1]
@@ -29,7 +29,7 @@ class Slow:
 class GroupsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock, self.journal = Clock(), Slow()
-        self.groups = Groups(self.clock, cast(Any, self.journal))
+        self.groups = FailureGroups(self.clock, cast(Any, self.journal))
 
     def read(self, took: float, result: Any = WHY) -> Any:
         """A reading that takes so long; callers at the same time share it."""

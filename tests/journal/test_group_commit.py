@@ -8,8 +8,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.errors import JournalUnavailable
-from chatgpt_source.journal import group
-from chatgpt_source.journal.group import LOOK, MOST_TOGETHER, STALLED, GroupCommit, Operation
+from chatgpt_source.journal import group_commit
+from chatgpt_source.journal.group_commit import LOOK, MOST_TOGETHER, STALLED, GroupCommit, Operation
 from tests.cycles import left_by
 from tests.journal.common import Threads
 
@@ -38,9 +38,9 @@ class GroupCommitTests(SynchronousTestCase):
         self.clock.pump([LOOK] * round(seconds / LOOK))
 
     def take_a_turn(self, _: object) -> None:
-        self.clock.rightNow += group.CALLBACK_TIME
+        self.clock.rightNow += group_commit.CALLBACK_TIME
 
-    def test_groups(self) -> None:
+    def test_failure_groups(self) -> None:
         waiters = [self.submit(name) for name in "abc"]
         idle = self.group.when_idle()
         self.threads.work()
@@ -153,7 +153,7 @@ class GroupCommitTests(SynchronousTestCase):
         self.assertNoResult(self.submit("f", 1.0))
 
     def test_not_too_many_may_wait(self) -> None:
-        self.patch(group, "MOST_WAITING", 3)
+        self.patch(group_commit, "MOST_WAITING", 3)
         for name in "abcd":
             self.assertNoResult(self.submit(name, 10.0))
         self.failureResultOf(self.submit("e", 10.0), JournalUnavailable)
@@ -165,7 +165,7 @@ class GroupCommitTests(SynchronousTestCase):
 
         def hear(failure: object) -> None:
             told.append(failure)
-            self.clock.rightNow += group.CALLBACK_TIME / 2
+            self.clock.rightNow += group_commit.CALLBACK_TIME / 2
 
         for _ in range(3):
             self.submit("b", 1.0).addErrback(hear)
@@ -180,7 +180,7 @@ class GroupCommitTests(SynchronousTestCase):
 
         def hear(name: str) -> None:
             told.append(name)
-            self.clock.rightNow += group.CALLBACK_TIME / 2
+            self.clock.rightNow += group_commit.CALLBACK_TIME / 2
 
         first = self.submit("first")
         for name in "abcde":

@@ -7,7 +7,7 @@ from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
-from chatgpt_source.journal import Group, Journal
+from chatgpt_source.journal import FailureGroup, Journal
 from chatgpt_source.journal.reading import SharedReading
 
 SHARE = 50
@@ -18,7 +18,7 @@ MOST = 100
 
 
 @define(eq=False)
-class Groups:
+class FailureGroups:
     """Reads the groups of failed prompts, the largest first.
 
     Args:
@@ -28,13 +28,13 @@ class Groups:
 
     _clock: IReactorTime
     _journal: Journal
-    _known: Sequence[Group] = field(init=False, default=())
+    _known: Sequence[FailureGroup] = field(init=False, default=())
     _fresh_until: float = field(init=False, default=-inf)
     _changes: int = field(init=False, default=0)
-    _reading: SharedReading[Sequence[Group]] = field(init=False)
+    _reading: SharedReading[Sequence[FailureGroup]] = field(init=False)
 
     @_reading.default
-    def _make_reading(self) -> SharedReading[Sequence[Group]]:
+    def _make_reading(self) -> SharedReading[Sequence[FailureGroup]]:
         return SharedReading(self._read)
 
     def forget(self) -> None:
@@ -42,18 +42,18 @@ class Groups:
         self._fresh_until = -inf
         self._changes += 1
 
-    def read(self) -> Deferred[Sequence[Group]]:
+    def read(self) -> Deferred[Sequence[FailureGroup]]:
         """The groups, the largest first; as they are now, or were shortly before.
 
         It fails with JournalUnavailable.
         """
         return self._reading.read()
 
-    async def _read(self) -> Sequence[Group]:
+    async def _read(self) -> Sequence[FailureGroup]:
         began, changes = self._clock.seconds(), self._changes
         if began < self._fresh_until:
             return self._known
-        self._known = await self._journal.groups(MOST)
+        self._known = await self._journal.failure_groups(MOST)
         if changes == self._changes:  # else it may miss them
             now = self._clock.seconds()
             self._fresh_until = now + SHARE * (now - began)
