@@ -32,6 +32,7 @@ from chatgpt_source.journal.outcomes import (
 from chatgpt_source.journal.pause import Pause
 from chatgpt_source.journal.peer import MOST_COUNTED, PeerState, Queue, Waiting
 from chatgpt_source.journal.period import Period
+from chatgpt_source.journal.queries import Queries
 from chatgpt_source.journal.reasons import FailureGroup, added_up, reason_of
 from chatgpt_source.journal.record import TIME_IS_UP, Cancelled, End, Kept, Record
 from chatgpt_source.journal.submission import Admitted, Key, Submission, Terms
@@ -99,7 +100,7 @@ class Recovered:
     pauses: Mapping[str, Pause] = MappingProxyType({})
 
 
-class Journal(Protocol):
+class Journal(Queries, Protocol):
     """Keeps prompts, and everything about them.
 
     A claim belongs to its owner, one run of a daemon, for as long as that keeps its lease. The
@@ -319,9 +320,6 @@ class Journal(Protocol):
         If so, its state is stored, and no other owner probes it before the state's `probe_at`.
         """
 
-    def waiting(self, queue: Queue, now: float) -> Deferred[Waiting]:
-        """What waits in a queue, without what is claimed, or is not to be asked yet."""
-
     def hasten(self, queue: Queue, now: float) -> Deferred[int]:
         """Make due what waits in a queue for another attempt; returns how much that was.
 
@@ -363,9 +361,6 @@ class Journal(Protocol):
             needed_until: Also keep its texts until then, if it has any.
         """
 
-    def ended_asking(self, ids: Collection[str]) -> Deferred[Collection[str]]:
-        """Those of some prompts that wait for no answer any more."""
-
     def unneeded(self, prompt_id: str) -> Deferred[None]:
         """Nobody waits for a prompt's answer any more: it is kept no longer than otherwise."""
 
@@ -390,50 +385,6 @@ class Journal(Protocol):
     def resume(self, what: str, who: str) -> Deferred[Pause | None]:
         """Store that something goes on; returns that, or None if it was not paused."""
 
-    def pauses(self) -> Deferred[Mapping[str, Pause]]:
-        """The last pause of each thing, or that it was resumed."""
-
-    def record(self, prompt_id: str) -> Deferred[Record | None]:
-        """A prompt's record; None if there is none."""
-
-    def detail(self, prompt_id: str) -> Deferred[Detail | None]:
-        """A prompt's record, and what happened to it, call by call; None if there is none."""
-
-    def ids(self, beginning: str, most: int) -> Deferred[Sequence[str]]:
-        """The ids of up to `most` prompts that begin so, in their order."""
-
-    def records(self, state: State | None, after: int, most: int) -> Deferred[Sequence[Record]]:
-        """Up to `most` records in order of acceptance, `after` a position, in a state or any."""
-
-    def ids_of(self, keys: Sequence[Key]) -> Deferred[Sequence[str]]:
-        """The ids of the prompts that came with some idempotency keys, in their order."""
-
-    def latest(
-        self, state: State | None, before: int | None, most: int, reason: str | None = None
-    ) -> Deferred[Sequence[Record]]:
-        """Up to `most` records, the latest first, `before` a position or all, in a state or any.
-
-        With a reason, they are those of its `FailureGroup`, whatever `state` says.
-        """
-
-    def failure_groups(self, most: int) -> Deferred[Sequence[FailureGroup]]:
-        """Up to `most` groups of failed prompts, by `reason_of` their errors, the largest first.
-
-        It reads all failed prompts, so it is not to be called all the time.
-        """
-
-    def ends(self, since: float, most: int) -> Deferred[Sequence[End]]:
-        """The ends of up to `most` prompts, the latest first, none before `since`, a date."""
-
-    def still_failed(self, ids: Collection[str]) -> Deferred[Collection[str]]:
-        """Those of some prompts that are failed now."""
-
-    def tally(self, day: str) -> Deferred[Tally]:
-        """Count the prompts by state, and the units used of `day`; find the oldest that waits."""
-
-    def tally_tiers(self) -> Deferred[TierTally]:
-        """Count what waits for each tier, and what is in batches."""
-
     def prune(self, before: float) -> Deferred[None]:
         """Delete the prompts that ended before a date, a few at a time.
 
@@ -442,14 +393,6 @@ class Journal(Protocol):
 
     def keep_history(self, periods: Sequence[Period]) -> Deferred[None]:
         """Store periods; each takes the place of the one with the same step, start and owner."""
-
-    def history(
-        self, step: int, since: int, until: int, besides: Collection[int] = ()
-    ) -> Deferred[Sequence[Period]]:
-        """The periods of a step that began from `since` to before `until`, two dates, in order.
-
-        Those with the same start are added up, but for those of the owners `besides`.
-        """
 
     def prune_history(self, date: float) -> Deferred[None]:
         """Delete the periods that at a date are kept no longer (`period.KEPT`)."""

@@ -5,16 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from chatgpt_source.errors import JournalError
 from chatgpt_source.journal import Journal
+from chatgpt_source.journal.group_commit import InThread
 from chatgpt_source.journal.seen import Seen
 from chatgpt_source.journal.sqlite.engine import SqliteEngine
 
-InThread = Callable[[Callable[[], None]], Deferred[None]]
-"""Runs a function in the journal's own thread."""
 Opened = Callable[[IReactorTime, InThread], Journal]
 """An open journal; its `close` closes what was opened."""
 

@@ -21,6 +21,8 @@ from chatgpt_source.errors import JournalUnavailable
 
 Connection = TypeVar("Connection")
 Result = TypeVar("Result")
+InThread = Callable[[Callable[[], None]], Deferred[None]]
+"""Runs a function in the journal's own thread."""
 
 MOST_TOGETHER = 256
 """Operations in a group at the most."""
@@ -35,6 +37,10 @@ LOOK = 0.1
 """Seconds between two checks for operations that have waited too long."""
 RETRY_AFTER = 5.0
 """Seconds after which a caller whom the journal refused may try again."""
+
+
+class Stalled(JournalUnavailable):
+    """The journal's thread has not answered; the reason says for how long."""
 
 
 @define(eq=False)
@@ -86,7 +92,7 @@ class GroupCommit(Generic[Connection]):
 
     def __init__(
         self,
-        in_thread: Callable[[Callable[[], None]], Deferred[None]],
+        in_thread: InThread,
         transact: Callable[[Sequence[Operation[Connection]]], None],
         clock: IReactorTime,
     ) -> None:
@@ -138,10 +144,10 @@ class GroupCommit(Generic[Connection]):
         self._start_waiting()
         return operation.waiter
 
-    def silence(self) -> JournalUnavailable:
+    def silence(self) -> Stalled:
         """The error for a thread that does not answer."""
         reason = f"it has not answered for {self.silent_for:.0f} s"
-        return JournalUnavailable(reason, retry_after=RETRY_AFTER)
+        return Stalled(reason, retry_after=RETRY_AFTER)
 
     def when_idle(self) -> Deferred[None]:
         """Fires once no operation runs or waits, and all callbacks have run."""

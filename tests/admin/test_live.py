@@ -103,7 +103,7 @@ class PageTests(LiveTestCase):
     def test_a_journal_that_does_not_answer(self) -> None:
         self.ask()
         self.page()
-        self.journal._group._in_thread = lambda _: Deferred()
+        self.journal._executor._group._in_thread = lambda _: Deferred()
         self.site = self.back
         self.connect()
         self.channel.dataReceived(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")

@@ -139,7 +139,7 @@ class HealthTests(DoorTestCase):
         self.assertEqual(self.ready(200)["status"], "ready")
 
     def test_not_ready_while_the_journal_can_not_be_written(self) -> None:
-        self.journal._fault = "disk full"
+        self.journal._executor._fault = "disk full"
         body = self.ready(503)
         self.assertEqual((body["status"], body["health"]), ("not ready", "red"))
         self.assertIn("disk full", body["checks"]["journal"])

@@ -24,12 +24,16 @@ class Opening:
 
     addCleanup: Any
     clock: Any
+    ahead = 0.0
+    """Seconds by which the database's clock is ahead."""
 
     def open_journal(self, in_thread: Any = at_once) -> Any:
         if not hasattr(self, "url"):
             self.url = server().schema()
         opened = open_journal(Database(self.url))
-        journal = PostgresJournal(opened, self.clock, in_thread, lambda _: self.clock.seconds())
+        journal = PostgresJournal(
+            opened, self.clock, in_thread, lambda _: self.clock.seconds() + self.ahead
+        )
         self.addCleanup(self.shut, journal)
         return journal
 
@@ -49,9 +53,7 @@ class Opening:
 
     def abandon(self, journal: Any) -> None:
         journal._session.connection.close()
-        for watch, _ in journal._watches:
-            if watch.running:
-                watch.stop()
+        journal._background.stop()
         self.end_leases()
 
 

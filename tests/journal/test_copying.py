@@ -131,9 +131,7 @@ class ContractTests(
         if isinstance(journal, SqliteJournal):
             self.crash(journal)
             return
-        for watch, _ in journal._watches:
-            if watch.running:
-                watch.stop()
+        journal._background.stop()
         connection = journal._session.connection
         connection.execute("UPDATE owners SET until = '-infinity'")
         connection.close()

@@ -5,7 +5,7 @@ from typing import Any, cast
 from chatgpt_source.config import Config
 from chatgpt_source.config.secret import Secret
 from chatgpt_source.journal.counts import Counted, Counts
-from chatgpt_source.journal.sqlite import READ_PATIENCE
+from chatgpt_source.journal.executor import READ_PATIENCE
 from chatgpt_source.prompt import State
 from chatgpt_source.quota import Calendar
 from tests.journal.common import NOON, JournalTestCase, Threads, prompt
@@ -20,7 +20,7 @@ class CountsTests(JournalTestCase):
 
     def hang(self) -> Threads:
         threads = Threads()
-        self.journal._group._in_thread = threads.defer
+        self.journal._executor._group._in_thread = threads.defer
         return threads
 
     def test_as_they_are(self) -> None:
@@ -33,7 +33,9 @@ class CountsTests(JournalTestCase):
         threads = self.hang()
         first = self.counts.read()
         rest = [self.counts.read() for _ in range(50)]
-        self.assertEqual((len(threads.waiting), len(self.journal._group._waiting)), (1, 0))
+        self.assertEqual(
+            (len(threads.waiting), len(self.journal._executor._group._waiting)), (1, 0)
+        )
         while threads.waiting:
             threads.work()
         self.assertEqual(self.successResultOf(first).at, NOON)

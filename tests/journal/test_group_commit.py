@@ -40,7 +40,7 @@ class GroupCommitTests(SynchronousTestCase):
     def take_a_turn(self, _: object) -> None:
         self.clock.rightNow += group_commit.CALLBACK_TIME
 
-    def test_failure_groups(self) -> None:
+    def test_groups(self) -> None:
         waiters = [self.submit(name) for name in "abc"]
         idle = self.group.when_idle()
         self.threads.work()

@@ -34,11 +34,11 @@ with contextlib.suppress(ImportError):  # the tests are skipped then: `server` s
     import psycopg
 
     from chatgpt_source.journal.postgres import (
-        RENEW_EVERY,
         PostgresJournal,
         open_journal,
         records,
     )
+    from chatgpt_source.journal.postgres.background import RENEW_EVERY
     from chatgpt_source.journal.postgres.connect import Database
     from chatgpt_source.journal.postgres.session import Session
     from chatgpt_source.journal.postgres.transact import Transactor
@@ -328,7 +328,7 @@ class GroupTests(PostgresTestCase):
         second = self.another()
         self.end_leases()
         self.successResultOf(second.probe())
-        self.successResultOf(second._sweep())
+        self.successResultOf(second._background.sweep())
         ended = self.ends([ask], Answered(ANSWER, b"e"))
         accepted = self.grouped.accept([Submission(prompt("p9"))], Terms(DAY, 100, 100), claim=True)
         self.work()
@@ -471,7 +471,7 @@ class OthersBatchesTests(PostgresTestCase):
         self.successResultOf(second.drop_batch(batch.id))
         self.abandon(self.journal)
         self.successResultOf(second.probe())
-        self.successResultOf(second._sweep())
+        self.successResultOf(second._background.sweep())
         self.assertEqual(self.successResultOf(second.claim_batches()), [batch])
         self.assertTrue(self.successResultOf(second.store_batch(batch)))
 
@@ -548,7 +548,7 @@ class ClockTests(SynchronousTestCase):
         journal = PostgresJournal(opened, clock, at_once, lambda _: clock.seconds() + ahead)
         self.successResultOf(journal.recover(100, "UTC", PEERS, 60.0))
         ahead = 3600.0
-        self.successResultOf(journal._renew())
+        self.successResultOf(journal._background.renew())
         later = attrs.evolve(prompt(), not_before=NOON + 60.0)
         self.successResultOf(journal.accept([Submission(later)], Terms(DAY, 100, 100)))
         (row,) = opened[1].execute("SELECT due FROM prompts").fetchall()

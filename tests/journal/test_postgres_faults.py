@@ -29,13 +29,13 @@ with contextlib.suppress(ImportError):  # the tests are skipped then: `server` s
     import psycopg
 
     from chatgpt_source.journal.postgres import (
-        RECOVER_EVERY,
         PostgresJournal,
         open_journal,
     )
     from chatgpt_source.journal.postgres.asks import Accept
     from chatgpt_source.journal.postgres.connect import Database, Patient
     from chatgpt_source.journal.postgres.engine import PostgresEngine
+    from chatgpt_source.journal.postgres.runner import AGAIN_EVERY
     from chatgpt_source.journal.postgres.transact import LONGEST_DELAY, of_bounded_size
 
 from tests.journal.postgres_case import LastWords, LostCommit, Opening, PostgresTestCase
@@ -87,7 +87,7 @@ class FaultTests(PostgresTestCase):
                 else:
                     self.assertNoResult(began)
                     self.assertIsNone(session.owner)
-                    self.clock.advance(RECOVER_EVERY)
+                    self.clock.advance(AGAIN_EVERY)
                     self.successResultOf(began)
                 owners = session.connection.execute(
                     "SELECT count(*) AS n FROM owners WHERE NOT ended"
@@ -184,7 +184,8 @@ class FaultTests(PostgresTestCase):
         opened = open_journal(Database(self.url))
         opened[1].close()
         journal = PostgresJournal(opened, self.clock, at_once, lambda _: self.clock.seconds())
-        transactor, reconnect = journal._transactor, journal._reconnect
+        transactor = journal._transactor
+        reconnect = transactor._reconnect
         self.addCleanup(self.shut, journal)
 
         def fail() -> None:
@@ -194,7 +195,7 @@ class FaultTests(PostgresTestCase):
         begun = journal.recover(100, "UTC", PEERS, 60.0)
         self.assertNoResult(begun)
         transactor._reconnect, transactor._next_attempt = reconnect, 0.0
-        self.clock.advance(RECOVER_EVERY)
+        self.clock.advance(AGAIN_EVERY)
         self.successResultOf(begun)
 
     def test_a_server_that_takes_no_writes_any_more_is_left(self) -> None:

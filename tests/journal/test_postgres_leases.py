@@ -13,9 +13,9 @@ from tests.journal.common import ANSWER, DAY, NOON, PEERS, prompt
 
 with contextlib.suppress(ImportError):  # the tests are skipped then: `server` says why
     from chatgpt_source.journal.postgres import (
-        RENEW_EVERY,
         recovery,
     )
+    from chatgpt_source.journal.postgres.background import RENEW_EVERY
     from chatgpt_source.journal.postgres.recovery import LEASE
 
 from tests.journal.postgres_case import AtCommit, PostgresTestCase
@@ -31,9 +31,9 @@ class LeaseTests(PostgresTestCase):
         self.end_leases()
         self.assertEqual((self.claimed_by(second), second.takeovers), ([], 0))
         self.successResultOf(second.probe())  # renews its own
-        self.successResultOf(second._sweep())
+        self.successResultOf(second._background.sweep())
         self.assertEqual(second.takeovers, 1)
-        self.successResultOf(second._sweep())
+        self.successResultOf(second._background.sweep())
         self.assertEqual(second.takeovers, 1)
         (new,) = self.claimed_by(second)
         self.assertEqual((new.prompt.id, new.total), ("p2", 2))
@@ -57,7 +57,7 @@ class LeaseTests(PostgresTestCase):
         self.accept(prompt())
         (ask,) = self.claimed_by(self.journal)
         second = self.another()
-        self.successResultOf(second._sweep())
+        self.successResultOf(second._background.sweep())
         self.assertEqual(self.claimed_by(second), [])
         self.assertTrue(self.end(ask, Answered(ANSWER, b"e")).kept)
 
@@ -85,7 +85,7 @@ class LeaseTests(PostgresTestCase):
         second._session.connection.close()
         self.successResultOf(second.probe())
         self.abandon(self.journal)
-        self.successResultOf(second._sweep())
+        self.successResultOf(second._background.sweep())
         self.assertEqual(self.claimed_by(second), [])
         self.clock.advance(LEASE)
         self.assertEqual([ask.total for ask in self.claimed_by(second)], [2])
@@ -131,7 +131,7 @@ class LeaseTests(PostgresTestCase):
         transactor.monotonic = lambda: 0.0
         self.end_leases()
         self.successResultOf(self.journal.probe())
-        self.successResultOf(self.journal._sweep())
+        self.successResultOf(self.journal._background.sweep())
         self.assertEqual([ask.total for ask in self.asks().claimed], [2])
         self.assertEqual([each.attempt for each in self.deliveries().claimed], [2])
 
@@ -155,7 +155,7 @@ class LeaseTests(PostgresTestCase):
         self.assertEqual(self.claimed_by(self.journal), [])
         self.end_leases()
         self.successResultOf(self.journal.probe())
-        self.successResultOf(self.journal._sweep())
+        self.successResultOf(self.journal._background.sweep())
         self.assertEqual([ask.prompt.id for ask in self.claimed_by(self.journal)], ["p2"])
         self.assertFalse(self.end(second, Answered(ANSWER, b"e")).kept)
 
@@ -176,7 +176,7 @@ class LeaseTests(PostgresTestCase):
             before = session.owner
         self.end_leases()
         self.successResultOf(self.journal.probe())
-        self.successResultOf(self.journal._sweep())
+        self.successResultOf(self.journal._background.sweep())
         self.assertEqual([ask.total for ask in self.asks().claimed], [2])
         self.assertEqual([each.attempt for each in self.deliveries().claimed], [2])
 
@@ -191,7 +191,7 @@ class LeaseTests(PostgresTestCase):
         self.successResultOf(self.journal.probe())
         self.end_leases()
         second = self.another()
-        self.successResultOf(second._sweep())
+        self.successResultOf(second._background.sweep())
         self.assertEqual(self.journal.losses, 0)
         self.successResultOf(self.journal.probe())
         self.assertEqual(self.journal.losses, 1)
@@ -205,20 +205,18 @@ class LeaseTests(PostgresTestCase):
         second = self.another()
         self.abandon(self.journal)
         second._session.connection.close()
-        self.successResultOf(second._sweep())
+        self.successResultOf(second._background.sweep())
         self.assertEqual(self.claimed_by(second), [])
 
     def test_once_the_database_s_clock_is_set_all_have_time_to_renew_theirs(self) -> None:
         self.accept(prompt())
         self.claimed_by(self.journal)
         second = self.another()
-        ahead = 0.0
-        second._date_by = lambda _: self.clock.seconds() + ahead
-        self.successResultOf(second._renew())
+        self.successResultOf(second._background.renew())
         self.end_leases()
-        ahead = 3600.0
+        self.ahead = 3600.0
         self.successResultOf(second.probe())
-        self.successResultOf(second._sweep())
+        self.successResultOf(second._background.sweep())
         self.assertEqual(self.claimed_by(second), [])
 
     def test_another_limit_is_told(self) -> None:

@@ -67,7 +67,7 @@ class CountTests(PostgresTestCase):
         self.assertFalse(self.successResultOf(self.journal.purge("p3")))
         told = self.counted()
         self.assertEqual([told[each] for each in State], [2, 0, 1, 2, 1, 2])
-        self.successResultOf(self.journal._let_lapse())
+        self.successResultOf(self.journal._background.let_lapse())
         self.assertEqual(self.counted(), told)
         rows = self.journal._session.connection.execute("SELECT state FROM ended_counts")
         self.assertEqual(len(rows.fetchall()), 3)
@@ -157,9 +157,9 @@ class PlanTests(PostgresTestCase):
             journal.prune(NOON + 100),
             journal.history(60, 0, 10),
             journal.prune_history(NOON),
-            journal._renew(),
-            journal._sweep(),
-            journal._let_lapse(),
+            journal._background.renew(),
+            journal._background.sweep(),
+            journal._background.let_lapse(),
             *(journal.latest(state, None, 10) for state in State),
             journal.latest(None, None, 10, "why"),
             journal.failure_groups(10),

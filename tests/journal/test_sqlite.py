@@ -21,7 +21,6 @@ from chatgpt_source.errors import (
 )
 from chatgpt_source.journal import Answered, Delivered, PeerState
 from chatgpt_source.journal.sqlite import (
-    WATCH_EVERY,
     OpenJournal,
     SqliteJournal,
     check_journal,
@@ -30,6 +29,7 @@ from chatgpt_source.journal.sqlite import (
     open_journal,
     records,
 )
+from chatgpt_source.journal.sqlite.background import WATCH_EVERY
 from chatgpt_source.journal.sqlite.look import look
 from chatgpt_source.journal.sqlite.rows import MOST_CLAIMED
 from chatgpt_source.journal.sqlite.schema import VERSION

@@ -6,12 +6,8 @@ import sqlite3
 import attrs
 
 from chatgpt_source.journal import Delivered
-from chatgpt_source.journal.sqlite import (
-    WIPE_AFTER,
-    WIPE_RETRY,
-    SqliteJournal,
-    open_beside,
-)
+from chatgpt_source.journal.sqlite import SqliteJournal, open_beside
+from chatgpt_source.journal.sqlite.background import WIPE_AFTER, WIPE_RETRY
 from chatgpt_source.journal.sqlite.texts import SHORT
 from chatgpt_source.journal.sqlite.upkeep import PRUNE_BYTES, let_lapse, prune
 from chatgpt_source.journal.sqlite.wipe import MOST_BYTES_REWRITTEN, MOST_ROWS_REWRITTEN, wipe

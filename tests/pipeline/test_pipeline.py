@@ -803,7 +803,7 @@ class FaultTests(PipelineTestCase):
 
     def write(self, run: Callable[[Any], Any], *patience: float) -> Deferred[Any]:
         if self.broken:
-            self.journal._fault = "disk full"
+            self.journal._executor._fault = "disk full"
             failed: Deferred[Any] = Deferred()
             failed.errback(JournalUnavailable("disk full", retry_after=1))
             return failed

@@ -13,21 +13,19 @@ group that an owner commits renews its lease. Once that has ended, any other own
 the end of such a claim then changes nothing, as its token is no longer one of a claim.
 
 `asks`, `outbox`, `leftovers`, `batches`, `operator`, `records` and `history` write and read the
-tables, `transact` commits groups, `recovery` has the leases, `connect` the connection.
+tables, `transact` commits groups, `recovery` has the leases, `background` is what a daemon does
+unasked, `connect` opens a connection, `link` opens it again. This module puts them together as a
+`Journal`.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import psycopg
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall, deferLater
-from twisted.python.failure import Failure
 
 from chatgpt_source.clock import wall
-from chatgpt_source.errors import JournalError, JournalUnavailable, JournalUnreachable
+from chatgpt_source.errors import JournalUnavailable
 from chatgpt_source.journal import (
     Admitted,
     Answered,
@@ -36,27 +34,19 @@ from chatgpt_source.journal import (
     Cancelled,
     Claims,
     Delivered,
-    Detail,
-    End,
     Ended,
     Failed,
-    FailureGroup,
     Kept,
-    Key,
     Pause,
     PeerState,
     Postponed,
     Queue,
-    Record,
     Recovered,
     Submission,
-    Tally,
     Terms,
-    TierTally,
-    Waiting,
-    added_up,
 )
-from chatgpt_source.journal.group_commit import RETRY_AFTER, GroupCommit
+from chatgpt_source.journal.executor import WRITE_PATIENCE, Executor
+from chatgpt_source.journal.group_commit import GroupCommit, InThread
 from chatgpt_source.journal.period import Period
 from chatgpt_source.journal.postgres import (
     asks,
@@ -70,22 +60,22 @@ from chatgpt_source.journal.postgres import (
     queues,
     records,
     recovery,
-    schema,
 )
-from chatgpt_source.journal.postgres.connect import Database, connect, is_passing, reason_of
+from chatgpt_source.journal.postgres.background import Background
+from chatgpt_source.journal.postgres.connect import Database, open_journal
+from chatgpt_source.journal.postgres.link import Link, database_date
+from chatgpt_source.journal.postgres.queries import PostgresQueries
+from chatgpt_source.journal.postgres.runner import Runner
 from chatgpt_source.journal.postgres.session import (
     ANSWERED,
     CLAIM,
     DELIVERED,
-    OTHER,
     Connection,
     Session,
     Steps,
-    Together,
 )
-from chatgpt_source.journal.postgres.together import Ranked
 from chatgpt_source.journal.postgres.transact import Transactor
-from chatgpt_source.log import get_logger, log_unexpected
+from chatgpt_source.log import get_logger
 from chatgpt_source.prompt import (
     DEAD_LETTER,
     NOWHERE,
@@ -103,64 +93,9 @@ __all__ = ["PostgresJournal", "open_journal"]
 log = get_logger(__name__)
 
 Result = TypeVar("Result")
-InThread = Callable[[Callable[[], None]], Deferred[None]]
-
-RENEW_EVERY = 5.0
-"""Seconds between two renewals of the lease."""
-SWEEP_EVERY = 1.0
-"""Seconds between two looks for leases that have ended."""
-WATCH_EVERY = 2.0
-"""Seconds between two deletions of texts that are kept no longer."""
-STEP = 2.0
-"""Seconds by which the database's clock may gain or lose before it counts as set."""
-RECOVER_EVERY = 2.0
-"""Seconds between two attempts to begin, while the database can't be reached."""
-READ_PATIENCE = 0.9
-"""Seconds that a caller waits for a read; under 1 s, as pages are refreshed every second."""
-WRITE_PATIENCE = 10.0
-"""Seconds that a caller waits for its write to begin."""
 
 
-def database_date(connection: Connection) -> float:
-    """The database's clock."""
-    row = connection.execute("SELECT extract(epoch FROM clock_timestamp())::float8 AS at")
-    found = row.fetchone()
-    return float(found["at"]) if found else 0.0
-
-
-def open_journal(database: Database, *, beside: bool = False) -> tuple[Database, Connection]:
-    """Connect, and create the tables if there are none.
-
-    Args:
-        database: The database.
-        beside: Require that there are tables.
-
-    Raises:
-        JournalUnreachable: If it can't be reached now; the text has no secret.
-        JournalError: If it can't be used.
-    """
-    where = f"journal {database.location}"
-    try:
-        connection = connect(database.conninfo)
-    except psycopg.Error as error:
-        raise JournalUnreachable(f"{where} can't be opened: {reason_of(error)}") from None
-    try:
-        schema.require(connection, make=not beside)
-    except JournalError as error:
-        connection.close()
-        raise JournalError(f"{where} can't be used: {error}") from None
-    except psycopg.Error as error:
-        connection.close()
-        reason = reason_of(error)
-        kind = JournalUnreachable if is_passing(reason) else JournalError
-        raise kind(f"{where} can't be opened: {reason}") from None
-    except BaseException:
-        connection.close()
-        raise
-    return database, connection
-
-
-class PostgresJournal:
+class PostgresJournal(PostgresQueries):
     """A `Journal` in a PostgreSQL database.
 
     Args:
@@ -177,55 +112,28 @@ class PostgresJournal:
         in_thread: InThread,
         date_by: Callable[[Connection], float] = database_date,
     ) -> None:
-        self._database, connection = opened
-        self._clock = clock
+        database, connection = opened
+        self._location = database.location
         self._in_thread = in_thread
-        self._date_by = date_by
         self._session = Session(connection)
-        self._transactor = Transactor(self._session, self._reconnect, self._settle)
-        self._group: GroupCommit[Session] = GroupCommit(in_thread, self._transactor.run, clock)
-        self._watches = [
-            (LoopingCall(self._renew), RENEW_EVERY),
-            (LoopingCall(self._sweep), SWEEP_EVERY),
-            (LoopingCall(self._let_lapse), WATCH_EVERY),
-        ]
-        for watch, _ in self._watches:
-            watch.clock = clock
-        self._closing = False
-        self._fault: str | None = None
-        self.takeovers = 0
+        link = Link(database, self._session, clock, date_by)
+        self._transactor = Transactor(self._session, link.reconnect, link.settle)
+        self._executor: Executor[Session] = Executor(
+            self.location, GroupCommit(in_thread, self._transactor.run, clock)
+        )
+        self._runner = Runner(clock, self._executor)
+        super().__init__(clock, self._runner)
+        self._write = self._runner.write
+        self._background = Background(clock, self._runner, self._session, link)
         self._peers: Mapping[str, str] = {}
 
     @property
     def fault(self) -> str | None:
-        if self._group.silent_for >= READ_PATIENCE:
-            return self._group.silence().reason
-        return self._fault
+        return self._executor.fault
 
     @property
     def location(self) -> str:
-        return self._database.location
-
-    def _settle(self) -> None:
-        """Read what a session needs besides its connection."""
-        connection = self._session.connection
-        connection.add_notice_handler(self._session.notice)
-        row = connection.execute("SELECT value FROM secret").fetchone()
-        self._session.secret = bytes(row["value"]) if row else b""
-        self._set_clock(self._session)
-
-    def _set_clock(self, db: Session) -> None:
-        """Measure the offset of the database's clock."""
-        before, was, is_known = self._clock.seconds(), db.offset, db.error > 0
-        date = self._date_by(db.connection)
-        after = self._clock.seconds()
-        db.set_clock(date, before, after)
-        if is_known and abs(db.offset - was) > STEP:  # all leases may seem to be over, or to go on
-            db.sweep_after = max(db.sweep_after, after + recovery.LEASE)
-
-    def _reconnect(self) -> None:
-        self._session.connection = connect(self._database.conninfo)
-        self._session.sweep_after = self._clock.seconds() + recovery.LEASE
+        return self._location
 
     is_shared = True
 
@@ -245,6 +153,10 @@ class PostgresJournal:
     def losses(self) -> int:
         return self._transactor.losses
 
+    @property
+    def takeovers(self) -> int:
+        return self._background.takeovers
+
     def forsake(self) -> None:
         self._transactor.forsaken = True
 
@@ -259,23 +171,13 @@ class PostgresJournal:
             now = self._clock.seconds()
             return recovery.recover(db, now, keep, everyday_limit, timezone, self._peers)
 
-        while True:
-            try:
-                recovered = await self._write(steps)
-                break
-            except JournalUnavailable as error:
-                if not is_passing(error.reason):
-                    raise JournalError(
-                        f"journal {self.location} can't be written: {error.reason}"
-                    ) from None
-            await deferLater(self._clock, RECOVER_EVERY)
+        recovered = await self._runner.write_once_reachable(steps)
         if self._session.differs:
             log.warn(
                 "other daemons that share the journal have another `everyday_limit` or `timezone`:"
                 " each goes by its own"
             )
-        for watch, seconds in self._watches:
-            watch.start(seconds, now=False)
+        self._background.start()
         return recovered
 
     # The methods of `Journal`, which documents them.
@@ -286,7 +188,7 @@ class PostgresJournal:
         if claim:
             self._require_owner()
         request = asks.Accept(submissions, terms, claim, self._clock.seconds())
-        return self._with_others(request, WRITE_PATIENCE)
+        return self._runner.write_with_others(request, WRITE_PATIENCE)
 
     def claim_asks(
         self, now: float, most: int, tier: Tier = Tier.STANDARD
@@ -349,7 +251,7 @@ class PostgresJournal:
         date = wall(self._clock)
         is_alike = leftover is None and ask.prompt.target != NOWHERE
         if isinstance(outcome, Answered) and is_alike and len(outcome.calls) <= 1:
-            return self._with_others(asks.Answer(ask, outcome, now, date, claim))
+            return self._runner.write_with_others(asks.Answer(ask, outcome, now, date, claim))
         return self._write(
             lambda db: asks.ended(db, ask, outcome, now, date, claim=claim, leftover=leftover),
             rank=ANSWERED,
@@ -366,7 +268,7 @@ class PostgresJournal:
         date = wall(self._clock)
         is_letter = delivery.destination == DEAD_LETTER.setting
         if isinstance(outcome, Delivered) and leftover is None and not is_letter:
-            return self._with_others(outbox.Deliver(delivery, outcome, now, date))
+            return self._runner.write_with_others(outbox.Deliver(delivery, outcome, now, date))
         return self._write(
             lambda db: outbox.ended(db, delivery, outcome, now, date, leftover), rank=DELIVERED
         )
@@ -397,49 +299,8 @@ class PostgresJournal:
         date = wall(self._clock)
         return self._write(lambda db: pauses.resume(db, what, who, date), WRITE_PATIENCE)
 
-    def pauses(self) -> Deferred[Mapping[str, Pause]]:
-        return self._read(pauses.pauses)
-
-    def waiting(self, queue: Queue, now: float) -> Deferred[Waiting]:
-        return self._read(lambda db: queues.waiting(db, queue, now))
-
     def hasten(self, queue: Queue, now: float) -> Deferred[int]:
         return self._write(lambda db: queues.hasten(db, queue, now), WRITE_PATIENCE)
-
-    def record(self, prompt_id: str) -> Deferred[Record | None]:
-        now, date = self._now()
-        return self._read(lambda db: records.record(db, prompt_id, now, date))
-
-    def detail(self, prompt_id: str) -> Deferred[Detail | None]:
-        now, date = self._now()
-        return self._read(lambda db: records.detail(db, prompt_id, now, date))
-
-    def ids(self, beginning: str, most: int) -> Deferred[Sequence[str]]:
-        return self._read(lambda db: records.ids(db, beginning, most))
-
-    def records(self, state: State | None, after: int, most: int) -> Deferred[Sequence[Record]]:
-        now, date = self._now()
-        return self._read(lambda db: records.records(db, state, after, most, now, date))
-
-    def ids_of(self, keys: Sequence[Key]) -> Deferred[Sequence[str]]:
-        return self._read(lambda db: records.ids_of(db, keys))
-
-    def latest(
-        self, state: State | None, before: int | None, most: int, reason: str | None = None
-    ) -> Deferred[Sequence[Record]]:
-        now, date = self._now()
-        return self._read(lambda db: records.latest(db, state, before, most, now, date, reason))
-
-    def failure_groups(self, most: int) -> Deferred[Sequence[FailureGroup]]:
-        return Deferred.fromCoroutine(self._groups(most))
-
-    async def _groups(self, most: int) -> Sequence[FailureGroup]:
-        found: list[FailureGroup] = []
-        after: int | None = -1
-        while after is not None:  # in pages, so that no statement takes long
-            page, after = await self._read(partial(records.failures, after=after))
-            found += page
-        return added_up(found)[:most]
 
     def kept(self, prompt_id: str, needed_until: float | None = None) -> Deferred[Kept | None]:
         now, date = self._now()
@@ -451,24 +312,8 @@ class PostgresJournal:
             return self._read(steps, WRITE_PATIENCE)
         return self._write(steps, WRITE_PATIENCE)
 
-    def ended_asking(self, ids: Collection[str]) -> Deferred[Collection[str]]:
-        return self._read(lambda db: records.ended_asking(db, list(ids)))
-
     def unneeded(self, prompt_id: str) -> Deferred[None]:
         return self._write(lambda db: records.unneeded(db, prompt_id))
-
-    def ends(self, since: float, most: int) -> Deferred[Sequence[End]]:
-        return self._read(lambda db: records.ends(db, since, most))
-
-    def still_failed(self, ids: Collection[str]) -> Deferred[Collection[str]]:
-        return self._read(lambda db: records.still_failed(db, list(ids)))
-
-    def tally(self, day: str) -> Deferred[Tally]:
-        now = self._clock.seconds()
-        return self._read(lambda db: records.tally(db, day, now))
-
-    def tally_tiers(self) -> Deferred[TierTally]:
-        return self._read(batches.tally)
 
     def redrive(self, prompt_id: str) -> Deferred[State]:
         date = self.date
@@ -495,11 +340,6 @@ class PostgresJournal:
         rows = [each.to_row() for each in periods]
         return self._write(lambda db: history.keep(db, rows), WRITE_PATIENCE)
 
-    def history(
-        self, step: int, since: int, until: int, besides: Collection[int] = ()
-    ) -> Deferred[Sequence[Period]]:
-        return self._read(lambda db: history.read(db, step, since, until, besides))
-
     def prune_history(self, date: float) -> Deferred[None]:
         return self._write(lambda db: history.prune(db, date))
 
@@ -510,85 +350,14 @@ class PostgresJournal:
         return Deferred.fromCoroutine(self._close())
 
     async def _close(self) -> None:
-        for watch, _ in self._watches:
-            if watch.running:
-                watch.stop()
+        self._background.stop()
         now = self._clock.seconds()
         if self._session.owner is not None:
             leaving = self._write(lambda db: recovery.leave(db, now))
             leaving.addErrback(lambda failure: failure.trap(JournalUnavailable) and None)
-            self._closing = True
             self._transactor.stopping.set()
-            await leaving
-        self._closing = True
-        await self._group.when_idle()
-        self._group.stop()
+        await self._executor.close()
         await self._in_thread(self._session.connection.close)
-
-    def _renew(self) -> Deferred[None]:
-        """Renew the lease, as every group does, and look at the database's clock."""
-
-        async def renew() -> None:
-            await self.probe()
-            await self._read(self._measure)
-
-        return Deferred.fromCoroutine(renew()).addErrback(
-            self._unexpected, "renewing the journal's lease"
-        )
-
-    def _measure(self, db: Session) -> Steps[None]:
-        self._set_clock(db)
-        yield from ()
-
-    def _sweep(self) -> Deferred[None]:
-        """End the leases that are over.
-
-        After an outage of the database, all may be over: who lives has time to renew its own.
-        """
-        now = self._clock.seconds()
-        if now < self._session.sweep_after:
-            return succeed(None)
-
-        async def sweep() -> None:
-            # These may be what connects again after an outage, or finds that the database's clock
-            # was set: both put the sweep off.
-            is_over = await self._read(recovery.is_any_over)
-            if is_over:
-                await self._read(self._measure)
-            if is_over and self._clock.seconds() >= self._session.sweep_after:
-                ended = await self._write(lambda db: recovery.sweep(db, now))
-                self.takeovers += ended > 0
-                if ended:
-                    log.warn(
-                        "the lease of {number} of the daemons that share the journal has ended,"
-                        " {lease:.0f} s after its last commit: taking over what it had claimed",
-                        number=ended,
-                        lease=recovery.LEASE,
-                    )
-
-        return Deferred.fromCoroutine(sweep()).addErrback(
-            self._unexpected, "taking over what other daemons have left"
-        )
-
-    def _let_lapse(self) -> Deferred[None]:
-        now = self._clock.seconds()
-
-        async def lapse() -> None:
-            while await self._write(lambda db: records.let_lapse(db, now)):
-                pass
-            await self._write(records.add_up)
-
-        return Deferred.fromCoroutine(lapse()).addErrback(
-            self._unexpected, "deleting texts from the journal"
-        )
-
-    @staticmethod
-    def _unexpected(failure: Failure, doing: str) -> None:
-        if not failure.check(JournalUnavailable):
-            log_unexpected(log, doing, failure)
-
-    def _now(self) -> tuple[float, float]:
-        return self._clock.seconds(), wall(self._clock)
 
     def _require_owner(self) -> None:
         if self._session.owner is None:
@@ -597,46 +366,3 @@ class PostgresJournal:
     def _claim(self, steps: Callable[[Session], Steps[Result]]) -> Deferred[Result]:
         self._require_owner()
         return self._write(steps, rank=CLAIM)
-
-    def _write(
-        self,
-        steps: Callable[[Session], Steps[Result]],
-        patience: float | None = None,
-        rank: int = OTHER,
-    ) -> Deferred[Result]:
-        return self._submit(Ranked(rank, steps), patience, writes=True).addCallbacks(
-            self._well, self._unwell
-        )
-
-    def _with_others(self, request: Together, patience: float | None = None) -> Deferred[Any]:
-        return self._submit(request, patience, writes=True).addCallbacks(self._well, self._unwell)
-
-    def _read(
-        self,
-        steps: Callable[[Session], Steps[Result]],
-        patience: float | None = READ_PATIENCE,
-    ) -> Deferred[Result]:
-        return self._submit(Ranked(OTHER, steps), patience, writes=False)
-
-    def _submit(self, run: Any, patience: float | None, *, writes: bool) -> Deferred[Any]:
-        if self._closing:
-            return fail(JournalUnavailable("the journal is closed", retry_after=RETRY_AFTER))
-        return self._group.submit(run, writes=writes, patience=patience)
-
-    def _well(self, result: Result) -> Result:
-        if self._fault is not None:
-            log.info("journal {path} can be written again", path=self.location)
-            self._fault = None
-        return result
-
-    def _unwell(self, failure: Failure) -> Failure:
-        error = failure.value
-        if isinstance(error, JournalUnavailable):
-            if self._fault != error.reason:
-                log.error(
-                    "journal {path} can't be written: {reason}; accepting no prompts until it can",
-                    path=self.location,
-                    reason=error.reason,
-                )
-            self._fault = error.reason
-        return failure

@@ -12,8 +12,9 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import Conninfo
 from psycopg.rows import dict_row
 
-from chatgpt_source.errors import JournalError
+from chatgpt_source.errors import JournalError, JournalUnreachable
 from chatgpt_source.identity import label
+from chatgpt_source.journal.postgres import schema
 from chatgpt_source.journal.postgres.session import Connection, Row
 
 Result = TypeVar("Result")
@@ -167,6 +168,38 @@ def connect(conninfo: str) -> Connection:
         connection.close()
         raise
     return connection
+
+
+def open_journal(database: Database, *, beside: bool = False) -> tuple[Database, Connection]:
+    """Connect, and create the tables if there are none.
+
+    Args:
+        database: The database.
+        beside: Require that there are tables.
+
+    Raises:
+        JournalUnreachable: If it can't be reached now; the text has no secret.
+        JournalError: If it can't be used.
+    """
+    where = f"journal {database.location}"
+    try:
+        connection = connect(database.conninfo)
+    except psycopg.Error as error:
+        raise JournalUnreachable(f"{where} can't be opened: {reason_of(error)}") from None
+    try:
+        schema.require(connection, make=not beside)
+    except JournalError as error:
+        connection.close()
+        raise JournalError(f"{where} can't be used: {error}") from None
+    except psycopg.Error as error:
+        connection.close()
+        reason = reason_of(error)
+        kind = JournalUnreachable if is_passing(reason) else JournalError
+        raise kind(f"{where} can't be opened: {reason}") from None
+    except BaseException:
+        connection.close()
+        raise
+    return database, connection
 
 
 def is_passing(reason: str) -> bool:

@@ -8,8 +8,9 @@ import psycopg
 from attrs import evolve, frozen
 
 from chatgpt_source.errors import JournalError
-from chatgpt_source.journal.postgres import PostgresJournal, database_date, open_journal, schema
-from chatgpt_source.journal.postgres.connect import Database, connect, reason_of
+from chatgpt_source.journal.postgres import PostgresJournal, schema
+from chatgpt_source.journal.postgres.connect import Database, connect, open_journal, reason_of
+from chatgpt_source.journal.postgres.link import database_date
 from chatgpt_source.journal.postgres.session import Connection
 from chatgpt_source.journal.seen import Seen
 from chatgpt_source.prompt import State

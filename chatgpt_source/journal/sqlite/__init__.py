@@ -1,23 +1,19 @@
 """The journal in one SQLite file: WAL, `synchronous=FULL`, one connection on one thread.
 
 `asks`, `outbox`, `operator`, `records` and `history` write and read the tables, `transact` commits
-groups, `file` opens the file, `recovery` takes over at a start, `wipe` removes deleted texts from
-it. This module puts them together as a `Journal`.
+groups, `file` opens the file, `recovery` takes over at a start, `background` is what it does
+unasked, `wipe` removes deleted texts from it. This module puts them together as a `Journal`.
 """
 
 import sqlite3
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Mapping, Sequence
 from math import inf
-from typing import TypeVar
 
-from twisted.internet.defer import Deferred, execute, fail, succeed
+from twisted.internet.defer import Deferred, execute, succeed
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall
-from twisted.python.failure import Failure
 
 from chatgpt_source.clock import wall
-from chatgpt_source.errors import JournalError, JournalUnavailable
+from chatgpt_source.errors import JournalError
 from chatgpt_source.journal import (
     Admitted,
     AskOutcome,
@@ -25,32 +21,24 @@ from chatgpt_source.journal import (
     Cancelled,
     Claims,
     Delivered,
-    Detail,
-    End,
     Ended,
     Failed,
-    FailureGroup,
     Kept,
-    Key,
     Pause,
     PeerState,
     Postponed,
     Queue,
-    Record,
     Recovered,
     Submission,
-    Tally,
     Terms,
-    TierTally,
-    Waiting,
 )
-from chatgpt_source.journal.group_commit import RETRY_AFTER, GroupCommit
+from chatgpt_source.journal.executor import WRITE_PATIENCE, Executor
+from chatgpt_source.journal.group_commit import GroupCommit, InThread
 from chatgpt_source.journal.period import Period
 from chatgpt_source.journal.sqlite import (
     asks,
     batches,
     history,
-    keys,
     leftovers,
     operator,
     outbox,
@@ -61,6 +49,7 @@ from chatgpt_source.journal.sqlite import (
     upkeep,
     wipe,
 )
+from chatgpt_source.journal.sqlite.background import Background
 from chatgpt_source.journal.sqlite.file import (
     BUSY,
     OpenJournal,
@@ -68,36 +57,21 @@ from chatgpt_source.journal.sqlite.file import (
     open_beside,
     open_journal,
 )
-from chatgpt_source.journal.sqlite.rows import Now, Owner
+from chatgpt_source.journal.sqlite.queries import SqliteQueries
+from chatgpt_source.journal.sqlite.rows import Owner
 from chatgpt_source.journal.sqlite.transact import PATIENCE, Transactor
-from chatgpt_source.log import get_logger, log_unexpected
 from chatgpt_source.prompt import NOWHERE, Ask, Delivery, Leftover, Prompt, State, Tier
 from chatgpt_source.tiers import Tiers
 
 __all__ = ["OpenJournal", "SqliteJournal", "check_journal", "open_beside", "open_journal"]
 
-log = get_logger(__name__)
-
-Result = TypeVar("Result")
-InThread = Callable[[Callable[[], None]], Deferred[None]]
-
 PATIENCE_BESIDE = 10.0
 """Seconds that an operator's command waits for a busy daemon."""
 STATEMENT_PATIENCE_MS = 5
 """SQLite's own wait for another process, in ms; `Transactor` waits longer."""
-WATCH_EVERY = 2.0
-"""Seconds between two checks whether the file is still at its path, and is to be wiped."""
-WIPE_AFTER = 30.0
-"""Seconds from the deletion of a text until the files are wiped, at the next of these checks."""
-WIPE_RETRY = 5.0
-"""Seconds from a wipe that failed to the next one."""
-READ_PATIENCE = 0.9
-"""Seconds that a caller waits for a read; under 1 s, as pages are refreshed every second."""
-WRITE_PATIENCE = 10.0
-"""Seconds that a caller waits for its write to begin."""
 
 
-class SqliteJournal:
+class SqliteJournal(SqliteQueries):
     """A `Journal` in a SQLite file.
 
     Args:
@@ -108,29 +82,24 @@ class SqliteJournal:
 
     def __init__(self, opened: OpenJournal, clock: IReactorTime, in_thread: InThread) -> None:
         self._opened = opened
-        self._clock = clock
         self._in_thread = in_thread
         opened.connection.execute(f"PRAGMA busy_timeout = {STATEMENT_PATIENCE_MS}")
         patience = PATIENCE if self._is_daemons else PATIENCE_BESIDE
         self._transactor = Transactor(opened, patience)
-        self._group: GroupCommit[sqlite3.Connection] = GroupCommit(
-            in_thread, self._transactor.run, clock
+        self._executor: Executor[sqlite3.Connection] = Executor(
+            self.location, GroupCommit(in_thread, self._transactor.run, clock)
         )
-        self._watch = LoopingCall(self._look)
-        self._watch.clock = clock
-        self._wipe_at: float | None = None
-        self._data_version: int | None = None
-        self._closing = False
-        self._fault: str | None = None
+        super().__init__(clock, self._executor)
+        self._write = self._executor.write
+        self._background = Background(clock, self._executor)
+        self._wipe_later = self._background.wipe_later
         self._run: Owner | None = None
         self._fingerprints: Mapping[str, bytes] = {}
         self._has_batches = False
 
     @property
     def fault(self) -> str | None:
-        if self._group.silent_for >= READ_PATIENCE:
-            return self._group.silence().reason
-        return self._fault
+        return self._executor.fault
 
     @property
     def location(self) -> str:
@@ -172,25 +141,16 @@ class SqliteJournal:
         self, everyday_limit: int, timezone: str, peers: Mapping[str, str], keep: float
     ) -> Recovered:
         db = self._opened.connection
-        now = self._clock.seconds()
+        now = self._now()
         try:
             self._transactor.begin()
-            self._run = recovery.new_owner(db, wall(self._clock))
-            recovery.take_over(db, now, keep)
-            upkeep.keep_terms(db, everyday_limit, timezone)
-            self._fingerprints = recovery.fingerprints(db, peers)
-            destinations = queues.destinations(db)
-            recovered = Recovered(
-                recovery.recall(db, self._fingerprints, now),
-                recovery.failing(db, destinations),
-                destinations,
-                pauses.pauses(db),
+            self._run, self._fingerprints, recovered = recovery.recover(
+                *(db, now, keep, everyday_limit, timezone, peers)
             )
             db.execute("COMMIT")
         except sqlite3.Error as error:
             raise JournalError(f"journal {self.location} can't be written: {error}") from error
-        self._wipe_later(WIPE_RETRY)
-        self._watch.start(WATCH_EVERY, now=False)
+        self._background.start()
         return recovered
 
     # The methods of `Journal`, which documents them.
@@ -313,9 +273,6 @@ class SqliteJournal:
     def claim_probe(self, peer: str, state: PeerState, now: float) -> Deferred[bool]:  # noqa: ARG002 - there is no other
         return succeed(True)  # noqa: FBT003 - the answer
 
-    def waiting(self, queue: Queue, now: float) -> Deferred[Waiting]:
-        return self._read(lambda db: queues.waiting(db, queue, now))
-
     def hasten(self, queue: Queue, now: float) -> Deferred[int]:
         return self._write(lambda db: queues.hasten(db, queue, now), WRITE_PATIENCE)
 
@@ -327,60 +284,14 @@ class SqliteJournal:
         date = wall(self._clock)
         return self._write(lambda db: pauses.resume(db, what, who, date), WRITE_PATIENCE)
 
-    def pauses(self) -> Deferred[Mapping[str, Pause]]:
-        return self._read(pauses.pauses)
-
-    def record(self, prompt_id: str) -> Deferred[Record | None]:
-        now = self._now()
-        return self._read(lambda db: records.record(db, prompt_id, now))
-
-    def detail(self, prompt_id: str) -> Deferred[Detail | None]:
-        now = self._now()
-        return self._read(lambda db: records.detail(db, prompt_id, now))
-
-    def ids(self, beginning: str, most: int) -> Deferred[Sequence[str]]:
-        return self._read(lambda db: records.ids(db, beginning, most))
-
-    def records(self, state: State | None, after: int, most: int) -> Deferred[Sequence[Record]]:
-        now = self._now()
-        return self._read(lambda db: records.records(db, state, after, most, now))
-
-    def ids_of(self, keys_: Sequence[Key]) -> Deferred[Sequence[str]]:
-        return self._read(lambda db: keys.ids(db, keys_))
-
-    def latest(
-        self, state: State | None, before: int | None, most: int, reason: str | None = None
-    ) -> Deferred[Sequence[Record]]:
-        now = self._now()
-        return self._read(lambda db: records.latest(db, state, before, most, now, reason))
-
-    def failure_groups(self, most: int) -> Deferred[Sequence[FailureGroup]]:
-        return self._read(lambda db: records.groups(db, most))
-
     def kept(self, prompt_id: str, needed_until: float | None = None) -> Deferred[Kept | None]:
         now = self._now()
         submit = self._read if needed_until is None else self._write
         return submit(lambda db: records.kept(db, prompt_id, now, needed_until), WRITE_PATIENCE)
 
-    def ended_asking(self, ids: Collection[str]) -> Deferred[Collection[str]]:
-        return self._read(lambda db: records.ended_asking(db, ids))
-
     def unneeded(self, prompt_id: str) -> Deferred[None]:
         self._wipe_later()
         return self._write(lambda db: upkeep.unneeded(db, prompt_id))
-
-    def ends(self, since: float, most: int) -> Deferred[Sequence[End]]:
-        return self._read(lambda db: records.ends(db, since, most))
-
-    def still_failed(self, ids: Collection[str]) -> Deferred[Collection[str]]:
-        return self._read(lambda db: records.still_failed(db, ids))
-
-    def tally(self, day: str) -> Deferred[Tally]:
-        now = self._clock.seconds()
-        return self._read(lambda db: records.tally(db, day, now))
-
-    def tally_tiers(self) -> Deferred[TierTally]:
-        return self._read(batches.tally)
 
     def redrive(self, prompt_id: str) -> Deferred[State]:
         date = wall(self._clock)
@@ -409,11 +320,6 @@ class SqliteJournal:
         rows = [each.to_row() for each in periods]
         return self._write(lambda db: history.keep(db, rows), WRITE_PATIENCE)
 
-    def history(
-        self, step: int, since: int, until: int, besides: Collection[int] = ()
-    ) -> Deferred[Sequence[Period]]:
-        return self._read(lambda db: history.read(db, step, since, until, besides))
-
     def prune_history(self, date: float) -> Deferred[None]:
         return self._write(lambda db: history.prune(db, date))
 
@@ -424,94 +330,8 @@ class SqliteJournal:
         return Deferred.fromCoroutine(self._close())
 
     async def _close(self) -> None:
-        self._closing = True
-        if self._watch.running:
-            self._watch.stop()
-        await self._group.when_idle()
-        self._group.stop()
-        if self._is_daemons or self._wipe_at is not None:  # else an operator deleted nothing
-            await self._in_thread(self._wipe_at_last)
+        self._background.stop()
+        await self._executor.close()
+        if self._is_daemons or self._background.is_to_wipe:  # else an operator deleted nothing
+            await self._in_thread(lambda: wipe.wipe_at_last(self._opened.connection, BUSY))
         self._opened.close()
-
-    def _look(self) -> Deferred[None]:
-        """Check whether the file was lost, or is back, or is to be wiped."""
-        return Deferred.fromCoroutine(self._look_and_wipe()).addErrback(
-            lambda failure: (
-                None
-                if failure.check(JournalUnavailable)
-                else log_unexpected(log, "looking at the journal", failure)
-            )
-        )
-
-    async def _look_and_wipe(self) -> None:
-        version = await self._read(wipe.data_version).addErrback(self._unwell)
-        if self._data_version not in {None, version}:  # another process may have deleted texts
-            self._wipe_later()
-        self._data_version = version
-        if self._fault is not None:
-            await self.probe()
-        await self._let_lapse()
-        if self._wipe_at is not None and self._wipe_at <= self._clock.seconds():
-            self._wipe_at = None
-            done = False
-            try:
-                done = await self._read(wipe.wipe, None)
-            finally:
-                if not done:
-                    self._wipe_later(WIPE_RETRY)
-
-    async def _let_lapse(self) -> None:
-        """Delete the texts that are not needed and not kept any more."""
-        now = self._clock.seconds()
-        if await self._read(lambda db: upkeep.has_lapsed(db, now)):
-            self._wipe_later()
-            while await self._write(lambda db: upkeep.let_lapse(db, now)):
-                pass
-
-    def _now(self) -> Now:
-        return Now(self._clock.seconds(), wall(self._clock))
-
-    def _wipe_later(self, delay: float = WIPE_AFTER) -> None:
-        if self._wipe_at is None:
-            self._wipe_at = self._clock.seconds() + delay
-
-    def _write(
-        self, run: Callable[[sqlite3.Connection], Result], patience: float | None = None
-    ) -> Deferred[Result]:
-        return self._submit(run, patience, writes=True).addCallbacks(self._well, self._unwell)
-
-    def _read(
-        self, run: Callable[[sqlite3.Connection], Result], patience: float | None = READ_PATIENCE
-    ) -> Deferred[Result]:
-        return self._submit(run, patience, writes=False)
-
-    def _submit(
-        self, run: Callable[[sqlite3.Connection], Result], patience: float | None, *, writes: bool
-    ) -> Deferred[Result]:
-        if self._closing:
-            return fail(JournalUnavailable("the journal is closed", retry_after=RETRY_AFTER))
-        return self._group.submit(run, writes=writes, patience=patience)
-
-    def _well(self, result: Result) -> Result:
-        if self._fault is not None:
-            log.info("journal {path} can be written again", path=self.location)
-            self._fault = None
-        return result
-
-    def _unwell(self, failure: Failure) -> Failure:
-        error = failure.value
-        if isinstance(error, JournalUnavailable):
-            if self._fault is None:
-                log.error(
-                    "journal {path} can't be written: {reason}; accepting no prompts until it can",
-                    path=self.location,
-                    reason=error.reason,
-                )
-            self._fault = error.reason
-        return failure
-
-    def _wipe_at_last(self) -> None:
-        db = self._opened.connection
-        with suppress(sqlite3.Error):  # as on a full disk: the next start wipes
-            db.execute(f"PRAGMA busy_timeout = {BUSY * 1000:.0f}")
-            wipe.wipe(db)

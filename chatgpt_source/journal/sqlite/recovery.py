@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from attrs import fields
 
 from chatgpt_source.http.client.retry_after import LONGEST_RETRY_AFTER
-from chatgpt_source.journal import PeerState
+from chatgpt_source.journal import PeerState, Recovered
 from chatgpt_source.journal.rows import peer_of
-from chatgpt_source.journal.sqlite import keys
-from chatgpt_source.journal.sqlite.rows import Owner, by_name
+from chatgpt_source.journal.sqlite import keys, pauses, queues, upkeep
+from chatgpt_source.journal.sqlite.rows import Now, Owner, by_name
 from chatgpt_source.prompt import MODEL, State, Tier
 
 _TIERS = f"tier IN ({', '.join(repr(tier.value) for tier in Tier)})"
@@ -17,6 +17,29 @@ _TIERS = f"tier IN ({', '.join(repr(tier.value) for tier in Tier)})"
 FIRST_POLLS = 10.0
 """Seconds from a start in which all submitted prompts are due for a poll."""
 _FIELDS = [each.name for each in fields(PeerState)]
+
+
+def recover(
+    db: sqlite3.Connection,
+    now: Now,
+    keep: float,
+    everyday_limit: int,
+    timezone: str,
+    peers: Mapping[str, str],
+) -> tuple[Owner, Mapping[str, bytes], Recovered]:
+    """Begin a run; see `Journal.recover`.
+
+    Returns:
+        The run, the digest of each peer's settings, and what the journal has.
+    """
+    owner = new_owner(db, now.date)
+    take_over(db, now.steady, keep)
+    upkeep.keep_terms(db, everyday_limit, timezone)
+    known = fingerprints(db, peers)
+    destinations = queues.destinations(db)
+    recalled = recall(db, known, now.steady)
+    found = Recovered(recalled, failing(db, destinations), destinations, pauses.pauses(db))
+    return owner, known, found
 
 
 def new_owner(db: sqlite3.Connection, date: float) -> Owner:

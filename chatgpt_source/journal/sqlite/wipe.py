@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+from contextlib import suppress
 
 MOST_ROWS_REWRITTEN = 2000
 MOST_BYTES_REWRITTEN = 4 * 2**20
@@ -27,6 +28,18 @@ def wipe(db: sqlite3.Connection) -> bool:
             db.execute("ROLLBACK")
     (busy, *_) = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     return rewritten and not busy
+
+
+def wipe_at_last(db: sqlite3.Connection, patience: float) -> None:
+    """Wipe before the file is closed; if that fails, the next start does.
+
+    Args:
+        db: The database.
+        patience: Seconds to wait for another process.
+    """
+    with suppress(sqlite3.Error):  # as on a full disk
+        db.execute(f"PRAGMA busy_timeout = {patience * 1000:.0f}")
+        wipe(db)
 
 
 def data_version(db: sqlite3.Connection) -> int:
