@@ -32,7 +32,7 @@ with contextlib.suppress(ImportError):  # the tests are skipped then: `server` s
         PostgresJournal,
         open_journal,
     )
-    from chatgpt_source.journal.postgres.asks import Accept
+    from chatgpt_source.journal.postgres.accept import Accept
     from chatgpt_source.journal.postgres.connect import Database, Patient
     from chatgpt_source.journal.postgres.engine import PostgresEngine
     from chatgpt_source.journal.postgres.runner import AGAIN_EVERY

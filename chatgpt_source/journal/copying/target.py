@@ -13,7 +13,7 @@ from psycopg.rows import tuple_row
 from chatgpt_source.errors import JournalError
 from chatgpt_source.journal.copying.source import Page, Rows, Shift, Source, Values
 from chatgpt_source.journal.postgres import schema
-from chatgpt_source.journal.postgres.asks import IN_BACKLOG
+from chatgpt_source.journal.postgres.accept import IN_BACKLOG
 from chatgpt_source.journal.postgres.connect import Database, connect, reason_of
 from chatgpt_source.journal.postgres.link import database_date
 from chatgpt_source.journal.postgres.recovery import STARTS

@@ -12,10 +12,10 @@ A claim has a token from a sequence, unlike every other, and its owner, a row of
 group that an owner commits renews its lease. Once that has ended, any other owner ends its claims;
 the end of such a claim then changes nothing, as its token is no longer one of a claim.
 
-`asks`, `outbox`, `leftovers`, `batches`, `operator`, `records` and `history` write and read the
-tables, `transact` commits groups, `recovery` has the leases, `background` is what a daemon does
-unasked, `connect` opens a connection, `link` opens it again. This module puts them together as a
-`Journal`.
+`accept`, `asks`, `ask_ended`, `outbox`, `leftovers`, `batches`, `operator`, `records` and `history`
+write and read the tables, `transact` commits groups, `recovery` has the leases, `background` is
+what a daemon does unasked, `connect` opens a connection, `link` opens it again. This module puts
+them together as a `Journal`.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -49,6 +49,8 @@ from chatgpt_source.journal.executor import WRITE_PATIENCE, Executor
 from chatgpt_source.journal.group_commit import GroupCommit, InThread
 from chatgpt_source.journal.period import Period
 from chatgpt_source.journal.postgres import (
+    accept,
+    ask_ended,
     asks,
     batches,
     history,
@@ -187,7 +189,7 @@ class PostgresJournal(PostgresQueries):
     ) -> Deferred[Sequence[Admitted]]:
         if claim:
             self._require_owner()
-        request = asks.Accept(submissions, terms, claim, self._clock.seconds())
+        request = accept.Accept(submissions, terms, claim, self._clock.seconds())
         return self._runner.write_with_others(request, WRITE_PATIENCE)
 
     def claim_asks(
@@ -251,9 +253,9 @@ class PostgresJournal(PostgresQueries):
         date = wall(self._clock)
         is_alike = leftover is None and ask.prompt.target != NOWHERE
         if isinstance(outcome, Answered) and is_alike and len(outcome.calls) <= 1:
-            return self._runner.write_with_others(asks.Answer(ask, outcome, now, date, claim))
+            return self._runner.write_with_others(ask_ended.Answer(ask, outcome, now, date, claim))
         return self._write(
-            lambda db: asks.ended(db, ask, outcome, now, date, claim=claim, leftover=leftover),
+            lambda db: ask_ended.ended(db, ask, outcome, now, date, claim=claim, leftover=leftover),
             rank=ANSWERED,
         )
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from chatgpt_source.journal import Detail, End, FailureGroup, Kept, Key, Record, Tally, digests
 from chatgpt_source.journal.postgres import queues
-from chatgpt_source.journal.postgres.asks import IN_BACKLOG
+from chatgpt_source.journal.postgres.accept import IN_BACKLOG
 from chatgpt_source.journal.postgres.schema import REASON
 from chatgpt_source.journal.postgres.session import Row, Session, Steps, rows_of
 from chatgpt_source.journal.rows import (

@@ -23,7 +23,7 @@ from chatgpt_source.clock import boot_time
 from chatgpt_source.errors import JournalUnavailable
 from chatgpt_source.journal import Admitted, Claims, Ended
 from chatgpt_source.journal.group_commit import RETRY_AFTER, Operation
-from chatgpt_source.journal.postgres.asks import Accept
+from chatgpt_source.journal.postgres.accept import Accept
 from chatgpt_source.journal.postgres.connect import is_of_statement, reason_of
 from chatgpt_source.journal.postgres.recovery import LEASE, UNTIL
 from chatgpt_source.journal.postgres.session import OTHER, Session
