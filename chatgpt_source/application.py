@@ -16,6 +16,7 @@ from chatgpt_source.clock import wall
 from chatgpt_source.config import Config
 from chatgpt_source.delivery.target import targets_of
 from chatgpt_source.errors import JournalUnavailable
+from chatgpt_source.health.judge import Judge
 from chatgpt_source.health.recent import MOST, Recent
 from chatgpt_source.health.refusals import Refusals
 from chatgpt_source.http.client import make_client
@@ -95,7 +96,7 @@ class Application:
         calendar = Calendar(config.timezone)
         self._midnight = Midnight(reactor, calendar, lambda: Deferred.fromCoroutine(self._prune()))
         watched = self._journal, self._pipeline, self._recent, refusals
-        health = Health(reactor, config, calendar, *watched)
+        health = Health(Judge(reactor, config, calendar, *watched))
         self._intake = Intake(
             reactor,
             config,

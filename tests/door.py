@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.config import Config
 from chatgpt_source.config.secret import Secret
+from chatgpt_source.health.judge import Judge
 from chatgpt_source.health.recent import Recent
 from chatgpt_source.health.refusals import Refusals
 from chatgpt_source.http.server import BoundedSite
@@ -62,16 +63,16 @@ class DoorDriver(SynchronousTestCase):
             clock, self.journal, self.config, cast(Any, None), {"target": cast(Any, None)}
         )
         watched = self.journal, self.pipeline, Recent(clock), Refusals(clock)
-        health = Health(clock, self.config, calendar, *watched)
+        judge = Judge(clock, self.config, calendar, *watched)
         self.waiters = Waiters(clock)
-        self.observers = Observers(OutcomeLog(), self.waiters, health.refusals)
+        self.observers = Observers(OutcomeLog(), self.waiters, judge.refusals)
         self.intake = Intake(
             clock,
             self.config,
             calendar,
             self.journal,
             self.pipeline,
-            health,
+            Health(judge),
             self.waiters,
             self.observers,
         )

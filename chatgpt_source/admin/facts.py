@@ -42,27 +42,27 @@ class Facts:
     async def shown(self) -> Shown:
         """The data that all viewers see."""
         status = self._status
-        health = status.health
-        clock, config = health.clock, health.config
-        judgement = await status.judge()
-        counted = health.judge.counted
+        judge = status.judge
+        clock, config = judge.clock, judge.config
+        judgement = await judge.judge()
+        counted = judge.counted
         hour = await self._archive.counted(LATEST)
         now = wall(clock)
         tally = counted.tally or _NOTHING
-        pauses = health.pipeline.pauses
+        pauses = judge.pipeline.pauses
         return Shown(
             now=now,
             started=date_of(self._started, clock),
             zone=config.timezone,
             used=tally.used,
             limit=config.everyday_limit,
-            midnight=health.calendar.day(now).end,
+            midnight=judge.calendar.day(now).end,
             prompts=tally.prompts,
             oldest=tally.oldest,
             judgement=judgement,
             cheap=sum(each.period.cheap for each in hour.columns if each.period),
             tiers=await status.tiers.read(),
-            daemon=this_daemon(health.journal, counted.tally),
+            daemon=this_daemon(judge.journal, counted.tally),
             counted=None if counted.at is None else date_of(counted.at, clock),
             groups=await self._read_groups(tally),
             pauses={pause.what: pause for pause in pauses.current},
@@ -83,7 +83,7 @@ class Facts:
 
     async def picked(self, query: Query) -> Picked:
         """The prompts that a query picks; none if the journal can't be read."""
-        journal = self._status.health.journal
+        journal = self._status.judge.journal
         try:
             if query.prompt is not None:
                 return Picked(query, detail=await journal.detail(query.prompt))

@@ -33,9 +33,9 @@ class Gauges(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The metrics."""
-        health, breakers = self._status.health, self._status.breakers
+        judge, breakers = self._status.judge, self._status.breakers
         counted, tally = self.counted, self.counted.tally
-        now = health.clock.seconds()
+        now = judge.clock.seconds()
         yield CounterMetricFamily(
             f"{PREFIX}_log_lines_dropped",
             "Log lines that were dropped because stdout was not read.",
@@ -57,7 +57,7 @@ class Gauges(Collector):
             {peer: breaker.throttled(now) for peer, breaker in breakers.items()},
             "peer",
         )
-        pauses = health.pipeline.pauses
+        pauses = judge.pipeline.pauses
         yield _gauge(
             "paused",
             "1 while an operator has paused it.",
@@ -67,15 +67,15 @@ class Gauges(Collector):
         yield _gauge(
             "recent_failure_ratio",
             "The share that failed, of the last 100 prompts that ended in the last 15 min.",
-            health.recent.ratio(),
+            judge.recent.ratio(),
         )
-        writable = health.journal.fault is None and counted.trouble is None
+        writable = judge.journal.fault is None and counted.trouble is None
         yield _gauge(
             "journal_writable", "1 while the journal can be written, and answers.", writable
         )
         levels = {level.value: level is self.level for level in Level}
         yield _gauge("health", "1 for the level of the daemon's health.", levels, "level")
-        limit = health.config.everyday_limit
+        limit = judge.config.everyday_limit
         yield _gauge("quota_limit", "Prompts that may be accepted a day.", limit)
         if tally is None or counted.at is None:
             return

@@ -80,7 +80,7 @@ class Metrics(Observer):
     def __init__(self, status: Status, costs: Costs) -> None:
         # Each counter would add a second series with the time of its creation.
         prometheus_client.disable_created_metrics()
-        self._health, self._tiers, self._costs = status.health, status.tiers, costs
+        self._judge, self._tiers, self._costs = status.judge, status.tiers, costs
         self._gauges = Gauges(status)
         self._registry = registry = CollectorRegistry()
         counter = self._counter
@@ -92,8 +92,8 @@ class Metrics(Observer):
             namespace=PREFIX,
             registry=registry,
         )
-        targets = [TARGET.destination, *status.health.config.targets]
-        nowhere = [NOWHERE] if status.health.config.keep_answers else []
+        targets = [TARGET.destination, *status.judge.config.targets]
+        nowhere = [NOWHERE] if status.judge.config.keep_answers else []
         for arrival, target in product(Arrival, [*targets, *nowhere]):
             self._arrived.labels(arrival.value, target)
         self._repeated = counter(
@@ -245,8 +245,8 @@ class Metrics(Observer):
 
     async def scrape(self, request: BoundedRequest) -> None:
         """Answer `GET /metrics`: in OpenMetrics if it accepts that, else in Prometheus's format."""
-        self._gauges.level = (await self._health.judge.judge()).level
-        self._gauges.counted = self._health.judge.counted
+        self._gauges.level = (await self._judge.judge()).level
+        self._gauges.counted = self._judge.counted
         self._gauges.tiers = await self._tiers.read()
         accept = ",".join(request.requestHeaders.getRawHeaders("accept", []))
         # Not the header itself: it may name a version that does not exist.

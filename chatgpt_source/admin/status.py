@@ -12,6 +12,7 @@ from chatgpt_source.admin.daemon import this_daemon
 from chatgpt_source.admin.tiers import Tiers
 from chatgpt_source.admin.words import sentence
 from chatgpt_source.clock import date_of, rfc3339, wall
+from chatgpt_source.health.judge import Judge
 from chatgpt_source.health.times import Times
 from chatgpt_source.health.trouble import Judgement, Trouble, line
 from chatgpt_source.intake.health import Health
@@ -34,21 +35,27 @@ class Status:
 
     @tiers.default
     def _make_tiers(self) -> Tiers:
-        return Tiers(self.health)
+        return Tiers(self.judge)
+
+    @property
+    def judge(self) -> Judge:
+        """Judges how well the daemon is; it has the daemon's parts."""
+        return self.health.judge
 
     @property
     def breakers(self) -> Mapping[str, Breaker]:
         """The circuit breaker of each peer, by its label."""
-        return self.health.pipeline.breakers
+        return self.judge.pipeline.breakers
 
     async def to_dict(self) -> dict[str, Any]:
         """The status; if the journal can't be read, with its last counts and their time."""
-        clock, config = self.health.clock, self.health.config
-        judgement = await self.judge()
+        judge = self.judge
+        clock, config = judge.clock, judge.config
+        judgement = await judge.judge()
         _, ready = self.health.told(judgement)
-        counted = self.health.judge.counted
+        counted = judge.counted
         tally, now = counted.tally, wall(clock)
-        day = self.health.calendar.day(now)
+        day = judge.calendar.day(now)
         limit = config.everyday_limit
         return {
             "version": __version__,
@@ -67,24 +74,20 @@ class Status:
             "prompts": tally and {state.value: tally.prompts[state] for state in State},
             "backlog": tally and {"count": tally.backlog, "oldest_seconds": self.oldest_age(tally)},
             "tiers": (await self.tiers.read()).counts(),
-            "daemon": this_daemon(self.health.journal, tally).to_dict(),
+            "daemon": this_daemon(judge.journal, tally).to_dict(),
             "calls": {peer: _calls(breaker, clock) for peer, breaker in self.breakers.items()},
-            "paused": [each.to_dict() for each in self.health.pipeline.pauses.current],
+            "paused": [each.to_dict() for each in judge.pipeline.pauses.current],
             "troubles": [sentence(line(each, self.times)) for each in judgement.troubles],
         }
 
     def oldest_age(self, tally: Tally) -> float:
         """Seconds since the oldest prompt of the backlog was accepted; 0 if there is none."""
-        return 0 if tally.oldest is None else max(0, wall(self.health.clock) - tally.oldest)
-
-    async def judge(self) -> Judgement:
-        """How well the daemon is now."""
-        return await self.health.judge.judge()
+        return 0 if tally.oldest is None else max(0, wall(self.judge.clock) - tally.oldest)
 
     @property
     def times(self) -> Times:
         """This moment."""
-        return Times.of(self.health.clock, self.health.config.timezone)
+        return Times.of(self.judge.clock, self.judge.config.timezone)
 
 
 def _health(judgement: Judgement) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from attrs import define, field, frozen
 
 from chatgpt_source.clock import date_of, rfc3339
 from chatgpt_source.errors import JournalUnavailable
-from chatgpt_source.intake.health import Health
+from chatgpt_source.health.judge import Judge
 from chatgpt_source.journal import Batch, Phase, TierTally
 from chatgpt_source.pipeline.batch_calls import Progress
 from chatgpt_source.prompt import Tier
@@ -105,18 +105,18 @@ class Tiers:
     """Reads the tiers; if the journal can't be read, the last known ones.
 
     Args:
-        health: The daemon's parts.
+        judge: Has the daemon's parts.
     """
 
-    _health: Health
+    _judge: Judge
     _known: TierTally | None = field(init=False, default=None)
     _at: float | None = field(init=False, default=None)
 
     async def read(self) -> SeenTiers:
         """What there is now."""
-        clock, pipeline, is_old = self._health.clock, self._health.pipeline, False
+        clock, pipeline, is_old = self._judge.clock, self._judge.pipeline, False
         try:
-            self._known = await self._health.journal.tally_tiers()
+            self._known = await self._judge.journal.tally_tiers()
             self._at = clock.seconds()
         except JournalUnavailable:
             is_old = True
@@ -141,4 +141,4 @@ class Tiers:
         return SeenBatch(batch, prompts, deadline, progress.trouble, next_try)
 
     def _date(self, instant: float | None) -> float | None:
-        return None if instant is None else date_of(instant, self._health.clock)
+        return None if instant is None else date_of(instant, self._judge.clock)

@@ -3,19 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import field, frozen
-from twisted.internet.interfaces import IReactorTime
+from attrs import frozen
 
-from chatgpt_source.config import Config
 from chatgpt_source.health.judge import MODEL_CHECK, Judge
-from chatgpt_source.health.recent import Recent
-from chatgpt_source.health.refusals import Refusals
 from chatgpt_source.health.times import Times
 from chatgpt_source.health.trouble import Judgement, line
-from chatgpt_source.journal import Journal
-from chatgpt_source.pipeline import Pipeline
 from chatgpt_source.prompt import DEAD_LETTER, receiver_at
-from chatgpt_source.quota import Calendar
 
 PROBES = ("/healthz", "/readyz")
 """Paths of Kubernetes' probes, which come every few seconds and have no credentials."""
@@ -31,31 +24,10 @@ class Health:
     """Answers the health endpoints by the daemon's one judgement.
 
     Attributes:
-        recent: Observes how prompts end.
-        refusals: Observes which callers are turned away.
-        judge: Makes the judgement.
+        judge: Makes the judgement, of parts that it holds.
     """
 
-    clock: IReactorTime
-    config: Config
-    calendar: Calendar
-    journal: Journal
-    pipeline: Pipeline
-    recent: Recent
-    refusals: Refusals
-    judge: Judge = field(init=False)
-
-    @judge.default
-    def _make_judge(self) -> Judge:
-        return Judge(
-            self.clock,
-            self.config,
-            self.calendar,
-            self.journal,
-            self.pipeline,
-            self.recent,
-            self.refusals,
-        )
+    judge: Judge
 
     async def ready(self) -> tuple[int, Mapping[str, Any]]:
         """The status and body of /readyz.
@@ -67,7 +39,8 @@ class Health:
 
     def told(self, judgement: Judgement) -> tuple[int, Mapping[str, Any]]:
         """A judgement as /readyz tells it: what is not well now has its check."""
-        times = Times.of(self.clock, self.config.timezone)
+        judge = self.judge
+        times = Times.of(judge.clock, judge.config.timezone)
         checks, unwell = self._checks(), dict[str, list[str]]()
         for trouble in judgement.troubles:
             if trouble.is_warning:
@@ -75,7 +48,7 @@ class Health:
             unwell.setdefault(trouble.check, []).append(line(trouble, times, public=True))
         checks |= {check: "; ".join(lines) for check, lines in unwell.items()}
         word = "degraded" if unwell else "ready"
-        is_ready = not self.pipeline.draining and UNUSABLE not in unwell
+        is_ready = not judge.pipeline.draining and UNUSABLE not in unwell
         body = {
             "status": word if is_ready else "not ready",
             "health": judgement.level.value,
@@ -85,7 +58,7 @@ class Health:
 
     def _checks(self) -> dict[str, str]:
         """The checks, as if all were well: which of them were tried."""
-        pipeline = self.pipeline
+        pipeline = self.judge.pipeline
         tried = {
             MODEL_CHECK: pipeline.has_tried_model,
             **{
@@ -98,7 +71,7 @@ class Health:
                 for name, breaker in pipeline.receivers.items()
                 if name != DEAD_LETTER.destination
             },
-            "failures": self.recent.tried,
+            "failures": self.judge.recent.tried,
         }
         return {
             **dict.fromkeys((UNUSABLE, "quota", "backlog"), OK),
@@ -107,7 +80,8 @@ class Health:
 
     def _batches_tried(self) -> Mapping[str, bool]:
         """Whether batches were tried, where there may be any."""
-        batching = self.pipeline.batching
-        if batching is None or not self.pipeline.offers_batches:
+        pipeline = self.judge.pipeline
+        batching = pipeline.batching
+        if batching is None or not pipeline.offers_batches:
             return {}
         return {f"{MODEL_CHECK}.batch": batching.breaker.tried}

@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 
 from chatgpt_source.admin import Admin, Admission
 from chatgpt_source.http.server import BoundedSite
+from chatgpt_source.intake.health import Health
 from chatgpt_source.pipeline import Pipeline
 from chatgpt_source.telemetry.observer import Observers
 from tests.door import CONFIG, DoorTestCase, ParsedResponse
@@ -49,11 +50,11 @@ class AdminTestCase(DoorTestCase):
             self.observers,
             batches=self.batches,
         )
-        health = attrs.evolve(self.intake.health, pipeline=self.pipeline)
-        self.observers.add(health.recent)
-        self.observers.add(health.refusals)
+        judge = attrs.evolve(self.intake.health.judge, pipeline=self.pipeline)
+        self.observers.add(judge.recent)
+        self.observers.add(judge.refusals)
         self.intake = attrs.evolve(
-            self.intake, pipeline=self.pipeline, health=health, observer=self.observers
+            self.intake, pipeline=self.pipeline, health=Health(judge), observer=self.observers
         )
         self.admin = Admin(self.intake, self.observers)
         self.door = BoundedSite(

@@ -87,7 +87,7 @@ class HealthTests(DoorTestCase):
         self.end(State.FAILED, reason, prompt_id)
 
     def end(self, state: State, error: str | None = None, name: str = "p") -> None:
-        tell(self.intake.health.recent, ended(state, error, name=name))
+        tell(self.intake.health.judge.recent, ended(state, error, name=name))
 
     def test_red_by_failures_alone(self) -> None:
         for _ in range(3):
