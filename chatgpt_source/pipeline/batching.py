@@ -151,11 +151,12 @@ class Batching:
         await self._tasks.idle()
 
     async def _forever(self) -> None:
-        await self._take_up()
+        has_taken_up = False
         while True:
             try:
-                if self._journal.is_shared:
+                if self._journal.is_shared or not has_taken_up:
                     await self._take_up()
+                    has_taken_up = True
                 await self._look()
             except (CancelledError, Stopped):
                 raise

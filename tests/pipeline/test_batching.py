@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
+from unittest.mock import Mock
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -242,6 +243,19 @@ class BatchTests(BatchingTestCase):
         self.crash_and_start()
         self.live(MINUTE)
         self.assertEqual(self.batches.sent, [["p1", "p2"]])
+
+    def test_others_are_taken_up_at_each_look_where_there_are_others(self) -> None:
+        self.pipeline.end()
+        for is_shared, looks in ((False, 1), (True, 3)):
+            with self.subTest(is_shared=is_shared):
+                self.journal.is_shared = is_shared
+                claim = Mock(side_effect=self.journal.claim_batches)
+                self.patch(self.journal, "claim_batches", claim)
+                self.begin()
+                self.assertEqual(claim.call_count, 1)
+                self.live(2 * batching.LOOK_EVERY)
+                self.assertEqual(claim.call_count, looks)
+                self.pipeline.end()
 
     def test_too_slow(self) -> None:
         """It is cancelled before the first deadline, and asked elsewhere once it has ended."""
