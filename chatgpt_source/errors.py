@@ -124,9 +124,17 @@ class Paused(NotAccepted):
 
 
 class JournalUnavailable(NotAccepted):
-    """The journal can't be written at the moment."""
+    """The journal can't be written at the moment.
+
+    Attributes:
+        is_passing: Whether what is wrong may be over soon by itself, as a lost connection.
+    """
 
     word = "journal"
+
+    def __init__(self, reason: str, *, retry_after: float, is_passing: bool = False) -> None:
+        super().__init__(reason, retry_after=retry_after)
+        self.is_passing = is_passing
 
 
 class KeyReused(Exception):

@@ -33,7 +33,7 @@ with contextlib.suppress(ImportError):  # the tests are skipped then: `server` s
         open_journal,
     )
     from chatgpt_source.journal.postgres.accept import Accept
-    from chatgpt_source.journal.postgres.connect import Database, Patient
+    from chatgpt_source.journal.postgres.connect import Database, Patient, Trouble
     from chatgpt_source.journal.postgres.engine import PostgresEngine
     from chatgpt_source.journal.postgres.runner import AGAIN_EVERY
     from chatgpt_source.journal.postgres.transact import LONGEST_DELAY, of_bounded_size
@@ -211,6 +211,23 @@ class FaultTests(PostgresTestCase):
         opened = open_journal(Database(self.url))
         opened[1].close()
         PostgresJournal(opened, self.clock, at_once)  # asks nothing
+
+    def test_what_may_be_over_soon(self) -> None:
+        for error, is_passing in (
+            (psycopg.OperationalError("connection failed: refused"), True),
+            (psycopg.errors.ReadOnlySqlTransaction(), True),
+            (psycopg.errors.DeadlockDetected(), True),
+            (psycopg.errors.TooManyConnections(), True),
+            (psycopg.errors.LockNotAvailable(), True),
+            (psycopg.errors.AdminShutdown(), True),
+            (psycopg.errors.InsufficientPrivilege(), False),
+            (psycopg.errors.ActiveSqlTransaction(), False),
+            (psycopg.InterfaceError("the connection is closed"), False),
+            (ZeroDivisionError(), False),
+        ):
+            with self.subTest(error=error):
+                told = Trouble.of(error).error()
+                self.assertEqual(told.is_passing, is_passing)
 
     def test_a_start_that_may_not_write_ends(self) -> None:
         journal = self.open_journal()

@@ -12,8 +12,9 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import Conninfo
 from psycopg.rows import dict_row
 
-from chatgpt_source.errors import JournalError, JournalUnreachable
+from chatgpt_source.errors import JournalError, JournalUnavailable, JournalUnreachable
 from chatgpt_source.identity import label
+from chatgpt_source.journal.group_commit import RETRY_AFTER
 from chatgpt_source.journal.postgres import schema
 from chatgpt_source.journal.postgres.session import Connection, Row
 
@@ -43,6 +44,10 @@ _SESSION = {
     "default_transaction_isolation": "read committed",
     "client_encoding": "UTF8",
 }
+
+
+_PASSING = ("25006", "40", "53", "55", "57")
+"""The beginnings of the SQLSTATEs of what may be over soon."""
 
 
 @frozen
@@ -193,18 +198,41 @@ def open_journal(database: Database, *, beside: bool = False) -> tuple[Database,
         raise JournalError(f"{where} can't be used: {error}") from None
     except psycopg.Error as error:
         connection.close()
-        reason = reason_of(error)
-        kind = JournalUnreachable if is_passing(reason) else JournalError
-        raise kind(f"{where} can't be opened: {reason}") from None
+        kind = JournalUnreachable if _is_passing(error) else JournalError
+        raise kind(f"{where} can't be opened: {reason_of(error)}") from None
     except BaseException:
         connection.close()
         raise
     return database, connection
 
 
-def is_passing(reason: str) -> bool:
-    """Whether what `reason_of` has told may be over soon: a lost connection, a lock, a standby."""
-    return re.search(r"^the database (can't|refuses)|, (25006|40|53|55|57)", reason) is not None
+@frozen
+class Trouble:
+    """Why the database can't be used.
+
+    Attributes:
+        reason: See `reason_of`.
+        is_passing: Whether it may be over soon: a lost connection, a lock, a standby.
+    """
+
+    reason: str
+    is_passing: bool
+
+    @classmethod
+    def of(cls, error: Exception) -> "Trouble":
+        """What an error says."""
+        return cls(reason_of(error), _is_passing(error))
+
+    def error(self) -> JournalUnavailable:
+        """It as the journal's error."""
+        return JournalUnavailable(self.reason, retry_after=RETRY_AFTER, is_passing=self.is_passing)
+
+
+def _is_passing(error: Exception) -> bool:
+    state: str | None = getattr(error, "sqlstate", None)
+    if state is None:
+        return isinstance(error, psycopg.OperationalError)
+    return state.startswith(_PASSING)
 
 
 def is_of_statement(error: Exception) -> bool:

@@ -10,7 +10,6 @@ from twisted.internet.task import deferLater
 
 from chatgpt_source.errors import JournalError, JournalUnavailable
 from chatgpt_source.journal.executor import READ_PATIENCE, Executor
-from chatgpt_source.journal.postgres.connect import is_passing
 from chatgpt_source.journal.postgres.session import OTHER, Session, Steps, Together
 from chatgpt_source.journal.postgres.together import Ranked
 
@@ -63,7 +62,7 @@ class Runner:
             try:
                 return await self.write(steps)
             except JournalUnavailable as error:
-                if not is_passing(error.reason):
+                if not error.is_passing:
                     raise JournalError(
                         f"journal {self._executor.location} can't be written: {error.reason}"
                     ) from None

@@ -20,11 +20,10 @@ from attrs import define, field
 from psycopg import errors
 
 from chatgpt_source.clock import boot_time
-from chatgpt_source.errors import JournalUnavailable
 from chatgpt_source.journal import Admitted, Claims, Ended
-from chatgpt_source.journal.group_commit import RETRY_AFTER, Operation
+from chatgpt_source.journal.group_commit import Operation
 from chatgpt_source.journal.postgres.accept import Accept
-from chatgpt_source.journal.postgres.connect import is_of_statement, reason_of
+from chatgpt_source.journal.postgres.connect import Trouble, is_of_statement
 from chatgpt_source.journal.postgres.recovery import LEASE, UNTIL
 from chatgpt_source.journal.postgres.session import OTHER, Session
 from chatgpt_source.journal.postgres.together import Operations, UnderWay, begin, pipelined, rank_of
@@ -76,7 +75,7 @@ class Transactor:
     _under_way: UnderWay = field(init=False, factory=UnderWay)
     _delay: float = field(init=False, default=0.0)
     _next_attempt: float = field(init=False, default=0.0)
-    _trouble: str = field(init=False, default="the database can't be reached")
+    _trouble: Trouble = field(init=False, factory=lambda: Trouble.of(psycopg.OperationalError()))
 
     @property
     def lease_left(self) -> float:
@@ -113,7 +112,7 @@ class Transactor:
                 self._reconnect()
             self._settle()
         except Exception as error:  # noqa: BLE001 - whatever it is, there is no connection
-            self._trouble = reason_of(error)
+            self._trouble = Trouble.of(error)
             self._drop()
             self._delay = min(LONGEST_DELAY, self._delay * 2 or FIRST_DELAY)
             self._next_attempt = self.monotonic() + self._delay
@@ -131,7 +130,7 @@ class Transactor:
         except (psycopg.Error, UnicodeError) as error:
             self._drop_if_broken(error)
             if len(reads) == 1 or isinstance(error, psycopg.OperationalError):
-                _fail(reads, reason_of(error))
+                _fail(reads, Trouble.of(error))
                 return
             for each in reads:  # one that can't be sent must not fail the others
                 if self._is_connected():
@@ -147,7 +146,7 @@ class Transactor:
             error = self._try(writes)
             if error is None:
                 return
-        _fail(writes, reason_of(error or InTheWay[0]()))
+        _fail(writes, Trouble.of(error or InTheWay[0]()))
 
     def _try(self, writes: Operations) -> Exception | None:
         """Commit the operations, or fail them; returns the error if they are to be tried again."""
@@ -189,7 +188,7 @@ class Transactor:
         self._roll_back()
         self._drop_if_broken(error)
         if isinstance(error, psycopg.OperationalError) or len(writes) == 1:
-            _fail(writes, reason_of(error))
+            _fail(writes, Trouble.of(error))
             return
         for each in writes:  # the data of one must not fail the others
             if self._is_connected():
@@ -280,7 +279,7 @@ class Transactor:
         try:
             self._begin_anew()
         except psycopg.Error as error:
-            self._trouble = reason_of(error)
+            self._trouble = Trouble.of(error)
             self._drop()  # a session from before a copy of the journal may not
 
     def _begin_anew(self) -> None:
@@ -303,7 +302,7 @@ class Transactor:
         # A server that takes no writes any more is not the one that the URL asks for.
         if connection.closed or connection.broken or isinstance(error, ReadOnly):
             self._drop()
-            self._trouble = reason_of(error)
+            self._trouble = Trouble.of(error)
 
     def _drop(self) -> None:
         with suppress(psycopg.Error):
@@ -338,6 +337,6 @@ def without_claims(result: Any) -> Any:
     return result
 
 
-def _fail(operations: Operations, reason: str) -> None:
+def _fail(operations: Operations, trouble: Trouble) -> None:
     for operation in operations:
-        operation.error = JournalUnavailable(reason, retry_after=RETRY_AFTER)
+        operation.error = trouble.error()
