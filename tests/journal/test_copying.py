@@ -31,6 +31,7 @@ from chatgpt_source.journal import (
 )
 from chatgpt_source.journal.command import run_copy
 from chatgpt_source.journal.command.parser import parsed
+from chatgpt_source.journal.period import MINUTE, Period
 from chatgpt_source.journal.sqlite import SqliteJournal
 from chatgpt_source.journal.sqlite import open_journal as open_file
 from chatgpt_source.prompt import Details, Leftover, State
@@ -197,6 +198,8 @@ class MovingCase(Moving, JournalDriver, SynchronousTestCase):
         self.successResultOf(self.journal.remember("target", state))
         for what in ("asking", "intake"):
             self.successResultOf(self.journal.pause(what, "alice"))
+        periods = [Period(MINUTE, int(NOON), owner, accepted=1) for owner in (1, 2)]
+        self.successResultOf(self.journal.keep_history(periods))
         self.successResultOf(self.journal.resume("intake", "bob"))
         for n in range(5):
             self.accept(prompt(f"due {n}"))
@@ -636,6 +639,9 @@ class CommandTests(MovingCase):
             "keys 7 7",
             "keys, row by row 7 7",
             "prompts, row by row 18 18",
+            "pauses, row by row 2 2",
+            "periods of the history 2 2",
+            "history, row by row 2 2",
         ):
             self.assertIn(expected.split(), lines)
         self.assertIn(f"{self.path.absolute()} is as it was", out)
@@ -659,6 +665,11 @@ class CommandTests(MovingCase):
             "DELETE FROM batches",
             "DELETE FROM peers",
             "DELETE FROM leftovers",
+            "DELETE FROM pauses WHERE resumed",
+            "UPDATE pauses SET resumed = TRUE",
+            "UPDATE pauses SET since = since + 1",
+            "DELETE FROM history WHERE owner = -2",
+            "UPDATE history SET counts = ''",
             "DELETE FROM attempts WHERE error = 'why \ufffd'",
         ):
             with self.subTest(change=change):

@@ -30,6 +30,8 @@ _COUNTS = (
     "SELECT 'batches', count(*) FROM batches",
     "SELECT 'leftovers', count(*) FROM leftovers",
     "SELECT 'peers', count(*) FROM peers",
+    "SELECT 'pauses', count(*) FROM pauses",
+    "SELECT 'periods of the history', count(*) FROM history",
 )
 """What is counted in either journal by the same query."""
 _BYTES = {
@@ -43,6 +45,8 @@ _EQUAL = {
     "prompts": ("seq", "id", "state", "day"),
     "outbox": ("seq", "destination", "attempts"),
     "keys": ("digest", "fingerprint", "seq"),
+    "pauses": ("what", "who", "since", "resumed"),
+    "history": ("start", "step", "abs(owner)", "counts"),  # a copy's has no owner: see `source`
 }
 """By table, the columns that are compared row by row, the first the one that orders them."""
 
@@ -64,7 +68,7 @@ class Count:
 def compare(
     source: Source, target: Target, go_on: Callable[[], None] = lambda: None
 ) -> list[Count]:
-    """Count what both journals have, and look up each prompt, event and key of the source.
+    """Count what both journals have, and look up each row of some tables of the source.
 
     `go_on` is called now and then, and may raise an exception.
     """
