@@ -6,8 +6,8 @@ from attrs import frozen
 from twisted.internet.defer import gatherResults
 
 from chatgpt_source.config import Config
-from chatgpt_source.intake.reading import possible_keys
 from chatgpt_source.journal import Journal, Record
+from chatgpt_source.journal.keys import possible_keys
 
 MOST = 50
 """Prompts that are found at the most."""
@@ -44,7 +44,8 @@ class Search:
         Raises:
             JournalUnavailable: If the journal can't be read.
         """
-        by_key = await self.journal.ids_of(possible_keys(word, self.config))
+        known = self.config.auth, self.config.admin_auth
+        by_key = await self.journal.ids_of(possible_keys(word, known))
         ids = list(dict.fromkeys([*by_key, *await self.journal.ids(word, MOST + 1)]))
         records = await gatherResults([self.journal.record(each) for each in ids[:MOST]])
         return Found([each for each in records if each is not None], more=len(ids) > MOST)

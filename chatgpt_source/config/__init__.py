@@ -3,7 +3,7 @@
 The line about a mistake never holds the value: an error in the YAML can put the token anywhere.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -112,6 +112,20 @@ def read_journal(
     where = _value(fields.journal, document, environ)
     password = _value(fields.journal_password, document, environ)
     return str(fields.journal.default if where is None else where), password
+
+
+def read_credentials(
+    environ: Mapping[str, str], default_file: Path = DEFAULT_FILE
+) -> Sequence[Credentials]:
+    """`auth` and `admin_auth` alone, those that are set, for a command that needs nothing else.
+
+    Raises:
+        ConfigError: If they can't be read.
+    """
+    document, _ = read_document(environ, default_file)
+    fields = attrs.fields(Config)
+    found = (_value(each, document, environ) for each in (fields.auth, fields.admin_auth))
+    return [each for each in found if each is not None]
 
 
 def _clashes(settings: Mapping[str, Any], document: Mapping[str, Any]) -> Iterator[str]:

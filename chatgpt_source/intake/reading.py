@@ -1,7 +1,6 @@
 """Reads requests: the prompts in a body, whatever its form, and what headers say of them."""
 
 import re
-from base64 import b64encode
 from collections.abc import Sequence
 
 from attrs import frozen
@@ -22,6 +21,7 @@ from chatgpt_source.intake.event_prompt import read_submission
 from chatgpt_source.intake.fields import make_prompt, read_fields
 from chatgpt_source.intake.json_prompt import members_of, read_members
 from chatgpt_source.journal import Key, Submission
+from chatgpt_source.journal.keys import without_quotes
 from chatgpt_source.prompt import Arrival, Trace
 from chatgpt_source.telemetry.tracing import read_trace
 
@@ -34,7 +34,6 @@ _FORMATS = FORMATS.encode("ascii")
 
 MAX_KEY = 255
 """Bytes that an idempotency key may have."""
-_KEY = re.compile(rb'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"|([\x21\x23-\x7e]+)')
 _CHARSETS = {
     "utf-8": "utf-8",
     "utf8": "utf-8",
@@ -188,7 +187,7 @@ def read_key(request: BoundedRequest, config: Config) -> Key | None:
     values = request.requestHeaders.getRawHeaders(b"idempotency-key")
     if values is None:
         return None
-    key = _without_quotes(values[0].strip())
+    key = without_quotes(values[0].strip())
     if len(values) > 1 or not key or len(key) > MAX_KEY:
         raise Problem(
             400,
@@ -200,24 +199,6 @@ def read_key(request: BoundedRequest, config: Config) -> Key | None:
         given = request.requestHeaders.getRawHeaders(b"authorization", [])
         shown = [each.strip().decode("latin-1") for each in given]
     return Key((*shown, key.decode("ascii")))
-
-
-def _without_quotes(value: bytes) -> bytes | None:
-    """The key that a header's value has, with or without quotes; None if it has none."""
-    match = _KEY.fullmatch(value)
-    return match and (re.sub(rb"\\(.)", rb"\1", match[1] or b"") or match[2])
-
-
-def possible_keys(word: str, config: Config) -> Sequence[Key]:
-    """The keys that callers may have meant by an Idempotency-Key: one for each credential."""
-    shown: list[tuple[str, ...]] = [()]
-    for known in filter(None, (config.auth, config.admin_auth)):
-        shown += [(f"Bearer {token.read()}",) for token in known.bearer]
-        users = [f"{name}:{password.read()}" for name, password in known.basic.items()]
-        shown += [(f"Basic {b64encode(user.encode()).decode()}",) for user in users]
-    sent = _without_quotes(word.encode("utf-8", "surrogatepass"))
-    words = dict.fromkeys([word, sent.decode() if sent else word])
-    return [Key((*each, key)) for each in shown for key in words]
 
 
 def read_request_trace(request: BoundedRequest) -> Trace | None:

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater, react
 
-from chatgpt_source.config import ConfigError, read_journal
+from chatgpt_source.config import ConfigError, Credentials, read_credentials, read_journal
 from chatgpt_source.errors import JournalError, JournalUnavailable
 from chatgpt_source.journal.command.operator import Operator
 from chatgpt_source.journal.command.parser import FILE, parsed
@@ -102,6 +102,21 @@ def run_backup(engine: Engine, options: argparse.Namespace, out: TextIO) -> int:
     return 0
 
 
+def credentials_of(
+    options: argparse.Namespace, environ: Mapping[str, str]
+) -> Sequence[Credentials]:
+    """The callers' credentials, for a command that finds prompts by their keys.
+
+    Where the config can't be read, there are none: only the keys of callers without are known.
+    """
+    if options.command != "show":
+        return ()
+    try:
+        return read_credentials(environ)
+    except ConfigError:
+        return ()
+
+
 async def _run(reactor: IReactorTime, opened: Opened, options: argparse.Namespace) -> None:
     # It needs no thread. The operations of one turn of the reactor form one transaction.
     journal = opened(reactor, lambda run: deferLater(reactor, 0, run))
@@ -113,6 +128,7 @@ async def _run(reactor: IReactorTime, opened: Opened, options: argparse.Namespac
         lambda delay: deferLater(reactor, delay),
         sys.stderr,
         look_of(sys.stdout, os.environ),
+        credentials_of(options, os.environ),
     )
     try:
         status = await operator.do(options)

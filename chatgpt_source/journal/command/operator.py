@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.internet.interfaces import IReactorTime
 
 from chatgpt_source.clock import rfc3339, wall
+from chatgpt_source.config import Credentials
 from chatgpt_source.errors import NotRedriven, QuotaUsedUp
 from chatgpt_source.journal import Journal, Record, reason_of
 from chatgpt_source.journal.command.details import details
@@ -29,6 +30,7 @@ from chatgpt_source.journal.command.table import (
     row,
     since,
 )
+from chatgpt_source.journal.keys import possible_keys
 from chatgpt_source.prompt import State
 from chatgpt_source.terminal import Look
 
@@ -68,6 +70,7 @@ class Operator:
         pause: Waits for some seconds.
         err: The output for what is no result.
         look: How the output looks.
+        credentials: The callers', whose idempotency keys are known by them.
         who: Who runs it.
     """
 
@@ -78,6 +81,7 @@ class Operator:
     pause: Callable[[float], Awaitable[None]]
     err: TextIO
     look: Look
+    credentials: Sequence[Credentials] = ()
     who: str = field(factory=login)
 
     async def do(self, options: argparse.Namespace) -> int:
@@ -229,7 +233,11 @@ class Operator:
         return _each_of(lambda before: self.journal.latest(state, before, PAGE))
 
     async def _show(self, given: str) -> int:
-        prompt_id, detail = await self._found(given)
+        by_key = await self.journal.ids_of(possible_keys(given, self.credentials))
+        if len(by_key) > 1:
+            self._tell(given, f"several have this key: {', '.join(by_key)}", done=False)
+            return 1
+        prompt_id, detail = await self._found(by_key[0] if by_key else given)
         found = prompt_id and await self.journal.detail(prompt_id)
         if not found:
             self._tell(given, detail or "not in this journal", done=False)

@@ -104,7 +104,7 @@ def parser() -> argparse.ArgumentParser:
         help=f"how many; 0: all (default: {IN_A_TERMINAL} in a terminal, else all)",
     )
     show = _command(commands, "show", "show a prompt, call by call", also)
-    show.add_argument("id", metavar="ID", help=_ID)
+    show.add_argument("id", metavar="ID", help=f"{_ID}; or an idempotency key")
     for name, text in (
         ("redrive", "ask or deliver failed prompts again"),
         ("purge", "delete failed prompts and their texts"),

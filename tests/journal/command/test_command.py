@@ -6,6 +6,7 @@ import pwd
 import shlex
 import subprocess
 import sys
+from base64 import b64encode
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
@@ -15,7 +16,8 @@ from twisted.internet.defer import Deferred, succeed
 
 from chatgpt_source import __version__
 from chatgpt_source.errors import JournalError
-from chatgpt_source.journal.command import engine_for, run_backup
+from chatgpt_source.journal import Key
+from chatgpt_source.journal.command import credentials_of, engine_for, run_backup
 from chatgpt_source.journal.command.operator import PAUSE, Operator, login
 from chatgpt_source.journal.command.parser import IN_A_TERMINAL, parsed, parser
 from chatgpt_source.journal.sqlite import SqliteJournal, open_beside
@@ -33,6 +35,7 @@ class CommandTests(JournalTestCase):
         self.pauses: list[float] = []
         self.in_thread: Any = at_once
         self.look = Look()
+        self.environ: dict[str, str] = {}
         for name, give_back in (("p1", True), ("p2", True), ("p3", False)):
             self.accept(prompt(name, "a secret"))
             self.asks()
@@ -51,7 +54,10 @@ class CommandTests(JournalTestCase):
         out = StringIO()
         clock = cast(Any, self.clock)
         self.err = StringIO()
-        operator = Operator(beside, clock, out, options.json, self.pause, self.err, self.look)
+        operator = Operator(
+            *(beside, clock, out, options.json, self.pause, self.err, self.look),
+            credentials_of(options, self.environ),
+        )
         status = self.successResultOf(Deferred.fromCoroutine(operator.do(options)))
         self.successResultOf(beside.close())
         self.assertNotIn("secret", out.getvalue())
@@ -140,6 +146,29 @@ class CommandTests(JournalTestCase):
         self.assertEqual(status, 1)
         self.assertIn("p4  forgotten", text)
         self.assertIn("abc-  several ids begin so", text)
+
+    def test_an_idempotency_key(self) -> None:
+        config = Path(self.mktemp())
+        config.write_text("auth: {bearer: [sesame-sesame-sesame], basic: {alice: hunter2hunter2}}")
+        basic = f"Basic {b64encode(b'alice:hunter2hunter2').decode()}"
+        for name, key in (
+            ("q1", Key(("order 1",))),
+            ("q2", Key(("Bearer sesame-sesame-sesame", "order-2"))),
+            ("q3", Key((basic, "order-3"))),
+            ("q4", Key(("Bearer sesame-sesame-sesame", "order-3"))),
+        ):
+            self.successResultOf(self.admit(prompt(name), limit=100, key=key))
+        self.assertRegex(self.run_command("show", "order 1")[1], r"(?m)^id: +q1$")
+        self.assertRegex(self.run_command("show", '"order 1"')[1], r"(?m)^id: +q1$")
+        self.assertEqual(self.run_command("show", "order-2"), (1, "order-2  not in this journal\n"))
+        self.environ["CONNECTOR_CONFIG"] = str(config)
+        self.assertRegex(self.run_command("show", "order-2")[1], r"(?m)^id: +q2$")
+        self.assertEqual(
+            self.run_command("show", "order-3"), (1, "order-3  several have this key: q3, q4\n")
+        )
+        config.write_text("auth: {bearer: 1}")
+        self.assertEqual(self.run_command("show", "order-2")[0], 1)
+        self.assertRegex(self.run_command("show", "order 1")[1], r"(?m)^id: +q1$")
 
     def test_all_with_a_reason(self) -> None:
         self.asks()
