@@ -22,8 +22,8 @@ from attrs import define
 
 MOST_BYTES = 2**20
 """Bytes of lines that may wait to be written; further lines are dropped."""
-SPACING = 0.02
-"""Seconds from one write to the next, so that lines of that time share a write."""
+SPACING = 0.05
+"""Seconds from one write of lines to the next, unless many wait; those of that time share one."""
 STEP = 2**16
 """Bytes that the thread writes at once, and that others write before the thread takes over."""
 PATIENCE = 0.5
@@ -95,8 +95,9 @@ class Lines:
                 return
             if not self._broken:
                 self._tell()
+            waited = self._of_lines
             self._enqueue(Piece(line, is_line=True))
-            if self._idle:
+            if self._idle or waited < STEP <= self._of_lines:
                 self._wake_up()
 
     def put(self, data: bytes, done: Ended) -> Piece | None:
@@ -144,6 +145,9 @@ class Lines:
     def flush(self, patience: float) -> None:
         """Wait until all is written, for at most so many seconds; not again after a timeout."""
         deadline = time.monotonic() + patience
+        with self._lock:
+            if self._put != self._done:
+                self._wake_up()
         while self._done not in {self._put, self._gave_up_at}:
             if time.monotonic() > deadline:
                 self._gave_up_at = self._done
@@ -173,7 +177,7 @@ class Lines:
                 if self._takes_more(AGAIN):
                     with self._writing:
                         self._write_some(STEP)
-                if self._put == self._done:
+                if self._only_lines(STEP):
                     self._pause()
 
     def _takes_more(self, timeout: float) -> bool:
@@ -187,6 +191,12 @@ class Lines:
         with self._lock:
             self._idle = not (self._pieces or self._batch)
             return not self._idle
+
+    def _only_lines(self, most: int) -> bool:
+        """Whether lines of so many bytes at most are all that waits, and none is partly written."""
+        with self._lock:
+            waiting = self._put - self._done
+            return not self._batch and waiting == self._of_lines and waiting <= most
 
     def _pause(self) -> None:
         with suppress(Empty):
@@ -205,8 +215,9 @@ class Lines:
     def _write_some(self, most: int) -> None:
         """Make one write: a part of a large piece, or whole small ones."""
         with self._lock:
-            size = self._begin_batch(most)
-            data = b"".join(piece.rest[:most] for piece in self._batch)
+            only_lines = self._only_lines(most)
+            size = self._begin_lines() if only_lines else self._begin_batch(most)
+            data = b"".join([piece.rest[:most] for piece in self._batch])
         error = None
         try:
             written = os.write(self._fd, data) if data else 0
@@ -216,9 +227,22 @@ class Lines:
             written, error = size, failed
         with self._lock:
             self._broken = error is not None
-            self._account(written, error)
+            if only_lines and written == size and error is None:
+                self._end_lines(size)
+            else:
+                self._account(written, error)
             if self._put == self._done and not self._broken:
                 self._tell()
+
+    def _begin_lines(self) -> int:
+        """Begin all that waits: lines, which nobody takes back. Returns their size."""
+        self._batch, self._pieces = self._pieces, self._batch
+        return self._of_lines
+
+    def _end_lines(self, size: int) -> None:
+        self._batch.clear()
+        self._done += size
+        self._of_lines -= size
 
     def _begin_batch(self, most: int) -> int:
         """Begin at least one piece, and others that fit. Returns the size of all.

@@ -5,12 +5,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from io import StringIO
+from select import select
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.log import lines as module
-from chatgpt_source.log.lines import MOST_BYTES, Lines, Piece, dropped, lines_of
+from chatgpt_source.log.lines import MOST_BYTES, STEP, Lines, Piece, dropped, lines_of
 
 LINE = b"x" * 1023 + b"\n"
 STUCK = """
@@ -63,17 +65,28 @@ def run(program: str) -> bytes:
 class LinesTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.read, self.write = os.pipe()
+        self.during_a_write: list[bytes] = []
+        self.writes = 0
+        self.patch(os, "write", partial(self.written, os.write))
         self.lines = Lines(self.write, lambda number: b"%d lost\n" % number)
         self.addCleanup(self.shut)
 
+    def written(self, write: Callable[[int, bytes], int], fd: int, data: bytes) -> int:
+        self.writes += fd == self.write
+        if self.during_a_write:
+            self.lines.write(self.during_a_write.pop())
+        return write(fd, data)
+
     def shut(self) -> None:
         os.close(self.read)
+        self.lines.flush(0)
         wait_for(lambda: self.lines._put == self.lines._done)  # an error ends what still waits
         os.close(self.write)
 
     def read_lines(self, until: Callable[[list[bytes]], bool]) -> list[bytes]:
         got = b""
         while not until(got.split(b"\n")[:-1]):
+            assert select([self.read], [], [], 20)[0]
             got += os.read(self.read, 2**20)
         return got.split(b"\n")[:-1]
 
@@ -121,6 +134,37 @@ class LinesTests(SynchronousTestCase):
         self.assertLess(between - began, 5)
         self.lines.flush(20)
         self.assertLess(time.monotonic() - between, 5)
+
+    def pause(self) -> None:
+        """Write a first line, after which others wait for long."""
+        self.patch(module, "SPACING", 600.0)
+        self.during_a_write = [b"meanwhile\n"]
+        self.lines.write(b"first\n")
+        self.assertEqual(self.read_lines(lambda got: len(got) == 1), [b"first"])
+
+    def test_the_lines_of_a_while_share_a_write_and_a_flush_waits_for_no_more(self) -> None:
+        self.pause()
+        for number in range(100):
+            self.lines.write(b"%d\n" % number)
+        self.lines.flush(20)
+        got = self.read_lines(lambda got: len(got) == 101)
+        self.assertEqual(got, [b"meanwhile", *(b"%d" % number for number in range(100))])
+        self.assertEqual(self.writes, 2)
+
+    def test_many_lines_do_not_wait(self) -> None:
+        self.pause()
+        for _ in range(STEP // len(LINE)):
+            self.lines.write(LINE)
+        self.read_lines(lambda got: len(got) >= STEP // len(LINE) - 1)
+
+    def test_a_line_after_a_quiet_while_does_not_wait(self) -> None:
+        for number in range(3):
+            self.lines.write(b"%d\n" % number)
+            self.read_lines(lambda got: len(got) == 1)
+            wait_for(lambda: self.lines._idle)
+        self.patch(module, "SPACING", 600.0)
+        self.lines.write(b"then\n")
+        self.assertEqual(self.read_lines(lambda got: len(got) == 1), [b"then"])
 
     def test_a_stream_that_is_not_blocking(self) -> None:
         os.set_blocking(self.write, False)
@@ -236,6 +280,19 @@ class PutTests(SynchronousTestCase):
         self.assertRaises(BrokenPipeError, self.put, b"second")
         self.assertEqual(self.lines.dropped, 0)
         self.read = os.open(os.devnull, os.O_RDONLY)
+
+    def test_it_does_not_wait_for_more_lines(self) -> None:
+        master, terminal = os.openpty()
+        self.addCleanup(os.close, master)
+        self.addCleanup(os.close, terminal)
+        self.patch(module, "SPACING", 600.0)
+        lines = Lines(terminal)
+        lines.write(b"a line\n")
+        wait_for(lambda: lines._put == lines._done)
+        lines.write(b"a second\n")
+        piece = lines.put(b"data", self.ends.append)
+        assert piece
+        wait_for(lambda: self.ends == [None])
 
     def test_a_terminal_that_is_not_read(self) -> None:
         master, terminal = os.openpty()
