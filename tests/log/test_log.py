@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from collections.abc import Callable
 from io import BytesIO, StringIO, TextIOWrapper
 from typing import Any
@@ -65,6 +66,29 @@ class LevelTests(SynchronousTestCase):
         self.assertEqual(self.passing(self.log), [LogLevel.error, LogLevel.critical])
         set_level("debug")
         self.assertEqual(self.passing(self.log), list(ORDER))
+
+
+class EventTests(SynchronousTestCase):
+    def event(self, logger: Logger) -> dict[str, Any]:
+        seen: list[dict[str, Any]] = []
+        logger.observer = seen.append
+        logger.warn("{a} of {b}", a=1, b="x")
+        (event,) = seen
+        self.assertIs(event.pop("log_logger"), logger)
+        self.assertLess(abs(event.pop("log_time") - time.time()), 3600)
+        return event
+
+    def test_it_is_twisteds(self) -> None:
+        name = "chatgpt_source.x"
+        self.assertEqual(self.event(get_logger(name)), self.event(Logger(name)))
+
+    def test_a_failures_is_twisteds(self) -> None:
+        seen: list[dict[str, Any]] = []
+        for logger in (get_logger("chatgpt_source.x"), Logger("chatgpt_source.x")):
+            logger.observer = seen.append
+            logger.failure("{a}", Failure(KeyError()), a=1)
+        self.assertEqual(set(seen[0]), set(seen[1]))
+        self.assertIs(seen[0]["log_level"], LogLevel.critical)
 
 
 class UnexpectedTests(SynchronousTestCase):
@@ -294,6 +318,14 @@ class JsonTests(StdoutCase):
     def test_any_text(self, text: str) -> None:
         told = self.told(lambda log: log.info("{text}", text=text))
         self.assertEqual(told["message"], told["text"])
+
+    @given(
+        st.one_of(st.text(), st.integers(), st.booleans(), st.floats(allow_nan=False), st.none())
+    )
+    def test_it_is_written_as_the_standard_library_does(self, value: object) -> None:
+        line = self.line(lambda log: log.info("{x} {y} {x}", x=value, y=value))
+        self.assertEqual(line, json.dumps(json.loads(line)))
+        self.assertEqual(list(json.loads(line)), ["time", "level", "logger", "message", "x", "y"])
 
     def test_controls_and_what_no_stream_can_encode(self) -> None:
         told = self.told(lambda log: log.info("{text}", text="a\x1b\u2028\ud800b"))
