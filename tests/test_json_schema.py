@@ -86,13 +86,6 @@ class FaultsTests(SynchronousTestCase):
             self.assertIn("does not fit", fault)
             self.assertNotIn("MARKED", fault)
 
-    def test_a_start_loads_nothing_of_it(self) -> None:
-        program = "import chatgpt_source.application, sys; print('jsonschema_rs' in sys.modules)"
-        found = subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, check=True
-        )
-        self.assertEqual(found.stdout, "False\n")
-
     def test_nothing_of_the_current_folder_runs(self) -> None:
         folder = Path(self.mktemp())
         folder.mkdir()

@@ -2,20 +2,16 @@
 
 import signal
 import socket
-import sys
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
-from twisted.internet import reactor
-from twisted.internet.utils import getProcessOutputAndValue
 from twisted.trial.unittest import SkipTest
 
 from tests.admin.common import OPENMETRICS, samples
 from tests.e2e.processes import (
-    ROOT,
     Answer,
     Daemon,
     DaemonCase,
@@ -272,13 +268,3 @@ class StartTests(AdminCase):
             self.assertEqual(status, 1, said)
             self.assertNotIn("Traceback", said)
             self.assertIn("can't be listened on", said)
-
-    async def test_who_does_not_use_it_does_not_pay(self):
-        program = (
-            "import sys, chatgpt_source.service;"
-            "sys.exit('prometheus_client' in sys.modules or 'chatgpt_source.admin' in sys.modules)"
-        )
-        _, _, status = await getProcessOutputAndValue(
-            sys.executable, ["-c", program], env={"PYTHONPATH": str(ROOT)}, reactor=reactor
-        )
-        self.assertEqual(status, 0)

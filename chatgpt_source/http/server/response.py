@@ -4,10 +4,10 @@ import time
 from functools import lru_cache
 from http import HTTPStatus
 
+from twisted.copyright import version as twisted_version
 from twisted.web.http import datetimeToString
-from twisted.web.server import version as _server
 
-_SERVER = _server.decode("ascii")
+_SERVER = f"TwistedWeb/{twisted_version}"
 Fields = dict[str, str | tuple[str, ...]]
 """Header fields; a tuple for one that comes several times."""
 

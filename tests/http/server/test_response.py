@@ -1,6 +1,7 @@
 """The head of a response, as its bytes."""
 
 from twisted.trial.unittest import SynchronousTestCase
+from twisted.web import server
 from twisted.web.http import stringToDatetime
 
 from chatgpt_source.http.server.response import encode_head
@@ -19,6 +20,7 @@ class HeadTests(SynchronousTestCase):
         head = encode_head(b"HTTP/1.1", 200, {})
         fields = dict(line.split(b": ", 1) for line in head.split(b"\r\n")[1:-2])
         self.assertEqual(set(fields), {b"Server", b"Date"})
+        self.assertEqual(fields[b"Server"], server.version)
         self.assertGreater(stringToDatetime(fields[b"Date"]), 0)
 
     def test_a_field_is_set_once(self) -> None:
