@@ -250,7 +250,6 @@ class ChatGPTSource(Service):
         application.serve(self._site, self._admin_site)
         for warning in check.unguarded(self._config):
             log.warn("{warning}", warning=warning)
-        gc.collect()
         gc.set_threshold(NEW_OBJECTS)
         gc.freeze()  # what the start has made stays: Python need not look for cycles in it again
 
