@@ -84,7 +84,9 @@ def alone(rounds: int, saturated: float, waiting: int) -> list[tuple[str, str]]:
     def accepted(figures: dict[str, float]) -> str:
         return f"{figures['median_202_ms']:.1f} and {figures['slowest_202_ms']:.1f} ms"
 
-    starts = [asyncio.run(scenarios.start()) for _ in range(rounds)]
+    starts, of_relay = (
+        [asyncio.run(scenarios.start(name)) for _ in range(rounds)] for name in ("daemon", "relay")
+    )
     p50, p99 = asyncio.run(scenarios.accepted(saturated / 2, 20))
     empty, full = (recovery.measure(prompts, 200) for prompts in (0, waiting))
     few = partial(scenarios.with_idle, scenarios.FEW_IDLE)
@@ -102,7 +104,13 @@ def alone(rounds: int, saturated: float, waiting: int) -> list[tuple[str, str]]:
             "From the start to the first response",
             f"{statistics.median(seconds for seconds, _ in starts):.2f} s",
         ),
-        ("Idle memory", f"{statistics.median(memory for _, memory in starts):.0f} MiB"),
+        (
+            "Idle memory, and that of the relay",
+            " and ".join(
+                f"{statistics.median(memory for _, memory in each):.0f} MiB"
+                for each in (starts, of_relay)
+            ),
+        ),
         (
             f"Memory with {MOST_CALLS:,} calls under way",
             f"{asyncio.run(scenarios.in_flight(MOST_CALLS)):.0f} MiB",

@@ -54,6 +54,7 @@ class Program:
         self.log = folder / "log"
         base_url, target = f"http://127.0.0.1:{model}/v1", f"http://127.0.0.1:{sink}/"
         environ = dict(os.environ)
+        environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed release is compiled, too
         if name in RIVALS:
             program = [sys.executable, str(ROOT / "benchmarks" / RIVALS[name])]
             program += [str(self.port), f"{base_url}/chat/completions", target, str(calls)]

@@ -26,9 +26,9 @@ async def cpu_ms(
     return (program.cpu() - cpu) / events * 1e3
 
 
-async def start() -> tuple[float, float]:
-    """Seconds from the start to an answered request, and the idle memory in MiB."""
-    async with running("daemon", 64) as (program, _):
+async def start(name: str) -> tuple[float, float]:
+    """Seconds from a program's start to an answered request, and its idle memory in MiB."""
+    async with running(name, 64) as (program, _):
         await asyncio.sleep(3)
         return program.start_seconds, program.memory()
 
