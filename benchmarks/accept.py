@@ -26,6 +26,7 @@ from twisted.python.threadpool import ThreadPool
 
 from chatgpt_source.config import Config
 from chatgpt_source.config.secret import Secret
+from chatgpt_source.health.judge import Judge
 from chatgpt_source.health.recent import Recent
 from chatgpt_source.health.refusals import Refusals
 from chatgpt_source.http.server import BoundedSite
@@ -67,8 +68,9 @@ def serve(folder: str, ports: Any) -> None:
         calendar = Calendar(CONFIG.timezone)
         pipeline = Pipeline(reactor, journal, CONFIG, None, {"target": None})
         observed = Recent(reactor), Refusals(reactor)
-        health = Health(reactor, CONFIG, calendar, journal, pipeline, *observed)
-        intake = Intake(reactor, CONFIG, calendar, journal, pipeline, health, Waiters(reactor))
+        judge = Judge(reactor, CONFIG, calendar, journal, pipeline, *observed)
+        waiters = Waiters(reactor)
+        intake = Intake(reactor, CONFIG, calendar, journal, pipeline, Health(judge), waiters)
         site = BoundedSite(reactor, intake.answer, CONFIG.max_body_size)
         ports.put(reactor.listenTCP(0, site, interface="127.0.0.1").getHost().port)
     reactor.run()
