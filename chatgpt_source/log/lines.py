@@ -174,7 +174,7 @@ class Lines:
         while True:
             self._wake.get()
             while self._has_work():
-                if self._takes_more(AGAIN):
+                if not self._write_lines() and self._takes_more(AGAIN):
                     with self._writing:
                         self._write_some(STEP)
                 if self._only_lines(STEP):
@@ -202,6 +202,16 @@ class Lines:
         with suppress(Empty):
             self._wake.get(timeout=SPACING)
 
+    def _write_lines(self) -> bool:
+        """Write lines if they are all that waits, however long it takes; returns whether it did.
+
+        To ask first whether the stream is ready costs the other threads a switch.
+        """
+        if not self._at_once:  # a terminal may not signal that it takes more
+            return False
+        with self._writing:
+            return self._write_some(STEP, ready=False)
+
     def _write_at_once(self) -> None:
         if not self._writing.acquire(blocking=False):
             return  # the thread is writing
@@ -212,17 +222,22 @@ class Lines:
         finally:
             self._writing.release()
 
-    def _write_some(self, most: int) -> None:
-        """Make one write: a part of a large piece, or whole small ones."""
+    def _write_some(self, most: int, *, ready: bool = True) -> bool:
+        """Make one write: a part of a large piece, or whole small ones. Returns whether it did.
+
+        Unless the stream is ready, it only writes lines: a piece that may be taken back stays so.
+        """
         with self._lock:
             only_lines = self._only_lines(most)
+            if not (only_lines or ready):
+                return False
             size = self._begin_lines() if only_lines else self._begin_batch(most)
             data = b"".join([piece.rest[:most] for piece in self._batch])
         error = None
         try:
             written = os.write(self._fd, data) if data else 0
         except BlockingIOError:  # another process has made the stream non-blocking, and filled it
-            return
+            return True
         except OSError as failed:
             written, error = size, failed
         with self._lock:
@@ -233,6 +248,7 @@ class Lines:
                 self._account(written, error)
             if self._put == self._done and not self._broken:
                 self._tell()
+        return True
 
     def _begin_lines(self) -> int:
         """Begin all that waits: lines, which nobody takes back. Returns their size."""

@@ -143,6 +143,8 @@ class LinesTests(SynchronousTestCase):
         self.assertEqual(self.read_lines(lambda got: len(got) == 1), [b"first"])
 
     def test_the_lines_of_a_while_share_a_write_and_a_flush_waits_for_no_more(self) -> None:
+        asked: list[object] = []
+        self.patch(module, "select", lambda *of: asked.append(of) or select(*of))
         self.pause()
         for number in range(100):
             self.lines.write(b"%d\n" % number)
@@ -150,6 +152,7 @@ class LinesTests(SynchronousTestCase):
         got = self.read_lines(lambda got: len(got) == 101)
         self.assertEqual(got, [b"meanwhile", *(b"%d" % number for number in range(100))])
         self.assertEqual(self.writes, 2)
+        self.assertEqual(asked, [])
 
     def test_many_lines_do_not_wait(self) -> None:
         self.pause()
