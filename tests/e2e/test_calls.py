@@ -200,6 +200,7 @@ class ModelTests(CallCase):
         for prompt_id in ids:
             await daemon.reaches(prompt_id, "delivered")
         self.assertEqual((await daemon.checks())[1], "ready")
+        await until(lambda: "the model answers again" in daemon.text, "its line")
         for words in ("holding all calls to the model", "the model answers again"):
             self.assertEqual(daemon.text.count(words), 1, words)
         self.assertEqual(len(self.openai.asks), 9)

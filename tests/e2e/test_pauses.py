@@ -141,7 +141,7 @@ class IntakeTests(PausesCase):
         self.assertIn('chatgpt_source_paused{what="intake"} 1.0', metrics)
         await self.act("/api/resume/intake", ALICE)
         await daemon.accepted("hello")
-        self.assertIn("operator alice paused intake", daemon.text)
+        await until(lambda: "operator alice paused intake" in daemon.text, "its line")
         self.assertNotIn("pa55word", daemon.text)
 
 
@@ -164,6 +164,7 @@ class CommandTests(PausesCase):
         self.assertEqual(status, 0, told)
         await daemon.reaches(prompt_id, "delivered")
         who = paused.partition(" by ")[2]
+        await until(lambda: len(self.audited(daemon)) == 2, "the line of the second")
         self.assertEqual(
             self.audited(daemon),
             [f"operator {who} paused asking", f"operator {who} resumed asking"],

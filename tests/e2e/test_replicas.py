@@ -180,7 +180,8 @@ class FailoverTests(ReplicasCase):
         await until(lambda: len(self.target.events) == 2, "their events", TAKEOVER)
         self.assertGreater(time.monotonic() - since, 10)
         self.assertEqual({event["id"] for event in self.target.events}, set(ids))
-        self.assertIn("20 s after its last commit: taking over", other.text)
+        taking = "20 s after its last commit: taking over"
+        await until(lambda: taking in other.text, "a line that says so")
         for each in held:
             each.callback(completion("the first answer"))
         paused.process.signal(signal.SIGCONT)

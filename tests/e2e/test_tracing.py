@@ -134,5 +134,5 @@ class TracingTests(DaemonCase):
         daemon.environ["PYTHONPATH"] = f"{daemon.dir}:{ROOT}"
         await daemon.start()
         await daemon.reaches(await daemon.accepted("text"), "delivered")
-        self.assertIn("the extra `otel` is not installed", daemon.text)
         await daemon.stop()
+        self.assertIn("the extra `otel` is not installed", daemon.text)
