@@ -25,6 +25,7 @@ from chatgpt_source.intake.api import Intake
 from chatgpt_source.intake.health import Health
 from chatgpt_source.intake.waiting import Elsewhere, Waiters
 from chatgpt_source.journal import Recovered
+from chatgpt_source.journal.audit import AuditWatch
 from chatgpt_source.journal.engine import Opened
 from chatgpt_source.log import get_logger, log_unexpected
 from chatgpt_source.pipeline import Pipeline
@@ -76,6 +77,7 @@ class Application:
         self._recent, refusals = Recent(reactor), Refusals(reactor)
         waiters = Waiters(reactor)
         self._elsewhere = Elsewhere(reactor, self._journal, waiters)
+        self._audit = AuditWatch(reactor, self._journal)
         observers = Observers(OutcomeLog(), self._recent, refusals, waiters)
         self._spans = _open_spans(config)
         self._pipeline = Pipeline(
@@ -149,6 +151,7 @@ class Application:
         Deferred.fromCoroutine(self._seed_recent())
         self._pipeline.start(recovered)
         self._elsewhere.start()
+        self._audit.start()
         self._midnight.start()
         self._doubts = Deferred.fromCoroutine(self._tell_doubts())
         self._doubts.addErrback(Failure.trap, CancelledError)
@@ -186,6 +189,7 @@ class Application:
         self._midnight.stop()
         self._doubts.cancel()
         self._elsewhere.stop()
+        self._audit.stop()
         nobody_waits = self._completes(self._intake.stop_waiting())
         await self._pipeline.drain()
         await nobody_waits

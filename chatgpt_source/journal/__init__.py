@@ -15,6 +15,7 @@ from typing import Protocol
 from attrs import frozen
 from twisted.internet.defer import Deferred
 
+from chatgpt_source.journal.audit_entry import AuditEntry
 from chatgpt_source.journal.batch import Batch, Phase, TierTally
 from chatgpt_source.journal.detail import DeadLetter, Detail
 from chatgpt_source.journal.outcomes import (
@@ -47,6 +48,7 @@ __all__ = [
     "Admitted",
     "Answered",
     "AskOutcome",
+    "AuditEntry",
     "Batch",
     "Batched",
     "Cancelled",
@@ -378,6 +380,12 @@ class Journal(Queries, Protocol):
 
     def purge(self, prompt_id: str) -> Deferred[bool]:
         """Delete a failed prompt and its texts; returns whether there was one."""
+
+    def audit(self, entry: AuditEntry) -> Deferred[None]:
+        """Store what an operator's command has done, so that a daemon logs it."""
+
+    def take_audit_entries(self) -> Deferred[Sequence[AuditEntry]]:
+        """Some of what commands have done, in order; no call of any owner returns it again."""
 
     def pause(self, what: str, who: str) -> Deferred[Pause]:
         """Store that something is paused; returns the pause, an earlier one if it was already."""

@@ -72,6 +72,9 @@ class Queries(Protocol):
         Those with the same start are added up, but for those of the owners `besides`.
         """
 
+    def has_audit_entries(self) -> Deferred[bool]:
+        """Whether there is something for `Journal.take_audit_entries`."""
+
     def pauses(self) -> Deferred[Mapping[str, Pause]]:
         """The last pause of each thing, or that it was resumed."""
 

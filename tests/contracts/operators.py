@@ -3,7 +3,15 @@
 import attrs
 
 from chatgpt_source.errors import Draining, Paused
-from chatgpt_source.journal import Failed, FailureGroup, Key, Pause, Submission, reason_of
+from chatgpt_source.journal import (
+    AuditEntry,
+    Failed,
+    FailureGroup,
+    Key,
+    Pause,
+    Submission,
+    reason_of,
+)
 from chatgpt_source.prompt import State
 from tests.contracts.driver import NOON, prompt
 from tests.contracts.journal import Contract
@@ -144,6 +152,33 @@ class PauseContract(Contract):
         self.assertEqual(self.paused(), {"asking": again})
 
 
+class AuditContract(Contract):
+    """What commands have done is told once, in order."""
+
+    def has_entries(self) -> bool:
+        return self.successResultOf(self.journal.has_audit_entries())
+
+    def audit_entries(self) -> list[AuditEntry]:
+        return list(self.successResultOf(self.journal.take_audit_entries()))
+
+    def test_is_told_once_and_in_order(self) -> None:
+        self.assertEqual((self.has_entries(), self.audit_entries()), (False, []))
+        entries = [AuditEntry("alice", f"purged p{n}") for n in range(3)]
+        for each in entries:
+            self.successResultOf(self.journal.audit(each))
+        self.assertTrue(self.has_entries())
+        self.restart()
+        self.assertEqual(self.audit_entries(), entries)
+        self.assertEqual((self.has_entries(), self.audit_entries()), (False, []))
+
+    def test_some_at_a_time(self) -> None:
+        for n in range(150):
+            self.successResultOf(self.journal.audit(AuditEntry("alice", f"purged p{n}")))
+        first = self.audit_entries()
+        self.assertTrue(0 < len(first) < 150)
+        self.assertEqual(len(first) + len(self.audit_entries()), 150)
+
+
 class PausedIntakeContract(Contract):
     def test_takes_no_unit(self) -> None:
         refusal = self.failureResultOf(self.admit(prompt(), paused=True), Paused)
@@ -159,5 +194,7 @@ class PausedIntakeContract(Contract):
         self.failureResultOf(self.admit(prompt(), paused=True, draining=True), Draining)
 
 
-class OperatorsContract(GroupContract, KeyedContract, PauseContract, PausedIntakeContract):
+class OperatorsContract(
+    GroupContract, KeyedContract, PauseContract, AuditContract, PausedIntakeContract
+):
     """All of it, for an engine's test case to inherit."""

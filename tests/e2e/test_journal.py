@@ -1,6 +1,7 @@
 """The journal of a real daemon: beside an operator's command, and on a disk that fails."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -66,11 +67,15 @@ class BesideTests(DaemonCase):
         self.assertEqual(set(statuses), {202}, statuses)
         return daemon
 
+    async def logs(self, daemon, did):
+        line = re.compile(rf"operator \S.* \(chatgpt-source-journal\) {did} \d+ failed prompts")
+        await until(lambda: line.search(daemon.text), "the line of the log")
+
     async def test_purge_all(self):
-        await self.beside_callers("purge", "--all")
+        await self.logs(await self.beside_callers("purge", "--all"), "purged")
 
     async def test_redrive_all(self):
-        await self.beside_callers("redrive", "--all")
+        await self.logs(await self.beside_callers("redrive", "--all"), "redrove")
 
 
 class BrokenDiskTests(DaemonCase):

@@ -18,6 +18,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from chatgpt_source.errors import JournalError, JournalUnavailable, KeyReused, QuotaUsedUp
 from chatgpt_source.journal import (
     Answered,
+    AuditEntry,
     Batched,
     Delivered,
     Failed,
@@ -54,7 +55,7 @@ AHEAD = 1000.25
 LONG = "what is vanus? ä " * 1000
 TABLES = (
     *("prompts", "texts", "outbox", "keys", "attempts", "days", "terms", "batches", "leftovers"),
-    *("peers", "history", "pauses"),
+    *("peers", "history", "pauses", "audit"),
 )
 
 
@@ -198,6 +199,7 @@ class MovingCase(Moving, JournalDriver, SynchronousTestCase):
         self.successResultOf(self.journal.remember("target", state))
         for what in ("asking", "intake"):
             self.successResultOf(self.journal.pause(what, "alice"))
+        self.successResultOf(self.journal.audit(AuditEntry("alice", "purged p1")))
         periods = [Period(MINUTE, int(NOON), owner, accepted=1) for owner in (1, 2)]
         self.successResultOf(self.journal.keep_history(periods))
         self.successResultOf(self.journal.resume("intake", "bob"))
@@ -670,6 +672,7 @@ class CommandTests(MovingCase):
             "UPDATE pauses SET since = since + 1",
             "DELETE FROM history WHERE owner = -2",
             "UPDATE history SET counts = ''",
+            "DELETE FROM audit",
             "DELETE FROM attempts WHERE error = 'why \ufffd'",
         ):
             with self.subTest(change=change):

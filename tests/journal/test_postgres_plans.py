@@ -8,6 +8,7 @@ import attrs
 from chatgpt_source.errors import QuotaUsedUp
 from chatgpt_source.journal import (
     Answered,
+    AuditEntry,
     Delivered,
     Failed,
     Key,
@@ -166,6 +167,9 @@ class PlanTests(PostgresTestCase):
             journal.ids_of([Key(("k",))]),
             journal.pause("asking", "alice"),
             journal.pauses(),
+            journal.audit(AuditEntry("alice", "purged p1")),
+            journal.has_audit_entries(),
+            journal.take_audit_entries(),
             journal.resume("asking", "alice"),
             *(journal.records(state, 0, 10) for state in State),
             journal._write(lambda db: recovery.recover(db, at, 60.0, 100, "UTC", PEERS)),

@@ -8,7 +8,7 @@ from pathlib import Path
 import attrs
 
 from chatgpt_source.errors import JournalError, KeyReused, NotRedriven
-from chatgpt_source.journal import Detail
+from chatgpt_source.journal import AuditEntry, Detail
 from chatgpt_source.journal.sqlite import SqliteJournal, backup, open_beside, open_journal
 from chatgpt_source.journal.sqlite.look import look
 from chatgpt_source.journal.sqlite.schema import APPLICATION_ID, VERSION
@@ -105,6 +105,7 @@ class UpgradeTests(JournalTestCase):
         self.make_version_1()
         beside = SqliteJournal(open_beside(self.path), self.clock, at_once)
         self.assertTrue(self.successResultOf(beside.purge("failed")))
+        self.successResultOf(beside.audit(AuditEntry("alice", "purged failed")))
         self.successResultOf(beside.close())
         self.journal = self.open()
         self.assertIsNone(self.record("failed"))

@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from chatgpt_source.clock import rfc3339, wall
 from chatgpt_source.config import Credentials
 from chatgpt_source.errors import NotRedriven, QuotaUsedUp
-from chatgpt_source.journal import Journal, Record, reason_of
+from chatgpt_source.journal import AuditEntry, Journal, Record, reason_of
 from chatgpt_source.journal.command.details import details
 from chatgpt_source.journal.command.parser import IN_A_TERMINAL
 from chatgpt_source.journal.command.table import (
@@ -33,6 +33,7 @@ from chatgpt_source.journal.command.table import (
 from chatgpt_source.journal.keys import possible_keys
 from chatgpt_source.prompt import State
 from chatgpt_source.terminal import Look
+from chatgpt_source.words import count
 
 MOST_REASONS = 10_000
 PAGE = 500
@@ -100,14 +101,44 @@ class Operator:
         return await self._act_on(options)
 
     async def _act_on(self, options: argparse.Namespace) -> int:
-        act = self._redrive if options.command == "redrive" else self._purge
+        act, did = self._purge, "purged"
+        if options.command == "redrive":
+            act, did = self._redrive, "redrove"
         if options.all:
             wanted = await self._wanted(options)
             ids = [each.id async for each in self._oldest(State.FAILED) if wanted(each)]
             if not ids and not self.json:
                 self.err.write("no failed prompts\n")
-            return 0 if await self._each(ids, act) else 1
-        return 0 if await self._each(options.ids, partial(self._whole, act)) else 1
+            return 0 if await self._each_audited(ids, act, did, options.reason) else 1
+        each = partial(self._whole, partial(self._audited, act, did))
+        return 0 if await self._each(options.ids, each) else 1
+
+    async def _audited(self, act: Act, did: str, prompt_id: str) -> tuple[bool, str]:
+        """Act on a prompt, for the log of a daemon."""
+        done, detail = await act(prompt_id)
+        if done:
+            await self.journal.audit(AuditEntry(self.who, f"{did} {prompt_id}"))
+        return done, detail
+
+    async def _each_audited(
+        self, ids: Sequence[str], act: Act, did: str, reason: str | None
+    ) -> bool:
+        """As `_each`; what was done is one line of a daemon's log, also if not all could be."""
+        acted = 0
+        which = f" ({reason})" if reason and await self._is_whole(reason) else ""
+
+        async def counted(prompt_id: str) -> tuple[bool, str]:
+            nonlocal acted
+            done, detail = await act(prompt_id)
+            acted += done
+            return done, detail
+
+        try:
+            return await self._each(ids, counted)
+        finally:
+            if acted:
+                told = f"{did} {count(acted, 'failed prompt')}{which}"
+                await self.journal.audit(AuditEntry(self.who, told))
 
     async def _list(self, options: argparse.Namespace) -> int:
         limit = options.limit
@@ -137,8 +168,7 @@ class Operator:
         """Whether a prompt is one of those that `--since` and `--reason` choose."""
         earliest = options.since.at(wall(self.clock)) if options.since else 0.0
         reason = options.reason or ""
-        groups = await self.journal.failure_groups(MOST_REASONS) if reason else ()
-        is_whole = any(each.reason == reason for each in groups)
+        is_whole = await self._is_whole(reason)
 
         def wanted(record: Record) -> bool:
             error = record.error or ""
@@ -146,6 +176,11 @@ class Operator:
             return has_it and since(record) >= earliest
 
         return wanted
+
+    async def _is_whole(self, reason: str) -> bool:
+        """Whether this is the reason of a group, not only a part of some."""
+        groups = await self.journal.failure_groups(MOST_REASONS) if reason else ()
+        return any(each.reason == reason for each in groups)
 
     async def _reasons(self) -> int:
         groups, now = await self.journal.failure_groups(MOST_REASONS), wall(self.clock)

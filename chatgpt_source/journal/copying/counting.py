@@ -31,6 +31,7 @@ _COUNTS = (
     "SELECT 'leftovers', count(*) FROM leftovers",
     "SELECT 'peers', count(*) FROM peers",
     "SELECT 'pauses', count(*) FROM pauses",
+    "SELECT 'audit entries', count(*) FROM audit",
     "SELECT 'periods of the history', count(*) FROM history",
 )
 """What is counted in either journal by the same query."""

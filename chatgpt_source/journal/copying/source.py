@@ -125,6 +125,7 @@ _FEW = {
     },
     "history": {**_same("step", "start", "counts"), "owner": "-owner"},  # no owner of the copy
     "pauses": _same("what", "who", "since", "resumed"),
+    "audit": _same("id", "who", "did"),
 }
 """Tables that are copied whole: there are few rows of each."""
 
@@ -235,7 +236,7 @@ class Source:
         """The last number that was given, by table and column."""
         last = {
             (table, column): self.db.execute(f"SELECT max({column}) FROM {table}").fetchone()[0]
-            for table, column in (("prompts", "seq"), ("leftovers", "id"))
+            for table, column in (("prompts", "seq"), ("leftovers", "id"), ("audit", "id"))
         }
         # A batch that is gone leaves its number here.
         given = self.db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'batches'").fetchone()

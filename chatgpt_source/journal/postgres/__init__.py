@@ -30,6 +30,7 @@ from chatgpt_source.journal import (
     Admitted,
     Answered,
     AskOutcome,
+    AuditEntry,
     Batch,
     Cancelled,
     Claims,
@@ -52,6 +53,7 @@ from chatgpt_source.journal.postgres import (
     accept,
     ask_ended,
     asks,
+    audit,
     batches,
     history,
     leftovers,
@@ -292,6 +294,12 @@ class PostgresJournal(PostgresQueries):
     def claim_probe(self, peer: str, state: PeerState, now: float) -> Deferred[bool]:
         settings = self._peers[peer]
         return self._write(lambda db: peers.claim_probe(db, peer, settings, state, now))
+
+    def audit(self, entry: AuditEntry) -> Deferred[None]:
+        return self._write(lambda db: audit.add(db, entry), WRITE_PATIENCE)
+
+    def take_audit_entries(self) -> Deferred[Sequence[AuditEntry]]:
+        return self._write(audit.take)
 
     def pause(self, what: str, who: str) -> Deferred[Pause]:
         date = wall(self._clock)

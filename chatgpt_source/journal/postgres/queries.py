@@ -21,7 +21,7 @@ from chatgpt_source.journal import (
     added_up,
 )
 from chatgpt_source.journal.period import Period
-from chatgpt_source.journal.postgres import batches, history, pauses, queues, records
+from chatgpt_source.journal.postgres import audit, batches, history, pauses, queues, records
 from chatgpt_source.journal.postgres.runner import Runner
 from chatgpt_source.prompt import State
 
@@ -98,6 +98,9 @@ class PostgresQueries:
         self, step: int, since: int, until: int, besides: Collection[int] = ()
     ) -> Deferred[Sequence[Period]]:
         return self._read(lambda db: history.read(db, step, since, until, besides))
+
+    def has_audit_entries(self) -> Deferred[bool]:
+        return self._read(audit.are_any)
 
     def pauses(self) -> Deferred[Mapping[str, Pause]]:
         return self._read(pauses.pauses)

@@ -17,6 +17,7 @@ from chatgpt_source.errors import JournalError
 from chatgpt_source.journal import (
     Admitted,
     AskOutcome,
+    AuditEntry,
     Batch,
     Cancelled,
     Claims,
@@ -37,6 +38,7 @@ from chatgpt_source.journal.group_commit import GroupCommit, InThread
 from chatgpt_source.journal.period import Period
 from chatgpt_source.journal.sqlite import (
     asks,
+    audit,
     batches,
     history,
     leftovers,
@@ -275,6 +277,12 @@ class SqliteJournal(SqliteQueries):
 
     def hasten(self, queue: Queue, now: float) -> Deferred[int]:
         return self._write(lambda db: queues.hasten(db, queue, now), WRITE_PATIENCE)
+
+    def audit(self, entry: AuditEntry) -> Deferred[None]:
+        return self._write(lambda db: audit.add(db, entry), WRITE_PATIENCE)
+
+    def take_audit_entries(self) -> Deferred[Sequence[AuditEntry]]:
+        return self._write(audit.take)
 
     def pause(self, what: str, who: str) -> Deferred[Pause]:
         date = wall(self._clock)

@@ -21,7 +21,7 @@ from chatgpt_source.journal import (
 )
 from chatgpt_source.journal.executor import Executor
 from chatgpt_source.journal.period import Period
-from chatgpt_source.journal.sqlite import batches, history, keys, pauses, queues, records
+from chatgpt_source.journal.sqlite import audit, batches, history, keys, pauses, queues, records
 from chatgpt_source.journal.sqlite.rows import Now
 from chatgpt_source.prompt import State
 
@@ -90,6 +90,9 @@ class SqliteQueries:
         self, step: int, since: int, until: int, besides: Collection[int] = ()
     ) -> Deferred[Sequence[Period]]:
         return self._read(lambda db: history.read(db, step, since, until, besides))
+
+    def has_audit_entries(self) -> Deferred[bool]:
+        return self._read(audit.are_any)
 
     def pauses(self) -> Deferred[Mapping[str, Pause]]:
         return self._read(pauses.pauses)

@@ -170,6 +170,32 @@ class CommandTests(JournalTestCase):
         self.assertEqual(self.run_command("show", "order-2")[0], 1)
         self.assertRegex(self.run_command("show", "order 1")[1], r"(?m)^id: +q1$")
 
+    def audited(self) -> list[str]:
+        """What the daemon is to log."""
+        taken = self.successResultOf(self.journal.take_audit_entries())
+        self.assertLessEqual({each.who for each in taken}, {login()})
+        return [each.did for each in taken]
+
+    def test_what_was_done_is_for_the_log(self) -> None:
+        self.run_command("list")
+        self.run_command("purge", "p1", "nobody")
+        self.assertEqual(self.audited(), ["purged p1"])
+        self.run_command("redrive", "p2", "p3")
+        self.assertEqual(self.audited(), ["redrove p2", "redrove p3"])
+        self.run_command("redrive", "p2")  # it is not failed any more
+        self.assertEqual(self.audited(), [])
+
+    def test_what_was_done_to_many_is_one_line_of_the_log(self) -> None:
+        self.run_command("redrive", "--all", "--reason", "reason")
+        self.assertEqual(self.audited(), ["redrove 2 failed prompts"])  # and no unit is left
+        self.asks()
+        self.fail_it("p1", "another: reason")
+        self.run_command("purge", "--all", "--reason", "another")
+        self.assertEqual(self.audited(), ["purged 1 failed prompt (another)"])
+        for told in (["purged 1 failed prompt"], []):
+            self.run_command("purge", "--all")
+            self.assertEqual(self.audited(), told)
+
     def test_all_with_a_reason(self) -> None:
         self.asks()
         self.fail_it("p4", "another reason")

@@ -158,6 +158,12 @@ CREATE TABLE pauses (
     resumed boolean NOT NULL DEFAULT FALSE
 );
 
+CREATE TABLE audit (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    who text NOT NULL,
+    did text NOT NULL
+);
+
 CREATE TABLE keys (
     digest bytea PRIMARY KEY,
     fingerprint bytea NOT NULL,

@@ -41,3 +41,9 @@ CREATE TABLE pauses (
     since double precision NOT NULL,
     resumed boolean NOT NULL DEFAULT FALSE
 );
+
+CREATE TABLE audit (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    who text NOT NULL,
+    did text NOT NULL
+);

@@ -127,6 +127,12 @@ CREATE TABLE pauses (                     -- what an operator has paused, or res
     resumed INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 
+CREATE TABLE audit (                      -- what commands have done, until a daemon has logged it
+    id INTEGER PRIMARY KEY,
+    who TEXT NOT NULL,
+    did TEXT NOT NULL
+);
+
 CREATE TABLE owners (                     -- runs of a daemon; an id is never used again
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     renewed REAL NOT NULL                 -- the date of its start

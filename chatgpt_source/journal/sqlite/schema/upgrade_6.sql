@@ -40,3 +40,9 @@ CREATE TABLE pauses (
     since REAL NOT NULL,
     resumed INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
+
+CREATE TABLE audit (
+    id INTEGER PRIMARY KEY,
+    who TEXT NOT NULL,
+    did TEXT NOT NULL
+);
