@@ -37,6 +37,19 @@ ANSWERING = {
 }
 """The columns for the call that brought an answer, and their types."""
 _SET_ANSWERING = "".join(f", {each} = ?" for each in ANSWERING)
+ANSWERED = (
+    f"state = '{after(State.ACCEPTED, Event.ANSWERED).value}', due = NULL, held = NULL,"
+    " batch = NULL, error = NULL, owner = NULL, answered = given.date, tries = given.tries,"
+    " asks = given.asks, request_id = coalesce(given.request_id, prompts.request_id), "
+    + ", ".join(f"{each} = given.{each}" for each in ANSWERING)
+)
+"""SQL: what an answer changes in its prompt's row, where `given` has its values."""
+DELIVERED = (
+    f"state = '{after(State.ANSWERED, Event.DELIVERED).value}', ended = given.date, error = NULL,"
+    " deliveries = deliveries + given.attempt, kept_until = given.kept_until,"
+    " sent_seconds = given.sent_seconds, sent_status = given.sent_status"
+)
+"""SQL: what a delivery to the target changes in its prompt's row, likewise."""
 _LARGEST = 2**63
 
 

@@ -1,8 +1,9 @@
 """The journal in one SQLite file: WAL, `synchronous=FULL`, one connection on one thread.
 
 `asks`, `outbox`, `operator`, `records` and `history` write and read the tables, `transact` commits
-groups, `file` opens the file, `recovery` takes over at a start, `background` is what it does
-unasked, `wipe` removes deleted texts from it. This module puts them together as a `Journal`.
+groups, whose operations of a kind go `together`, `file` opens the file, `recovery` takes over at a
+start, `background` is what it does unasked, `wipe` removes deleted texts from it. This module puts
+them together as a `Journal`.
 """
 
 import sqlite3
@@ -16,6 +17,7 @@ from chatgpt_source.clock import wall
 from chatgpt_source.errors import JournalError
 from chatgpt_source.journal import (
     Admitted,
+    Answered,
     AskOutcome,
     AuditEntry,
     Batch,
@@ -62,7 +64,7 @@ from chatgpt_source.journal.sqlite.file import (
 from chatgpt_source.journal.sqlite.queries import SqliteQueries
 from chatgpt_source.journal.sqlite.rows import Owner
 from chatgpt_source.journal.sqlite.transact import PATIENCE, Transactor
-from chatgpt_source.prompt import NOWHERE, Ask, Delivery, Leftover, Prompt, State, Tier
+from chatgpt_source.prompt import DEAD_LETTER, NOWHERE, Ask, Delivery, Leftover, Prompt, State, Tier
 from chatgpt_source.tiers import Tiers
 
 __all__ = ["OpenJournal", "SqliteJournal", "check_journal", "open_beside", "open_journal"]
@@ -162,9 +164,7 @@ class SqliteJournal(SqliteQueries):
     ) -> Deferred[Sequence[Admitted]]:
         now = self._clock.seconds()
         owner = self._owner if claim else None
-        return self._write(
-            lambda db: asks.accept(db, submissions, terms, owner, now), WRITE_PATIENCE
-        )
+        return self._write(asks.Accept(submissions, terms, claim, now, owner), WRITE_PATIENCE)
 
     def claim_asks(
         self, now: float, most: int, tier: Tier = Tier.STANDARD
@@ -236,11 +236,9 @@ class SqliteJournal(SqliteQueries):
         owner, date = self._owner, wall(self._clock)
         if ask.prompt.target == NOWHERE:
             self._wipe_later()
-        return self._write(
-            lambda db: asks.ended(
-                db, owner, ask, outcome, now, date, claim=claim, leftover=leftover
-            )
-        )
+        if isinstance(outcome, Answered):
+            return self._write(asks.Answer(owner, ask, outcome, now, date, claim, leftover))
+        return self._write(lambda db: asks.ended(db, owner, ask, outcome, now, date, leftover))
 
     def delivery_ended(
         self,
@@ -253,6 +251,8 @@ class SqliteJournal(SqliteQueries):
         owner, date = self._owner, wall(self._clock)
         if not isinstance(outcome, Postponed):
             self._wipe_later()
+        if isinstance(outcome, Delivered) and delivery.destination != DEAD_LETTER.setting:
+            return self._write(outbox.Deliver(owner, delivery, outcome, now, date, leftover))
         return self._write(
             lambda db: outbox.ended(db, owner, delivery, outcome, now, date, leftover)
         )

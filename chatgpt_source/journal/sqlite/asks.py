@@ -1,36 +1,58 @@
 """Admit prompts, claim them for an ask, and end the claims. Each function runs in a transaction."""
 
+import json
 import sqlite3
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import repeat
+
+from attrs import frozen
 
 from chatgpt_source.journal import (
     LAST_POLL,
     Admitted,
     Answered,
-    AskOutcome,
     Batched,
     Claims,
     Ended,
     Failed,
-    Submission,
+    Postponed,
     Terms,
+    Underway,
     admission,
     changes,
+    digests,
 )
 from chatgpt_source.journal.rows import first_delivery
 from chatgpt_source.journal.sqlite import attempts, keys, leftovers, outbox, records, texts
 from chatgpt_source.journal.sqlite.rows import Owner, of_limited_size
 from chatgpt_source.journal.sqlite.texts import Part, trace_of
+from chatgpt_source.journal.sqlite.together import ForMany, Together, held, insert
 from chatgpt_source.journal.states import Event, after
 from chatgpt_source.prompt import NOWHERE, Ask, Delivery, Details, Leftover, Prompt, State, Tier
 
 _CLAIMED = "id = ? AND owner = ? AND token = ?"
 _TO_CLAIM = "prompts WHERE state = 'accepted' AND owner IS NULL"
 _ADMISSION = (
-    f"SELECT coalesce((SELECT used FROM days WHERE day = ?), 0), ({records.BACKLOG}),"
-    f" NOT EXISTS (SELECT 1 FROM {_TO_CLAIM} AND tier = 'standard' AND due <= ?)"
+    "SELECT (SELECT json_group_object(day, used) FROM days"
+    f" WHERE day IN (SELECT value FROM json_each(?))), ({records.BACKLOG}),"
+    f" NOT EXISTS (SELECT 1 FROM {_TO_CLAIM} AND tier = 'standard' AND due <= ?),"
+    " coalesce((SELECT max(seq) FROM prompts), 0)"
 )
-"""The units used of a day, the backlog, and whether no other prompt is due."""
+"""The units used of days, the backlog, whether no other prompt is due, and the last `seq`."""
+_ADD = insert(
+    *("prompts", "seq", "id", "state", "due", "day", "accepted", "since", "tries", "asks"),
+    *("owner", "token", "target", "not_before", "deadline", "ends", "needed_until", "tier"),
+)
+_HELD = ForMany(
+    "SELECT json_group_object(place, seq) FROM given CROSS JOIN prompts USING (id, owner, token)",
+    ("place", "id", "owner", "token"),
+)
+_ANSWER = ForMany(
+    f"UPDATE prompts SET {changes.ANSWERED} FROM given WHERE prompts.seq = given.seq",
+    ("seq", "tries", "asks", "request_id", "date", *changes.ANSWERING),
+)
 _PROMPT = (
     f"SELECT seq, id, {Part.PROMPT.whole} AS text, source, type, accepted, traceparent, tracestate,"
     f" target, {Part.DETAILS.whole} AS details, not_before, deadline, ends, tier"
@@ -44,70 +66,75 @@ _EXPIRING = "ends IS NOT NULL AND (state = 'accepted' OR batch IS NOT NULL)"
 _UNPOLLED = "ends IS NOT NULL AND state = 'submitted' AND batch IS NULL"
 
 
-def accept(
-    db: sqlite3.Connection,
-    submissions: Sequence[Submission],
-    terms: Terms,
-    owner: Owner | None,
-    now: float,
-) -> list[Admitted]:
-    """Admit prompts, and claim them for their owner, if any; see `Journal.accept`.
+@frozen
+class Accept(Together[list[Admitted]], admission.Request):
+    """The request to accept some prompts; all of a group are decided together.
 
-    They are due from `now` on, or from their own time.
+    They are due from its time on, or from their own time.
+
+    Attributes:
+        owner: Who claims them, if anybody does.
     """
-    used, backlog, is_first = db.execute(_ADMISSION, (terms.day.date, now)).fetchone()
-    known = [_known(db, each) for each in submissions]
-    new: dict[object, Submission] = {}
-    for each, earlier in zip(submissions, known, strict=True):
-        if earlier is None:
-            new.setdefault(each.key or each.prompt.id, each)
-    if new:
-        admission.check(terms, used, backlog, len(new))
-        take_units(db, terms, used, len(new), submissions[0].prompt.accepted)
-    left = max(0, terms.limit - used - len(new))
-    asks = {
-        each.prompt.id: _add(db, each, terms, owner if is_first else None, now)
-        for each in new.values()
-    }
-    admitted = []
-    for each, earlier in zip(submissions, known, strict=True):
-        first = each if earlier is not None else new[each.key or each.prompt.id]
-        is_new = earlier is None and first is each
-        ask = asks[each.prompt.id] if is_new else None
-        admitted.append(Admitted(earlier or first.prompt.id, left, not is_new, ask))
-    return admitted
+
+    owner: Owner | None = None
+
+    @staticmethod
+    def all_of(
+        db: sqlite3.Connection, requests: Sequence["Accept"]
+    ) -> list[list[Admitted] | Exception]:
+        """Admit the prompts of each; see `Journal.accept`."""
+        known, last = _known(db, requests)
+        outcomes: list[list[Admitted] | Exception] = []
+        new: list[tuple[admission.New, Owner | None]] = []
+        for each in requests:
+            tokens = each.owner.tokens if each.owner is not None else repeat(0)
+            try:
+                admitted, some = admission.decide(each, known, partial(next, tokens))
+            except Exception as error:  # noqa: BLE001 - a refusal is this request's alone
+                outcomes.append(error)
+            else:
+                outcomes.append(admitted)
+                new += [(one, each.owner) for one in some]
+        if new:
+            _add(db, new, last)
+        return outcomes
 
 
-def _known(db: sqlite3.Connection, submission: Submission) -> str | None:
-    key = submission.key
-    return None if key is None else keys.known(db, submission.prompt, key)
+def _known(db: sqlite3.Connection, requests: Sequence[Accept]) -> tuple[admission.Known, int]:
+    """What decisions go by, and the last `seq`."""
+    words = {one.key.words for each in requests for one in each.submissions if one.key}
+    secret, known = b"", {}
+    if words:
+        secret = keys.secret(db)
+        known = keys.known(db, {digests.digest(secret, *each) for each in words})
+    days = sorted({each.terms.day.date for each in requests})
+    used, backlog, is_first, last = db.execute(
+        _ADMISSION, (json.dumps(days), max(each.now for each in requests))
+    ).fetchone()
+    return admission.Known(secret, known, json.loads(used), backlog, bool(is_first)), last
 
 
 def _add(
-    db: sqlite3.Connection, new: Submission, terms: Terms, owner: Owner | None, now: float
-) -> Ask | None:
-    prompt = new.prompt
-    due = now if prompt.not_before is None else max(now, prompt.not_before)
-    ask = None
-    if owner is not None and due <= now and prompt.tier is Tier.STANDARD:
-        calls = _calls(prompt.ends, now)
-        ask = Ask(prompt, attempt=calls, total=calls, since=now, token=next(owner.tokens))
-    seq = db.execute(
-        "INSERT INTO prompts (id, state, due, day, accepted, since, tries, asks, owner, token,"
-        " target, not_before, deadline, ends, needed_until, tier)"
-        " VALUES (?, 'accepted', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            *(prompt.id, due, terms.day.date, prompt.accepted, due),
-            *((ask.attempt, ask.total, owner.id, ask.token) if owner and ask else (0, 0, None, 0)),
-            *(prompt.target, prompt.not_before, prompt.deadline, prompt.ends, new.needed_until),
-            prompt.tier.value,
-        ),
-    ).lastrowid
-    assert seq is not None  # noqa: S101 - a row was inserted
-    texts.add(db, seq, prompt)
-    if new.key is not None:
-        keys.add(db, seq, prompt, new.key)
-    return ask
+    db: sqlite3.Connection, new: Sequence[tuple[admission.New, Owner | None]], last: int
+) -> None:
+    """Store new prompts, after the last `seq` until now, and take their units."""
+    spend(db, Counter(one.day for one, _ in new))
+    placed = [(last + place, one, owner) for place, (one, owner) in enumerate(new, 1)]
+    _ADD.run(db, [_row(*each) for each in placed])
+    texts.add(db, [(seq, one.submission.prompt) for seq, one, _ in placed])
+    keys.add(
+        db, [(one.digest, one.fingerprint, seq) for seq, one, _ in placed if one.digest is not None]
+    )
+
+
+def _row(seq: int, new: admission.New, owner: Owner | None) -> tuple[object, ...]:
+    prompt, ask = new.submission.prompt, new.ask
+    return (
+        *(seq, prompt.id, State.ACCEPTED.value, new.due, new.day, prompt.accepted, new.due),
+        *((ask.attempt, ask.total, owner.id, ask.token) if owner and ask else (0, 0, None, 0)),
+        *(prompt.target, prompt.not_before, prompt.deadline, prompt.ends),
+        *(new.submission.needed_until, prompt.tier.value),
+    )
 
 
 def take_units(db: sqlite3.Connection, terms: Terms, used: int, count: int, now: float) -> None:
@@ -117,9 +144,14 @@ def take_units(db: sqlite3.Connection, terms: Terms, used: int, count: int, now:
         QuotaUsedUp: If it has not so many left.
     """
     admission.check_units(terms, used, count, now)
-    db.execute(
+    spend(db, {terms.day.date: count})
+
+
+def spend(db: sqlite3.Connection, units: Mapping[str, int]) -> None:
+    """Count units of days as used."""
+    db.executemany(
         "INSERT INTO days VALUES (?1, ?2) ON CONFLICT (day) DO UPDATE SET used = used + ?2",
-        (terms.day.date, count),
+        units.items(),
     )
 
 
@@ -245,18 +277,83 @@ def _ask(row: sqlite3.Row, owner: Owner, now: float, calls: int) -> Ask:
     )
 
 
+@frozen
+class Answer(Together[Ended]):
+    """The end of a claim by an answer.
+
+    Attributes:
+        owner: Whose claim it is.
+        ask: The claim.
+        outcome: The answer.
+        now: The time.
+        date: The wall clock's.
+        claim: Whether to claim the first delivery of its event, if that goes to a target.
+        leftover: What the provider keeps.
+    """
+
+    owner: Owner
+    ask: Ask
+    outcome: Answered
+    now: float
+    date: float
+    claim: bool
+    leftover: Leftover | None
+
+    @staticmethod
+    def all_of(db: sqlite3.Connection, requests: Sequence["Answer"]) -> list[Ended]:
+        """End the claims of some answers; see `Journal.ask_ended`."""
+        seqs = held(
+            db, _HELD, [(each.ask.prompt.id, each.owner.id, each.ask.token) for each in requests]
+        )
+        kept = [(seq, each) for seq, each in zip(seqs, requests, strict=True) if seq is not None]
+        _ANSWER.run(db, [_answered(seq, each) for seq, each in kept])
+        texts.set_events(db, [(seq, each.outcome.event) for seq, each in kept])
+        sent: dict[int | None, Delivery] = {}
+        rows = []
+        for seq, each in kept:
+            leftovers.add(db, each.leftover, each.now)
+            attempts.add(db, seq, each.outcome.calls)
+            if each.ask.prompt.target == NOWHERE:
+                _finish(db, seq, each)
+                continue
+            claim = None
+            if each.claim:
+                token = next(each.owner.tokens)
+                claim = (each.owner.id, token)
+                sent[seq] = first_delivery(each.ask, each.outcome, each.now, token)
+            rows.append(outbox.row_of(seq, each.ask.prompt.target, each.now, claim=claim))
+        outbox.ADD.run(db, rows)
+        return [Ended(seq is not None, sent.get(seq)) for seq in seqs]
+
+
+def _answered(seq: int, end: Answer) -> tuple[object, ...]:
+    """The values of `_ANSWER`."""
+    ask, outcome = end.ask, end.outcome
+    return (
+        *(seq, ask.attempt, ask.total, outcome.answer.request_id, end.date),
+        *changes.answering(outcome),
+    )
+
+
+def _finish(db: sqlite3.Connection, seq: int, end: Answer) -> None:
+    """End a prompt that was answered and goes to no target."""
+    kept_until = end.now + end.outcome.keep if end.outcome.keep else None
+    db.execute(
+        "UPDATE prompts SET state = ?, ended = ?, kept_until = ? WHERE seq = ?",
+        (after(State.ACCEPTED, Event.FINISHED).value, end.date, kept_until, seq),
+    )
+
+
 def ended(
     db: sqlite3.Connection,
     owner: Owner,
     ask: Ask,
-    outcome: AskOutcome,
+    outcome: Postponed | Failed | Underway | Batched,
     now: float,
     date: float,
-    *,
-    claim: bool,
     leftover: Leftover | None,
 ) -> Ended:
-    """End a claim; see `Journal.ask_ended`. `date` is the wall clock's."""
+    """End a claim without an answer; see `Journal.ask_ended`. `date` is the wall clock's."""
     change, values = changes.change(ask, outcome, now, date)
     ended = db.execute(
         f"UPDATE prompts SET {change}, tries = ?, asks = ?, owner = NULL WHERE {_CLAIMED}"
@@ -269,15 +366,7 @@ def ended(
     leftovers.add(db, leftover, now)
     if not isinstance(outcome, Batched):
         attempts.add(db, seq, outcome.calls)
-    if isinstance(outcome, Answered):
-        texts.set_event(db, seq, outcome.event)
-        if ask.prompt.target == NOWHERE:
-            _finish(db, seq, now + outcome.keep if outcome.keep else None, date)
-        elif claim:
-            return Ended(kept=True, delivery=_claim_delivery(db, seq, owner, ask, outcome, now))
-        else:
-            outbox.add(db, seq, ask.prompt.target, now)
-    elif isinstance(outcome, Failed):
+    if isinstance(outcome, Failed):
         if outcome.dead_letter is not None:
             outbox.add_dead_letter(db, seq, outcome.dead_letter, now)
         if outcome.give_back and not billed:
@@ -288,20 +377,3 @@ def ended(
 def give_back_unit(db: sqlite3.Connection, day: str) -> None:
     """Give a unit back to its day."""
     db.execute("UPDATE days SET used = used - 1 WHERE used > 0 AND day = ?", (day,))
-
-
-def _finish(db: sqlite3.Connection, seq: int, kept_until: float | None, date: float) -> None:
-    """End a prompt that was answered and goes to no target."""
-    db.execute(
-        "UPDATE prompts SET state = ?, ended = ?, kept_until = ? WHERE seq = ?",
-        (after(State.ACCEPTED, Event.FINISHED).value, date, kept_until, seq),
-    )
-
-
-def _claim_delivery(
-    db: sqlite3.Connection, seq: int, owner: Owner, ask: Ask, outcome: Answered, now: float
-) -> Delivery:
-    """Put the event into the outbox, claimed for its first attempt."""
-    delivery = first_delivery(ask, outcome, now, next(owner.tokens))
-    outbox.add(db, seq, delivery.destination, now, claim=(owner.id, delivery.token))
-    return delivery

@@ -28,7 +28,7 @@ def redrive(db: sqlite3.Connection, prompt_id: str, date: float) -> State:
     event = Event.DELIVERED_AGAIN if has_event else Event.ASKED_AGAIN
     state = after(State.FAILED, event)
     if has_event:
-        outbox.add(db, seq, target, AT_ONCE, since=NOT_YET)
+        outbox.ADD.run(db, [outbox.row_of(seq, target, AT_ONCE, since=NOT_YET)])
     else:
         _take_unit_again(db, seq, date)
     db.execute("DELETE FROM outbox WHERE seq = ? AND destination = ?", (seq, DEAD_LETTER.setting))

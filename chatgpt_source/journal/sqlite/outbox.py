@@ -1,11 +1,15 @@
 """The outbox: one row for each event and destination. Each function runs in a transaction."""
 
 import sqlite3
+from collections.abc import Sequence
+
+from attrs import frozen
 
 from chatgpt_source.journal import Claims, Delivered, Ended, Failed, Postponed, changes
 from chatgpt_source.journal.sqlite import attempts, leftovers, texts
 from chatgpt_source.journal.sqlite.rows import Owner, of_limited_size
 from chatgpt_source.journal.sqlite.texts import Part, trace_of
+from chatgpt_source.journal.sqlite.together import ForMany, Together, held, insert
 from chatgpt_source.journal.states import Event, after
 from chatgpt_source.prompt import DEAD_LETTER, Delivery, Leftover, State
 
@@ -14,19 +18,75 @@ _CLAIMED = (
 )
 
 
-def add(
-    db: sqlite3.Connection,
+ADD = insert(
+    *("outbox", "seq", "destination", "due", "since", "attempts", "owner", "token"),
+)
+_HELD = ForMany(
+    "SELECT json_group_object(place, prompts.seq) FROM given CROSS JOIN prompts USING (id)"
+    " CROSS JOIN outbox ON outbox.seq = prompts.seq AND outbox.destination = given.destination"
+    " AND outbox.owner = given.owner AND outbox.token = given.token",
+    ("place", "id", "destination", "owner", "token"),
+)
+_DELETE = ForMany(
+    "DELETE FROM outbox WHERE (seq, destination) IN (SELECT seq, destination FROM given)",
+    ("seq", "destination"),
+)
+_DELIVER = ForMany(
+    f"UPDATE prompts SET {changes.DELIVERED} FROM given WHERE prompts.seq = given.seq",
+    ("seq", "date", "attempt", "kept_until", "sent_seconds", "sent_status"),
+)
+
+
+@frozen
+class Deliver(Together[Ended]):
+    """The end of a claim by a delivery to the prompt's target.
+
+    Attributes:
+        owner: Whose claim it is.
+        delivery: The claim.
+        outcome: How it went.
+        now: The time.
+        date: The wall clock's.
+        leftover: What the provider keeps.
+    """
+
+    owner: Owner
+    delivery: Delivery
+    outcome: Delivered
+    now: float
+    date: float
+    leftover: Leftover | None
+
+    @staticmethod
+    def all_of(db: sqlite3.Connection, requests: Sequence["Deliver"]) -> list[Ended]:
+        """End the claims of some deliveries; see `Journal.delivery_ended`."""
+        seqs = held(db, _HELD, [_claim(each.owner, each.delivery) for each in requests])
+        kept = [(seq, each) for seq, each in zip(seqs, requests, strict=True) if seq is not None]
+        _DELETE.run(db, [(seq, each.delivery.destination) for seq, each in kept])
+        for seq, each in kept:
+            leftovers.add(db, each.leftover, each.now)
+            attempts.add(db, seq, each.outcome.calls)
+        _DELIVER.run(db, [_delivered(seq, each) for seq, each in kept])
+        return [Ended(seq is not None) for seq in seqs]
+
+
+def _delivered(seq: int, end: Deliver) -> tuple[object, ...]:
+    """The values of `_DELIVER`."""
+    kept_until = end.now + end.outcome.keep if end.outcome.keep else None
+    return seq, end.date, end.delivery.attempt, kept_until, *changes.delivering(end.outcome)
+
+
+def row_of(
     seq: int,
     destination: str,
     due: float,
     *,
     since: float | None = None,
     claim: tuple[int, int] | None = None,
-) -> None:
-    """Add the row of a prompt's event.
+) -> tuple[object, ...]:
+    """The row of a prompt's event, for `ADD`.
 
     Args:
-        db: The database.
         seq: The prompt's.
         destination: Where the event goes.
         due: When the first attempt is due.
@@ -34,17 +94,14 @@ def add(
         claim: The owner and the token of the claim for the first attempt, if it is claimed already.
     """
     owner, token = claim or (None, 0)
-    db.execute(
-        "INSERT INTO outbox (seq, destination, due, since, attempts, owner, token)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (seq, destination, due, due if since is None else since, claim is not None, owner, token),
-    )
+    begins = due if since is None else since
+    return seq, destination, due, begins, int(claim is not None), owner, token
 
 
 def add_dead_letter(db: sqlite3.Connection, seq: int, dead_letter: bytes, now: float) -> None:
     """Store a prompt's dead letter, and add its row."""
     texts.set_dead_letter(db, seq, dead_letter)
-    add(db, seq, DEAD_LETTER.setting, now)
+    ADD.run(db, [row_of(seq, DEAD_LETTER.setting, now)])
 
 
 def claim_deliveries(
@@ -127,20 +184,17 @@ def ended(
     if delivery.destination == DEAD_LETTER.setting:
         texts.forget_dead_letter(db, seq)
         return Ended(kept=True)
-    error = kept_until = None
-    event = Event.DELIVERED
     if isinstance(outcome, Failed):
-        error, event = outcome.error, Event.FAILED
-    elif outcome.keep:
-        kept_until = now + outcome.keep
-    state = after(State.ANSWERED, event).value
-    db.execute(
-        "UPDATE prompts SET state = ?, ended = ?, error = ?, deliveries = deliveries + ?,"
-        " kept_until = ?, sent_seconds = ?, sent_status = ? WHERE seq = ?",
-        (state, date, error, delivery.attempt, kept_until, *changes.delivering(outcome), seq),
-    )
-    if isinstance(outcome, Failed) and outcome.dead_letter is not None:
-        add_dead_letter(db, seq, outcome.dead_letter, now)
+        db.execute(
+            "UPDATE prompts SET state = ?, ended = ?, error = ?, deliveries = deliveries + ?"
+            " WHERE seq = ?",
+            (
+                *(after(State.ANSWERED, Event.FAILED).value, date, outcome.error),
+                *(delivery.attempt, seq),
+            ),
+        )
+        if outcome.dead_letter is not None:
+            add_dead_letter(db, seq, outcome.dead_letter, now)
     return Ended(kept=True)
 
 

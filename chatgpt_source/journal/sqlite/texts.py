@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Iterable
 from enum import IntEnum
 
+from chatgpt_source.journal.sqlite.together import ForMany, insert
 from chatgpt_source.prompt import Prompt, Trace
 
 SHORT = 2048
@@ -37,28 +38,36 @@ class Part(IntEnum):
         return f"CASE {self.column} WHEN {empty} THEN {long} ELSE {self.column} END"
 
 
-def add(db: sqlite3.Connection, seq: int, prompt: Prompt) -> None:
-    """Store a prompt's text, its details, and the attributes of its event."""
-    text = place(db, seq, Part.PROMPT, prompt.text)
-    details = prompt.details.to_json()
-    trace = (None, None) if prompt.trace is None else (prompt.trace.parent, prompt.trace.state)
-    others = (
-        *(prompt.source, prompt.type, *trace),
-        None if details is None else place(db, seq, Part.DETAILS, details),
-    )
-    db.execute(
-        "INSERT INTO texts (seq, prompt, source, type, traceparent, tracestate, details, size)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (seq, text, *others, size_of([text, *others])),
-    )
+_ADD = insert(
+    *("texts", "seq", "prompt", "source", "type"),
+    *("traceparent", "tracestate", "details", "size"),
+)
+_SET_EVENT = ForMany(
+    "UPDATE texts SET event = given.event, size = texts.size + given.size FROM given"
+    " WHERE texts.seq = given.seq",
+    ("seq", "event", "size"),
+)
 
 
-def set_event(db: sqlite3.Connection, seq: int, event: bytes) -> None:
-    """Store the event of an answered prompt."""
-    kept = place(db, seq, Part.EVENT, event)
-    db.execute(
-        "UPDATE texts SET event = ?, size = size + ? WHERE seq = ?", (kept, size_of([kept]), seq)
-    )
+def add(db: sqlite3.Connection, prompts: Iterable[tuple[int, Prompt]]) -> None:
+    """Store the texts of prompts by `seq`, their details, and the attributes of their events."""
+    rows = []
+    for seq, prompt in prompts:
+        text = place(db, seq, Part.PROMPT, prompt.text)
+        details = prompt.details.to_json()
+        trace = (None, None) if prompt.trace is None else (prompt.trace.parent, prompt.trace.state)
+        others = (
+            *(prompt.source, prompt.type, *trace),
+            None if details is None else place(db, seq, Part.DETAILS, details),
+        )
+        rows.append((seq, text, *others, size_of([text, *others])))
+    _ADD.run(db, rows)
+
+
+def set_events(db: sqlite3.Connection, events: Iterable[tuple[int, bytes]]) -> None:
+    """Store the events of answered prompts, by `seq`."""
+    kept = [(seq, place(db, seq, Part.EVENT, event)) for seq, event in events]
+    _SET_EVENT.run(db, [(seq, event, len(event)) for seq, event in kept])
 
 
 def set_dead_letter(db: sqlite3.Connection, seq: int, dead_letter: bytes) -> None:

@@ -2,14 +2,15 @@
 
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 
 from attrs import define, field
 
 from chatgpt_source.errors import JournalUnavailable
-from chatgpt_source.journal.group_commit import RETRY_AFTER, Operation
+from chatgpt_source.journal.group_commit import RETRY_AFTER
 from chatgpt_source.journal.sqlite.file import OpenJournal
+from chatgpt_source.journal.sqlite.together import Operations, in_turns, outcomes
 from chatgpt_source.journal.sqlite.upkeep import probe
 
 PATIENCE = 1.0
@@ -18,8 +19,6 @@ PATIENCE_LEFT = 0.1
 """Seconds to wait after a wait that failed, so that reads are not delayed."""
 POLL = 0.002
 """Seconds between two attempts to begin."""
-
-Operations = Sequence[Operation[sqlite3.Connection]]
 
 
 @define
@@ -61,7 +60,7 @@ class Transactor:
         for operation in group:
             if not operation.writes:
                 try:
-                    _attempt(self._db, operation)
+                    _attempt(self._db, [operation])
                 except sqlite3.Error as error:
                     operation.error = unavailable(error)
 
@@ -117,12 +116,12 @@ class Transactor:
         db = self._db
         try:
             self.begin()
-            for operation in writes:
+            for some in in_turns(writes):
                 before = db.total_changes
-                _attempt(db, operation)
-                if operation.error is not None and db.total_changes != before:
+                error = _attempt(db, some)
+                if error is not None and (db.total_changes != before or len(some) > 1):
                     _roll_back(db)
-                    return operation.error
+                    return error
             self._require_file()
             self._commit()
         except (sqlite3.Error, JournalUnavailable) as error:
@@ -169,12 +168,21 @@ def _fail(writes: Operations, error: Exception) -> None:
         operation.error = unavailable(error)
 
 
-def _attempt(db: sqlite3.Connection, operation: Operation[sqlite3.Connection]) -> None:
-    """Run one operation."""
-    operation.result = operation.error = None
+def _attempt(db: sqlite3.Connection, operations: Operations) -> Exception | None:
+    """Do the operations of a turn; returns the error if they could not be done together."""
+    for each in operations:
+        each.result = each.error = None
     try:
-        operation.result = operation.run(db)
+        found = outcomes(db, operations)
     except sqlite3.Error:
         raise
     except Exception as error:  # noqa: BLE001 - a refusal or a bug fails this operation alone
-        operation.error = error
+        for each in operations:
+            each.error = error
+        return error
+    for each, outcome in zip(operations, found, strict=True):
+        if isinstance(outcome, Exception):
+            each.error = outcome
+        else:
+            each.result = outcome
+    return None
