@@ -1,7 +1,7 @@
 """Group commit: operations run in one thread; arrivals during a commit form the next group.
 
 There is no timer and no batch size. A single operation commits at once; under load, one fsync
-commits all that arrived during the one before, and all that the callbacks of that one submit.
+commits all that arrived during the one before, and all that a few turns of the reactor bring then.
 
 `twisted.enterprise.adbapi` does not fit: it runs one transaction for each interaction, and it
 reconnects by itself, which loses the connection's pragmas and locks.
@@ -28,6 +28,9 @@ MOST_TOGETHER = 256
 """Operations in a group at the most."""
 CALLBACK_TIME = 0.005
 """Seconds of one turn of the reactor that callbacks may take; the rest run in the next turn."""
+TURNS = 3
+"""Turns of the reactor that a group which has others to follow leaves between them, for more to
+come: a group costs as much as tens of operations. While little happens, a turn takes no time."""
 MOST_WAITING = 10_000
 """Operations that may wait; further ones with patience are refused."""
 STALLED = 5.0
@@ -103,7 +106,7 @@ class GroupCommit(Generic[Connection]):
         self._under_way: Sequence[Operation[Connection]] = ()
         self._busy_since: float | None = None
         self._done: deque[tuple[Operation[Connection], object]] = deque()
-        self._firing = self._calling_back = False
+        self._firing = self._calling_back = self._gathering = False
         self._idle: list[Deferred[None]] = []
         self._next_look: IDelayedCall | None = None
 
@@ -169,9 +172,22 @@ class GroupCommit(Generic[Connection]):
             waiter.errback(CancelledError())
 
     def _start_waiting(self) -> None:
-        """Start the next group, unless one is under way, or callbacks may add to it."""
-        if self._waiting and self._busy_since is None and not self._calling_back:
+        """Start the next group, unless one is under way, or more may come for it."""
+        may_grow = self._calling_back or self._gathering
+        if self._waiting and self._busy_since is None and not may_grow:
             self._start()
+        if self._is_idle:
+            idle, self._idle = self._idle, []
+            for waiter in idle:
+                waiter.callback(None)
+
+    def _gather(self, turns: int) -> None:
+        """Let more operations come for some turns of the reactor, then start the next group."""
+        self._gathering = turns > 0
+        if turns:
+            self._clock.callLater(0, self._gather, turns - 1)
+        else:
+            self._start_waiting()
 
     def _start(self) -> None:
         self._busy_since = self._clock.seconds()
@@ -187,12 +203,15 @@ class GroupCommit(Generic[Connection]):
     def _finish(self, result: object, group: Sequence[Operation[Connection]]) -> None:
         self._busy_since = None
         self._under_way = ()
+        if self._waiting:
+            self._gather(TURNS)
         self._tell(group, result)  # first: the thread would contend with it for the GIL
         self._start_waiting()
 
     @property
     def _is_idle(self) -> bool:
-        return self._busy_since is None and not self._done and not self._firing
+        is_working = self._busy_since is not None or self._gathering
+        return not (is_working or self._waiting or self._done or self._firing)
 
     def _tell(self, operations: Iterable[Operation[Connection]], result: object) -> None:
         self._done.extend((operation, result) for operation in operations)
@@ -214,10 +233,6 @@ class GroupCommit(Generic[Connection]):
             self._firing = False
         self._calling_back = False
         self._start_waiting()
-        if self._is_idle:
-            idle, self._idle = self._idle, []
-            for waiter in idle:
-                waiter.callback(None)
 
     def _look(self) -> None:
         """Fail the waiters that have waited too long; of a group under way, only its reads."""

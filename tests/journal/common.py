@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.journal.sqlite import SqliteJournal, open_journal
@@ -30,7 +31,8 @@ def at_once(run: Callable[[], None]) -> Deferred[None]:
 class Threads:
     """A thread that works when told to, so that a test can see what rides which commit."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self.waiting: list[tuple[Callable[[], None], Deferred[None]]] = []
 
     def defer(self, run: Callable[[], None]) -> Deferred[None]:
@@ -39,6 +41,12 @@ class Threads:
         return done
 
     def work(self) -> None:
+        """Do what waits first, and let the reactor have its turns, which take no time."""
+        self.finish()
+        self._clock.advance(0)
+
+    def finish(self) -> None:
+        """Do what waits first; the reactor has had no turn then."""
         run, done = self.waiting.pop(0)
         run()
         done.callback(None)

@@ -19,7 +19,7 @@ class CountsTests(JournalTestCase):
         self.counts = Counts(cast(Any, self.clock), Calendar(ZONE), self.journal)
 
     def hang(self) -> Threads:
-        threads = Threads()
+        threads = Threads(self.clock)
         self.journal._executor._group._in_thread = threads.defer
         return threads
 

@@ -17,7 +17,7 @@ from tests.journal.common import Threads
 class ExecutorTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
-        self.threads = Threads()
+        self.threads = Threads(self.clock)
         self.trouble: str | None = None
         group: GroupCommit[None] = GroupCommit(
             self.threads.defer, self.transact, cast(Any, self.clock)

@@ -16,9 +16,9 @@ from tests.journal.common import Threads
 
 class GroupCommitTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.threads = Threads()
-        self.groups: list[list[Any]] = []
         self.clock = Clock()
+        self.threads = Threads(self.clock)
+        self.groups: list[list[Any]] = []
         self.group: GroupCommit[list[str]] = GroupCommit(
             self.threads.defer, self.transact, cast(Any, self.clock)
         )
@@ -64,6 +64,42 @@ class GroupCommitTests(SynchronousTestCase):
         self.threads.work()
         self.assertEqual(self.groups, [["a"], ["b", "c", "d"]])
 
+    def test_what_some_turns_of_the_reactor_bring_joins_the_next_group(self) -> None:
+        self.submit("a")
+        self.submit("b")
+
+        def bring(turns: int) -> None:
+            self.submit(f"turn {turns}")
+            if turns < group_commit.TURNS:
+                self.clock.callLater(0, bring, turns + 1)
+
+        self.clock.callLater(0, bring, 1)
+        self.threads.finish()
+        self.assertEqual(self.threads.waiting, [])
+        self.clock.advance(0)
+        self.threads.finish()
+        joined = [f"turn {turns}" for turns in range(1, group_commit.TURNS + 1)]
+        self.assertEqual(self.groups, [["a"], ["b", *joined]])
+
+    def test_after_a_group_that_none_waited_for_the_next_starts_at_once(self) -> None:
+        self.submit("a")
+        self.threads.finish()
+        self.submit("b")
+        self.assertEqual(len(self.threads.waiting), 1)
+        self.assertEqual(self.clock.getDelayedCalls()[1:], [])  # it looks for those that wait
+
+    def test_it_is_not_idle_before_the_next_group(self) -> None:
+        self.submit("a")
+        waits = self.submit("b", 10.0)
+        self.threads.finish()
+        idle = self.group.when_idle()
+        waits.cancel()
+        self.failureResultOf(waits, CancelledError)
+        self.assertNoResult(idle)
+        self.clock.advance(0)
+        self.successResultOf(idle)
+        self.assertEqual(self.groups, [["a"]])
+
     def test_the_next_group_starts_after_one_turn_of_callbacks(self) -> None:
         self.submit("a")
         for name in "bcd":
@@ -88,6 +124,7 @@ class GroupCommitTests(SynchronousTestCase):
         _, done = self.threads.waiting.pop()
         done.errback(RuntimeError("no thread"))
         self.failureResultOf(first, RuntimeError)
+        self.clock.advance(0)
         self.threads.work()
         self.successResultOf(second)
 
@@ -187,11 +224,11 @@ class GroupCommitTests(SynchronousTestCase):
             self.submit(name).addCallback(lambda _, name=name: hear(name))
         self.threads.work()
         self.successResultOf(first)
-        self.threads.work()
+        self.threads.finish()
         idle = self.group.when_idle()
         self.assertEqual(told, ["a", "b"])
         self.submit("f").addCallback(lambda _: hear("f"))
-        self.threads.work()
+        self.threads.finish()
         self.assertEqual(told, ["a", "b"])
         self.assertNoResult(idle)
         self.clock.advance(0)

@@ -202,7 +202,7 @@ class GroupTests(PostgresTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.threads = Threads()
+        self.threads = Threads(self.clock)
         self.grouped = self.open_journal(self.threads.defer)
         recovered = self.grouped.recover(self.everyday_limit, "UTC", PEERS, self.keep)
         self.work()
@@ -349,7 +349,7 @@ class GroupTests(PostgresTestCase):
         rolled_back = self.roll_backs()
         racers = []
         for number in range(4):
-            threads = Threads()
+            threads = Threads(self.clock)
             racers.append(Racer(number, self.open_journal(threads.defer), threads))
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(lambda each: each.race([one.ids for one in racers]), racers))

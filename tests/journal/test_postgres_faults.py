@@ -239,7 +239,7 @@ class FaultTests(PostgresTestCase):
         self.assertIn("can't be written: the database refused it", str(failure.value))
 
     def test_data_that_can_t_be_stored_fails_nothing_else(self) -> None:
-        threads = Threads()
+        threads = Threads(self.clock)
         journal = self.open_journal(threads.defer)
         terms = Terms(DAY, 100, 100)
         for bad in ("nul \0", "a lone surrogate \ud800"):
@@ -308,7 +308,7 @@ class TextTests(PostgresTestCase):
         self.assertEqual([len(part) for part in of_bounded_size(operations)], [2, 2, 1])
 
     def test_many_keys_need_few_locks(self) -> None:
-        threads = Threads()
+        threads = Threads(self.clock)
         journal = self.open_journal(threads.defer)
         first = journal.probe()
         told = [
@@ -326,7 +326,7 @@ class TextTests(PostgresTestCase):
 
     def test_one_that_can_not_be_sent_fails_no_other_read(self) -> None:
         self.accept(prompt())
-        threads = Threads()
+        threads = Threads(self.clock)
         journal = self.open_journal(threads.defer)
         first = journal.ids("p", 1)
         surrogate, other = (journal.record(each) for each in ("p\ud800", "p1"))

@@ -210,7 +210,7 @@ class PruneTests(JournalTestCase):
         self.accept(*(prompt(f"p{n}") for n in range(many)), limit=many, max_backlog=many)
         for n in range(many):
             self.fail_it(f"p{n}")
-        threads = Threads()
+        threads = Threads(self.clock)
         self.shut(self.opened)
         journal = self.open(threads.defer)
         pruned = journal.prune(NOON + 1)
@@ -246,7 +246,7 @@ class GroupTests(JournalTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.shut(self.opened)
-        self.threads = Threads()
+        self.threads = Threads(self.clock)
         self.journal = self.open(self.threads.defer)
         self.statements: list[str] = []
         self.opened.connection.set_trace_callback(self.statements.append)
@@ -339,7 +339,7 @@ class BusyTests(JournalTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.shut(self.opened)
-        self.threads = Threads()
+        self.threads = Threads(self.clock)
         self.journal = self.open(self.threads.defer)
         self.waited = 0.0
         self.journal._transactor.monotonic = lambda: self.waited

@@ -23,7 +23,7 @@ class TogetherTests(JournalTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.shut(self.opened)
-        self.threads = Threads()
+        self.threads = Threads(self.clock)
         self.journal = self.open(self.threads.defer)
         self.statements: list[str] = []
         self.opened.connection.set_trace_callback(self.statements.append)
