@@ -42,7 +42,8 @@ class Pool:
         idle = self._idle.get(kind)
         while idle:
             since, connection = idle.pop()
-            if self._clock.seconds() - since < FRESH or _is_quiet(connection.transport):
+            is_fresh = self._clock.seconds() - since < FRESH and connection.transport.connected
+            if is_fresh or _is_quiet(connection.transport):
                 return connection
             connection.close()
         return None

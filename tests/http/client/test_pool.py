@@ -124,6 +124,10 @@ class AgeTests(SynchronousTestCase):
         self.clock.advance(FRESH * 1.1)
         self.assertIsNone(self.pool.take("a"))
 
+    def test_one_that_was_just_used_and_is_lost(self) -> None:
+        self.keep("a").connected = False
+        self.assertIsNone(self.pool.take("a"))
+
     def test_none_is_kept_after_the_end(self) -> None:
         before = self.keep("a")
         closing = self.pool.close()
