@@ -32,6 +32,14 @@ class CallError(Exception):
         self.retry_after = retry_after
         self.request_id = request_id
 
+    def bare(self) -> "CallError":
+        """The same error, without the frames that it passed.
+
+        They hold the peer's response, and whoever keeps the error in one of them makes a cycle.
+        """
+        self.__traceback__ = self.__context__ = None
+        return self
+
     @property
     def throttled(self) -> bool:
         """Whether the peer said that we send too many requests (RFC 6585, section 4)."""

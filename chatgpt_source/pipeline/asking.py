@@ -168,7 +168,7 @@ class Asking:
                 self.standard.throttle(call, error, now)
             if isinstance(error, PeerFailure) and isinstance(decision, Fail):
                 decision = Retry(now)  # on the standard tier
-        return _Failure(error, decision)
+        return _Failure(error.bare(), decision)
 
     async def _not_answered(
         self,

@@ -37,8 +37,10 @@ async def foreseen(call: Awaitable[Result], otherwise: type[Transient]) -> Resul
     """The result of a call; an unexpected exception is logged and raised as `otherwise`."""
     try:
         return await call
-    except (CallError, CancelledError):
+    except CancelledError:
         raise
+    except CallError as error:
+        raise error.bare()  # noqa: B904 - the same error
     except Exception:  # noqa: BLE001 - a bug must not leave a prompt without a reason
         log_unexpected(log, "a call", Failure())
         raise otherwise("something nobody foresaw went wrong; the log says where") from None

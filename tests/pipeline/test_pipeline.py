@@ -1,6 +1,8 @@
 """The two loops, on a real journal, with a clock and peers that do as the test says."""
 
+import gc
 import json
+import weakref
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -169,6 +171,41 @@ class AcceptedTests(PipelineTestCase):
         self.pipeline.end()
         self.pipeline.accepted(slot, admitted)
         self.assertEqual(self.model.under_way, [])
+
+
+class Body:
+    """What a peer sent."""
+
+
+class MemoryTests(PipelineTestCase):
+    """What a failed call has read is freed at once, not when Python next looks for cycles."""
+
+    def setUp(self) -> None:
+        self.bodies: list[weakref.ref[Body]] = []
+        super().setUp()
+        gc.disable()
+        self.addCleanup(gc.enable)
+
+    async def call_in_vain(self, _: object, **__: object) -> Any:
+        body = Body()
+        self.bodies.append(weakref.ref(body))
+        try:
+            json.loads("nonsense")
+        except ValueError:
+            raise Transient("the model answered nonsense") from None
+
+    def test_asking(self) -> None:
+        self.patch(self.model, "ask", self.call_in_vain)
+        self.begin()
+        self.post("p1")
+        self.assertEqual([body() for body in self.bodies], [None])
+
+    def test_delivering(self) -> None:
+        self.patch(self.target, "receive", self.call_in_vain)
+        self.begin()
+        self.post("p1")
+        self.model.answer()
+        self.assertEqual([body() for body in self.bodies], [None])
 
 
 class ClockTests(PipelineTestCase):
