@@ -17,6 +17,8 @@ def limits(pid):
 
 
 class StartTests(DaemonCase):
+    forked = False
+
     async def test_daemonised(self):
         daemon = self.daemon()
         pid = await daemon.start_daemonised()
@@ -65,13 +67,15 @@ class StartTests(DaemonCase):
     async def test_open_files(self):
         if not sys.platform.startswith("linux"):
             raise SkipTest("only Linux tells a process's limits")
-        daemon = Daemon(self, self.config(), files=(256, 1234))
+        daemon = Daemon(self, self.config(), files=(256, 1234), forked=self.forked)
         process = await daemon.start()
         (line,) = [line for line in limits(process.transport.pid) if "Max open files" in line]
         self.assertEqual(line.split()[3:5], ["1234", "1234"])
 
 
 class RefusalTests(DaemonCase):
+    forked = False
+
     async def refuses(self, daemon, *words):
         for status, said in await daemon.fail_both_ways():
             self.assertEqual(status, 1, said)
