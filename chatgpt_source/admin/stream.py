@@ -28,6 +28,8 @@ SPACING = 0.4
 """The least number of seconds from the end of a round to the start of the next."""
 SHARE = 5
 """Rounds may take this fraction (1/n) of the time: the longer one took, the later the next."""
+LONGEST = 10.0
+"""The most seconds that this puts a round off: the process stood still in one that took longer."""
 GATHER = 0.1
 """The least number of seconds from an event to the round that shows it."""
 BEAT = 5.0
@@ -189,6 +191,6 @@ class Streams:
         finally:
             self._rounding, self._failed = False, failed
             self._ended = self._clock.seconds()
-            self._pause = max(SPACING, SHARE * (self._ended - begun))
+            self._pause = min(max(SPACING, SHARE * (self._ended - begun)), LONGEST)
             if self._open:
                 self._round_in(self._pause if self._touched else max(BEAT, self._pause))

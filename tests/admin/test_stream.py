@@ -188,6 +188,20 @@ class EventTests(StreamsTestCase):
         self.assertGreater(len(self.rounds), rounds)
         self.assertIn({"a": "2"}, viewer.events)
 
+    def test_a_round_in_which_the_process_stood_still_is_followed_by_another_soon(self) -> None:
+        viewer = self.view()
+        self.pass_time(2)
+        self.takes = Deferred()
+        self.streams.touch()
+        self.pass_time(0.2)
+        self.clock.advance(3600)
+        taken, self.takes = self.takes, None
+        taken.callback(None)
+        self.content["a"] = "2"
+        self.streams.touch()
+        self.pass_time(stream.LONGEST + 1)
+        self.assertIn({"a": "2"}, viewer.events)
+
     def test_a_round_that_fails_is_not_the_last(self) -> None:
         viewer = self.view()
         self.pass_time(1)
