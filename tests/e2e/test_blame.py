@@ -60,7 +60,7 @@ class UnitTests(DaemonCase):
         return await self.used(daemon, 3) - 1
 
     async def test_after_calls_without_an_answer(self):
-        hung = await self.spent(script=lambda _: HUNG, openai_timeout=1)
+        hung = await self.spent(script=lambda _: HUNG, openai_timeout=0.2)
         self.assertEqual(hung, 1)
 
     async def test_after_one_call_without_an_answer_and_a_refusal(self):

@@ -13,7 +13,16 @@ from twisted.internet.defer import Deferred
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.trial.unittest import SkipTest
 
-from tests.e2e.processes import ROOT, Answer, Daemon, DaemonCase, call, throughout, until
+from tests.e2e.processes import (
+    ROOT,
+    Answer,
+    Daemon,
+    DaemonCase,
+    call,
+    throughout,
+    together,
+    until,
+)
 from tests.fakes import broker
 from tests.fakes.broker import Answered, FakeBroker
 from tests.fakes.openai import answer_to, api_error, prompt_of
@@ -475,11 +484,13 @@ class TimeTests(BrokerCase):
 
     async def misses_its_deadline(self, daemon: Daemon) -> None:
         await daemon.start()
-        answer = await daemon.post("text", {"vanus-deadline": "1s", "Prefer": "wait=20"})
+        answer, failed = await together(
+            daemon.post("text", {"vanus-deadline": "1s", "Prefer": "wait=20"}),
+            daemon.accepted("text", {"vanus-deadline": "1s"}),
+        )
         detail = self.assert_problem(answer, 504)
         self.assertIn("deadline", detail)
-        failed = await daemon.post("text", {"vanus-deadline": "1s"})
-        record = await daemon.reaches(failed.json()["id"], "failed")
+        record = await daemon.reaches(failed, "failed")
         self.assertIn("deadline", record["error"])
         self.assertEqual(self.target.requests, [])
 

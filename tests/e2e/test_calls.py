@@ -233,18 +233,31 @@ class ModelTests(CallCase):
 
     async def test_waits_as_long_as_it_is_told(self):
         """`retry-after-ms`, and both forms of `Retry-After`."""
-        daemon = self.daemon()
-        await daemon.start()
-        for status in (429, 503):
-            for headers, wait in (
-                (lambda: {"retry-after-ms": "1300", "Retry-After": "30"}, 1.3),
-                (lambda: {"Retry-After": "2"}, 2),
-                (lambda: {"Retry-After": format_datetime(in_seconds(3), usegmt=True)}, 1),
-            ):
-                before = len(self.openai.asks)
-                self.openai.queue(api_error(status, headers=headers()))
-                await daemon.reaches(await daemon.accepted("text"), "delivered")
-                self.assertGreaterEqual(self.gap(self.openai.asks[before:]), wait)
+        told = {
+            "ms": lambda: {"retry-after-ms": "1300", "Retry-After": "30"},
+            "seconds": lambda: {"Retry-After": "2"},
+            "date": lambda: {"Retry-After": format_datetime(in_seconds(3), usegmt=True)},
+        }
+
+        def script(request):
+            prompt = prompt_of(request)
+            if len(self.asks_of(prompt)) > 1:
+                return self.openai.default(request)
+            status, form = prompt.split()
+            return api_error(int(status), headers=told[form]())
+
+        self.openai.script = script
+        # A 429 is every prompt's, so that the other status has a daemon of its own.
+        ways = [(status, self.daemon()) for status in (429, 503)]
+        await together(*(daemon.start() for _, daemon in ways))
+
+        async def waits(status, daemon):
+            for form, wait in (("ms", 1.3), ("seconds", 2), ("date", 1)):
+                prompt = f"{status} {form}"
+                await daemon.reaches(await daemon.accepted(prompt), "delivered")
+                self.assertGreaterEqual(self.gap(self.asks_of(prompt)), wait, prompt)
+
+        await together(*(waits(*way) for way in ways))
 
     async def test_resumes_gradually(self):
         self.openai.queue(api_error(429, headers={"retry-after-ms": "500"}))

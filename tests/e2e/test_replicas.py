@@ -1,9 +1,7 @@
 """Several daemons that share one journal in PostgreSQL, as real processes."""
 
 import contextlib
-import signal
 import socket
-import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ from twisted.internet.threads import deferToThread
 
 from tests.certificates import Authority
 from tests.e2e.processes import Daemon, DaemonCase, call, free_port, together, until
-from tests.fakes.openai import api_error, completion
+from tests.fakes.openai import api_error
 from tests.fakes.server import Fault, Reply
 from tests.journal.postgres_server import begin, server
 
@@ -21,8 +19,6 @@ with contextlib.suppress(ImportError):  # the tests are skipped then: `server` s
 
 CAREFUL = "fsync=off max_connections=50"
 """Settings of a server that loses nothing in a crash of its own, if its machine goes on."""
-TAKEOVER = 25.0
-"""Seconds after the end of a daemon in which another takes over: the lease of 20 s, and a look."""
 
 
 def query(url: str, statement: str) -> list[Any]:
@@ -163,36 +159,6 @@ class TryNowTests(ReplicasCase):
 
 
 class FailoverTests(ReplicasCase):
-    async def test_what_a_killed_and_a_paused_one_had_is_taken_over_after_their_leases(
-        self,
-    ) -> None:
-        """And the paused one writes nothing over the other's answer."""
-        killed, paused, other = await self.replicas(3)
-        held: list[Deferred[Reply]] = [Deferred(), Deferred()]
-        answers = iter(held)
-        self.openai.script = lambda _: next(answers)
-        ids = [await each.accepted("hello") for each in (killed, paused)]
-        await until(lambda: len(self.asked) == 2, "their calls")
-        self.openai.script = lambda _: completion("the second answer")
-        paused.process.signal(signal.SIGSTOP)
-        await killed.kill()
-        since = time.monotonic()
-        await until(lambda: len(self.target.events) == 2, "their events", TAKEOVER)
-        self.assertGreater(time.monotonic() - since, 10)
-        self.assertEqual({event["id"] for event in self.target.events}, set(ids))
-        taking = "20 s after its last commit: taking over"
-        await until(lambda: taking in other.text, "a line that says so")
-        for each in held:
-            each.callback(completion("the first answer"))
-        paused.process.signal(signal.SIGCONT)
-        await paused.accepted("another")
-        await until(lambda: len(self.target.events) == 3, "another event")
-        contents = [event["data"]["content"] for event in self.target.events]
-        self.assertEqual(contents, ["the second answer"] * 3)
-        for prompt_id in ids:
-            record = await other.record(prompt_id)
-            self.assertEqual((record["state"], record["asks"]), ("delivered", 2))
-
     async def test_what_a_stopped_one_has_not_done_is_taken_over_at_once(self) -> None:
         first = (await self.replicas(1, drain_timeout=0.2))[0]
         self.openai.script = lambda _: Reply(fault=Fault.HANG)

@@ -8,13 +8,15 @@ from collections import Counter
 from typing import Any
 
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from tests.e2e.fleet import LEASE, PATIENCE, TAKEOVER, Fleet, go_on, stop
 from tests.e2e.line import DOWN, UP, Line
 from tests.e2e.processes import Daemon, call, throughout, together, until
-from tests.fakes.server import Fault
+from tests.fakes.openai import completion
+from tests.fakes.server import Fault, Reply
 from tests.journal.postgres_server import ask, server
 
 SOON = 12.0
@@ -44,6 +46,7 @@ class LeaseTests(TestCase):
             self.cut_off(),
             self.killed_with_a_batch(),
             self.killed_while_it_polls(),
+            self.answered_too_late(),
         )
 
     async def paused_under_load(self) -> None:
@@ -207,3 +210,33 @@ class LeaseTests(TestCase):
         await fleet.settled(TAKEOVER + PATIENCE)
         fleet.assert_kept()
         self.assertEqual((fleet.openai.billed, len(fleet.openai.asks)), (20, 20))
+
+    async def answered_too_late(self) -> None:
+        """A paused replica that goes on writes nothing over the answer of who took over."""
+        fleet = self.fleet()
+        held: list[Deferred[Reply]] = [Deferred(), Deferred()]
+        answers = iter(held)
+        killed, paused, other = await fleet.begin(3)
+        fleet.openai.script = lambda _: next(answers)
+        for number, replica in enumerate((killed, paused)):
+            await fleet.send(f"prompt {number}", [replica.port])
+        await until(lambda: len(fleet.openai.asks) == len(held), "their calls")
+        fleet.openai.script = lambda _: completion("the second answer")
+        stop(paused)
+        await killed.kill()
+        began = reactor.seconds()
+        await until(lambda: len(fleet.delivered) == len(held), "their events", TAKEOVER)
+        self.assertGreater(reactor.seconds() - began, LEASE / 2)
+        taking = "20 s after its last commit: taking over"
+        await until(lambda: taking in other.text, "a line that says so")
+        for each in held:
+            each.callback(completion("the first answer"))
+        taken_over = list(fleet.ids.values())
+        go_on(paused)
+        await fleet.send("another", [paused.port])
+        await fleet.settled()
+        fleet.assert_kept()
+        self.assertEqual(set().union(*fleet.contents().values()), {"the second answer"})
+        for prompt_id in taken_over:
+            record = await other.record(prompt_id)
+            self.assertEqual((record["state"], record["asks"]), ("delivered", 2))

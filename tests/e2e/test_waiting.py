@@ -2,10 +2,20 @@
 
 import os
 import signal
+import time
 
 from twisted.internet import reactor
 
-from tests.e2e.processes import LOG_TO_STDOUT, DaemonCase, alive, call, free_port, kill, until
+from tests.e2e.processes import (
+    LOG_TO_STDOUT,
+    DaemonCase,
+    alive,
+    call,
+    free_port,
+    kill,
+    together,
+    until,
+)
 from tests.fakes.openai import answer_to, completion, prompt_of
 
 PATIENCE = 30
@@ -68,20 +78,29 @@ class WaitingTests(DaemonCase):
 
     async def test_gives_up(self):
         first, journal = await self.first()
-        _, foreground = await self.waiting(journal)
-        began = reactor.seconds()
-        third = self.daemon(journal=journal)
+        clock = self.clock(time.time())
+        second, foreground = await self.waiting(journal, clock=clock)
+        third = self.daemon(journal=journal, clock=clock)
         background = third.launch(f"--rundir={third.dir}", f"--pidfile={third.dir}/twistd.pid")
-        self.assertEqual(await foreground.end(PATIENCE + 20), 1, foreground.text)
-        self.assertGreater(reactor.seconds() - began, PATIENCE - 5)
+        log = third.dir / "twistd.log"
+        await until(lambda: log.exists() and WAITING in log.read_text(), "a waiting start")
+        began = clock.now()
+
+        async def have_ended():
+            clock.advance(0.25)
+            await together(second.answers(), third.answers())  # which wakes them
+            return None not in {foreground.status, background.status}
+
+        await until(have_ended, "their ends", 60)
+        self.assertGreater(clock.now() - began, PATIENCE - 5)
+        self.assertEqual(foreground.status, 1, foreground.text)
         (line,) = [line for line in foreground.text.splitlines() if "in use by another" in line]
         self.assertIn(journal, line)
-        self.assertEqual(await background.end(), 1, background.text)
+        self.assertEqual(background.status, 1, background.text)
         self.assertIn("An error has occurred", background.text)
-        log = (third.dir / "twistd.log").read_text()
-        self.assertIn(f"{journal} is in use by another daemon", log)
+        self.assertIn(f"{journal} is in use by another daemon", log.read_text())
         await until(lambda: not (third.dir / "twistd.pid").exists(), "the end of it")
-        for text in (foreground.text, background.text, log):
+        for text in (foreground.text, background.text, log.read_text()):
             self.assertNotIn("Traceback", text)
         await first.reaches(await first.accepted("text"), "delivered")
 
