@@ -26,8 +26,6 @@ except ImportError:
     webdriver = None
 
 AXE = ROOT / "tests/js/node_modules/axe-core/axe.min.js"
-_STRICT = ("color-contrast-enhanced", "target-size")
-"""Rules of axe-core that are off unless they are asked for."""
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 DRIVER = shutil.which("chromedriver")
 _OPTIONS = (
@@ -89,9 +87,13 @@ class Browser:
         width, height = size
         scale = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", scale)
+        self.theme(dark=dark)
+        self.driver.get(url)
+
+    def theme(self, *, dark: bool) -> None:
+        """Prefer dark pages, or light ones, of the one that is open as well."""
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
-        self.driver.get(url)
 
     def scripts(self, *, allowed: bool) -> None:
         """Allow pages their scripts, or do not."""
@@ -160,9 +162,10 @@ class Browser:
 
     def violations(self, part: str = "html") -> list[str]:
         """What axe-core finds wrong with a part of the page: which rule, where."""
-        self.run(Path(AXE).read_text(encoding="utf-8"))
+        if not self.run("return 'axe' in window"):
+            self.run(Path(AXE).read_text(encoding="utf-8"))
         found = self.driver.execute_async_script(
-            "axe.run(arguments[0], {rules: arguments[1]})"
+            "axe.run(arguments[0], {rules: arguments[1], resultTypes: ['violations']})"
             ".then((found) => arguments[2](found.violations))",
             part,
             {rule: {"enabled": True} for rule in _STRICT},

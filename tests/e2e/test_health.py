@@ -17,6 +17,19 @@ HIDE = """
 Object.defineProperty(document, "hidden", { value: true });
 document.dispatchEvent(new Event("visibilitychange"));
 """
+WATCH_FOR_UNKNOWN = """
+window.wasUnknown = false;
+new MutationObserver(() => { window.wasUnknown ||= !document.getElementById("unheard").hidden; })
+  .observe(document.getElementById("unheard"), { attributes: true });
+"""
+SET_AHEAD = """
+const now = performance.now.bind(performance);
+performance.now = () => now() + %d;
+"""
+QUIET = 5_000
+"""Milliseconds without a word after which nothing is known."""
+GLANCE = 10_000
+"""Milliseconds between two looks of a page that nobody sees."""
 WATCH_FOR_TALK = """
 window.talk = 0;
 new MutationObserver((changes) => { window.talk += changes.length; })
@@ -186,6 +199,7 @@ class UnheardTests(HealthCase):
         began = time.monotonic()
         await self.is_at("unheard", seconds + 5)
         self.assertLess(time.monotonic() - began, seconds)
+        await self.shows("unheard", "Unknown: last heard at ")
         self.assertTrue((await self.title()).startswith("○ Unknown, last heard at "))
         self.assertNotIn("All is well", await self.do("text", "main"))
         self.assertIn("Delivered\n1", await self.do("text", "states"))  # as last known
@@ -198,18 +212,23 @@ class UnheardTests(HealthCase):
             self.assertEqual(await self.do("violations"), [])
         await daemon.start()
         await self.is_at("unknown")
+        await self.shows("health", "Nothing tried yet.")
         self.assertEqual(await self.title(), "○ Nothing tried yet – ChatGPT Source")
         await self.do("complaints")
 
     async def test_one_that_is_frozen(self) -> None:
         daemon = await self.well()
         assert daemon.process is not None
-        await throughout(7, lambda: True, "")
+        await self.do("run", WATCH_FOR_UNKNOWN)
+        await throughout(8, lambda: True, "")
+        self.assertFalse(await self.do("run", "return window.wasUnknown"))
         self.assertEqual(await self.level(), "green")
         daemon.process.signal(signal.SIGSTOP)
-        await self.grey_in(6.5)
+        await self.do("run", SET_AHEAD % QUIET)
+        await self.grey_in(2)
         daemon.process.signal(signal.SIGCONT)
         await self.is_at("green")
+        self.assertEqual(await self.title(), "✓ All is well – ChatGPT Source")
         await self.assert_not_reloaded()
         await self.do("complaints")
 
@@ -228,10 +247,16 @@ class BackgroundTests(HealthCase):
         await self.do("run", HIDE)
         self.openai.script = lambda _: api_error(401)
         await daemon.accepted("held")
-        await until(lambda: self.titled("● 1 trouble"), "a title in the background")
+        await until(self.is_judged, "the trouble")
+        await self.do("run", SET_AHEAD % GLANCE)
+        await until(lambda: self.titled("● 1 trouble"), "a title in the background", 5)
         await daemon.kill()
-        await until(lambda: self.titled("○ Unknown, last heard at "), "a title of silence", 30)
+        await self.do("run", SET_AHEAD % GLANCE)
+        await until(lambda: self.titled("○ Unknown, last heard at "), "a title of silence", 5)
         await self.do("complaints")
+
+    async def is_judged(self) -> bool:
+        return (await self.judged())["level"] == "red"
 
     async def titled(self, beginning: str) -> bool:
         return (await self.title()).startswith(beginning)
@@ -278,10 +303,11 @@ class LookTests(HealthCase):
         self.openai.script = lambda _: api_error(401, code="invalid_api_key")
         await daemon.reaches(await daemon.accepted("held"), lambda record: record["error"])
         for size in (PHONE, DESKTOP):
+            await self.look("/", size)
+            await self.live()
+            await self.shows("health", "401", "Nothing succeeds", "of the day's 5 prompts")
             for dark in (False, True):
-                await self.look("/", size, dark=dark)
-                await self.live()
-                await self.shows("health", "401", "Nothing succeeds", "of the day's 5 prompts")
+                await self.do("theme", dark=dark)
                 wide = "return document.documentElement.scrollWidth"
                 self.assertLessEqual(await self.do("run", wide), size[0], (size, dark))
                 self.assertEqual(await self.do("violations"), [], (size, dark))

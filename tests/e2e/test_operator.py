@@ -4,6 +4,7 @@ import sqlite3
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from itertools import product
 from typing import Any
 from uuid import UUID
 
@@ -120,15 +121,15 @@ class FailuresTests(OperatorCase):
         await self.confirm("pause-intake", "Pause: Intake?", "503")
         await self.shows("controls", "Paused by local operator since ")
         failed = "/?state=failed&reason=the+model+answered+400"
-        for path in ("/", failed, "/?q=00", "/?prompt=unknown"):
+        for path, size in product(("/", failed, "/?q=00", "/?prompt=unknown"), (DESKTOP, PHONE)):
+            await self.look(path, size)
+            await self.live()
             for dark in (False, True):
-                for size in (DESKTOP, PHONE):
-                    await self.look(path, size, dark=dark)
-                    await self.live()
-                    width = await self.do("run", "return document.documentElement.scrollWidth")
-                    self.assertLessEqual(width, size[0], path)
-                    if AXE.exists():
-                        self.assertEqual(await self.do("violations"), [], (path, dark, size))
+                await self.do("theme", dark=dark)
+                width = await self.do("run", "return document.documentElement.scrollWidth")
+                self.assertLessEqual(width, size[0], path)
+                if AXE.exists():
+                    self.assertEqual(await self.do("violations"), [], (path, dark, size))
         self.assertEqual(daemon.text.count("Traceback"), 0)
 
 

@@ -1,6 +1,5 @@
 """The status page in a browser, beside a daemon at work."""
 
-import signal
 from itertools import product
 from typing import Any
 
@@ -8,16 +7,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
 from tests.e2e.browser import AXE, DESKTOP, ENTER, ESCAPE, PHONE, SHIFT_TAB, TAB, browser, missing
-from tests.e2e.processes import Clock, Daemon, DaemonCase, call, free_port, throughout, until
+from tests.e2e.processes import Clock, Daemon, DaemonCase, call, free_port, until
 from tests.fakes.openai import answer_to, api_error, completion, prompt_of
 from tests.fakes.server import Received, Reply
-
-WATCH_FOR_UNKNOWN = """
-window.wasUnknown = false;
-new MutationObserver(() => { window.wasUnknown ||= !document.getElementById("unheard").hidden; })
-  .observe(document.getElementById("unheard"), { attributes: true });
-"""
-
 
 SMALL = (320, 256)
 """A window of 1280 by 1024 at a zoom of 400 % (WCAG, 1.4.10)."""
@@ -326,26 +318,30 @@ class LookTests(BrowserCase):
     async def test_both_themes_on_phone_and_desktop(self) -> None:
         paths = await self.world()
         grounds = set()
-        for path, dark, size in product(paths, (False, True), (SMALL, PHONE, DESKTOP)):
-            await self.look(path, size, dark=dark)
+        for path, size in product(paths, (SMALL, PHONE, DESKTOP)):
+            await self.look(path, size)
             await self.live()
             await self.do("run", OPEN)
-            wide = "return document.documentElement.scrollWidth"
-            self.assertLessEqual(await self.do("run", wide), size[0], (path, size, dark))
-            ground = "return getComputedStyle(document.body).backgroundColor"
-            grounds.add((dark, await self.do("run", ground)))
+            for dark in (False, True):
+                await self.do("theme", dark=dark)
+                wide = "return document.documentElement.scrollWidth"
+                self.assertLessEqual(await self.do("run", wide), size[0], (path, size, dark))
+                ground = "return getComputedStyle(document.body).backgroundColor"
+                grounds.add((dark, await self.do("run", ground)))
             await self.assert_no_complaints()
         self.assertEqual(len(grounds), 2)
         self.assertEqual(len({ground for _, ground in grounds}), 2)
 
     async def test_accessible(self) -> None:
         paths = await self.world()
-        for path, dark, size in product(paths, (False, True), (PHONE, DESKTOP)):
-            await self.look(path, size, dark=dark)
+        for path, size in product(paths, (PHONE, DESKTOP)):
+            await self.look(path, size)
             await self.live()
             await self.shows("health", "The model answered 401", "Check token")
             await self.do("run", OPEN)
-            self.assertEqual(await self.do("violations"), [], (path, size, dark))
+            for dark in (False, True):
+                await self.do("theme", dark=dark)
+                self.assertEqual(await self.do("violations"), [], (path, size, dark))
         await self.look(paths[0])
         await self.live()
         await self.do("click", "redrive-all")
@@ -353,11 +349,12 @@ class LookTests(BrowserCase):
 
     async def test_accessible_when_empty(self) -> None:
         await self.with_page()
+        await self.look()
+        await self.live()
+        await self.shows("health", "Nothing tried yet.")
         for dark in (False, True):
-            await self.look("/", dark=dark)
-            await self.live()
-            await self.shows("health", "Nothing tried yet.")
-            self.assertEqual(await self.do("violations"), [])
+            await self.do("theme", dark=dark)
+            self.assertEqual(await self.do("violations"), [], dark)
 
     for each in (test_accessible, test_accessible_when_empty):
         if not AXE.exists():
@@ -365,58 +362,8 @@ class LookTests(BrowserCase):
 
 
 class LiveTests(BrowserCase):
-    async def well(self) -> Daemon:
-        """A daemon that has delivered an event, and a page that says that all is well."""
-        daemon = await self.with_page()
-        await daemon.reaches(await daemon.accepted("good"), "delivered")
-        await self.look()
-        await self.live()
-        await self.shows("health", "All is well.")
-        self.assertEqual(await self.title(), "✓ All is well – ChatGPT Source")
-        return daemon
-
     async def title(self) -> str:
         return str(await self.do("run", "return document.title"))
-
-    async def assert_unknown(self) -> None:
-        await self.shows("unheard", "Unknown: last heard at ")
-        self.assertNotIn("All is well", await self.do("text", "main"))
-        self.assertIn("Unknown, last heard at ", await self.title())
-        self.assertIn("Delivered\n1", await self.do("text", "states"))  # as last known
-
-    async def assert_known_again(self) -> None:
-        await self.shows("health", "is well.")
-        self.assertFalse(await self.do("visible", "unheard"))
-        self.assertEqual(await self.title(), "✓ All is well – ChatGPT Source")
-        await self.assert_not_reloaded()
-
-    async def test_a_daemon_that_is_killed_is_not_well(self) -> None:
-        daemon = await self.well()
-        await daemon.kill()
-        await until(lambda: self.do("visible", "unheard"), "another headline", timeout=5)
-        await self.assert_unknown()
-        if AXE.exists():
-            self.assertEqual(await self.do("violations"), [])
-        await daemon.start()
-        await self.shows("health", "Nothing tried yet.")
-        self.assertFalse(await self.do("visible", "unheard"))
-        await self.do("complaints")
-
-    async def test_a_daemon_that_hangs_is_not_well(self) -> None:
-        daemon = await self.well()
-        assert daemon.process is not None
-        daemon.process.signal(signal.SIGSTOP)
-        await until(lambda: self.do("visible", "unheard"), "another headline", timeout=12)
-        await self.assert_unknown()
-        daemon.process.signal(signal.SIGCONT)
-        await self.assert_known_again()
-        await self.do("complaints")
-
-    async def test_one_that_works_is_heard_all_the_time(self) -> None:
-        await self.well()
-        await self.do("run", WATCH_FOR_UNKNOWN)
-        await throughout(9, lambda: True, "")
-        self.assertFalse(await self.do("run", "return window.wasUnknown"))
 
     async def test_failures_are_told(self) -> None:
         self.target.script = lambda _: Reply(400)
