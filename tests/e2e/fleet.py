@@ -204,9 +204,20 @@ class Fleet:
 
     @asynccontextmanager
     async def load(
-        self, replicas: Sequence[Any], callers: int = 8, pause: float = 0.02
+        self,
+        replicas: Sequence[Any],
+        callers: int = 8,
+        pause: float = 0.02,
+        timeout: float = 3,
     ) -> AsyncIterator[None]:
-        """Let callers send prompts all the time, each to a replica after the other."""
+        """Let callers send prompts all the time, each to a replica after the other.
+
+        Args:
+            replicas: Where they send them.
+            callers: How many they are.
+            pause: The seconds that each waits after an answer.
+            timeout: The seconds that a call may take.
+        """
         is_over = False
         ports = [each.port for each in replicas]
         number = next(self._loads)
@@ -216,7 +227,7 @@ class Fleet:
             for n in itertools.count():
                 if is_over:
                     return
-                await self.send(f"prompt {number}/{mine}/{n}", turned, timeout=3)
+                await self.send(f"prompt {number}/{mine}/{n}", turned, timeout=timeout)
                 await deferLater(reactor, pause)
 
         running = together(*map(caller, range(callers)))

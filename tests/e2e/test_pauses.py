@@ -53,6 +53,11 @@ class AskingTests(PausesCase):
         await until(lambda: len(self.openai.asks) > 20, "some load")
         answer = await self.act("/api/pause/asking")
         self.assertEqual((answer.status, answer.json()["what"]), (200, "asking"))
+
+        async def are_over() -> bool:
+            return (await self.scrape())['calls_under_way{peer="model"}'] == 0
+
+        await until(are_over, "the ends of the calls that were under way")
         asked, accepted = len(self.openai.asks), len(ids)
         await throughout(
             NOTICED, lambda: len(self.openai.asks) <= asked + 1, "a new call at the model"

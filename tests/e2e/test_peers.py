@@ -51,6 +51,7 @@ class ClosingTests(DaemonCase):
     """Peers that close each connection soon after an answer, so that the next request meets it."""
 
     PROMPTS = 300
+    timeout = 120
 
     async def test_no_prompt_fails_and_none_is_answered_twice(self):
         answered, delivered = Counter(), Counter()
@@ -67,6 +68,11 @@ class ClosingTests(DaemonCase):
         await daemon.start()
         prompts = [f"prompt {number}" for number in range(self.PROMPTS)]
         ids = [await daemon.accepted(prompt) for prompt in prompts]
+
+        def arrived():
+            return len({event["id"] for event in self.target.events}) == len(ids)
+
+        await until(arrived, "every event", 60)  # before 300 ask for their records all the time
 
         async def end(prompt_id):
             return await daemon.reaches(

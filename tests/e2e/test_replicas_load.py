@@ -120,7 +120,8 @@ class LoadTests(TestCase):
         balancer = Balancer([each.port for each in replicas])
         balancer.start()
         self.addCleanup(balancer.stop)
-        async with fleet.load([balancer], callers=12), self.waiters(fleet, balancer):
+        load = fleet.load([balancer], callers=12, timeout=PATIENCE)
+        async with load, self.waiters(fleet, balancer):
             for old in replicas:
                 await fleet.more(30)
                 new = fleet.replica()
@@ -171,7 +172,7 @@ class LoadTests(TestCase):
     async def all_at_once(self) -> None:
         """Keys, events, those who wait, cancels and redrives, all at the same time."""
         fleet = Fleet(
-            self, server().schema(), reply=20, max_wait=20, send_event_attempts=1, keep_answers=3600
+            self, server().schema(), reply=60, max_wait=60, send_event_attempts=1, keep_answers=3600
         )
         replicas = await fleet.begin(3)
         await together(
@@ -198,11 +199,15 @@ class LoadTests(TestCase):
         event = {"specversion": "1.0", "id": name, "source": "/races", "type": "asked"}
         event["data"] = name
         fields = {"Content-Type": "application/cloudevents+json", **headers}
-        return await replica.post(json.dumps(event), fields)
+        return await self.post(replica, json.dumps(event), fields)
+
+    async def post(self, replica: Daemon, body: str, headers: dict[str, str]) -> Any:
+        """POST, and be patient: all come at once."""
+        return await call("POST", f"http://127.0.0.1:{replica.port}/", body, headers, PATIENCE)
 
     async def all_wait(self, fleet: Fleet, replicas: Sequence[Daemon], text: str) -> None:
-        headers = {"Idempotency-Key": f'"{text}"', "Prefer": "wait=20"}
-        answers = await together(*(each.post(text, headers) for each in replicas))
+        headers = {"Idempotency-Key": f'"{text}"', "Prefer": "wait=60"}
+        answers = await together(*(self.post(each, text, headers) for each in replicas))
         self.assertEqual({answer.status for answer in answers}, {200}, answers)
         ((id_, content),) = {
             (answer.json()["id"], answer.json()["data"]["content"]) for answer in answers

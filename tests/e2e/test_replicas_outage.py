@@ -27,7 +27,8 @@ from tests.fakes.openai import api_error, completion
 from tests.fakes.server import Reply
 from tests.journal.postgres_server import Server, ask, begin, server
 
-SOON = 12.0
+SOON = 15.0
+"""Seconds in which callers are told that the database is silent: 10, and a busy machine."""
 HOUR = 3600.0
 SYNCHRONOUS = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'"
 AT_ONCE = LEASE * 0.7

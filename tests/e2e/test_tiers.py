@@ -64,14 +64,16 @@ class TiersCase(DaemonCase):
             if condition():
                 return
             await daemon.live(step)
-            await self.quiet()
+            await self.quiet(daemon)
         raise AssertionError(f"waited for {what}; it said: {daemon.text[-3000:]}")
 
-    async def quiet(self):
-        """Wait until the daemon has made the calls that are due."""
+    async def quiet(self, daemon):
+        """Wait until the daemon has made the calls that are due, however slow it is."""
         seen = -1
         while seen != (seen := len(self.openai.requests) + len(self.target.requests)):
-            await deferLater(reactor, 0.05)
+            for _ in range(2):
+                await daemon.is_ready()
+                await deferLater(reactor, 0.02)
 
     def delivered(self):
         return {event["id"]: event["data"].get("content") for event in self.target.events}
@@ -118,7 +120,7 @@ class BatchTests(TiersCase):
             await daemon.kill()
             left = self.troubles_left()
             await daemon.start()
-            await self.quiet()
+            await self.quiet(daemon)
 
     async def test_killed_at_every_step(self):
         """Half the money, and nothing is submitted or paid twice."""
