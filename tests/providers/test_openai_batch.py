@@ -109,6 +109,7 @@ def result(prompt: str, text: str = "yes", **others: Any) -> dict[str, Any]:
 
 class WholeTests(BatchCase):
     async def test_from_lines_to_results(self) -> None:
+        self.fake.validating = 3600.0
         asked = prompts(250)
         batch = await self.submit(asked)
         check_batch_request(self.fake.calls("submit")[0].document)
