@@ -1,19 +1,11 @@
 """Admit prompts. Each function runs in a transaction."""
 
 from collections.abc import Sequence
-from hmac import compare_digest
 from typing import Any
 
 import attrs
 
-from chatgpt_source.errors import KeyReused
-from chatgpt_source.journal import (
-    Admitted,
-    Submission,
-    Terms,
-    admission,
-    digests,
-)
+from chatgpt_source.journal import admission, digests
 from chatgpt_source.journal.group_commit import Operation
 from chatgpt_source.journal.postgres.session import (
     ACCEPT,
@@ -26,10 +18,6 @@ from chatgpt_source.journal.postgres.session import (
 )
 from chatgpt_source.journal.rows import names_of
 from chatgpt_source.journal.states import WAITING
-from chatgpt_source.prompt import (
-    Ask,
-    Tier,
-)
 
 IN_BACKLOG = f"state IN ({names_of(WAITING)})"
 _BACKLOG = f"SELECT count(*) FROM (SELECT 1 FROM prompts WHERE {IN_BACKLOG} LIMIT %(most)s) AS few"
@@ -81,21 +69,10 @@ _INSERT = (
 
 
 @attrs.frozen
-class Accept(Together):
-    """The request to accept some prompts; all of a group are decided together.
-
-    Attributes:
-        submissions: The prompts.
-        terms: The limits.
-        claim: Whether to claim them too.
-        now: The time.
-    """
+class Accept(Together, admission.Request):
+    """The request to accept some prompts; all of a group are decided together."""
 
     rank = ACCEPT
-    submissions: Sequence[Submission]
-    terms: Terms
-    claim: bool
-    now: float
 
     @property
     def size(self) -> int:
@@ -106,23 +83,6 @@ class Accept(Together):
     def all_of(db: Session, operations: Sequence[Operation[Any]]) -> Steps[None]:
         """Admit the prompts of a group's requests."""
         return accept(db, operations)
-
-
-@attrs.define
-class _Known:
-    """What a group's decisions go by, and change.
-
-    Attributes:
-        keys: The fingerprint and the prompt's id, by a key's digest.
-        used: The units used, by day.
-        backlog: How many prompts wait.
-        is_first: Whether no other prompt is due.
-    """
-
-    keys: dict[bytes, tuple[bytes, str]]
-    used: dict[str, int]
-    backlog: int
-    is_first: bool
 
 
 def accept(db: Session, operations: Sequence[Operation[Any]]) -> Steps[None]:
@@ -137,13 +97,13 @@ def accept(db: Session, operations: Sequence[Operation[Any]]) -> Steps[None]:
     for operation, request in zip(operations, requests, strict=True):
         operation.error = None
         try:
-            operation.result, new = _decide(db, request, known)
+            operation.result, new = admission.decide(request, known, _no_token_yet)
         except Exception as error:  # noqa: BLE001 - a refusal is this request's alone
             operation.error = error
         else:
             inserted.append((operation, new))
     db.backlog = known.backlog
-    rows = [row for _, new in inserted for row in new]
+    rows = [_row(db, one) for _, new in inserted for one in new]
     tokens = {}
     if rows:
         values = {name: [row[name] for row in rows] for name in _COLUMNS}
@@ -162,7 +122,7 @@ def accept(db: Session, operations: Sequence[Operation[Any]]) -> Steps[None]:
         ]
 
 
-def _look_up(db: Session, requests: Sequence[Accept]) -> Steps[_Known]:
+def _look_up(db: Session, requests: Sequence[Accept]) -> Steps[admission.Known]:
     words = {each.key.words for request in requests for each in request.submissions if each.key}
     wanted = sorted(digests.digest(db.secret, *each) for each in words)
     locks = sorted({int.from_bytes(each[:8], "big") % KEY_LOCKS for each in wanted})
@@ -190,7 +150,8 @@ def _look_up(db: Session, requests: Sequence[Accept]) -> Steps[_Known]:
     )
     if not is_far_off:
         db.counted = now
-    return _Known(
+    return admission.Known(
+        db.secret,
         {
             bytes(row["digest"]): (bytes(row["fingerprint"]), row["id"])
             for row in (rows_of(found) if found is not None else ())
@@ -201,77 +162,28 @@ def _look_up(db: Session, requests: Sequence[Accept]) -> Steps[_Known]:
     )
 
 
-def _decide(
-    db: Session, request: Accept, known: _Known
-) -> tuple[list[Admitted], list[dict[str, Any]]]:
-    """Whether a request is admitted: the outcome, and the rows that it adds."""
-    terms = request.terms
-    earlier = [_earlier(db, each, known) for each in request.submissions]
-    new: dict[object, Submission] = {}
-    for each, one in zip(request.submissions, earlier, strict=True):
-        if one is None:
-            new.setdefault(each.key or each.prompt.id, each)
-    used = known.used[terms.day.date]
-    if new:
-        admission.check(terms, used, known.backlog, len(new))
-        admission.check_units(terms, used, len(new), request.submissions[0].prompt.accepted)
-    rows = [row_of(db, each, request, is_first=known.is_first) for each in new.values()]
-    known.used[terms.day.date] = used + len(new)
-    known.backlog += len(new)
-    for row in rows:
-        if row["digest"] is not None:
-            known.keys[row["digest"]] = (row["fingerprint"], row["id"])
-        is_due = row["tier"] == Tier.STANDARD.value and row["due"] <= db.at(request.now)
-        known.is_first &= row["owner"] is not None or not is_due
-    claimed = {row["id"]: row["calls"] for row in rows if row["owner"] is not None}
-    left = max(0, terms.limit - known.used[terms.day.date])
-    admitted = []
-    for each, one in zip(request.submissions, earlier, strict=True):
-        first = each if one is not None else new[each.key or each.prompt.id]
-        is_new = one is None and first is each
-        ask = None
-        if is_new and each.prompt.id in claimed:
-            calls = claimed[each.prompt.id]
-            ask = Ask(each.prompt, attempt=calls, total=calls, since=request.now)
-        admitted.append(Admitted(one or first.prompt.id, left, not is_new, ask))
-    return admitted, rows
+def _no_token_yet() -> int:
+    """The database gives each claim its token."""
+    return 0
 
 
-def _earlier(db: Session, submission: Submission, known: _Known) -> str | None:
-    """The id of the prompt that came with a key before."""
-    key = submission.key
-    if key is None:
-        return None
-    found = known.keys.get(digests.digest(db.secret, *key.words))
-    if found is None:
-        return None
-    fingerprint, prompt_id = found
-    if not key.any_content and not compare_digest(
-        fingerprint, digests.fingerprint(db.secret, submission.prompt)
-    ):
-        raise KeyReused
-    return prompt_id
-
-
-def row_of(db: Session, new: Submission, request: Accept, *, is_first: bool) -> dict[str, Any]:
+def _row(db: Session, new: admission.New) -> dict[str, Any]:
     """The values of a new prompt's rows."""
-    prompt, now = new.prompt, request.now
-    due = now if prompt.not_before is None else max(now, prompt.not_before)
-    claim = request.claim and is_first and due <= now and prompt.tier is Tier.STANDARD
+    prompt, ask = new.submission.prompt, new.ask
     details = prompt.details.to_json()
     text = prompt.text.encode()
     return {
         "id": prompt.id,
-        "due": db.at(due),
-        "day": request.terms.day.date,
+        "due": db.at(new.due),
+        "day": new.day,
         "accepted": prompt.accepted,
-        "calls": _calls(prompt.ends, now) if claim else 0,
-        "owner": db.owner if claim else None,
+        "calls": 0 if ask is None else ask.attempt,
+        "owner": None if ask is None else db.owner,
         "target": prompt.target,
         "not_before": db.stored(prompt.not_before),
         "deadline": db.stored(prompt.deadline),
         "ends": db.stored(prompt.ends),
-        "needed_until": db.stored(new.needed_until),
+        "needed_until": db.stored(new.submission.needed_until),
         "tier": prompt.tier.value,
         "size": len(text) + len(details or ""),
         "prompt": text,
@@ -280,11 +192,6 @@ def row_of(db: Session, new: Submission, request: Accept, *, is_first: bool) -> 
         "parent": None if prompt.trace is None else prompt.trace.parent,
         "state": None if prompt.trace is None else prompt.trace.state,
         "details": details,
-        "digest": None if new.key is None else digests.digest(db.secret, *new.key.words),
-        "fingerprint": None if new.key is None else digests.fingerprint(db.secret, prompt),
+        "digest": new.digest,
+        "fingerprint": new.fingerprint,
     }
-
-
-def _calls(ends: float | None, now: float) -> int:
-    """How many calls a claim is for: none if the prompt's time is up."""
-    return int(ends is None or ends > now)

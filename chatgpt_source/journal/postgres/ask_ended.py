@@ -51,12 +51,8 @@ _ANSWERS = {
 """What is given of an answer, by name."""
 _ANSWER = (
     f"WITH {arrays(_ANSWERS)},"
-    f" ended AS (UPDATE prompts SET state = '{after(State.ACCEPTED, Event.ANSWERED).value}',"
-    " due = NULL, held = NULL, batch = NULL, error = NULL, answered = date, owner = NULL,"
-    " tries = given.tries, asks = given.asks,"
-    " request_id = coalesce(given.request_id, prompts.request_id), "
-    + ", ".join(f"{each} = given.{each}" for each in changes.ANSWERING)
-    + " FROM given WHERE prompts.id = given.id AND prompts.token = given.token"
+    f" ended AS (UPDATE prompts SET {changes.ANSWERED} FROM given"
+    " WHERE prompts.id = given.id AND prompts.token = given.token"
     " AND prompts.owner IS NOT NULL RETURNING prompts.seq, place),"
     " text AS (UPDATE texts SET event = given.event FROM ended JOIN given USING (place)"
     " WHERE texts.seq = ended.seq),"
