@@ -165,6 +165,7 @@ class TogetherTests(JournalTestCase):
             lambda: self.admit(prompt("p3", "another"), key="k"),
             lambda: self.admit(prompt("p4"), key="other", claim=True),
         )
+        self.assertEqual(self.statements.count("COMMIT"), 1)
         self.failureResultOf(outcomes.pop(2), KeyReused)
         first, again, other = (self.successResultOf(each) for each in outcomes)
         self.assertEqual(
@@ -213,6 +214,15 @@ class TogetherTests(JournalTestCase):
         self.assertTrue(self.successResultOf(outcomes[2]).kept)
         self.assertEqual(list(self.states()), ["a", "p1", "p3"])
         self.assertEqual(self.rows("SELECT used FROM days"), [(3,)])
+
+    def test_one_that_breaks_before_anything_is_written_fails_alone(self) -> None:
+        outcomes = self.together(
+            lambda: self.admit(prompt("p1"), key="k"),
+            lambda: self.admit(prompt("p2"), key="\ud800"),
+            lambda: self.admit(prompt("p3"), key="l"),
+        )
+        self.failureResultOf(outcomes.pop(1), UnicodeEncodeError)
+        self.assertEqual([self.successResultOf(each).left for each in outcomes], [99, 98])
 
     def test_values_are_kept_as_they_are(self) -> None:
         accepted = NOON + 0.1234567

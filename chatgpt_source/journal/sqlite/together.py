@@ -99,8 +99,8 @@ def held(
     return [found.get(str(place)) for place in range(len(claims))]
 
 
-def in_turns(operations: Operations) -> Iterator[Operations]:
-    """What is done at a time: each operation in its turn, then those of each kind together."""
+def in_order(operations: Operations) -> Iterator[Operations]:
+    """What is done at a time: each operation for itself, then those of each kind together."""
     kinds: dict[type[Together[Any]], list[Operation[sqlite3.Connection]]] = {}
     for each in operations:
         if isinstance(each.run, Together):
@@ -111,7 +111,7 @@ def in_turns(operations: Operations) -> Iterator[Operations]:
 
 
 def outcomes(db: sqlite3.Connection, operations: Operations) -> Sequence[object]:
-    """Do the operations of a turn; returns what each comes to, if refused the exception."""
+    """Do operations at a time; returns what each comes to, if refused the exception."""
     first = operations[0].run
     if isinstance(first, Together):
         return type(first).all_of(db, [each.run for each in operations])

@@ -10,7 +10,7 @@ from attrs import define, field
 from chatgpt_source.errors import JournalUnavailable
 from chatgpt_source.journal.group_commit import RETRY_AFTER
 from chatgpt_source.journal.sqlite.file import OpenJournal
-from chatgpt_source.journal.sqlite.together import Operations, in_turns, outcomes
+from chatgpt_source.journal.sqlite.together import Operations, in_order, outcomes
 from chatgpt_source.journal.sqlite.upkeep import probe
 
 PATIENCE = 1.0
@@ -116,7 +116,7 @@ class Transactor:
         db = self._db
         try:
             self.begin()
-            for some in in_turns(writes):
+            for some in in_order(writes):
                 before = db.total_changes
                 error = _attempt(db, some)
                 if error is not None and (db.total_changes != before or len(some) > 1):
@@ -169,7 +169,7 @@ def _fail(writes: Operations, error: Exception) -> None:
 
 
 def _attempt(db: sqlite3.Connection, operations: Operations) -> Exception | None:
-    """Do the operations of a turn; returns the error if they could not be done together."""
+    """Do operations at a time; returns the error if they could not be done together."""
     for each in operations:
         each.result = each.error = None
     try:
