@@ -1,13 +1,11 @@
 """The HTTP client for all calls: pool, timeouts, size limits, no cookies, no redirects."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from http.cookiejar import Cookie
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 from attrs import define, field, frozen
 from hyperlink import EncodedURL
 from treq.client import HTTPClient
-from treq.cookies import IndexableCookieJar
 from twisted.internet.defer import CancelledError, TimeoutError
 from twisted.internet.interfaces import IHostnameResolver, IReactorTime
 from twisted.web.client import (
@@ -21,6 +19,7 @@ from chatgpt_source.http.client.agent import Agent
 from chatgpt_source.http.client.body import TOO_LONG, Body, Collector, Passer, StreamedBody
 from chatgpt_source.http.client.certificates import PlatformAndThese
 from chatgpt_source.http.client.connect import Connector
+from chatgpt_source.http.client.direct import DirectHTTPClient
 from chatgpt_source.http.client.pool import Pool
 from chatgpt_source.http.client.proxy import Proxies
 from chatgpt_source.http.client.resolve import Resolving
@@ -228,10 +227,8 @@ class Client:
                 url,
                 headers=headers,
                 data=body,
-                cookies=NO_COOKIES,
                 allow_redirects=False,
                 unbuffered=True,
-                reactor=self._clock,  # type: ignore[arg-type] # it only tells the time
             )
             await with_timeout(response.addCallback(collector.begin), timeout, self._clock, moved)
         except CancelledError:
@@ -247,23 +244,6 @@ class Client:
             if proxy is not None:  # the proxy passed nothing on
                 raise NotSent(str(wants_credentials(proxy))) from None
         return Reply(got.code, got.headers, collector.body, collector.flaw)
-
-
-class _NoCookies(IndexableCookieJar):
-    """Sends no cookies, and keeps none."""
-
-    def __iter__(self) -> Iterator[Cookie]:
-        """Over none: treq looks through all cookies at each request."""
-        return iter(())
-
-    def add_cookie_header(self, request: object) -> None:
-        """Add none."""
-
-    def extract_cookies(self, response: object, request: object) -> None:
-        """Take none."""
-
-
-NO_COOKIES = _NoCookies()
 
 
 def make_client(
@@ -293,7 +273,7 @@ def make_client(
     pool = Pool(reactor, connections)
 
     def client_of(kept: Pool | None, *, bounds_bodies: bool = True) -> HTTPClient:
-        return HTTPClient(Agent(reactor, connector, proxies, kept, bounds_bodies), NO_COOKIES)
+        return DirectHTTPClient(Agent(reactor, connector, proxies, kept, bounds_bodies))
 
     streaming = client_of(None, bounds_bodies=False)
     return Client(reactor, client_of(pool), proxies, client_of(None), streaming), pool

@@ -17,7 +17,7 @@ from chatgpt_source.http.client.connect import Connector
 from chatgpt_source.http.client.connection import Connection
 from chatgpt_source.http.client.pool import Pool
 from chatgpt_source.http.client.proxy import Proxies, Proxy
-from chatgpt_source.http.client.unpack import unpacked
+from chatgpt_source.http.client.unpack import ACCEPT_ENCODING, unpacked
 
 AT_ONCE = 1.0
 """If a kept connection ends within these seconds after a request, it was closing already."""
@@ -154,6 +154,8 @@ def _head(
         lines.append(b"Content-Length: %d" % body.length)
     if not headers.hasHeader(b"User-Agent"):
         lines.append(_USER_AGENT)
+    if not headers.hasHeader(b"Accept-Encoding"):
+        lines.append(ACCEPT_ENCODING)
     lines += [
         name + b": " + value for name, values in headers.getAllRawHeaders() for value in values
     ]

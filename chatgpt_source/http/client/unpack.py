@@ -10,6 +10,8 @@ from twisted.python.failure import Failure
 from twisted.web.client import ResponseFailed
 from twisted.web.iweb import UNKNOWN_LENGTH, IResponse
 
+ACCEPT_ENCODING = b"Accept-Encoding: gzip"
+"""The header line that says what is decompressed here."""
 PIECE = 64 * 2**10
 """Bytes that are decompressed at a time."""
 

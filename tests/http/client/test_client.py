@@ -209,7 +209,7 @@ class WholeTests(ClientCase):
         peer = Peer()
         url = self.serve(peer)
         await self.client.post(url, Headers({"User-Agent": ["mine"]}), b"", timeout=5, most=9)
-        head = peer.requests[0][0].lower()
+        head = peer.requests[0][0].lower() + b"\r\n"
         self.assertIn(b"\r\nuser-agent: mine\r\n", head)
         self.assertEqual(head.count(b"user-agent"), 1)
 
