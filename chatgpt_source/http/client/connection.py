@@ -146,6 +146,11 @@ class Connection(Protocol):
     # What the receiver of a body has as its transport.
 
     @property
+    def is_open(self) -> bool:
+        """Whether neither side is known to have ended the connection."""
+        return bool(self.transport.connected) and not self.disconnecting
+
+    @property
     def disconnecting(self) -> bool:
         """Whether we have ended the connection."""
         return self._aborted or bool(self.transport.disconnecting)

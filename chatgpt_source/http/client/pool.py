@@ -13,7 +13,7 @@ from chatgpt_source.http.client.connection import Connection
 KEEP_IDLE = 4.0
 """Seconds that an idle connection is kept; common servers close theirs after 5 s."""
 FRESH = 0.05
-"""Seconds for which one is taken to be open: a peer that closes at once has said so."""
+"""Seconds for which the system is not asked about one: a peer that closes at once has said so."""
 SWEEP = 0.5
 """Seconds between two looks for connections that were idle for so long."""
 
@@ -42,8 +42,8 @@ class Pool:
         idle = self._idle.get(kind)
         while idle:
             since, connection = idle.pop()
-            is_fresh = self._clock.seconds() - since < FRESH and connection.transport.connected
-            if is_fresh or _is_quiet(connection.transport):
+            is_fresh = self._clock.seconds() - since < FRESH
+            if connection.is_open and (is_fresh or _is_quiet(connection.transport)):
                 return connection
             connection.close()
         return None

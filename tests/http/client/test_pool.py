@@ -1,5 +1,6 @@
 """Which connection a request goes out on, over real sockets."""
 
+from itertools import product
 from typing import Any
 
 from twisted.internet import reactor
@@ -13,7 +14,7 @@ from chatgpt_source.http.client.connection import Connection as HTTPConnection
 from chatgpt_source.http.client.pool import FRESH, KEEP_IDLE, SWEEP, Pool
 from chatgpt_source.http.client.work_queue import WorkQueue
 from chatgpt_source.http.sending import Sending
-from tests.http.client.test_client import OK, ClientCase, Connection, Peer, _a_moment
+from tests.http.client.test_client import OK, ClientCase, Connection, Peer, _a_moment, certificate
 
 
 class ReuseTests(ClientCase):
@@ -38,6 +39,29 @@ class ReuseTests(ClientCase):
             await _a_moment()
         self.assertEqual((await self.post(url)).status, 200)
         self.assertEqual(len(peer.connections), 2)
+
+    async def test_not_once_its_end_was_read(self) -> None:
+        for tls, end in product((False, True), ("loseConnection", "abortConnection")):
+            self.remake(authorities=[certificate().pem])
+            peer = Peer()
+            url = self.serve(peer, tls=tls)
+            await self.post(url)
+            (idle,) = self.idle()
+            getattr(peer.connections[0].transport, end)()
+            while idle.transport.connected:
+                await _a_moment()
+            self.assertEqual((await self.post(url, timeout=2.0)).status, 200)
+            self.assertEqual(len(peer.connections), 2)
+
+    async def test_not_one_that_we_have_given_up(self) -> None:
+        peer = Peer()
+        url = self.serve(peer)
+        await self.post(url)
+        (idle,) = self.idle()
+        idle._sending.soon(idle._sender)  # else it is lost before anything is sent
+        idle.dataReceived(b"unasked for")
+        self.assertEqual((await self.post(url)).status, 200)
+        self.assertEqual([len(peer.connections), len(peer.requests)], [2, 2])
 
     async def test_the_one_used_last(self) -> None:
         """So that those that are not needed any more get old, and close."""
