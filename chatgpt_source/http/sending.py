@@ -11,6 +11,11 @@ from typing import Any
 from attrs import define, field
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.tcp import Connection
+from twisted.python.failure import Failure
+
+from chatgpt_source.log import get_logger, log_unexpected
+
+log = get_logger(__name__)
 
 
 @define(eq=False)
@@ -33,7 +38,7 @@ class Sending:
     def _flush(self) -> None:
         ready, self._ready = self._ready, []
         for sender in ready:
-            sender.flush()
+            _flush_or_abort(sender)
 
 
 class Sender:
@@ -85,3 +90,17 @@ class Sender:
     def drop(self) -> None:
         """Forget what waits."""
         self._unsent = b""
+
+    def abort(self) -> None:
+        """Forget what waits, and end the connection."""
+        self.drop()
+        self._transport.abortConnection()
+
+
+def _flush_or_abort(sender: Sender) -> None:
+    """Send what waits; an exception must not keep others from sending."""
+    try:
+        sender.flush()
+    except Exception:  # noqa: BLE001 - whatever it is, it is this connection's alone
+        log_unexpected(log, "sending", Failure())
+        sender.abort()

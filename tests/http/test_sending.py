@@ -6,6 +6,7 @@ from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
 from twisted.internet.tcp import Connection
 from twisted.internet.testing import StringTransport
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.http.sending import Sender, Sending
@@ -19,6 +20,7 @@ class Socket(Connection):
     """
 
     connected = True
+    aborted = False
 
     def __init__(self, takes: int | Exception = 1000) -> None:
         self.takes = takes
@@ -33,6 +35,9 @@ class Socket(Connection):
 
     def write(self, data: bytes) -> None:
         self.left.append(data)
+
+    def abortConnection(self) -> None:
+        self.aborted = True
 
 
 class SenderTests(SynchronousTestCase):
@@ -78,6 +83,17 @@ class SenderTests(SynchronousTestCase):
         sender.send(b"abcd")
         self.turn()
         self.assertEqual(socket.left, [b"abcd"])
+
+    def test_one_that_breaks_ends_alone(self) -> None:
+        sockets = [Socket(), Socket(), Socket()]
+        self.patch(sockets[1], "writeSomeData", lambda _: 1 // 0)
+        for each in sockets:
+            self.sender(each).send(b"data")
+        with capturedLogs() as logged:
+            self.turn()
+        self.assertEqual([each.direct for each in sockets], [[b"data"], [], [b"data"]])
+        self.assertEqual([each.aborted for each in sockets], [False, True, False])
+        self.assertEqual([each["kind"] for each in logged], ["ZeroDivisionError"])
 
     def test_what_was_sent_before_others_write_goes_first(self) -> None:
         socket = Socket()
