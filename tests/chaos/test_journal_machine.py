@@ -462,6 +462,7 @@ class JournalMachine(RuleBasedStateMachine):
         for each in self.riding:
             each.run(self.journal).addBoth(lambda outcome, each=each: self.note(each, outcome))
         self.thread.release()
+        self.clock.advance(0)  # the turns that a group leaves before the next
 
     def note(self, riding: Riding, outcome: Any) -> None:
         riding.outcome = outcome
@@ -483,6 +484,7 @@ class JournalMachine(RuleBasedStateMachine):
     def outcome_of(self, deferred: "Deferred[Any]") -> Any:
         found: list[Any] = []
         deferred.addBoth(found.append)
+        self.clock.advance(0)
         (outcome,) = found
         return outcome
 
