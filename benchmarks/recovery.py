@@ -18,29 +18,57 @@ import tempfile
 import threading
 import time
 import urllib.request
-import uuid
 from pathlib import Path
 
 from programs import ROOT, memory_of
 
 from chatgpt_source.journal.sqlite import open_journal
 
+STEP = 200_000
+"""Prompts in one statement."""
+IDS = (
+    "substr(h, 1, 8) || '-' || substr(h, 9, 4) || '-4' || substr(h, 14, 3)"
+    " || '-a' || substr(h, 18, 3) || '-' || substr(h, 21)"
+)
+"""SQL for a random UUID, from 32 random hexadecimal digits."""
+
 
 def fill(path: Path, prompts: int, size: int) -> None:
-    """Put accepted prompts into a new journal."""
+    """Put accepted prompts into a new journal, a millisecond after each other.
+
+    It is one transaction that nothing can roll back and no disk has to confirm: a million prompts
+    take about 10 s. The tables are those that as many 202s would make, ids in random order too.
+    """
     opened = open_journal(path)
     db, now = opened.connection, time.time()
+    for pragma in (
+        "journal_mode = OFF",
+        "synchronous = OFF",
+        "foreign_keys = OFF",
+        f"cache_size = {-20_000 - prompts // 8}",  # KiB: the index of the ids fits
+    ):
+        db.execute(f"PRAGMA {pragma}").fetchall()
     db.execute("BEGIN")
-    db.executemany(
-        "INSERT INTO prompts (seq, id, state, due, day, accepted, since)"
-        " VALUES (?, ?, 'accepted', ?, '2026-01-01', ?, ?)",
-        ((n, str(uuid.uuid4()), now, now, now) for n in range(1, prompts + 1)),
+    (counts,) = db.execute("SELECT sql FROM sqlite_master WHERE name = 'count_new'").fetchone()
+    db.execute("DROP TRIGGER count_new")
+    for first in range(0, prompts, STEP):
+        db.execute(
+            "WITH RECURSIVE some (n, h) AS (SELECT ?1 + 1, lower(hex(randomblob(16))) UNION ALL"
+            " SELECT n + 1, lower(hex(randomblob(16))) FROM some WHERE n < ?2)"
+            " INSERT INTO prompts (seq, id, state, due, day, accepted, since)"
+            f" SELECT n, {IDS}, 'accepted', ?3 + n * 1e-3, '2026-01-01', ?3 + n * 1e-3,"
+            " ?3 + n * 1e-3 FROM some",
+            (first, min(first + STEP, prompts), now - prompts * 1e-3),
+        )
+    db.execute(
+        "INSERT INTO texts (seq, prompt, source, type, size)"
+        " SELECT seq, ?1, 's', 't', ?2 FROM prompts",
+        ("x" * size, size + 2),
     )
-    db.executemany(
-        "INSERT INTO texts (seq, prompt, source, type) VALUES (?, ?, 's', 't')",
-        ((n, "x" * size) for n in range(1, prompts + 1)),
-    )
+    db.execute("UPDATE counts SET n = ? WHERE state = 'accepted'", (prompts,))
+    db.execute(counts)
     db.execute("COMMIT")
+    db.execute("PRAGMA journal_mode = WAL").fetchall()
     opened.close()
 
 
