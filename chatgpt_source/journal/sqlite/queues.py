@@ -9,17 +9,18 @@ from chatgpt_source.prompt import Tier
 _ASKS = "prompts WHERE state = 'accepted' AND owner IS NULL AND tier = ?1"
 _EVENTS = "outbox WHERE owner IS NULL AND destination = ?1"
 _NEXT = "SELECT min(destination) FROM outbox WHERE owner IS NULL"
-DESTINATIONS = (
+_SOME = (
     f"WITH RECURSIVE some (name) AS (SELECT ({_NEXT}) UNION ALL"
     f" SELECT ({_NEXT} AND destination > name) FROM some WHERE name IS NOT NULL)"
 )
 """The beginning of a query: `some` has the destinations for which events wait, and NULL."""
+DESTINATIONS = f"{_SOME} SELECT name FROM some WHERE name IS NOT NULL"
+"""The query for the destinations for which events wait that nobody has claimed."""
 
 
 def destinations(db: sqlite3.Connection) -> list[str]:
     """The destinations for which events wait that nobody has claimed."""
-    found = db.execute(f"{DESTINATIONS} SELECT name FROM some WHERE name IS NOT NULL")
-    return [name for (name,) in found]
+    return [name for (name,) in db.execute(DESTINATIONS)]
 
 
 def waiting(db: sqlite3.Connection, queue: Queue, now: float) -> Waiting:
@@ -69,7 +70,7 @@ def first_due(db: sqlite3.Connection) -> float | None:
     A redriven prompt's time is not known until it is claimed.
     """
     (first,) = db.execute(
-        f"{DESTINATIONS} SELECT min(due) FROM (SELECT min(due) AS due FROM prompts"
+        f"{_SOME} SELECT min(due) FROM (SELECT min(due) AS due FROM prompts"
         " WHERE state = 'accepted' AND owner IS NULL AND tier = ?1 AND due > ?2"
         " UNION ALL SELECT (SELECT min(due) FROM outbox WHERE owner IS NULL"
         " AND destination = name AND due > ?2) FROM some)",

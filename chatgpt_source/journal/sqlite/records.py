@@ -6,7 +6,7 @@ import sys
 from collections.abc import Collection
 
 from chatgpt_source.http.client.retry_after import LONGEST_RETRY_AFTER
-from chatgpt_source.journal import Detail, End, FailureGroup, Kept, Record, Tally
+from chatgpt_source.journal import MOST_COUNTED, Detail, End, FailureGroup, Kept, Record, Tally
 from chatgpt_source.journal.rows import (
     BEYOND,
     CALLS,
@@ -23,13 +23,29 @@ from chatgpt_source.journal.sqlite.rows import Now, by_name
 from chatgpt_source.journal.sqlite.schema import REASON, VERSION, version_of
 from chatgpt_source.journal.sqlite.texts import Part
 from chatgpt_source.journal.states import ASKING, WAITING
-from chatgpt_source.prompt import DEAD_LETTER, State
+from chatgpt_source.prompt import DEAD_LETTER, State, Tier
 
 _EVENTS = f"outbox WHERE destination <> '{DEAD_LETTER.setting}'"
 _ANSWERED = f"SELECT seq FROM {_EVENTS}"
 _WAITING = names_of(WAITING)
 BACKLOG = f"SELECT sum(n) FROM counts WHERE state IN ({_WAITING})"
 """The query for the number of prompts in the backlog."""
+_ACCEPTED = "prompts WHERE state = 'accepted'"
+_DUE = (
+    f"SELECT min(seq) FROM (SELECT seq FROM {_ACCEPTED} AND owner IS NULL AND tier = '{{}}'"
+    " AND due <= ?1 ORDER BY due, seq LIMIT ?2)"
+)
+_FIRST_ONES = (
+    f"SELECT (SELECT min(seq) FROM (SELECT seq, not_before FROM {_ACCEPTED} ORDER BY seq LIMIT ?2)"
+    " WHERE coalesce(not_before, 0) <= ?1) AS first"
+    + "".join(f" UNION ALL SELECT ({_DUE.format(tier.value)})" for tier in Tier)
+    + " UNION ALL SELECT (SELECT min(+seq) FROM prompts WHERE state = 'submitted')"
+    f" UNION ALL SELECT (SELECT min(seq) FROM ({_ANSWERED}))"
+)
+"""The query for the first prompt that waits, of each kind.
+
+Of those to ask, it looks at the first that were accepted, and at the first that are due: among
+those only, if many that were accepted before it are not to be asked yet."""
 _NEXT_REASON = f"SELECT min({REASON}) FROM prompts WHERE state = 'failed'"
 _GROUPS = (
     f"WITH RECURSIVE reasons (reason) AS (SELECT ({_NEXT_REASON}) UNION ALL"
@@ -127,8 +143,8 @@ def latest(
 ) -> list[Record]:
     """A page of records, the latest first; see `Journal.latest`."""
     page = f"SELECT seq FROM prompts WHERE {in_state(state)} AND seq < ? ORDER BY seq DESC LIMIT ?"
-    if state in {State.ACCEPTED, State.SUBMITTED}:
-        page = page.replace("BY seq", "BY +seq")  # makes SQLite use `to_ask` or `to_poll`
+    if state is State.SUBMITTED:
+        page = page.replace("AND seq", "AND +seq").replace("BY seq", "BY +seq")  # by `to_poll`
     elif state is State.ANSWERED:
         page = f"{_ANSWERED} AND seq < ? ORDER BY seq DESC LIMIT ?"
     which: tuple[str, ...] = ()
@@ -153,12 +169,8 @@ def groups(db: sqlite3.Connection, most: int) -> list[FailureGroup]:
 def oldest(db: sqlite3.Connection, now: float) -> float | None:
     """When the oldest prompt that waits was accepted; see `Tally.oldest`."""
     row = db.execute(
-        "SELECT accepted FROM prompts WHERE seq = (SELECT min(first) FROM ("
-        "SELECT (SELECT min(+seq) FROM prompts WHERE state = 'accepted'"
-        " AND (due <= ?1 OR coalesce(not_before, 0) <= ?1)) AS first"
-        " UNION ALL SELECT (SELECT min(+seq) FROM prompts WHERE state = 'submitted')"
-        f" UNION ALL SELECT (SELECT min(seq) FROM ({_ANSWERED}))))",
-        (now,),
+        f"SELECT accepted FROM prompts WHERE seq = (SELECT min(first) FROM ({_FIRST_ONES}))",
+        (now, MOST_COUNTED),
     ).fetchone()
     return row[0] if row else None
 

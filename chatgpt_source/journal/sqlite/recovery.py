@@ -10,7 +10,7 @@ from chatgpt_source.journal import PeerState, Recovered
 from chatgpt_source.journal.rows import peer_of
 from chatgpt_source.journal.sqlite import keys, pauses, queues, upkeep
 from chatgpt_source.journal.sqlite.rows import Now, Owner, by_name
-from chatgpt_source.prompt import MODEL, State, Tier
+from chatgpt_source.prompt import MODEL, Tier
 
 _TIERS = f"tier IN ({', '.join(repr(tier.value) for tier in Tier)})"
 """True of all; lets SQLite use `to_ask` for what is due later."""
@@ -59,10 +59,11 @@ def take_over(db: sqlite3.Connection, now: float, keep: float) -> None:
     at = {"now": now, "latest": now + LONGEST_RETRY_AFTER}
     own_time = "coalesce(not_before, 0)"
     clamp = "since = min(since, :now), held = min(held, :now)"
-    for table, billed, which, own in (
-        ("prompts", ", billed = TRUE", f"state = 'accepted' AND {_TIERS} AND", own_time),
-        ("prompts", "", "state = 'submitted' AND", "0"),
-        ("outbox", "", "", "0"),
+    destinations = f"destination IN ({queues.DESTINATIONS}) AND"
+    for table, billed, which, queue, own in (
+        ("prompts", ", billed = TRUE", f"state = 'accepted' AND {_TIERS} AND", "", own_time),
+        ("prompts", "", "state = 'submitted' AND", "", "0"),
+        ("outbox", "", "", destinations, "0"),
     ):
         db.execute(
             f"UPDATE {table} SET owner = NULL, due = min(due, :now), {clamp}{billed}"
@@ -71,7 +72,7 @@ def take_over(db: sqlite3.Connection, now: float, keep: float) -> None:
         )
         db.execute(
             f"UPDATE {table} SET due = CASE WHEN due > :latest THEN :now ELSE due END, {clamp}"
-            f" WHERE {which} owner IS NULL AND due > :now AND due > {own}",
+            f" WHERE {which} {queue} owner IS NULL AND due > :now AND due > {own}",
             at,
         )
     # The settings or the clock may have changed: a poll says how it is.
@@ -126,9 +127,12 @@ def _let_go(db: sqlite3.Connection, peer: str, now: float) -> None:
     """Make work that waits for a peer due, because the settings have changed."""
     if peer.partition(".")[0] == MODEL:  # no target's name has a dot
         db.execute(
-            "UPDATE prompts SET due = max(?1, coalesce(not_before, ?1))"
-            " WHERE state = ?2 AND due > ?1",
-            (now, State.ACCEPTED.value),
+            "UPDATE prompts SET due = max(?1, coalesce(not_before, ?1)) WHERE state = 'accepted'"
+            f" AND {_TIERS} AND owner IS NULL AND due > ?1 AND due > coalesce(not_before, 0)",
+            (now,),
         )
     else:
-        db.execute("UPDATE outbox SET due = ?1 WHERE destination = ?2 AND due > ?1", (now, peer))
+        db.execute(
+            "UPDATE outbox SET due = ?1 WHERE owner IS NULL AND destination = ?2 AND due > ?1",
+            (now, peer),
+        )

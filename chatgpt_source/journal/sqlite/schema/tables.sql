@@ -43,6 +43,8 @@ CREATE TABLE prompts (
     sent_status INTEGER                   -- its HTTP status
 );
 CREATE INDEX to_ask ON prompts (owner, tier, due, seq) WHERE state = 'accepted';
+CREATE INDEX waiting ON prompts (seq, not_before) WHERE state = 'accepted';
+CREATE INDEX put_off ON prompts (seq) WHERE state = 'accepted' AND error IS NOT NULL;
 CREATE INDEX to_poll ON prompts (owner, due, seq) WHERE state = 'submitted';
 CREATE INDEX to_expire ON prompts (ends)
     WHERE ends IS NOT NULL AND (state = 'accepted' OR batch IS NOT NULL);
@@ -53,6 +55,7 @@ CREATE INDEX in_batch ON prompts (batch, seq) WHERE batch IS NOT NULL;
 CREATE INDEX needed ON prompts (needed_until) WHERE needed_until IS NOT NULL;
 CREATE INDEX kept ON prompts (kept_until) WHERE kept_until IS NOT NULL;
 CREATE INDEX ends ON prompts (ended) WHERE ended IS NOT NULL;
+CREATE INDEX finished ON prompts (state, seq) WHERE state = 'delivered' OR state = 'cancelled';
 CREATE INDEX failures ON prompts (seq) WHERE state = 'failed';
 CREATE INDEX failures_by_reason ON prompts (
     substr(error, 1, instr(error || ': ', ': ') - 1), seq, ended
@@ -96,6 +99,8 @@ CREATE TABLE outbox (                     -- an event that is to be delivered to
     PRIMARY KEY (seq, destination)
 ) WITHOUT ROWID;
 CREATE INDEX to_deliver ON outbox (destination, due, seq) WHERE owner IS NULL;
+CREATE INDEX claimed ON outbox (owner) WHERE owner IS NOT NULL;
+CREATE INDEX tried ON outbox (destination) WHERE error IS NOT NULL;
 
 CREATE TABLE attempts (                   -- calls for a prompt that failed: some, and the last ones
     seq INTEGER NOT NULL REFERENCES prompts ON DELETE CASCADE,

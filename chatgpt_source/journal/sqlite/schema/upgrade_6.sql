@@ -7,9 +7,16 @@ ALTER TABLE prompts ADD COLUMN output_tokens INTEGER;
 ALTER TABLE prompts ADD COLUMN sent_seconds REAL;
 ALTER TABLE prompts ADD COLUMN sent_status INTEGER;
 
+CREATE INDEX waiting ON prompts (seq, not_before) WHERE state = 'accepted';
+CREATE INDEX put_off ON prompts (seq) WHERE state = 'accepted' AND error IS NOT NULL;
+CREATE INDEX finished ON prompts (state, seq) WHERE state = 'delivered' OR state = 'cancelled';
+
 CREATE INDEX failures_by_reason ON prompts (
     substr(error, 1, instr(error || ': ', ': ') - 1), seq, ended
 ) WHERE state = 'failed';
+
+CREATE INDEX claimed ON outbox (owner) WHERE owner IS NOT NULL;
+CREATE INDEX tried ON outbox (destination) WHERE error IS NOT NULL;
 
 CREATE TABLE attempts (
     seq INTEGER NOT NULL REFERENCES prompts ON DELETE CASCADE,
