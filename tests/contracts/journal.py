@@ -1242,6 +1242,11 @@ class BatchContract(TierContract):
         self.end(ask, Answered(ANSWER, b"event"))
         self.answer("s1")
         self.assertEqual(told(), ([2, 1, 2], ((first, 1), (second, 1))))
+        self.successResultOf(self.journal.cancel("b2"))
+        self.assertEqual(told(), ([2, 1, 1], ((first, 1), (second, 1))))
+        self.asks(10, NOON)
+        self.restart()
+        self.assertEqual(told(), ([2, 1, 1], ((first, 1), (second, 1))))
 
     def test_how_a_prompt_is_served(self) -> None:
         batch = self.fill("p1")

@@ -115,6 +115,12 @@ class WaitingTests(ManyTestCase):
         self.fill = lambda count: self.fill_prompts(State.ACCEPTED, count)
         self.grow(self.calls)
 
+    def test_to_be_sent_in_batches(self) -> None:
+        self.fill = lambda count: self.fill_prompts(
+            State.ACCEPTED, count, "tier = 'batch'", f"deadline = {NOON * 2}"
+        )
+        self.grow(self.calls)
+
     def test_to_be_delivered(self) -> None:
         self.fill = self.answer_many
         self.grow(self.calls)

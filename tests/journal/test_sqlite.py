@@ -37,6 +37,7 @@ from chatgpt_source.journal.sqlite.transact import PATIENCE, PATIENCE_LEFT
 from chatgpt_source.journal.sqlite.upkeep import PRUNE_STEP
 from chatgpt_source.prompt import State
 from chatgpt_source.quota import Day
+from chatgpt_source.tiers import Tiers
 from tests.contracts.driver import TO
 from tests.contracts.engine import EngineContract
 from tests.journal.common import ANSWER, DAY, NOON, PEERS, JournalTestCase, Threads, at_once, prompt
@@ -160,6 +161,7 @@ class PlanTests(JournalTestCase):
             self.successResultOf(self.journal.latest(state, None, 1))
         self.successResultOf(self.journal.tally(DAY.date))
         self.successResultOf(self.journal.tally_tiers())
+        self.successResultOf(self.journal.move_up(NOON, Tiers(3600.0, 7200.0)))
         self.successResultOf(self.journal.claim_expired(NOON, 5))
         self.successResultOf(self.journal.claim_leftovers(NOON, 5))
         self.successResultOf(self.journal.redrive("p3"))
@@ -188,7 +190,7 @@ class PlanTests(JournalTestCase):
             "INDEX to_expire (ends>? AND ends<?)",
             "INDEX to_give_up (owner=? AND ends>? AND ends<?)",
             "INDEX to_tidy_up (due<?)",
-            "INDEX to_move_up",
+            "INDEX to_move_up (tier=? AND deadline<?)",
             "INDEX in_batch (batch=?)",
         ):
             self.assertTrue(any(step in plan for plan in plans), (step, "\n".join(plans)))

@@ -12,7 +12,7 @@ from chatgpt_source.journal import AuditEntry, Detail
 from chatgpt_source.journal.sqlite import SqliteJournal, backup, open_beside, open_journal
 from chatgpt_source.journal.sqlite.look import look
 from chatgpt_source.journal.sqlite.schema import APPLICATION_ID, VERSION
-from chatgpt_source.prompt import Prompt, State, Trace
+from chatgpt_source.prompt import Prompt, State, Tier, Trace
 from tests.journal.common import DAY, NOON, JournalTestCase, at_once, prompt
 
 
@@ -251,6 +251,15 @@ class FromVersion6Tests(FromVersion5Tests):
     """The same journal, once it was of version 6."""
 
     version = 6
+
+    def test_counts_what_waits_for_each_tier(self) -> None:
+        self.make_version_2()
+        with closing(sqlite3.connect(self.path)) as old:
+            old.execute("UPDATE prompts SET tier = 'batch' WHERE state = 'accepted'")
+            old.commit()
+        self.journal = self.open()
+        waiting = self.successResultOf(self.journal.tally_tiers()).waiting
+        self.assertEqual(waiting, {Tier.STANDARD: 0, Tier.FLEX: 0, Tier.BATCH: 4})
 
 
 class CopyTests(Version2TestCase):

@@ -64,8 +64,8 @@ def tally(db: sqlite3.Connection) -> TierTally:
     """Count what waits for each tier; see `Journal.tally_tiers`."""
     known = dict(
         db.execute(
-            "SELECT tier, count(*) FROM prompts WHERE state = 'accepted' AND tier <> 'standard'"
-            " GROUP BY tier UNION ALL SELECT 'accepted', n FROM counts WHERE state = 'accepted'"
+            "SELECT tier, n FROM tiers"
+            " UNION ALL SELECT 'accepted', n FROM counts WHERE state = 'accepted'"
         )
     )
     waiting = {tier: known.get(tier.value, 0) for tier in Tier}

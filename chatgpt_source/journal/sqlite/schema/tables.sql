@@ -207,6 +207,19 @@ END;
 CREATE TRIGGER count_gone AFTER DELETE ON prompts BEGIN
     UPDATE counts SET n = n - 1 WHERE state = OLD.state;
 END;
+CREATE TABLE tiers (                      -- how many are accepted, of each but `standard`
+    tier TEXT PRIMARY KEY, n INTEGER NOT NULL
+) WITHOUT ROWID;
+INSERT INTO tiers VALUES ('flex', 0), ('batch', 0);
+CREATE TRIGGER tier_new AFTER INSERT ON prompts
+WHEN NEW.tier <> 'standard' AND NEW.state = 'accepted' BEGIN
+    UPDATE tiers SET n = n + 1 WHERE tier = NEW.tier;
+END;
+CREATE TRIGGER tier_moved AFTER UPDATE OF state, tier ON prompts
+WHEN OLD.tier <> 'standard' OR NEW.tier <> 'standard' BEGIN
+    UPDATE tiers SET n = n - 1 WHERE tier = OLD.tier AND OLD.state = 'accepted';
+    UPDATE tiers SET n = n + 1 WHERE tier = NEW.tier AND NEW.state = 'accepted';
+END;
 CREATE TRIGGER texts_unneeded AFTER UPDATE OF state, needed_until, kept_until ON prompts
 WHEN NEW.state = 'cancelled' OR
     NEW.state = 'delivered' AND NEW.needed_until IS NULL AND NEW.kept_until IS NULL BEGIN

@@ -53,3 +53,19 @@ CREATE TABLE audit (
     who TEXT NOT NULL,
     did TEXT NOT NULL
 );
+
+CREATE TABLE tiers (
+    tier TEXT PRIMARY KEY, n INTEGER NOT NULL
+) WITHOUT ROWID;
+INSERT INTO tiers VALUES ('flex', 0), ('batch', 0);
+UPDATE tiers SET n = (SELECT count(*) FROM prompts
+    WHERE state = 'accepted' AND tier <> 'standard' AND prompts.tier = tiers.tier);
+CREATE TRIGGER tier_new AFTER INSERT ON prompts
+WHEN NEW.tier <> 'standard' AND NEW.state = 'accepted' BEGIN
+    UPDATE tiers SET n = n + 1 WHERE tier = NEW.tier;
+END;
+CREATE TRIGGER tier_moved AFTER UPDATE OF state, tier ON prompts
+WHEN OLD.tier <> 'standard' OR NEW.tier <> 'standard' BEGIN
+    UPDATE tiers SET n = n - 1 WHERE tier = OLD.tier AND OLD.state = 'accepted';
+    UPDATE tiers SET n = n + 1 WHERE tier = NEW.tier AND NEW.state = 'accepted';
+END;
