@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from select import PIPE_BUF, select
+from select import PIPE_BUF, POLLOUT, poll
 from typing import TextIO
 from weakref import WeakSet
 
@@ -182,10 +182,9 @@ class Lines:
 
     def _takes_more(self, timeout: float) -> bool:
         """Whether the stream takes more within so many seconds, or would report an error."""
-        try:
-            return bool(select([], [self._fd], [], timeout)[1])
-        except (OSError, ValueError):
-            return True
+        asking = poll()  # `select` takes no descriptor above 1,023
+        asking.register(self._fd, POLLOUT)
+        return bool(asking.poll(timeout * 1000))
 
     def _has_work(self) -> bool:
         with self._lock:

@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Callable
 from enum import Enum, auto
-from itertools import repeat
+from itertools import chain, repeat
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -340,9 +340,16 @@ def in_order(group: list[Drawing], *, is_broken: bool) -> list[int]:
     """The places of a group's operations, in the order in which they are done."""
     if is_broken:
         return sorted(range(len(group)), key=lambda place: group[place][0] is Kinds.READ)
-    kinds = list(dict.fromkeys(kind for kind, _ in group if kind not in {Kinds.WRITE, Kinds.READ}))
-    order = [Kinds.WRITE, *kinds, Kinds.READ]
-    return sorted(range(len(group)), key=lambda place: order.index(group[place][0]))
+    order: list[int] = []
+    together: dict[Kinds, list[int]] = {}
+    for place, (kind, _) in enumerate(group):
+        if kind is Kinds.WRITE:
+            order += [*chain(*together.values()), place]
+            together.clear()
+        elif kind is not Kinds.READ:
+            together.setdefault(kind, []).append(place)
+    order += chain(*together.values())
+    return order + [place for place, (kind, _) in enumerate(group) if kind is Kinds.READ]
 
 
 def outcome(done: Deferred[Any]) -> Any:

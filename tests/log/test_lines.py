@@ -1,5 +1,6 @@
 """Lines to a pipe that is read, is not read, and is read again."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -7,9 +8,10 @@ import time
 from collections.abc import Callable
 from functools import partial
 from io import StringIO
-from select import select
+from resource import RLIMIT_NOFILE, getrlimit, setrlimit
+from select import poll, select
 
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from chatgpt_source.log import lines as module
 from chatgpt_source.log.lines import MOST_BYTES, STEP, Lines, Piece, dropped, lines_of
@@ -144,7 +146,7 @@ class LinesTests(SynchronousTestCase):
 
     def test_the_lines_of_a_while_share_a_write_and_a_flush_waits_for_no_more(self) -> None:
         asked: list[object] = []
-        self.patch(module, "select", lambda *of: asked.append(of) or select(*of))
+        self.patch(module, "poll", lambda: asked.append(1) or poll())
         self.pause()
         for number in range(100):
             self.lines.write(b"%d\n" % number)
@@ -153,6 +155,28 @@ class LinesTests(SynchronousTestCase):
         self.assertEqual(got, [b"meanwhile", *(b"%d" % number for number in range(100))])
         self.assertEqual(self.writes, 2)
         self.assertEqual(asked, [])
+
+    def test_a_descriptor_that_select_does_not_take(self) -> None:
+        high = 2000
+        soft, hard = getrlimit(RLIMIT_NOFILE)
+        if hard <= high:
+            raise SkipTest("there may not be so many open files")
+        setrlimit(RLIMIT_NOFILE, (max(soft, high + 1), hard))
+        self.addCleanup(setrlimit, RLIMIT_NOFILE, (soft, hard))
+        read, write = os.pipe()
+        self.addCleanup(os.close, read)
+        os.set_blocking(write, False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(write, b"-" * 4096)
+        os.set_blocking(write, True)
+        os.dup2(write, high)
+        os.close(write)
+        self.addCleanup(os.close, high)
+        full = Lines(high)
+        piece = full.put(b"data", lambda _: None)
+        assert piece is not None
+        self.assertTrue(full.take_back(piece))
 
     def test_many_lines_do_not_wait(self) -> None:
         self.pause()

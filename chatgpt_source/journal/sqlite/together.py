@@ -100,12 +100,14 @@ def held(
 
 
 def in_order(operations: Operations) -> Iterator[Operations]:
-    """What is done at a time: each operation for itself, then those of each kind together."""
+    """What is done at a time: those of each kind together, up to one that has no kind."""
     kinds: dict[type[Together[Any]], list[Operation[sqlite3.Connection]]] = {}
     for each in operations:
         if isinstance(each.run, Together):
             kinds.setdefault(type(each.run), []).append(each)
         else:
+            yield from kinds.values()
+            kinds.clear()
             yield [each]
     yield from kinds.values()
 
