@@ -117,7 +117,7 @@ class Operator:
         """Act on a prompt, for the log of a daemon."""
         done, detail = await act(prompt_id)
         if done:
-            await self.journal.audit(AuditEntry(self.who, f"{did} {prompt_id}"))
+            await self._audit(f"{did} {prompt_id}")
         return done, detail
 
     async def _each_audited(
@@ -137,8 +137,12 @@ class Operator:
             return await self._each(ids, counted)
         finally:
             if acted:
-                told = f"{did} {count(acted, 'failed prompt')}{which}"
-                await self.journal.audit(AuditEntry(self.who, told))
+                await self._audit(f"{did} {count(acted, 'failed prompt')}{which}")
+
+    def _audit(self, did: str) -> Deferred[None]:
+        """Let a daemon log what was done, and when: perhaps it runs later."""
+        when = rfc3339(int(wall(self.clock)))
+        return self.journal.audit(AuditEntry(self.who, f"{did} at {when}"))
 
     async def _list(self, options: argparse.Namespace) -> int:
         limit = options.limit

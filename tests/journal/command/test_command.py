@@ -15,6 +15,7 @@ from typing import Any, cast
 from twisted.internet.defer import Deferred, succeed
 
 from chatgpt_source import __version__
+from chatgpt_source.clock import rfc3339, wall
 from chatgpt_source.errors import JournalError
 from chatgpt_source.journal import Key
 from chatgpt_source.journal.command import credentials_of, engine_for, run_backup
@@ -174,7 +175,10 @@ class CommandTests(JournalTestCase):
         """What the daemon is to log."""
         taken = self.successResultOf(self.journal.take_audit_entries())
         self.assertLessEqual({each.who for each in taken}, {login()})
-        return [each.did for each in taken]
+        parts = [each.did.partition(" at ") for each in taken]
+        dates = {when for _, _, when in parts}
+        self.assertLessEqual(dates, {rfc3339(int(wall(cast(Any, self.clock))))})
+        return [did for did, _, _ in parts]
 
     def test_what_was_done_is_for_the_log(self) -> None:
         self.run_command("list")
