@@ -6,7 +6,6 @@ Refusals are `application/problem+json` (RFC 9457) and change nothing.
 from attrs import field, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.python.failure import Failure
 
 from chatgpt_source.clock import wall
 from chatgpt_source.config import Config
@@ -30,7 +29,8 @@ from chatgpt_source.intake.reading import read_json, read_root
 from chatgpt_source.intake.waiting import MOST_WAITERS, Waiter, Waiters
 from chatgpt_source.journal import Cancelled, Detail, Journal, Kept, Record
 from chatgpt_source.journal.states import ASKING
-from chatgpt_source.log import get_logger, log_unexpected
+from chatgpt_source.journal.unforeseen import log_unforeseen
+from chatgpt_source.log import get_logger
 from chatgpt_source.pipeline import Pipeline
 from chatgpt_source.quota import Calendar
 from chatgpt_source.telemetry.observer import NO_OBSERVER, Observer, RefusalReason
@@ -150,7 +150,8 @@ class Intake:
             last = self.waiters.leave(waiter)
             # Of a shared journal, somebody may wait at another daemon: then it ends by itself.
             if last and not self.journal.is_shared and (kept is not None or not known):
-                self.journal.unneeded(waiter.prompt_id).addErrback(_not_told)
+                telling = self.journal.unneeded(waiter.prompt_id)  # else the need ends by itself
+                telling.addErrback(log_unforeseen, log, "ending the wait for an answer")
 
     def refused(self, request: BoundedRequest, problem: Problem) -> None:
         """Tell the observers of a refused prompt; other refused requests are not counted."""
@@ -269,9 +270,3 @@ def not_cancelled(refusal: NotCancelled) -> Problem:
 def unknown_prompt() -> Problem:
     """The problem for an id of no prompt."""
     return Problem(404, "no prompt has this id: it was never accepted, or its record has expired")
-
-
-def _not_told(failure: Failure) -> None:
-    """The need for an answer ends by itself, later, if the journal could not be told."""
-    if not failure.check(JournalUnavailable):
-        log_unexpected(log, "ending the wait for an answer", failure)

@@ -6,11 +6,10 @@ from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
-from twisted.python.failure import Failure
 
-from chatgpt_source.errors import JournalUnavailable
 from chatgpt_source.journal import Journal
-from chatgpt_source.log import get_logger, log_unexpected
+from chatgpt_source.journal.unforeseen import log_unforeseen
+from chatgpt_source.log import get_logger
 
 log = get_logger(__name__)
 
@@ -55,8 +54,6 @@ class Watch:
             self._loop.stop()
 
     def _look_once(self) -> Deferred[None]:
-        return Deferred.fromCoroutine(_ended(self._look())).addErrback(self._failed)
-
-    def _failed(self, failure: Failure) -> None:
-        if not failure.check(JournalUnavailable):
-            log_unexpected(log, self._doing, failure)
+        return Deferred.fromCoroutine(_ended(self._look())).addErrback(
+            log_unforeseen, log, self._doing
+        )

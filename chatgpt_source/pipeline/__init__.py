@@ -8,13 +8,13 @@ from types import MappingProxyType
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
-from twisted.python.failure import Failure
 
 from chatgpt_source.config import Config
-from chatgpt_source.errors import JournalUnavailable, NotTried
+from chatgpt_source.errors import NotTried
 from chatgpt_source.journal import Admitted, Journal, PeerState, Queue, Recovered
 from chatgpt_source.journal.pause import ASKING
-from chatgpt_source.log import get_logger, log_unexpected
+from chatgpt_source.journal.unforeseen import log_unforeseen
+from chatgpt_source.log import get_logger
 from chatgpt_source.pipeline.asking import Asking
 from chatgpt_source.pipeline.batching import Batching
 from chatgpt_source.pipeline.breaker import Breaker, Call
@@ -220,11 +220,8 @@ class Pipeline:
         return {stop.peer: stop.breaker for route in routes for stop in route.stops}
 
     def _remember(self, peer: str, state: PeerState) -> None:
-        def failed(failure: Failure) -> None:
-            if not failure.check(JournalUnavailable):  # without it, the next start calls the peer
-                log_unexpected(log, "remembering a peer", failure)
-
-        self._journal.remember(peer, state).addErrback(failed)
+        remembering = self._journal.remember(peer, state)  # without it, the next start calls it
+        remembering.addErrback(log_unforeseen, log, "remembering a peer")
 
     def start(self, recovered: Recovered = NOTHING_RECOVERED) -> None:
         """Start the workers.

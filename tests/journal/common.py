@@ -58,6 +58,14 @@ class JournalTestCase(JournalDriver, SynchronousTestCase):
         self.path = Path(self.mktemp())
         self.journal = self.open()
 
+    def open_in_threads(self) -> None:
+        """Open it again: its thread works when `threads` is told to; `statements` has its SQL."""
+        self.shut(self.opened)
+        self.threads = Threads(self.clock)
+        self.journal = self.open(self.threads.defer)
+        self.statements: list[str] = []
+        self.opened.connection.set_trace_callback(self.statements.append)
+
     def open(self, in_thread: Callable[[Callable[[], None]], Deferred[None]] = at_once) -> Any:
         """Open it as a start does, and take it up."""
         opened = open_journal(self.path)

@@ -251,11 +251,7 @@ class GroupTests(JournalTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.shut(self.opened)
-        self.threads = Threads(self.clock)
-        self.journal = self.open(self.threads.defer)
-        self.statements: list[str] = []
-        self.opened.connection.set_trace_callback(self.statements.append)
+        self.open_in_threads()
 
     def commits(self) -> int:
         return self.statements.count("COMMIT")

@@ -14,7 +14,7 @@ from chatgpt_source.journal.sqlite.together import ROWS, ForMany
 from chatgpt_source.journal.submission import Submission
 from chatgpt_source.prompt import NOWHERE, Ask, Leftover, State
 from tests.contracts.driver import TO
-from tests.journal.common import ANSWER, DAY, NOON, JournalTestCase, Threads, prompt
+from tests.journal.common import ANSWER, DAY, NOON, JournalTestCase, prompt
 
 MANY = 20
 
@@ -22,11 +22,7 @@ MANY = 20
 class TogetherTests(JournalTestCase):
     def setUp(self) -> None:
         super().setUp()
-        self.shut(self.opened)
-        self.threads = Threads(self.clock)
-        self.journal = self.open(self.threads.defer)
-        self.statements: list[str] = []
-        self.opened.connection.set_trace_callback(self.statements.append)
+        self.open_in_threads()
 
     def together(self, *starts: Any) -> list[Deferred[Any]]:
         """Start operations that ride in one group; returns what they will come to."""

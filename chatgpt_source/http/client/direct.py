@@ -4,8 +4,6 @@ from typing import Any
 
 from treq.client import HTTPClient
 from twisted.internet.defer import Deferred
-from twisted.web.http_headers import Headers
-from twisted.web.iweb import IBodyProducer
 
 
 class DirectHTTPClient(HTTPClient):
@@ -43,11 +41,8 @@ class DirectHTTPClient(HTTPClient):
         """
         if options != _BARE:
             raise TypeError(f"{sorted(options)}: only {_BARE} is supported")
-        sent: Headers | None = headers
-        body: IBodyProducer | None = data
         uri = url.to_uri().to_text().encode("ascii")
-        response: Deferred[Any] = self._agent.request(method.encode("ascii"), uri, sent, body)
-        return response
+        return self._agent.request(method.encode("ascii"), uri, headers, data)
 
 
 _BARE = {"allow_redirects": False, "unbuffered": True}

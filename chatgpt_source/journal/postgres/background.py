@@ -4,14 +4,13 @@ from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
-from twisted.python.failure import Failure
 
-from chatgpt_source.errors import JournalUnavailable
 from chatgpt_source.journal.postgres import records, recovery
 from chatgpt_source.journal.postgres.link import Link
 from chatgpt_source.journal.postgres.runner import Runner
 from chatgpt_source.journal.postgres.session import Session, Steps
-from chatgpt_source.log import get_logger, log_unexpected
+from chatgpt_source.journal.unforeseen import log_unforeseen
+from chatgpt_source.log import get_logger
 
 log = get_logger(__name__)
 
@@ -74,7 +73,7 @@ class Background:
             await self._runner.read(self._measure)
 
         return Deferred.fromCoroutine(renew()).addErrback(
-            _unexpected, "renewing the journal's lease"
+            log_unforeseen, log, "renewing the journal's lease"
         )
 
     def sweep(self) -> Deferred[None]:
@@ -104,7 +103,7 @@ class Background:
                     )
 
         return Deferred.fromCoroutine(sweep()).addErrback(
-            _unexpected, "taking over what other daemons have left"
+            log_unforeseen, log, "taking over what other daemons have left"
         )
 
     def let_lapse(self) -> Deferred[None]:
@@ -117,14 +116,9 @@ class Background:
             await self._runner.write(records.add_up)
 
         return Deferred.fromCoroutine(lapse()).addErrback(
-            _unexpected, "deleting texts from the journal"
+            log_unforeseen, log, "deleting texts from the journal"
         )
 
     def _measure(self, _: Session) -> Steps[None]:
         self._link.measure()
         yield from ()
-
-
-def _unexpected(failure: Failure, doing: str) -> None:
-    if not failure.check(JournalUnavailable):
-        log_unexpected(log, doing, failure)

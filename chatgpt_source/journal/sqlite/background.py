@@ -7,10 +7,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 
-from chatgpt_source.errors import JournalUnavailable
 from chatgpt_source.journal.executor import Executor
 from chatgpt_source.journal.sqlite import upkeep, wipe
-from chatgpt_source.log import get_logger, log_unexpected
+from chatgpt_source.journal.unforeseen import log_unforeseen
+from chatgpt_source.log import get_logger
 
 log = get_logger(__name__)
 
@@ -65,11 +65,7 @@ class Background:
 
     def _look(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._look_and_wipe()).addErrback(
-            lambda failure: (
-                None
-                if failure.check(JournalUnavailable)
-                else log_unexpected(log, "looking at the journal", failure)
-            )
+            log_unforeseen, log, "looking at the journal"
         )
 
     async def _look_and_wipe(self) -> None:
