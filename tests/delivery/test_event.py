@@ -5,12 +5,14 @@ import time
 from uuid import uuid4
 
 import attrs
+from cloudevents.core.bindings.http import to_binary
 from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent
 from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatgpt_source.cloudevent import is_source, is_type
+from chatgpt_source.cloudevent import is_extension, is_source, is_type
 from chatgpt_source.config import INCLUDABLE
 from chatgpt_source.delivery.event import (
     CONTENT_TYPE,
@@ -209,6 +211,67 @@ class EncodeTests(SynchronousTestCase):
         )
         self.assertEqual((members["source"], members["type"]), (source, type_))
         self.assertRegex(members["time"], r"\A\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?Z\Z")
+
+
+_TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
+_EXTENSIONS = st.from_regex("[a-z0-9]{1,20}", fullmatch=True).filter(is_extension)
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda values: st.lists(values, max_size=3) | st.dictionaries(st.text(), values, max_size=3),
+    max_leaves=5,
+)
+_OBJECTS = st.dictionaries(st.text(), _VALUES, max_size=3)
+_PROMPTS = st.builds(
+    Prompt,
+    _TEXTS,
+    st.just("What is Vanus?"),
+    _TEXTS,
+    _TEXTS,
+    st.floats(0, 253402300799),
+    trace=st.none() | st.builds(Trace, _TEXTS, st.none() | _TEXTS),
+    details=st.builds(
+        Details,
+        attributes=st.builds(
+            dict,
+            st.dictionaries(_EXTENSIONS, _TEXTS | st.booleans() | st.integers(-(2**31), 2**31 - 1)),
+            subject=_TEXTS,
+        ),
+        metadata=st.none() | _OBJECTS,
+    ),
+)
+_ANSWERS = st.builds(Answer, _VALUES, tool_calls=st.none() | st.lists(_OBJECTS, max_size=2))
+
+
+class BinaryTests(SynchronousTestCase):
+    """Binary mode is that of the library, but for booleans, which it writes as Python does."""
+
+    def check(self, event: bytes) -> None:
+        read = JSONFormat().read(CloudEvent, event)
+        message = to_binary(read, JSONFormat())
+        for name, value in read.get_attributes().items():
+            if isinstance(value, bool):
+                message.headers[f"ce-{name}"] = "true" if value else "false"
+        headers, body = binary(event)
+        self.assertEqual(list(headers.items()), list(message.headers.items()))
+        self.assertEqual(body, message.body)
+
+    @given(_PROMPTS, _ANSWERS, st.dictionaries(_EXTENSIONS, _TEXTS | st.just("")))
+    def test_any_event(self, asked: Prompt, answer: Answer, extensions: dict[str, str]) -> None:
+        event = encode(asked, answer, INCLUDABLE, extensions)
+        error = Permanent("no \u00e9", status=400)
+        self.check(event)
+        self.check(encode_undelivered(event, "http://t/\u00e9?q", error))
+        self.check(encode_undelivered(event, "http://t/", Permanent("no")))
+        self.check(encode_unanswered(asked, 1, error, asked.accepted, extensions))
+
+    def test_any_character(self) -> None:
+        characters = [*map(chr, range(0xD800)), *map(chr, range(0xE000, 0x110000))]
+        each = {f"x{ord(one)}": one for one in characters[:0x300]}
+        self.check(encode(prompt(), Answer("x"), (), {**each, "all": "".join(characters)}))
+
+    def test_any_time(self) -> None:
+        for accepted in (0.0, 1e-6, 0.1, 1.5, 951782400.0, 1e9, 4102444799.999999, 253402300799.0):
+            self.check(encode(prompt(accepted), Answer("x")))
 
 
 SOURCES = (
