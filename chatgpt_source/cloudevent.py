@@ -3,8 +3,6 @@
 import re
 from datetime import datetime
 
-from rfc3986_validator import validate_rfc3986
-
 _ATTRIBUTES = frozenset(
     {"specversion", "id", "source", "type", "datacontenttype", "dataschema", "subject", "time"}
     | {"data"}
@@ -22,12 +20,19 @@ _RFC3339 = re.compile(
 
 def is_source(value: str) -> bool:
     """Whether an event may have this `source`: a URI-reference that is not empty."""
-    return bool(value) and is_string(value) and bool(validate_rfc3986(value, "URI_reference"))
+    return bool(value) and _follows("URI_reference", value)
 
 
 def is_uri(value: str) -> bool:
     """Whether this is a URI with its scheme (RFC 3986, section 3), as a `dataschema` must be."""
-    return is_string(value) and bool(validate_rfc3986(value, "URI"))
+    return _follows("URI", value)
+
+
+def _follows(rule: str, value: str) -> bool:
+    """Whether a String follows a rule of RFC 3986."""
+    from rfc3986_validator import validate_rfc3986  # noqa: PLC0415 - only its users pay for it
+
+    return is_string(value) and bool(validate_rfc3986(value, rule))
 
 
 def is_type(value: str) -> bool:

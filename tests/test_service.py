@@ -4,8 +4,6 @@ What it does once it runs is shown by the tests in `tests/e2e`, on the real thin
 """
 
 import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -27,24 +25,6 @@ from chatgpt_source.journal.sqlite.engine import SqliteEngine
 from chatgpt_source.service import ChatGPTSource, Options, makeService
 from tests.e2e.processes import free_port
 from tests.test_dockerfile import setup_argument
-
-OF_SOME = (
-    "chatgpt_source.admin",
-    "chatgpt_source.demo",
-    "chatgpt_source.display",
-    "chatgpt_source.journal.command",
-    "chatgpt_source.journal.copying",
-    "chatgpt_source.journal.postgres",
-    "chatgpt_source.online",
-    "chatgpt_source.telemetry.otel",
-    "jsonschema_rs",
-    "opentelemetry",
-    "prometheus_client",
-    "psycopg",
-)
-"""What only some settings, options and commands need."""
-OF_NONE = ("importlib.metadata", "twisted.spread", "twisted.web.server", "xml")
-"""What a library would load for a part that we do not use; together some 2 MiB."""
 
 
 class MakeServiceTests(SynchronousTestCase):
@@ -172,14 +152,3 @@ class PluginTests(SynchronousTestCase):
 
     def test_takes_no_arguments(self) -> None:
         self.assertRaises(usage.UsageError, Options().parseOptions, ["surplus"])
-
-
-class LoadedTests(SynchronousTestCase):
-    def test_who_does_not_use_it_does_not_pay(self) -> None:
-        program = "import sys, chatgpt_source.service; print(*sys.modules)"
-        ran = subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, check=True
-        )
-        loaded = set(ran.stdout.split())
-        self.assertIn("chatgpt_source.application", loaded)
-        self.assertEqual(loaded.intersection(OF_SOME + OF_NONE), set())

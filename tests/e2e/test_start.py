@@ -11,6 +11,25 @@ from twisted.trial.unittest import SkipTest
 from tests.e2e.processes import Daemon, DaemonCase, alive, until
 from tests.fakes.server import Reply
 
+OF_SOME = (
+    "chatgpt_source.admin",
+    "chatgpt_source.demo",
+    "chatgpt_source.display",
+    "chatgpt_source.journal.command",
+    "chatgpt_source.journal.copying",
+    "chatgpt_source.journal.postgres",
+    "chatgpt_source.online",
+    "chatgpt_source.telemetry.otel",
+    "jsonschema_rs",
+    "opentelemetry",
+    "prometheus_client",
+    "psycopg",
+    "rfc3986_validator",
+)
+"""What only some settings, options, commands and prompts need."""
+OF_NONE = ("importlib.metadata", "twisted.spread", "twisted.web.server", "xml")
+"""What a library would load for a part that we do not use; together some 2 MiB."""
+
 
 def limits(pid):
     return Path(f"/proc/{pid}/limits").read_text().splitlines()
@@ -63,6 +82,16 @@ class StartTests(DaemonCase):
         await daemon.reaches(await daemon.accepted("text"), "delivered")
         self.assertIn(await daemon.stop(signal.SIGINT), (0, -signal.SIGINT))
         self.assertNotIn("Traceback", process.text)
+
+    async def test_who_does_not_use_it_does_not_pay(self):
+        daemon = self.daemon()
+        daemon.environ["PYTHONPROFILEIMPORTTIME"] = "1"
+        process = await daemon.start()
+        await daemon.reaches(await daemon.accepted("text"), "delivered")
+        lines = process.text.splitlines()
+        loaded = {line.split()[-1] for line in lines if line.startswith("import time:")}
+        self.assertIn("chatgpt_source.application", loaded)
+        self.assertEqual(loaded.intersection(OF_SOME + OF_NONE), set())
 
     async def test_open_files(self):
         if not sys.platform.startswith("linux"):
