@@ -54,7 +54,7 @@ def clock_time(instant: float, now: float, zone: ZoneInfo, form: str = "%H:%M") 
     return local.strftime(form if local.date() == today.date() else f"%Y-%m-%d {form}")
 
 
-@define
+@define(eq=False, repr=False)
 class Calendar:
     """Gives the day of an instant, and computes it once a day."""
 
@@ -68,7 +68,7 @@ class Calendar:
         return self._day
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Midnight:
     """Logs each new day and each step of the wall clock, and does the work of every minute.
 

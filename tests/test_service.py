@@ -4,10 +4,12 @@ What it does once it runs is shown by the tests in `tests/e2e`, on the real thin
 """
 
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
+import attrs
 from twisted.application.service import IService, IServiceMaker
 from twisted.internet.defer import Deferred
 from twisted.internet.testing import MemoryReactor, MemoryReactorClock
@@ -25,6 +27,15 @@ from chatgpt_source.journal.sqlite.engine import SqliteEngine
 from chatgpt_source.service import ChatGPTSource, Options, makeService
 from tests.e2e.processes import free_port
 from tests.test_dockerfile import setup_argument
+
+PACKAGE = "chatgpt_source"
+CLOCKS = {"clock", "_clock", "reactor", "_reactor"}
+"""What parts of the daemon have, and values have not."""
+
+
+def is_ours(each: object) -> bool:
+    """Whether this is one of our classes that attrs has made."""
+    return isinstance(each, type) and each.__module__.startswith(PACKAGE) and attrs.has(each)
 
 
 class MakeServiceTests(SynchronousTestCase):
@@ -152,3 +163,13 @@ class PluginTests(SynchronousTestCase):
 
     def test_takes_no_arguments(self) -> None:
         self.assertRaises(usage.UsageError, Options().parseOptions, ["surplus"])
+
+
+class PartsTests(SynchronousTestCase):
+    def test_they_have_no_comparison_and_no_text(self) -> None:
+        modules = [module for name, module in sys.modules.items() if name.startswith(PACKAGE)]
+        classes = {each for module in modules for each in vars(module).values() if is_ours(each)}
+        parts = {each for each in classes if CLOCKS.intersection(attrs.fields_dict(each))}
+        self.assertIn(ChatGPTSource, parts)
+        needless = {each for each in parts if {"__eq__", "__repr__"} & vars(each).keys()}
+        self.assertEqual(needless, set())

@@ -35,7 +35,7 @@ class Unknown(Exception):
     """Nothing of this name can be paused or resumed; the text says what can."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Actions:
     """Does what operators ask for.
 

@@ -31,7 +31,7 @@ PAGE = 120
 """Periods that are read at once: the journal's thread has other work to do."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Known:
     """What is known of a step.
 
@@ -48,7 +48,7 @@ class Known:
     written: list[Period] | None = None
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Archive:
     """Reads the history.
 

@@ -44,7 +44,7 @@ def is_cheap(ended: AskEnded, answer: Answer) -> bool:
     return answer.service_tier in CHEAP or ended.ask.batch is not None
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Costs:
     """Knows the prices.
 

@@ -19,7 +19,7 @@ from chatgpt_source.prompt import State
 _NOTHING = Tally(dict.fromkeys(State, 0), 0)
 
 
-@define
+@define(eq=False, repr=False)
 class Facts:
     """Reads the page's data.
 

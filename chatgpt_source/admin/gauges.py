@@ -16,7 +16,7 @@ from chatgpt_source.prompt import State
 PREFIX = "chatgpt_source"
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Gauges(Collector):
     """Collects the state; the journal's counts only once `counted` has them.
 

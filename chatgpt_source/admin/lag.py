@@ -9,7 +9,7 @@ EVERY = 1.0
 """Seconds between two measurements."""
 
 
-@define
+@define(eq=False, repr=False)
 class LagMeter:
     """Schedules a call each second, and reports how late it came.
 

@@ -68,7 +68,7 @@ LATEST = RANGES["1h"]
 """The range that is shown first."""
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Column:
     """What happened in a stretch of time.
 
@@ -125,7 +125,7 @@ def total(periods: Sequence[Period]) -> Period | None:
     return whole
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Past:
     """What happened in a range.
 

@@ -26,7 +26,7 @@ class Found:
     more: bool = False
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Search:
     """Searches the journal.
 

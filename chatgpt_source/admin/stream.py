@@ -48,7 +48,7 @@ Render = Callable[[AbstractSet[Query]], Awaitable[Mapping[Query, Fragments]]]
 
 
 @implementer(IPushProducer)
-@define(eq=False)
+@define(eq=False, repr=False)
 class Stream:
     """One viewer's stream.
 

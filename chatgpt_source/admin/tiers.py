@@ -100,7 +100,7 @@ class SeenTiers:
         return told
 
 
-@define
+@define(eq=False, repr=False)
 class Tiers:
     """Reads the tiers; if the journal can't be read, the last known ones.
 

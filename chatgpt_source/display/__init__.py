@@ -116,7 +116,7 @@ class DisplaySite(BoundedSite):
         super().__init__(reactor, self.display.answer, MAX_BODY)
 
 
-@define(eq=False, slots=False)
+@define(eq=False, repr=False, slots=False)
 class DisplayService(Service):
     """Listens with `site` on `port` of `interface` while it runs.
 

@@ -20,7 +20,7 @@ class Unread(Exception):
     """The output is not read."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Printing:
     """A text that was not printed at once.
 

@@ -34,7 +34,7 @@ LOOK_EVERY = 1.0
 _IN_TIME = "its prompts move to the standard tier in time for their deadlines"
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Judge:
     """Judges the daemon's health.
 

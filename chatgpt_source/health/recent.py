@@ -95,7 +95,7 @@ class _Ends:
         return failed
 
 
-@define
+@define(eq=False, repr=False)
 class Recent(Observer):
     """An observer of how prompts end."""
 

@@ -35,7 +35,7 @@ class TurnedAway:
     counts: Mapping[RefusalReason, int]
 
 
-@define
+@define(eq=False, repr=False)
 class Refusals(Observer):
     """An observer of refused prompts: one counter a minute, for `WINDOW` minutes."""
 

@@ -18,7 +18,7 @@ from chatgpt_source.log import get_logger, log_unexpected
 log = get_logger(__name__)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Sending:
     """The connections that have something to send in the next turn.
 

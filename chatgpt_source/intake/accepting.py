@@ -78,7 +78,7 @@ def unavailable(refusal: JournalUnavailable) -> Problem:
     return Problem(503, detail, retry_after_header(refusal), word=refusal.word)
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Accepting:
     """Accepts prompts, and tells the observers."""
 

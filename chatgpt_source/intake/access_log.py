@@ -19,7 +19,7 @@ _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE",
 _LINE = "request: method={method} route={route} status={status} seconds={seconds:.3f} bytes={bytes}"
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class AccessLog:
     """Writes a line about each request that was answered.
 

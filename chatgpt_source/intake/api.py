@@ -42,7 +42,7 @@ _PROMPTS = ("/", "/prompts", "/api/prompts")
 """The paths that accept prompts, on the prompt port and the admin site."""
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Intake:
     """Answers the requests to the prompt port."""
 

@@ -18,7 +18,7 @@ from chatgpt_source.http.server import BoundedRequest, Problem
 _KEY = token_bytes(32)
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Guard:
     """Refuses requests without valid credentials.
 

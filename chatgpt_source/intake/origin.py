@@ -28,7 +28,7 @@ ANOTHER_NAME = (
 )
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class AccessPolicy:
     """Decides who may send prompts, by the head of the request.
 

@@ -30,7 +30,7 @@ RETRY_AFTER = 5
 _UNKNOWN = dict.fromkeys(("openai", "target", "quota", "backlog", "failures"), "unknown")
 
 
-@define
+@define(eq=False, repr=False)
 class Starting:
     """A start that is not complete.
 

@@ -25,7 +25,7 @@ AT_ONCE = 25
 """Waits that end in one turn of the reactor; the rest end in the next turns."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Waiter:
     """A caller who waits.
 
@@ -151,7 +151,7 @@ class Waiters(Observer):
             self._clock.callLater(0, self._end_some)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Elsewhere:
     """Ends the waits for prompts that other daemons have asked.
 

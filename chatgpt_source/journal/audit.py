@@ -11,7 +11,7 @@ LOOK_EVERY = 2.0
 """Seconds between two looks."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class AuditWatch:
     """Looks for what commands have done; of daemons that share a journal, one logs it.
 

@@ -30,7 +30,7 @@ class Counted:
     trouble: str | None = None
 
 
-@attrs.define
+@attrs.define(eq=False, repr=False)
 class Counts:
     """Reads the journal's counts.
 

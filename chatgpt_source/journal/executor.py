@@ -22,7 +22,7 @@ WRITE_PATIENCE = 10.0
 """Seconds that a caller waits for its write to begin."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Executor(Generic[Connection]):
     """Runs operations until it is closed; each write tells whether the journal can be written.
 

@@ -17,7 +17,7 @@ MOST = 100
 """Groups in a reading."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class FailureGroups:
     """Reads the groups of failed prompts, the largest first.
 

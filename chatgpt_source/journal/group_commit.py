@@ -46,7 +46,7 @@ class Stalled(JournalUnavailable):
     """The journal's thread has not answered; the reason says for how long."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Operation(Generic[Connection]):
     """An operation on the journal.
 

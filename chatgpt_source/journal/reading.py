@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 Result = TypeVar("Result")
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class SharedReading(Generic[Result]):
     """Calls during a read share the next one, so that each gets what was written before it.
 

@@ -18,7 +18,7 @@ async def _ended(look: Awaitable[None]) -> None:
     await look
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Watch:
     """Repeats a look while it is started; of a journal that is not shared, only if it is to always.
 

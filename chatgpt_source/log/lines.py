@@ -38,7 +38,7 @@ _all: "WeakSet[Lines]" = WeakSet()
 _shared: "dict[int, Lines]" = {}
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Piece:
     """Data that is written in one piece, unless it is taken back before the write begins.
 

@@ -34,7 +34,7 @@ class _Failure:
     decision: Decision
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Asking:
     """Asks the model each accepted prompt of a tier, or fails it with a reason.
 

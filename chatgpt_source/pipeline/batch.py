@@ -60,7 +60,7 @@ class _Missing:
         return is_given_up(self.calls, self.since, now)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Batches:
     """Sees batches through.
 

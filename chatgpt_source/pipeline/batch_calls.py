@@ -49,7 +49,7 @@ class Progress:
     next_try: float | None = None
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class BatchCalls:
     """Makes calls, each until it succeeds.
 

@@ -37,7 +37,7 @@ class Rest:
     again: bool = False
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class BatchPrompts:
     """Reads and ends the prompts of batches.
 

@@ -51,7 +51,7 @@ class _Open:
         self.deadline = min(self.deadline, deadline_of(prompt))
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Batching:
     """Gathers batches, and has each seen through.
 

@@ -38,7 +38,7 @@ UNSTEADY_FOR = 300.0
 NEVER = float("-inf")
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Call:
     """A call under way, when it was started, and at which place of a route."""
 
@@ -55,7 +55,7 @@ class _Setback:
     reason: str
 
 
-@define
+@define(eq=False, repr=False)
 class Breaker:
     """The breaker of one peer; instants are the steady clock's.
 

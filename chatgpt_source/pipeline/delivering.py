@@ -25,7 +25,7 @@ from chatgpt_source.telemetry.observer import DeliveryEnded, Observer
 from chatgpt_source.telemetry.spans import Spans
 
 
-@define
+@define(eq=False, repr=False)
 class Delivering:
     """Delivers the events of one destination.
 

@@ -15,7 +15,7 @@ AT_ONCE = 64
 """Prompts that are failed at once."""
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Expiring:
     """Fails each prompt whose time is up, also while the model's breaker is open.
 

@@ -29,7 +29,7 @@ async def _running(call: Awaitable[Result]) -> Result:
     return await call
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Lease:
     """Cancels the calls under way when the lease is about to end.
 

@@ -27,7 +27,7 @@ def in_words(what: str) -> str:
     return {INTAKE: "the intake", ASKING: "asking"}.get(what, f"delivery to `{what}`")
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Pauses:
     """Knows what is paused.
 

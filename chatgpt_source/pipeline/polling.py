@@ -30,7 +30,7 @@ CANT = "submitted prompts can't be looked up"
 _NO_OTHERS = Others(NEVER, NEVER)
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Polling:
     """Brings in the answers to the prompts that the provider keeps under ids.
 

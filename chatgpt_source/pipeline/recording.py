@@ -45,7 +45,7 @@ def late(prompt: Prompt) -> str:
     return f"{TIME_IS_UP}: it expired before it was answered"
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Recording:
     """Records the ends of the claims of prompts.
 

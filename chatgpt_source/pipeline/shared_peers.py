@@ -16,7 +16,7 @@ from chatgpt_source.pipeline.breaker import Breaker
 LOOK_EVERY = 1.0
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class SharedPeers:
     """Tells breakers what other daemons know.
 

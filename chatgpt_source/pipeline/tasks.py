@@ -25,7 +25,7 @@ async def together(works: Iterable[Work]) -> None:
             result.raiseException()
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Tasks:
     """Runs coroutines, and logs what they raise unexpectedly.
 

@@ -29,7 +29,7 @@ GIVEN_UP_AFTER = 86400.0
 """Seconds for which they are tried."""
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Tidying:
     """Makes the calls that tidy up, a few at once.
 

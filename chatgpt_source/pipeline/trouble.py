@@ -9,7 +9,7 @@ QUIET = 60.0
 """Seconds from one line about failures to the next."""
 
 
-@define
+@define(eq=False, repr=False)
 class Trouble:
     """Logs the first failure of some, and the next success.
 

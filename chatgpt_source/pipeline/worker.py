@@ -26,7 +26,7 @@ POLL_INTERVAL = 2.0
 """Seconds between two claims at the most, to find what another process has written."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Worker(Generic[Work]):
     """Claims work and runs it.
 

@@ -22,7 +22,7 @@ Form = Mapping[str, Any]
 """A `response_format`, in the form of the chat API."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Open:
     """A question, and what was found."""
 
@@ -30,7 +30,7 @@ class _Open:
     found: str | None = None
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Checks:
     """Checks answers against schemas, in processes that last as long as there are any waiting.
 

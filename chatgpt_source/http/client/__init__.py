@@ -72,7 +72,7 @@ class Reply:
         return None
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Client:
     """Calls a peer and reads the response, in bounded time and memory.
 

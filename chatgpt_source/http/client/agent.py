@@ -55,7 +55,7 @@ class Route:
 
 
 @implementer(IAgent)
-@define(eq=False)
+@define(eq=False, repr=False)
 class Agent:
     """Sends each request to its peer, or, for http:// URLs, to the proxy that passes it on.
 

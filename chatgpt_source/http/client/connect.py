@@ -18,7 +18,7 @@ CONNECT_TIMEOUT = 10.0
 """Seconds that connecting may take, and again that the TLS handshake may take."""
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Connector:
     """Makes connections to peers.
 

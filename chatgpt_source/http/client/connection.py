@@ -25,7 +25,7 @@ CLOSE_TIMEOUT = 5.0
 
 
 @implementer(IResponse)
-@define(eq=False)
+@define(eq=False, repr=False)
 class Response:
     """A response, whose body follows; keeps what came of it until `deliverBody`."""
 
@@ -288,7 +288,7 @@ class Connection(Protocol):
             waiting.errback((ResponseFailed if reader.started else ResponseNeverReceived)([reason]))
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Connections(Factory):
     """Builds connections.
 

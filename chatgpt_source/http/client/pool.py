@@ -18,7 +18,7 @@ SWEEP = 0.5
 """Seconds between two looks for connections that were idle for so long."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Pool:
     """Idle connections, by what they lead to.
 

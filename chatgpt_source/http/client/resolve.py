@@ -31,14 +31,14 @@ Addresses = Sequence[tuple[Any, ...]]
 """For each address, its family and the socket address without the port: (host, …)."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Lookup:
     """A lookup under way, and the calls that wait for it."""
 
     waiting: list[Callable[[Addresses], None]] = Factory(list)
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class _Resolution:
     """One call's wait for a lookup; cancelling it does not cancel the lookup."""
 

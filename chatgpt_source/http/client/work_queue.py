@@ -13,7 +13,7 @@ TURN = 0.005
 """Seconds of a turn that all connections together may take, without the last step."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class WorkQueue:
     """Runs steps at once while they are quick; otherwise some in each turn of the reactor.
 

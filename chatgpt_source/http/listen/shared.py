@@ -54,7 +54,7 @@ def _address(interface: str, port: int) -> tuple[socket.AddressFamily, Any]:
 
 
 @implementer(IStreamServerEndpoint)
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Endpoint:
     """Listens at a port that other processes may share.
 
@@ -92,7 +92,7 @@ class Endpoint:
 
 
 @implementer(IListeningPort)
-@define(eq=False)
+@define(eq=False, repr=False)
 class Port:
     """Accepts connections; a stop does not lose those that wait.
 

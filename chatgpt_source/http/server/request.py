@@ -36,7 +36,7 @@ def _all_welcome(_: "BoundedRequest") -> Problem | None:
     return None
 
 
-@define(eq=False, slots=False)
+@define(eq=False, repr=False, slots=False)
 class Site:
     """What a request needs of the site that it came to.
 

@@ -12,7 +12,7 @@ from chatgpt_source.http.server.scheduler import ReadScheduler
 
 
 @implementer(IProtocolNegotiationFactory)
-@define(eq=False, slots=False)
+@define(eq=False, repr=False, slots=False)
 class BoundedSite(Site, ServerFactory[Channel]):
     """An HTTP server, without Twisted's slow access log."""
 

@@ -22,7 +22,7 @@ LAPSE_EVERY = 2.0
 """Seconds between two deletions of texts that are kept no longer."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Background:
     """Does again and again what each of the daemons that share a journal is to do.
 

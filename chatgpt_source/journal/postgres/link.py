@@ -20,7 +20,7 @@ def database_date(connection: Connection) -> float:
     return float(found["at"]) if found else 0.0
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Link:
     """Connects a session, and measures its database's clock; all in the journal's thread.
 

@@ -19,7 +19,7 @@ AGAIN_EVERY = 2.0
 """Seconds between two attempts of a start, while the database can't be reached."""
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Runner:
     """Runs operations, as an `Executor` does; see there.
 

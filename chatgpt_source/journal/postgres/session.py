@@ -62,7 +62,7 @@ _EXACT = 1024
 """Parts of a second in an offset: a sum of such numbers is exact, so instants come back equal."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Session:
     """A connection, with whose claims it makes.
 

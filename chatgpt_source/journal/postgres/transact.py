@@ -48,7 +48,7 @@ _RENEW = (
 )
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Transactor:
     """Runs groups in the journal's thread, and connects again when the connection is lost.
 

@@ -22,7 +22,7 @@ WIPE_RETRY = 5.0
 """Seconds from a wipe that failed to the next one."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Background:
     """Checks again and again whether the file was lost, or is back, or is to be wiped.
 

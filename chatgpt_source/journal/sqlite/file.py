@@ -26,7 +26,7 @@ BUSY = 0.25
 """Seconds to wait for another process that writes; an operator's command takes less."""
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class OpenJournal:
     """An open journal file, and a daemon's lock on it.
 

@@ -26,7 +26,7 @@ TRIES, PAUSE = 5, 0.02
 """How often, and after how many seconds, a lock file without the other lock is checked again."""
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Lock:
     """A daemon's locks on its journal.
 

@@ -21,7 +21,7 @@ POLL = 0.002
 """Seconds between two attempts to begin."""
 
 
-@define
+@define(eq=False, repr=False)
 class Transactor:
     """Runs groups of operations, each group in one transaction, in the journal's thread.
 
