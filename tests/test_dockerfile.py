@@ -126,6 +126,19 @@ class DockerfileTests(SynchronousTestCase):
         self.assertIn("\npsycopg[binary]", requirements("otel"))
         self.assertIn("\nopentelemetry-sdk", requirements("otel"))
 
+    def test_no_tests_of_libraries_are_left(self):
+        """The build's own command, run here."""
+        run = stages()[0][-1][1]
+        (command,) = re.findall(r"find /opt/venv .*?(?= && )", run)
+        folder = Path(self.mktemp()).absolute()
+        kept = [folder / "twisted/trial/unittest.py", folder / "treq/testing.py"]
+        gone = [folder / "twisted/web/test/test_http.py", folder / "zope/interface/tests/odd.py"]
+        for file in (*kept, *gone):
+            file.parent.mkdir(parents=True)
+            file.touch()
+        subprocess.run(command.replace("/opt/venv", str(folder)), shell=True, check=True)
+        self.assertEqual(sorted(kept), sorted(each for each in folder.rglob("*") if each.is_file()))
+
     def test_no_cache_of_pip_is_left(self):
         self.assertIn("PIP_NO_CACHE_DIR=1", dict(stages()[0])["ENV"])
         self.assertFalse([rest for _, rest in stages()[-1] if "pip install" in rest])
