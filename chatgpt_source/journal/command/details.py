@@ -1,5 +1,6 @@
 """A prompt, call by call, as lines of text. Pure."""
 
+import math
 from collections.abc import Iterator
 
 from chatgpt_source.clock import rfc3339
@@ -60,7 +61,7 @@ def _name(call: Attempt) -> str:
 
 
 def _date(call: Attempt) -> str:
-    return str(rfc3339(float(round(call.started))))
+    return str(rfc3339(math.floor(call.started)))
 
 
 def _took(seconds: float) -> str:

@@ -48,6 +48,12 @@ class DetailsTests(SynchronousTestCase):
         ]
         self.assertEqual(table, expected)
 
+    def test_no_call_starts_after_its_answer(self) -> None:
+        late = attrs.evolve(ASKS[1], started=NOON + 3.9)
+        told = lines(attrs.evolve(DETAIL, attempts=(ASKS[0], late, SENT)))
+        row = "ask 2          2027-01-15T12:00:03Z   2.00 s     200  answered      model"
+        self.assertIn(row, told)
+
     def test_the_docs_show_one(self) -> None:
         told = "\n".join(lines(EXAMPLE, Look(80))).splitlines()
         self.assertLessEqual(max(map(len, told)), 80)
