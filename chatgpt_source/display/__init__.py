@@ -145,6 +145,7 @@ class DisplayService(Service):
         steady(self._reactor)
         where = port_string(self._port, self._interface)
         self._listening = listen(self._reactor, where, self._site, "--port")
+        log.info("the Display sink prints the events that arrive at port {port}", port=self._port)
 
     def stopService(self) -> Deferred[None]:
         """Stop listening; fires when the port is closed and nothing waits to be printed."""

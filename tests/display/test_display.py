@@ -22,6 +22,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactor, StringTransport
+from twisted.logger import capturedLogs, formatEvent
 from twisted.python import usage
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -487,9 +488,12 @@ class ServiceTests(SynchronousTestCase):
         memory = MemoryReactor()
         site = DisplaySite(StringIO(), cast(Any, Clock()))
         service = DisplayService(cast(Any, memory), 31081, "::", site)
-        service.privilegedStartService()
-        service.startService()
+        with capturedLogs() as logged:
+            service.privilegedStartService()
+            service.startService()
         self.assertEqual(memory.tcpServers, [(31081, site, 1024, "::")])
+        ready = "the Display sink prints the events that arrive at port 31081"
+        self.assertEqual([formatEvent(each) for each in logged], [ready])
         self.assertIsNone(self.successResultOf(service.stopService()))
 
     def test_stops_without_a_start(self) -> None:
