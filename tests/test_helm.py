@@ -309,6 +309,10 @@ class SettingsTests(HelmTestCase):
         annotations = found["Deployment"]["spec"]["template"]["metadata"]["annotations"]
         self.assertEqual(annotations["prometheus.io/port"], "9500")
 
+    def test_metrics_where_pods_have_ipv6_alone(self) -> None:
+        found = self.template({"settings": {"admin": "tcp6:9500"}, **PODS})
+        self.assertEqual(named(container_of(found)["ports"])["admin"]["containerPort"], 9500)
+
     def test_the_time_to_stop_follows_them(self) -> None:
         for settings, sleep in (
             ({}, 0),
@@ -330,6 +334,7 @@ class SettingsTests(HelmTestCase):
         key = ":privateKey=/k:certKey=/c"
         for listen, port, expected in (
             ("tcp:9000", 9000, {"httpGet": {"path": "/readyz", "port": "http"}}),
+            ("tcp6:port=9000", 9000, {"httpGet": {"path": "/readyz", "port": "http"}}),
             (
                 f"ssl:port=8443{key}",
                 8443,
@@ -394,6 +399,18 @@ class RefusalTests(HelmTestCase):
                 "settings.admin: Prometheus needs a TCP port",
             ),
             (
+                {"settings": {"admin": "tcp:9464:interface=127.0.0.1"}, **PODS},
+                "settings.admin: Prometheus needs a TCP port",
+            ),
+            (
+                {"settings": {"listen": "tcp:8080:interface=127.0.0.1"}},
+                "settings.listen: at a loopback address",
+            ),
+            (
+                {"settings": {"listen": "tcp6:8080:interface=\\:\\:1"}},
+                "settings.listen: at a loopback address",
+            ),
+            (
                 {"settings": {"listen": "unix:/run/socket"}},
                 "settings.listen: the Service needs a port",
             ),
@@ -414,6 +431,7 @@ class RefusalTests(HelmTestCase):
             {"settings": {"target": None}, "extraEnv": [{"name": "K_SINK", "value": "http://x"}]},
             {"settings": {"journal": JOURNAL}, "terminationGracePeriodSeconds": 170},
             {"settings": {"admin": None}},
+            {"settings": {"admin": "tcp:9464:interface=127.0.0.1"}},
             {"settings": {"token": {"env": "KEY"}, "signing_secret": [{"file": "/a"}]}},
         ):
             self.template(values)

@@ -87,7 +87,13 @@ labels:
 
 {{/* The port of an endpoint string like tcp:9464 or ssl:port=8443:…, else nothing. */}}
 {{- define "source.portOf" -}}
-{{- if regexMatch "^(tcp|ssl):(port=)?[0-9]+" . -}}{{- regexFind "[0-9]+" . -}}{{- end -}}
+{{- $start := regexFind "^(tcp6?|ssl):(port=)?[0-9]+" . -}}
+{{- regexFind "[0-9]+$" $start -}}
+{{- end -}}
+
+{{/* "yes" if an endpoint string names a loopback address, which only the pod itself reaches. */}}
+{{- define "source.loopback" -}}
+{{- if regexMatch `[:=](127\.|localhost|\\:\\:1(:|$))` . -}}yes{{- end -}}
 {{- end -}}
 
 {{- define "source.adminPort" -}}
