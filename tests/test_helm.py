@@ -266,14 +266,22 @@ class RenderTests(HelmTestCase):
             {"type": "Recreate", "rollingUpdate": None},
         )
 
-    def test_notes_name_the_secrets(self) -> None:
-        ran = self.helm("install", "source-chatgpt", "--dry-run=client", values=SHARED)
+    def notes(self, values: Document) -> str:
+        ran = self.helm("install", "source-chatgpt", "--dry-run=client", values=values)
         if "cluster unreachable" in ran.stderr:
             raise SkipTest("Helm 3 asks a cluster for its version even for this, and there is none")
         self.assertEqual(ran.returncode, 0, ran.stderr)
-        notes = ran.stdout.partition("NOTES:")[2]
+        return ran.stdout.partition("NOTES:")[2]
+
+    def test_notes_name_the_secrets(self) -> None:
+        notes = self.notes(SHARED)
         for command in re.findall(r"(?m)^ *(kubectl create secret .*?)<", README):
             self.assertIn(command, notes)
+
+    def test_notes_name_no_secret_that_is_not_mounted(self) -> None:
+        self.assertNotIn(
+            "kubectl create secret", self.notes({"settings": {"token": {"env": "KEY"}}})
+        )
 
 
 class SettingsTests(HelmTestCase):
@@ -345,6 +353,22 @@ class SettingsTests(HelmTestCase):
             container = container_of(self.template({"settings": {"listen": listen}}))
             self.assertLessEqual(expected.items(), container["readinessProbe"].items())
             self.assertEqual(container["ports"][0], {"name": "http", "containerPort": port})
+
+    def test_a_secret_that_no_setting_names_is_not_waited_for(self) -> None:
+        """A pod does not start before all Secrets are there that it mounts."""
+        own = {"token": {"env": "KEY"}, "journal": JOURNAL, "journal_password": {"env": "WORD"}}
+        local = {"fallbacks": [{"token_file": "/run/secrets/source-chatgpt/local"}]}
+        for values, expected in (
+            ({"settings": own}, set()),
+            ({"settings": own, "token": {"secret": "keys"}}, {"token"}),
+            ({"settings": {**own, **local}}, {"token"}),
+            ({"settings": {"journal": JOURNAL}}, {"token", "journal-password"}),
+        ):
+            pod = pod_of(self.template(values))
+            secrets = {each["name"] for each in pod["volumes"] if "secret" in each}
+            self.assertEqual(secrets, expected)
+            mounts = {each["name"] for each in pod["containers"][0]["volumeMounts"]}
+            self.assertEqual(mounts, {"config", "rundir", *expected})
 
     def test_further_secrets(self) -> None:
         found = self.template(EVERYTHING)

@@ -73,6 +73,17 @@ labels:
 {{- toYaml $settings -}}
 {{- end -}}
 
+{{/* "yes" if the Secret of the model's key is needed: it is named, or a setting names a file of it. */}}
+{{- define "source.token" -}}
+{{- if or .Values.token.secret (contains "/run/secrets/source-chatgpt/" (include "source.settings" .)) -}}yes{{- end -}}
+{{- end -}}
+
+{{/* The same of the Secret of the database's password. */}}
+{{- define "source.journalPassword" -}}
+{{- $named := or .Values.journalPassword.secret (contains "/run/secrets/source-chatgpt-journal/" (include "source.settings" .)) -}}
+{{- if and $named (include "source.shared" .) -}}yes{{- end -}}
+{{- end -}}
+
 {{- define "source.grace" -}}
 {{- if kindIs "invalid" .Values.terminationGracePeriodSeconds -}}
 {{- $settings := include "source.settings" . | fromYaml -}}
