@@ -159,8 +159,10 @@ class DocsTests(SynchronousTestCase):
     def test_they_are_valid_and_hardened_and_have_the_journal(self) -> None:
         text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
         pods = [yaml.safe_load(each) for each in re.findall(r"<< EOF\n(.*?)\nEOF", text, re.DOTALL)]
-        names = {each["metadata"]["name"] for each in pods}
-        self.assertEqual(names, {"source-chatgpt-copy", "source-chatgpt-restore"})
+        labels = {each["metadata"]["name"]: each["metadata"].get("labels") for each in pods}
+        self.assertEqual(labels.keys(), {"source-chatgpt-copy", "source-chatgpt-restore"})
+        # Network policies let pods with this label alone reach the database.
+        self.assertEqual(labels["source-chatgpt-copy"], {"app": "source-chatgpt"})
         for pod in pods:
             for version in VERSIONS:
                 validate(pod, version, strict=True)
