@@ -47,7 +47,7 @@ class StartTests(DaemonCase):
         self.assertEqual([event["id"] for event in self.target.events], [prompt_id])
         self.assertTrue((daemon.dir / "journal.sqlite").exists())
         log = daemon.dir / "twistd.log"
-        self.assertIn(f"delivered: id={prompt_id}", log.read_text())
+        await until(lambda: f"delivered: id={prompt_id}" in log.read_text(), "its line")
         self.assertIn(f"the journal is {daemon.dir}/journal.sqlite", log.read_text())
         os.kill(pid, signal.SIGTERM)
         await until(lambda: not alive(pid), "its end")
