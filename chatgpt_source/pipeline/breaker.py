@@ -310,6 +310,7 @@ class Breaker:
         if passes or (error.throttled and shared and not isinstance(error, PeerFailure)):
             self._throttle(call, error, now)
         if call is self._probe:
+            self._held = error.reason  # what it met is newer than what opened the circuit
             self._probe_at = max(self._probe_at, now + probe_interval(max(1, self._misses)))
         if self.state != before and (self._held or self._closed_until > now):
             self._changed(self.state)

@@ -252,14 +252,17 @@ class HoldTests(BreakerCase):
         self.assertEqual(self.breaker.trouble, UNAUTHORIZED.reason)
 
     def test_probe_that_fails_otherwise(self) -> None:
-        """It neither closes the circuit nor doubles the interval."""
+        """It neither closes the circuit nor doubles the interval, but what it met is told."""
         for error in (DOWN, REFUSED, PossiblyBilled("the model did not answer")):
             self.setUp()
             self.open()
+            earlier = self.breaker.start(self.now)
             self.now += 30
             self.one(error)
-            self.assertEqual(self.breaker.trouble, UNAUTHORIZED.reason)
+            self.assertEqual((self.breaker.held, self.breaker.trouble), (True, error.reason))
             self.assert_opens_in(30.0)
+            self.fail_(earlier, throttled())
+            self.assertEqual(self.breaker.trouble, error.reason)
             self.now += 30
             self.one(UNAUTHORIZED)
             self.assert_opens_in(60.0)
@@ -487,6 +490,8 @@ class GateMachine(RuleBasedStateMachine):
         self.waits_until = 0.0
         """What a Retry-After allows."""
         self.held = False
+        self.told = UNAUTHORIZED.reason
+        """What opened the circuit, or what the last probe met."""
         self.probes: list[Call] = []
 
     @rule(seconds=st.sampled_from([0.0, 0.01, 0.3, 5.0, 30.0, 61.0, 700.0]))
@@ -522,6 +527,8 @@ class GateMachine(RuleBasedStateMachine):
         if call := self.take(number):
             self.breaker.failed(call, error, self.now, shared=True)
             self.breaker.end(call)
+            if call in self.probes or not self.held:
+                self.told = error.reason
             if isinstance(error, PeerFailure):
                 self.held = True
             elif error.retry_after and not self.held:
@@ -542,7 +549,7 @@ class GateMachine(RuleBasedStateMachine):
     def held_lets_one_pass_at_most(self) -> None:
         if self.held:
             assert self.breaker.room(self.now) <= 1
-            assert self.breaker.trouble == UNAUTHORIZED.reason
+            assert self.breaker.trouble == self.told
 
     @invariant()
     def what_was_asked_is_obeyed(self) -> None:
