@@ -10,14 +10,14 @@ from chatgpt_source.clock import wall
 from chatgpt_source.config import Config
 from chatgpt_source.errors import JournalUnavailable
 from chatgpt_source.health import checks
-from chatgpt_source.health.peers import Peer, of_peer
+from chatgpt_source.health.peers import DOWN, Peer, of_peer
 from chatgpt_source.health.recent import MOST, Recent
 from chatgpt_source.health.refusals import Refusals
 from chatgpt_source.health.times import Times
 from chatgpt_source.health.trouble import Judgement, Trouble, judged
 from chatgpt_source.journal import Journal, Queue, Waiting
 from chatgpt_source.journal.counts import Counted, Counts
-from chatgpt_source.journal.pause import INTAKE
+from chatgpt_source.journal.pause import ASKING, INTAKE
 from chatgpt_source.pipeline import Pipeline
 from chatgpt_source.pipeline.batching import NO_ROOM
 from chatgpt_source.pipeline.breaker import NEVER, Breaker
@@ -171,7 +171,10 @@ class Judge:
         )
 
     def _peer(self, label: str, breaker: Breaker, waiting: Waiting | None, times: Times) -> Peer:
-        unsteady = breaker.unsteady(self.clock.seconds())
+        now = self.clock.seconds()
+        unsteady = breaker.unsteady(now)
+        what = ASKING if label.partition(".")[0] == MODEL else label
+        since = now if unsteady or breaker.since is None else breaker.since
         peer = Peer(
             label,
             label,
@@ -182,6 +185,7 @@ class Judge:
             waiting=waiting,
             give_up_after=self.config.give_up_after,
             under_way=breaker.under_way,
+            is_down=self.pipeline.pauses.waited(what, since, now) >= DOWN,
         )
         if label.partition(".")[0] == MODEL:
             return self._provider(peer)

@@ -1,6 +1,7 @@
 """What is not well with a peer, in words. Pure."""
 
 import re
+from collections.abc import Sequence
 
 from attrs import frozen
 
@@ -9,7 +10,8 @@ from chatgpt_source.health.trouble import Level, Trouble
 from chatgpt_source.journal import MOST_COUNTED, Waiting
 from chatgpt_source.words import age, count
 
-_BY_ITSELF = "it is tried again by itself; if it lasts, see what ails"
+DOWN = 900.0
+"""Seconds of failed calls, and none that succeeded, after which no success is near."""
 _UNREACHED = ", or the way to it, and whether its address is right"
 LONG = 5.0
 """Seconds from which a wait for the next try is worth a word."""
@@ -36,6 +38,7 @@ class Peer:
         give_up_after: Seconds for which each is tried.
         is_triable: Whether a call may be made before its time.
         under_way: How many calls to it are under way: what they are for does not wait.
+        is_down: Whether all calls have failed for `DOWN` seconds.
         attempts: How often each is tried at the most; 0: any number of times.
     """
 
@@ -54,6 +57,12 @@ class Peer:
     attempts: int = 0
     is_triable: bool = True
     under_way: int = 0
+    is_down: bool = False
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is there to try it with."""
+        return self.waiting is not None and not self.waiting.count and not self.under_way
 
 
 def of_peer(peer: Peer, times: Times) -> Trouble:
@@ -62,21 +71,30 @@ def of_peer(peer: Peer, times: Times) -> Trouble:
     left = 0.0 if peer.opens_at is None else peer.opens_at - times.now
     waits = peer.held or left >= LONG
     next_try = peer.opens_at if waits else times.date(peer.waiting.due if peer.waiting else None)
+    next_try = None if peer.is_idle else next_try
     is_far = next_try is not None and next_try - times.now >= LONG
-    ails = peer.ails + _UNREACHED * ("can't be reached" in what)
-    told = advice[0] if advice else f"{_BY_ITSELF} {ails}"
-    if peer.held:
-        told = (advice[0] if advice else f"see what ails {peer.ails}") + "; then try it now"
+    is_triable = peer.is_triable and not peer.is_idle and (waits or is_far)
+    nothing_succeeds = peer.held or (peer.is_down and not peer.is_idle)
     return Trouble(
         peer.check,
-        Level.RED if peer.held and peer.stand_in is None else Level.AMBER,
+        Level.RED if nothing_succeeds and peer.stand_in is None else Level.AMBER,
         f"{peer.who}{what}",
         peer.since,
         meaning=peer.stand_in or _meaning(peer, times),
         next_try=next_try,
-        advice=told,
-        peer=peer.label if (waits or is_far) and peer.is_triable else None,
+        advice=_advice(peer, what, advice),
+        peer=peer.label if is_triable else None,
     )
+
+
+def _advice(peer: Peer, what: str, advice: Sequence[str]) -> str:
+    """What to do; `advice` is what the reason itself has."""
+    see = f"see what ails {peer.ails}"
+    by = f"the next {peer.names} tries it" if peer.is_idle else "it is tried again by itself"
+    if peer.held:
+        return (*advice, see)[0] + (f"; {by}" if peer.is_idle else "; then try it now")
+    see += _UNREACHED * ("can't be reached" in what)
+    return advice[0] if advice else f"{see}; {by}" if peer.is_down else f"{by}; if it lasts, {see}"
 
 
 def _meaning(peer: Peer, times: Times) -> str:

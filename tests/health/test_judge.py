@@ -122,10 +122,30 @@ class PeersTests(JudgeTestCase):
         self.pipeline.breakers["dead_letter"].start(self.clock.seconds())
         self.assertEqual(self.one().meaning, "1 call is under way")
 
+    def test_calls_that_have_failed_for_long(self) -> None:
+        """An outage of some minutes passes; a long one needs an operator."""
+        self.ask()
+        levels = []
+        for _ in range(17):
+            self.model.answer(DOWN)
+            levels.append(self.one().level)
+            self.clock.advance(60)
+        self.assertEqual(levels, [Level.AMBER] * 15 + [Level.RED] * 2)
+        pauses = self.pipeline.pauses
+        self.successResultOf(Deferred.fromCoroutine(pauses.pause("asking", "an operator")))
+        self.assertEqual({each.level for each in self.judge().troubles}, {Level.AMBER})
+        self.successResultOf(Deferred.fromCoroutine(pauses.resume("asking", "an operator")))
+        self.assertEqual(self.one().level, Level.AMBER)  # it has not failed for long since then
+        self.clock.advance(900)
+        self.assertEqual(self.one().level, Level.RED)
+        self.model.answer()
+        self.assertEqual(self.judge().level, Level.UNKNOWN)
+
     def test_a_tier_that_is_held_while_the_model_works(self) -> None:
         self.fail(self.pipeline.breakers["model.flex"])
         trouble = self.one()
-        self.assertEqual((trouble.level, trouble.peer), (Level.AMBER, "model.flex"))
+        self.assertEqual((trouble.level, trouble.check), (Level.AMBER, "openai.flex"))
+        self.assertIsNone(trouble.peer)  # nothing waits that it could be tried with
         self.assertIn("move to the standard tier in time", trouble.meaning)
         self.fail(self.pipeline.model)
         levels = {each.check: each.level for each in self.judge().troubles}

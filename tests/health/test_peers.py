@@ -29,6 +29,29 @@ class PeerTests(SynchronousTestCase):
         ):
             self.assertEqual(self.of(HELD, **known).level, level, known)
 
+    def test_one_that_is_down_is_red_while_something_waits_for_it(self) -> None:
+        for waiting, calls, stand_in, level in (
+            (Waiting(1), 0, None, Level.RED),
+            (None, 0, None, Level.RED),
+            (Waiting(), 1, None, Level.RED),
+            (Waiting(), 0, None, Level.AMBER),
+            (Waiting(1), 0, "another is asked", Level.AMBER),
+        ):
+            known = {"waiting": waiting, "under_way": calls, "stand_in": stand_in}
+            trouble = self.of("the model answered 503", is_down=True, **known)
+            self.assertEqual(trouble.level, level, known)
+        told = self.of("the model answered 503", is_down=True, waiting=Waiting(1)).advice
+        self.assertEqual(told, "see what ails the provider; it is tried again by itself")
+
+    def test_nothing_is_tried_where_nothing_waits(self) -> None:
+        trouble = self.held(waiting=Waiting())
+        self.assertEqual((trouble.next_try, trouble.peer), (None, None))
+        self.assertEqual(trouble.advice, "check `token`; the next prompt tries it")
+        again = self.of(AGAIN, waiting=Waiting(), names="event", ails="`target`")
+        self.assertTrue(again.advice.startswith("the next event tries it; if it lasts, see what"))
+        probed = self.held(waiting=Waiting(), under_way=1)
+        self.assertEqual((probed.next_try, probed.peer), (NOON + 30, "model"))
+
     def test_one_that_is_held(self) -> None:
         trouble = self.held(waiting=Waiting(12, NOON - 60))
         self.assertEqual(trouble.what, "the model answered 401 (invalid_api_key)")
