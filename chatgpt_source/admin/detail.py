@@ -8,7 +8,7 @@ from twisted.web.template import Flattenable, Tag, tags
 from chatgpt_source.admin.markup import act, element, named, sure
 from chatgpt_source.admin.prompts import UNKNOWN, redrive
 from chatgpt_source.admin.states import badge
-from chatgpt_source.admin.steps import steps
+from chatgpt_source.admin.steps import steps, waits_for
 from chatgpt_source.admin.view import Picked, Shown
 from chatgpt_source.admin.words import (
     age,
@@ -22,7 +22,7 @@ from chatgpt_source.admin.words import (
 )
 from chatgpt_source.journal import DeadLetter, Detail, Record
 from chatgpt_source.journal.attempts import Attempt, Kind
-from chatgpt_source.prompt import State
+from chatgpt_source.prompt import State, Tier
 
 _WAITING = (State.ACCEPTED, State.SUBMITTED)
 Fact = tuple[str, Flattenable]
@@ -42,7 +42,7 @@ def detail(shown: Shown, picked: Picked) -> Mapping[str, Tag]:
         return {"prompt": gone, **empty}
     return {
         "prompt": _head(shown, picked, found.record),
-        "steps": tags.div(steps(shown, found.record, why=False), id="steps"),
+        "steps": tags.div(steps(shown, found.record, _tier(found), why=False), id="steps"),
         "facts": tags.div(tags.dl(*_list(_facts(shown, found))), id="facts"),
         "attempts": _attempts(shown, found),
     }
@@ -142,7 +142,7 @@ def _facts(shown: Shown, found: Detail) -> Iterator[Fact]:
 
     facts: tuple[tuple[str, Flattenable | None], ...] = (
         ("Accepted", exactly(record.accepted, shown.now, shown.zone)),
-        ("Next call", _next_call(shown, record)),
+        ("Next call", _next_call(shown, found)),
         ("Deadline", at(found.deadline)),
         ("Request id", _request_id(record)),
         ("Answered by", found.answered_by),
@@ -161,11 +161,19 @@ def _facts(shown: Shown, found: Detail) -> Iterator[Fact]:
     return ((name, value) for name, value in facts if value is not None)
 
 
-def _next_call(shown: Shown, record: Record) -> Flattenable | None:
+def _tier(found: Detail) -> Tier:
+    return found.tier or Tier.STANDARD
+
+
+def _next_call(shown: Shown, found: Detail) -> Flattenable | None:
+    record = found.record
     if record.next_attempt is None:
         return None
+    waits = waits_for(shown, record, _tier(found))
+    if waits is not None:
+        return f"waits for {waits}"
     ahead = record.next_attempt - shown.now
-    if ahead <= 0:
+    if ahead < 1:
         return "due now"
     return tags.span(
         "in ", age(ahead), ", at ", exactly(record.next_attempt, shown.now, shown.zone)

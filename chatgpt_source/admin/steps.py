@@ -8,18 +8,42 @@ from chatgpt_source.admin.markup import named
 from chatgpt_source.admin.states import state_icon
 from chatgpt_source.admin.view import Shown
 from chatgpt_source.admin.words import age, ago, count, sentence, took, with_code
+from chatgpt_source.health.judge import MODEL_CHECK
 from chatgpt_source.journal import Record
-from chatgpt_source.prompt import NOWHERE, TARGET, State
+from chatgpt_source.journal.pause import ASKING
+from chatgpt_source.prompt import NOWHERE, TARGET, State, Tier, receiver_at
 from chatgpt_source.quota import clock_time
 
 
-def steps(shown: Shown, record: Record, *, why: bool = True) -> Tag:
+def steps(shown: Shown, record: Record, tier: Tier = Tier.STANDARD, *, why: bool = True) -> Tag:
     """The steps of a prompt as a list; `why`: with the error of its last call."""
     error = record.error if why else None
-    return tags.ol(*_steps(shown, record, error), class_="steps")
+    return tags.ol(*_steps(shown, record, tier, error), class_="steps")
 
 
-def _steps(shown: Shown, record: Record, error: str | None) -> Iterator[Tag]:
+def waits_for(shown: Shown, record: Record, tier: Tier = Tier.STANDARD) -> str | None:
+    """What a prompt's next call waits for besides its time, in words; None: nothing.
+
+    Args:
+        shown: What is known of the daemon.
+        record: The prompt.
+        tier: The tier that serves it next.
+    """
+    if record.next_attempt is None or record.state not in {State.ACCEPTED, State.ANSWERED}:
+        return None
+    if record.state is State.ACCEPTED:
+        name, what = "the model", ASKING
+        check = MODEL_CHECK if tier is Tier.STANDARD else f"{MODEL_CHECK}.{tier.value}"
+    else:
+        name, what = "the target", receiver_at(record.target).label
+        check = what
+    if what in shown.pauses:
+        return "the end of the pause"
+    held = any(each.holds and each.check == check for each in shown.judgement.troubles)
+    return f"{name} to answer again" if held else None
+
+
+def _steps(shown: Shown, record: Record, tier: Tier, error: str | None) -> Iterator[Tag]:
     end, to = "Delivered", "" if record.target == TARGET.destination else f" to {record.target}"
     if record.target == NOWHERE:
         end, to = "Finished", ""
@@ -43,7 +67,10 @@ def _steps(shown: Shown, record: Record, error: str | None) -> Iterator[Tag]:
         yield _step("cancelled", "Cancelled", f"{_ended(shown, record)}after {calls}")
     else:
         told = f"for {age(shown.now - begun)}; {calls} so far"
-        if record.next_attempt is not None and record.next_attempt > shown.now:
+        waits = waits_for(shown, record, tier)
+        if waits is not None:
+            told += f"; it waits for {waits}"
+        elif record.next_attempt is not None and record.next_attempt - shown.now >= 1:
             told += f"; the next is due in {age(record.next_attempt - shown.now)}"
         yield _step("now", doing, told, error)
         yield _step("ahead", end, "not yet")

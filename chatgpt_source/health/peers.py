@@ -84,6 +84,7 @@ def of_peer(peer: Peer, times: Times) -> Trouble:
         next_try=next_try,
         advice=_advice(peer, what, advice),
         peer=peer.label if is_triable else None,
+        holds=waits and peer.stand_in is None,
     )
 
 

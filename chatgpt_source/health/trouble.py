@@ -38,6 +38,7 @@ class Trouble:
         prompts: Which prompts are concerned, as the members of a query of the page.
         paused: What is paused, by the name that ends the pause.
         by: Who has brought it about, which only operators are told; None: nobody has.
+        holds: Whether what is due waits for the next try.
         is_warning: Whether nothing is degraded by it yet, or any more: /readyz is `ready`.
     """
 
@@ -52,6 +53,7 @@ class Trouble:
     prompts: Mapping[str, str] = NO_PROMPTS
     paused: str | None = None
     by: str | None = None
+    holds: bool = False
     is_warning: bool = False
 
     @property

@@ -6,7 +6,8 @@ import attrs
 
 from chatgpt_source.admin.detail import back, detail
 from chatgpt_source.admin.view import Picked, Query
-from chatgpt_source.journal import DeadLetter, Detail
+from chatgpt_source.health.trouble import Level, Trouble, judged
+from chatgpt_source.journal import DeadLetter, Detail, Pause
 from chatgpt_source.journal.attempts import Attempt, Kind
 from chatgpt_source.prompt import State, Tier
 from tests.admin.test_page import DELIVERED, FAILED, SHOWN, PageTestCase, Reader, record
@@ -22,9 +23,11 @@ def call(number: int, kind: Kind = Kind.ASK, **known: Any) -> Attempt:
 
 
 class DetailTests(PageTestCase):
+    now_shown = SHOWN
+
     def shown(self, known: Detail | None, **more: Any) -> dict[str, Reader]:
         picked = Picked(Query(prompt=ID), detail=known, **more)
-        return {name: self.read(tag) for name, tag in detail(SHOWN, picked).items()}
+        return {name: self.read(tag) for name, tag in detail(self.now_shown, picked).items()}
 
     def text(self, known: Detail | None, name: str, **more: Any) -> str:
         return " ".join(self.shown(known, **more)[name].text.split())
@@ -87,6 +90,37 @@ class DetailTests(PageTestCase):
         self.assertIn("Deadline13:10, in 10 min", told)
         due = attrs.evolve(waits, next_attempt=NOON - 1)
         self.assertIn("Next calldue now", self.text(Detail(due), "facts"))
+        soon = attrs.evolve(waits, next_attempt=NOON + 0.9)  # what is due is read a little later
+        self.assertIn("Next calldue now", self.text(Detail(soon), "facts"))
+        self.assertIn("1 ask so farDelivered", self.text(Detail(soon), "steps"))
+
+    def test_what_a_call_waits_for_that_is_due(self) -> None:
+        held = Trouble("openai", Level.RED, "the model answered 401", holds=True)
+        refused = attrs.evolve(held, check="target.billing")
+        asking = {"asking": Pause("asking", "alice", NOON)}
+        billing = {"target.billing": Pause("target.billing", "alice", NOON)}
+        accepted = record(ID, State.ACCEPTED, next_attempt=NOON, target="billing")
+        answered = record(ID, State.ANSWERED, next_attempt=NOON, target="billing")
+        model, target = "the model to answer again", "the target to answer again"
+        paused = "the end of the pause"
+        for known, troubles, pauses, waits in (
+            (Detail(accepted), [held], {}, model),
+            (Detail(accepted, tier=Tier.FLEX), [held], {}, None),
+            (Detail(accepted), [attrs.evolve(held, holds=False)], {}, None),
+            (Detail(accepted), [refused], billing, None),
+            (Detail(accepted), [held], asking, paused),
+            (Detail(answered), [held], asking, None),
+            (Detail(answered), [refused], {}, target),
+            (Detail(answered), [], billing, paused),
+            (Detail(attrs.evolve(accepted, next_attempt=None)), [held], asking, None),
+        ):
+            judgement = judged(troubles)
+            self.now_shown = attrs.evolve(SHOWN, judgement=judgement, pauses=pauses)
+            facts, steps = self.text(known, "facts"), self.text(known, "steps")
+            self.assertEqual("waits for" in facts + steps, waits is not None, known)
+            if waits is not None:
+                self.assertIn(f"Next callwaits for {waits}", facts)
+                self.assertIn(f"so far; it waits for {waits}Delivered", steps)
 
     def test_what_is_known_of_an_answer(self) -> None:
         known = Detail(

@@ -43,6 +43,15 @@ class PeerTests(SynchronousTestCase):
         told = self.of("the model answered 503", is_down=True, waiting=Waiting(1)).advice
         self.assertEqual(told, "see what ails the provider; it is tried again by itself")
 
+    def test_whether_calls_that_are_due_wait(self) -> None:
+        for known, holds in (
+            ({}, False),
+            ({"held": True}, True),
+            ({"held": True, "stand_in": "another is asked"}, False),
+            ({"opens_at": NOON + 60}, True),
+        ):
+            self.assertEqual(self.of(HELD, **known).holds, holds, known)
+
     def test_nothing_is_tried_where_nothing_waits(self) -> None:
         trouble = self.held(waiting=Waiting())
         self.assertEqual((trouble.next_try, trouble.peer), (None, None))
