@@ -201,3 +201,4 @@ class History(Observer):
         if seen != (self._minute.backlog, self._minute.used):
             minute = self._now()
             minute.backlog, minute.used = seen
+            minute.sampled = round(wall(self._clock), 3)

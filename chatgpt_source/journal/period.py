@@ -99,6 +99,8 @@ class Period:
         latencies: From accepted to delivered.
         backlog: Prompts that waited at its end; None if it is not known.
         used: The day's units that were used at its end; None if it is not known.
+        sampled: When these two were noted, a date; None if they are not known, or of a release that
+            did not keep it.
     """
 
     step: int
@@ -119,23 +121,29 @@ class Period:
     latencies: Latencies = field(factory=Latencies)
     backlog: int | None = None
     used: int | None = None
+    sampled: float | None = None
 
     def add(self, other: "Period") -> None:
         """Add what another one has, which began with it or later.
 
-        The samples are the later one's; of two that began together, the larger.
+        The samples are the later one's; of two that began together and do not both know when theirs
+        were noted, the larger.
         """
         for name in SUMS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.refused.update(other.refused)
         self.latencies.update(other.latencies)
+        is_dated = self.sampled is not None and other.sampled is not None
+        if is_dated and (other.sampled or 0.0) <= (self.sampled or 0.0):
+            return
         for name in SAMPLES:
             ours, theirs = getattr(self, name), getattr(other, name)
             if theirs is None:
                 continue
-            if ours is not None and other.start == self.start:
+            if ours is not None and other.start == self.start and not is_dated:
                 theirs = max(ours, theirs)
             setattr(self, name, theirs)
+        self.sampled = other.sampled or self.sampled
 
     def to_row(self) -> Row:
         """Its row in the journal."""
@@ -144,7 +152,8 @@ class Period:
     def to_json(self) -> str:
         """Its counts for the journal, without those that are 0."""
         counts: dict[str, Any] = {name: value for name in SUMS if (value := getattr(self, name))}
-        counts |= {name: value for name in SAMPLES if (value := getattr(self, name)) is not None}
+        samples = (*SAMPLES, "sampled")
+        counts |= {name: value for name in samples if (value := getattr(self, name)) is not None}
         if self.refused:
             counts["refused"] = self.refused
         if self.latencies:
@@ -160,7 +169,7 @@ class Period:
             step,
             start,
             owner,
-            **{name: told[name] for name in (*SUMS, *SAMPLES) if name in told},
+            **{name: told[name] for name in (*SUMS, *SAMPLES, "sampled") if name in told},
             refused=Counter(told.get("refused", {})),
             latencies=Latencies({int(bucket): count for bucket, count in buckets}),
         )

@@ -148,6 +148,17 @@ class WriteTests(HistoryTestCase):
         (minute,), (hour,) = self.kept(), self.kept(HOUR)
         self.assertEqual((minute.backlog, minute.used), (5, 7))
         self.assertEqual((hour.backlog, hour.used), (5, 7))
+        self.assertEqual(minute.sampled, START + 30 + WRITE_EVERY)
+
+    def test_the_backlog_of_a_daemon_that_was_killed(self) -> None:
+        for backlog in (5, 1):
+            self.counting.backlog = backlog
+            self.history = self.make()
+            self.accept()
+            self.pass_time(WRITE_EVERY)
+            self.history.stop()
+        for step in (MINUTE, HOUR):
+            self.assertEqual(self.kept(step)[-1].backlog, 1)
 
     def test_no_samples_of_what_can_not_be_read(self) -> None:
         self.counting.trouble = "the disk is broken"

@@ -28,6 +28,7 @@ WHOLE = Period(
     latencies=Latencies({3: 4}),
     backlog=0,
     used=11,
+    sampled=NOON + 2.5,
 )
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatgpt_source.journal.period import MINUTE, SAMPLES, SUMS, Latencies, Merging, Period
+from chatgpt_source.journal.period import HOUR, MINUTE, SAMPLES, SUMS, Latencies, Merging, Period
 
 
 def assert_near(case: SynchronousTestCase, seconds: float | None, wanted: float) -> None:
@@ -42,7 +42,7 @@ class LatenciesTests(SynchronousTestCase):
 class PeriodTests(SynchronousTestCase):
     def test_every_member_is_a_sum_or_a_sample(self) -> None:
         names = {each.name for each in attrs.fields(Period)}
-        others = {"step", "start", "owner", "refused", "latencies"}
+        others = {"step", "start", "owner", "refused", "latencies", "sampled"}
         self.assertEqual(names, {*SUMS, *SAMPLES, *others})
 
     def test_sums(self) -> None:
@@ -66,6 +66,16 @@ class PeriodTests(SynchronousTestCase):
         one.add(Period(MINUTE, 60, backlog=9, used=1))
         one.add(Period(MINUTE, 60, backlog=3))
         self.assertEqual((one.backlog, one.used), (9, 1))
+
+    def test_of_samples_of_one_time_the_one_that_was_taken_later(self) -> None:
+        """A daemon that was killed had a backlog, and its successor has none any more."""
+        killed = Period(HOUR, 3600, backlog=5000, used=6000, sampled=3700.0)
+        now = Period(HOUR, 3600, backlog=0, used=6000, sampled=3750.5)
+        for first, second in ((killed, now), (now, killed)):
+            one = Period(HOUR, 3600)
+            for each in (first, second):
+                one.add(each)
+            self.assertEqual((one.backlog, one.used, one.sampled), (0, 6000, 3750.5))
 
     def test_an_empty_one_takes_no_room(self) -> None:
         self.assertEqual(Period(MINUTE, 60).to_json(), "{}")
