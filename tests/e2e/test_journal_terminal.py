@@ -56,6 +56,23 @@ class JournalTests(DaemonCase):
         _, lines = self.in_terminal(daemon, "show", "nobody", status=1)
         self.assertEqual(lines, ["nobody  not in this journal"])
 
+    async def test_lines_that_are_long_are_folded(self):
+        daemon = self.daemon()
+        await daemon.start()
+        delivered = await daemon.accepted("text")
+        await daemon.reaches(delivered, "delivered")
+        _, lines = self.in_terminal(daemon, "redrive", delivered[:8], status=1)
+        self.assertEqual(len(lines), 2)
+        self.assertIn(
+            "not redriven: it is not a failed prompt of this journal",
+            " ".join(" ".join(lines).split()),
+        )
+        self.in_terminal(daemon, "pause", "target.with-a-rather-long-name")
+        for mistake in (("list", "--since", "ever"), ("list", "--state", "x"), ("pause", "x")):
+            self.in_terminal(daemon, *mistake, status=2)
+        _, lines = self.in_terminal(daemon, "list", "--limit=-1", status=2)
+        self.assertIn("'-1' is no number of prompts", " ".join(" ".join(lines).split()))
+
     async def test_help(self):
         daemon = self.daemon()
         for command in ((), ("list",), ("show",), ("redrive",), ("backup",), ("copy",)):

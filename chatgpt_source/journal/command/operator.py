@@ -107,8 +107,8 @@ class Operator:
         if options.all:
             wanted = await self._wanted(options)
             ids = [each.id async for each in self._oldest(State.FAILED) if wanted(each)]
-            if not ids and not self.json:
-                self.err.write("no failed prompts\n")
+            if not ids:
+                self._tell_of_none("failed", options)
             return 0 if await self._each_audited(ids, act, did, options.reason) else 1
         each = partial(self._whole, partial(self._audited, act, did))
         return 0 if await self._each(options.ids, each) else 1
@@ -160,9 +160,18 @@ class Operator:
             shown += 1
             text = row(record, wall(self.clock), self.look) if self._is_table else line(record)
             self._write(record.to_dict(), text)
-        if not shown and not self.json:
-            self.err.write(f"no {'' if options.state == 'all' else options.state + ' '}prompts\n")
+        if not shown:
+            self._tell_of_none("" if options.state == "all" else options.state, options)
         return 0
+
+    def _tell_of_none(self, state: str, options: argparse.Namespace) -> None:
+        """Say that there are no prompts in a state, or none of those that were chosen."""
+        choice = [
+            name for name, value in (("time", options.since), ("reason", options.reason)) if value
+        ]
+        none = f"no {state} prompts" if state else "no prompts"
+        if not self.json:
+            self.err.write(f"{none} of that {' and '.join(choice)}\n" if choice else f"{none}\n")
 
     @property
     def _is_table(self) -> bool:
@@ -218,7 +227,7 @@ class Operator:
         else:
             done = await self.journal.resume(what, self.who) is not None
             told = "resumed" if done else "not paused"
-        self._write({"what": what, "done": done, "detail": told}, f"{what}  {told}")
+        self._say({"what": what, "done": done, "detail": told}, f"{what}  {told}")
         return 0 if done else 1
 
     async def _each(self, ids: Sequence[str], act: Act) -> bool:
@@ -298,7 +307,10 @@ class Operator:
         return gone, "forgotten" if gone else "no failed prompt of this journal"
 
     def _tell(self, prompt_id: str, detail: str, *, done: bool) -> None:
-        self._write({"id": prompt_id, "done": done, "detail": detail}, f"{prompt_id}  {detail}")
+        self._say({"id": prompt_id, "done": done, "detail": detail}, f"{prompt_id}  {detail}")
+
+    def _say(self, values: Mapping[str, object], text: str) -> None:
+        self._write(values, self.look.fold(text, "  "))
 
     def _write(self, values: Mapping[str, object], text: str) -> None:
         self.out.write(f"{json.dumps(values) if self.json else text}\n")

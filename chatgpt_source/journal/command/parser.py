@@ -3,11 +3,12 @@
 import argparse
 import os
 import re
+import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from textwrap import fill
-from typing import Any
+from typing import Any, NoReturn
 
 from attrs import frozen
 
@@ -17,6 +18,7 @@ from chatgpt_source.cloudevent import read_time
 from chatgpt_source.config.targets import NAME
 from chatgpt_source.journal.pause import ASKING, INTAKE
 from chatgpt_source.prompt import DEAD_LETTER, TARGET, State
+from chatgpt_source.terminal import look_of
 
 DESCRIPTION = """`chatgpt-source-journal`: shows what is in a journal, and works on it.
 
@@ -59,9 +61,18 @@ WHAT = (INTAKE, ASKING, TARGET.label, f"{TARGET.label}.<name>", DEAD_LETTER.labe
 """What may be paused."""
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that folds what it says of a mistake."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        told = look_of(sys.stderr, os.environ).fold(f"{self.prog}: error: {message}", "  ")
+        self.exit(2, f"{told}\n")
+
+
 def parser() -> argparse.ArgumentParser:
     """The parser of the command line."""
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="chatgpt-source-journal",
         description=DESCRIPTION,
         epilog=EXAMPLES,
@@ -99,7 +110,7 @@ def parser() -> argparse.ArgumentParser:
     )
     listing.add_argument(
         "--limit",
-        type=int,
+        type=_limit,
         metavar="N",
         help=f"how many; 0: all (default: {IN_A_TERMINAL} in a terminal, else all)",
     )
@@ -164,6 +175,12 @@ def _command(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     return added
+
+
+def _limit(text: str) -> int:
+    if not text.isascii() or not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of prompts")
+    return int(text)
 
 
 def _what(text: str) -> str:

@@ -208,7 +208,17 @@ class CommandTests(JournalTestCase):
         self.assertEqual(self.run_command("purge", "--all", "--since", "1s")[0], 0)
         self.clock.advance(60)
         self.run_command("redrive", "--all", "--since", "1s")
-        self.assertEqual(self.err.getvalue(), "no failed prompts\n")
+        self.assertEqual(self.err.getvalue(), "no failed prompts of that time\n")
+
+    def test_none_of_a_choice_is_not_none_at_all(self) -> None:
+        for choice, said in (
+            (["list", "--reason", "nothing of that"], "no failed prompts of that reason\n"),
+            (["list", "--state", "all", "--since", "1s"], "no prompts of that time\n"),
+            (["purge", "--all", "--reason", "x", "--since", "1s"], " of that time and reason\n"),
+        ):
+            self.clock.advance(60)
+            self.run_command(*choice)
+            self.assertTrue(self.err.getvalue().endswith(said), self.err.getvalue())
 
     def test_mistakes(self) -> None:
         for argv, said in (
