@@ -21,6 +21,7 @@ from chatgpt_source.journal.pause import ASKING, INTAKE
 from chatgpt_source.pipeline import Pipeline
 from chatgpt_source.pipeline.batching import NO_ROOM
 from chatgpt_source.pipeline.breaker import NEVER, Breaker
+from chatgpt_source.pipeline.decide import POSSIBLY_BILLED_ATTEMPTS
 from chatgpt_source.pipeline.pauses import in_words
 from chatgpt_source.pipeline.peers import BATCHES, FLEX
 from chatgpt_source.prompt import DEAD_LETTER, MODEL, TARGET, State, receiver_at
@@ -185,6 +186,7 @@ class Judge:
             waiting=waiting,
             give_up_after=self.config.give_up_after,
             under_way=breaker.under_way,
+            attempts=POSSIBLY_BILLED_ATTEMPTS if breaker.maybe_billed else 0,
             is_down=self.pipeline.pauses.waited(what, since, now) >= DOWN,
         )
         if label.partition(".")[0] == MODEL:

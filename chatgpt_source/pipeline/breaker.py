@@ -21,7 +21,7 @@ from collections.abc import Callable
 
 from attrs import define, field, frozen
 
-from chatgpt_source.errors import CallError, PeerFailure, Transient
+from chatgpt_source.errors import CallError, PeerFailure, PossiblyBilled, Transient
 from chatgpt_source.journal import PeerState
 from chatgpt_source.log import get_logger
 from chatgpt_source.pipeline.backoff import backoff, probe_interval
@@ -77,6 +77,8 @@ class Breaker:
     under_way: int = field(init=False, default=0)
     since: float | None = field(init=False, default=None)
     """When `trouble` began; None while there is none."""
+    maybe_billed: bool = field(init=False, default=False)
+    """Whether what failed last may have been billed, so that it is tried a few times only."""
     paced: bool = field(init=False, default=True)
     tried: bool = field(init=False, default=False)
     """Whether any call has ended."""
@@ -298,6 +300,7 @@ class Breaker:
                 self._set_back(error.reason, now)
             self.since = now if self.since is None else self.since
             self._trouble = error.reason
+            self.maybe_billed = isinstance(error, PossiblyBilled)
             self._streak += 1
         elif error.status == 200:  # as for a refusal: the peer works
             self.succeeded(call, now)

@@ -6,7 +6,7 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from chatgpt_source.config import TargetSettings
-from chatgpt_source.errors import JournalUnavailable, PeerFailure, Transient
+from chatgpt_source.errors import JournalUnavailable, PeerFailure, PossiblyBilled, Transient
 from chatgpt_source.health.trouble import Judgement, Level, Trouble
 from chatgpt_source.journal import Waiting
 from chatgpt_source.pipeline.breaker import Breaker
@@ -140,6 +140,16 @@ class PeersTests(JudgeTestCase):
         self.assertEqual(self.one().level, Level.RED)
         self.model.answer()
         self.assertEqual(self.judge().level, Level.UNKNOWN)
+
+    def test_calls_that_may_have_been_billed_are_few(self) -> None:
+        self.ask()
+        for error, told in (
+            (PossiblyBilled("the model did not answer: no answer in time"), "for 1 d or 3 times"),
+            (DOWN, "for 1 d, the first"),
+        ):
+            self.model.answer(error)
+            self.assertIn(told, self.one().meaning)
+            self.clock.advance(5)
 
     def test_a_tier_that_is_held_while_the_model_works(self) -> None:
         self.fail(self.pipeline.breakers["model.flex"])
