@@ -16,7 +16,6 @@ _NAMES = {
     TARGET.label: "Target",
     DEAD_LETTER.label: "Dead letters",
 }
-_GOES = {INTAKE: "prompts are accepted", ASKING: "the model is asked"}
 _STOPS = {
     INTAKE: "Callers get a 503 and are told to try again. What was accepted goes on.",
     ASKING: "Accepted prompts wait in the journal. What a provider already works on is still"
@@ -33,7 +32,7 @@ def controls(shown: Shown) -> Tag:
 def _row(shown: Shown, what: str) -> Tag:
     name, pause = name_of(what), shown.pauses.get(what)
     if pause is None:
-        told = tags.span(_GOES.get(what, "events are delivered"), class_="note")
+        told = tags.span("not paused", class_="note")
         button = act(
             f"pause-{what}",
             "Pause",

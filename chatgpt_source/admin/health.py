@@ -1,5 +1,6 @@
 """Renders the page's headline: how well the daemon is, and what to do about each trouble. Pure."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from urllib.parse import urlencode
@@ -24,6 +25,8 @@ _MARKS = {
     Level.UNKNOWN: "M5 10h10",
 }
 """A cross, an exclamation mark, a tick, a dash."""
+_LASTS = re.compile(r" for \d+ (?:s|min|h|d)(?: \d+ (?:min|h))?\b")
+"""How long something lasts by now."""
 _WORDS = {Level.RED: "Red: ", Level.AMBER: "Amber: "}
 
 
@@ -41,7 +44,7 @@ def health(shown: Shown) -> Tag:
         inner,
         # What changes each second is not in it, so that it is read out only when there is news.
         tags.p(
-            said.replace("`", "") or f"{judgement.headline}.",
+            _LASTS.sub("", said).replace("`", "") or f"{judgement.headline}.",
             id="health-said",
             class_="hidden",
             role="status",

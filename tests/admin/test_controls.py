@@ -18,8 +18,8 @@ class ControlsTests(PageTestCase):
     def test_who_paused_it_and_since_when(self) -> None:
         text = self.text(controls(SHOWN))
         self.assertIn("IntakePaused by jörg since 12:57, 2 min agoResume Intake", text)
-        self.assertIn("Askingthe model is askedPause Asking", text)
-        self.assertIn("Target billingevents are deliveredPause Target billing", text)
+        self.assertIn("Askingnot pausedPause Asking", text)
+        self.assertIn("Target billingnot pausedPause Target billing", text)
 
     def test_a_pause_asks_first_and_a_resume_does_not(self) -> None:
         resume, pause, target = self.read(controls(SHOWN)).all("button")

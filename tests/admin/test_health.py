@@ -109,6 +109,17 @@ class HeadlineTests(PageTestCase):
         self.assertEqual(said(shown), said(later))
         self.assertEqual(self.of(self.read(health(shown)), "p", "health-said")["role"], "status")
 
+    def test_a_duration_that_grows_is_no_news(self) -> None:
+        for what, told in (
+            ("the journal can't be read: it has not answered for {}", "it has not answered."),
+            ("the backlog ages: a call has been due for {}", "a call has been due."),
+        ):
+            for lasts in ("9 s", "5 min", "2 h 5 min", "1 d"):
+                trouble = Trouble("journal", Level.RED, what.format(lasts))
+                read = self.read(health(attrs.evolve(SHOWN, judgement=judged([trouble]))))
+                self.assertIn(lasts, read.text)
+                self.assertTrue(read.text.endswith(told), read.text)
+
     def test_the_daemons_own_time(self) -> None:
         (about,) = self.read(about_(SHOWN)).all("p")
         self.assertEqual(about["data-now"], "2027-01-15T13:00:00.000")

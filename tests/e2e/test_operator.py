@@ -230,7 +230,7 @@ class PauseTests(OperatorCase):
         answer = await daemon.post("refused")
         self.assertEqual(answer.status, 503)
         await self.do("click", "resume-intake")
-        await self.shows("controls", "prompts are accepted")
+        await self.shows("control-intake", "not paused")
         await daemon.accepted("taken again")
         await self.assert_not_reloaded()
         await self.assert_no_complaints()
