@@ -30,7 +30,7 @@ from tests.fakes.target import FakeTarget  # noqa: E402
 
 ZONE = "Europe/Berlin"
 MINUTES = 60
-DESKTOP, PHONE = (1200, 1180), (360, 780)
+DESKTOP, PHONE = (1200, 1400), (360, 780)
 ENDED = ("delivered", "failed")
 NAMED = 'import socket\nsocket.gethostname = lambda: "prompts-0"\n'
 """The daemon's machine has a name that says nothing of the one that takes the pictures."""
@@ -89,7 +89,8 @@ class World:
         }
         self.daemon = Daemon(case, config, clock=self.clock)  # type: ignore[arg-type]
         self.daemon._prelude += NAMED  # noqa: SLF001 - no test names the daemon's machine
-        self.down = False
+        self.down: Reply | None = None
+        """What the target `billing` says while it is down."""
 
     async def answer(self, request: Received) -> Reply:
         """What the model says."""
@@ -104,7 +105,7 @@ class World:
     async def take(self, request: Received) -> Reply:
         """What the target says."""
         await deferLater(reactor, 0.01 + self.dice.random() / 20)
-        return Reply(503 if self.down and "billing" in request.path else 200)
+        return self.down if self.down and "billing" in request.path else Reply(200)
 
     async def prompt(self, text: str = "what is vanus", target: str = "") -> str:
         """Send a prompt."""
@@ -127,10 +128,12 @@ class World:
         await self.daemon.start()
         for number in range(MINUTES):
             await self.minute(number)
-        self.down = True
+        self.down = Reply(503)
         failed = await self.prompt(target="billing")
         await self.daemon.reaches(failed, "failed")
-        await self.prompt(target="billing")
+        self.down = Reply(503, headers={"Retry-After": "600"})  # it waits as long as we look
+        waits = await self.prompt(target="billing")
+        await self.daemon.reaches(waits, lambda record: record["error"])
         await together(*(self.prompt() for _ in range(4)))
         return failed
 
