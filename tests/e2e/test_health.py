@@ -107,8 +107,8 @@ class SinkTests(HealthCase):
         self.assertIn(b'chatgpt_source_health{level="red"} 1.0', metrics)
         self.target.script = lambda _: Reply(200)
         await daemon.operate("redrive", "--all")
+        await until(lambda: len(self.target.events) == 12, "all events")
         await self.is_at("unknown")  # the model was not asked since the start
-        self.assertEqual(len(self.target.events), 12)
         await daemon.accepted("one more")
         await self.is_at("green")
         await self.do("complaints")
