@@ -146,6 +146,9 @@ class TryNowTests(HealthCase):
         await self.is_at("red")
         told = await self.shows("said-health", "Not yet: The model answered 401 (invalid_api_key).")
         self.assertRegex(told, r"^Tried at \d\d:\d\d:\d\d\. Not yet")
+        self.openai.script = lambda _: api_error(503)
+        await self.do("click", "try-model")
+        await self.shows("said-health", "Not yet: The model answered 503.")
         self.openai.script = self.openai.default
         await self.do("click", "try-model")
         await self.is_at("green", 8)
