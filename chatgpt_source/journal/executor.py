@@ -47,12 +47,15 @@ class Executor(Generic[Connection]):
         return self._fault
 
     def write(
-        self, run: Callable[[Connection], Result], patience: float | None = None
+        self,
+        run: Callable[[Connection], Result],
+        patience: float | None = None,
+        delay: float = 0.0,
     ) -> Deferred[Result]:
         """Run an operation in a transaction; see `GroupCommit.submit`."""
         if self._closing:
             return fail(_closed())
-        return self._group.submit(run, writes=True, patience=patience).addCallbacks(
+        return self._group.submit(run, writes=True, patience=patience, delay=delay).addCallbacks(
             self._well, self._unwell
         )
 

@@ -1,12 +1,14 @@
 """Group commit: operations run in one thread; arrivals during a commit form the next group.
 
-There is no timer and no batch size. A single operation commits at once; under load, one fsync
-commits all that arrived during the one before, and all that a few turns of the reactor bring then.
+There is no batch size. A single operation commits at once, unless it may wait for others to share
+its group; under load, one fsync commits all that arrived during the one before, and all that a few
+turns of the reactor bring then.
 
 `twisted.enterprise.adbapi` does not fit: it runs one transaction for each interaction, and it
 reconnects by itself, which loses the connection's pragmas and locks.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
@@ -108,6 +110,8 @@ class GroupCommit(Generic[Connection]):
         self._done: deque[tuple[Operation[Connection], object]] = deque()
         self._firing = self._calling_back = self._gathering = False
         self._idle: list[Deferred[None]] = []
+        self._due = math.inf
+        self._next_start: IDelayedCall | None = None
         self._next_look: IDelayedCall | None = None
 
     @property
@@ -121,6 +125,7 @@ class GroupCommit(Generic[Connection]):
         *,
         writes: bool,
         patience: float | None = None,
+        delay: float = 0.0,
     ) -> Deferred[Result]:
         """Run an operation in the next group; fires once that is committed.
 
@@ -129,6 +134,8 @@ class GroupCommit(Generic[Connection]):
             writes: Whether it runs in the transaction.
             patience: The seconds to wait: for a write until it has begun, for a read until its
                 result; None: no limit. With patience, it can be cancelled until it has begun.
+            delay: Seconds that the group may wait for others, if it waits for this one alone. A
+                group costs as much as tens of operations, and most of that is to wake a thread.
 
         Returns:
             Fails with JournalUnavailable, without a change, when the patience ends, and at once
@@ -144,6 +151,7 @@ class GroupCommit(Generic[Connection]):
             until = self._clock.seconds() + patience
             operation = Operation(run, writes, until, Withdrawable(self._withdraw))
         self._waiting[operation.waiter] = operation
+        self._due = min(self._due, self._clock.seconds() + delay)
         self._start_waiting()
         return operation.waiter
 
@@ -158,13 +166,16 @@ class GroupCommit(Generic[Connection]):
             return succeed(None)
         idle: Deferred[None] = Deferred()
         self._idle.append(idle)
+        self._due = -math.inf
+        self._start_waiting()
         return idle
 
     def stop(self) -> None:
-        """Stop the checks for operations that have waited too long."""
+        """Call nothing more later: all that was submitted is done."""
         if self._next_look is not None:
             self._next_look.cancel()
             self._next_look = None
+        self._unschedule()
 
     def _withdraw(self, waiter: Deferred[Any]) -> None:
         if waiter in self._waiting:
@@ -175,11 +186,30 @@ class GroupCommit(Generic[Connection]):
         """Start the next group, unless one is under way, or more may come for it."""
         may_grow = self._calling_back or self._gathering
         if self._waiting and self._busy_since is None and not may_grow:
-            self._start()
+            left = self._due - self._clock.seconds()
+            if left <= 0:
+                self._start()
+            elif self._next_start is None or self._next_start.getTime() > self._due:
+                self._schedule(left)
         if self._is_idle:
             idle, self._idle = self._idle, []
             for waiter in idle:
                 waiter.callback(None)
+
+    def _schedule(self, seconds: float) -> None:
+        self._unschedule()  # `reset` would search all that the reactor is to call
+        self._next_start = self._clock.callLater(seconds, self._hurry)
+
+    def _unschedule(self) -> None:
+        if self._next_start is not None:
+            self._next_start.cancel()
+            self._next_start = None
+
+    def _hurry(self) -> None:
+        """Let what waits wait no longer for others."""
+        self._next_start = None
+        self._due = -math.inf
+        self._start_waiting()
 
     def _gather(self, turns: int) -> None:
         """Let more operations come for some turns of the reactor, then start the next group."""
@@ -194,6 +224,8 @@ class GroupCommit(Generic[Connection]):
         group = list(islice(self._waiting.values(), MOST_TOGETHER))
         for operation in group:
             del self._waiting[operation.waiter]
+        self._due = -math.inf if self._waiting else math.inf
+        self._unschedule()
         self._under_way = group
         done = self._in_thread(lambda: self._transact(group))
         done.addBoth(self._finish, group)

@@ -10,6 +10,11 @@ from chatgpt_source.prompt import Answer, Ask, Delivery, Leftover, Tier
 
 Work = TypeVar("Work", Ask, Delivery, Leftover)
 
+MOST_DELAY = 0.02
+"""Seconds that a commit which no caller waits for may wait for others, at most."""
+SHARE = 0.04
+"""The part of the time of a call by which the commit of its answer may come later."""
+
 
 @frozen
 class Claims(Generic[Work]):
@@ -37,6 +42,11 @@ class Answered:
     keep: float = 0
     calls: Sequence[Attempt] = ()
 
+    @property
+    def commit_delay(self) -> float:
+        """Seconds that its commit may wait for others: the event waits for it."""
+        return min(SHARE * self.calls[-1].seconds, MOST_DELAY) if self.calls else 0.0
+
 
 @frozen
 class Delivered:
@@ -49,6 +59,11 @@ class Delivered:
 
     keep: float = 0
     calls: Sequence[Attempt] = ()
+
+    @property
+    def commit_delay(self) -> float:
+        """Seconds that its commit may wait for others: nothing waits for it."""
+        return MOST_DELAY
 
 
 @frozen

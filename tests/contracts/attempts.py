@@ -12,6 +12,7 @@ from chatgpt_source.journal import (
     Failed,
     Postponed,
     Underway,
+    outcomes,
 )
 from chatgpt_source.journal.attempts import Attempt, Kind
 from chatgpt_source.prompt import Tier
@@ -54,6 +55,20 @@ class AttemptsContract(Contract):
     def hand_in(self, number: int = 1) -> None:
         call = Attempt(Kind.ASK, number, "model", NOON, 3.0, "submitted")
         self.assertTrue(self.end_of("p1", Underway("resp_1", NOON, calls=[call])).kept)
+
+    def test_what_no_caller_waits_for_may_wait_for_others(self) -> None:
+        self.patch(outcomes, "MOST_DELAY", 0.02)
+        self.accept(prompt(), prompt("p2"))
+        ask, now = self.taken("p1"), self.clock.seconds()
+        answered = self.journal.ask_ended(ask, Answered(ANSWER, b"e", calls=[ASKED]), now)
+        self.assertNoResult(answered)
+        self.clock.advance(0.02)
+        self.successResultOf(answered)
+        (delivery,) = self.deliveries().claimed
+        delivered = self.journal.delivery_ended(delivery, Delivered(calls=[SENT]), now)
+        self.assertNoResult(delivered)
+        self.accept(prompt("p3"))
+        self.successResultOf(delivered)
 
     def test_a_new_prompt_has_no_calls(self) -> None:
         new = evolve(prompt(), deadline=NOON + 60, expiry=NOON + 30)

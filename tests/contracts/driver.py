@@ -11,6 +11,7 @@ from chatgpt_source.journal import (
     Postponed,
     Submission,
     Terms,
+    outcomes,
 )
 from chatgpt_source.prompt import DEAD_LETTER, TARGET, Answer, Ask, Delivery, Prompt
 from chatgpt_source.quota import Day
@@ -43,6 +44,7 @@ class JournalDriver:
         self.clock = Clocks()
         self.clock.advance(NOON)
         self.hand: dict[str, Ask | Delivery] = {}
+        self.patch(outcomes, "MOST_DELAY", 0.0)
 
     def recover(self, journal: Journal, peers: Any = None) -> Any:
         peers = PEERS if peers is None else peers

@@ -30,9 +30,16 @@ class GroupCommitTests(SynchronousTestCase):
         self.groups.append(done)
 
     def submit(
-        self, name: str, patience: float | None = None, *, writes: bool = True
+        self,
+        name: str,
+        patience: float | None = None,
+        *,
+        writes: bool = True,
+        delay: float = 0.0,
     ) -> "Deferred[Any]":
-        return self.group.submit(lambda done: done.append(name), writes=writes, patience=patience)
+        return self.group.submit(
+            lambda done: done.append(name), writes=writes, patience=patience, delay=delay
+        )
 
     def wait(self, seconds: float) -> None:
         self.clock.pump([LOOK] * round(seconds / LOOK))
@@ -137,6 +144,55 @@ class GroupCommitTests(SynchronousTestCase):
         for _ in range(3):
             self.threads.work()
         self.assertEqual([len(each) for each in self.groups], [1, MOST_TOGETHER, 1])
+
+    # What may wait for others.
+
+    def test_it_rides_with_what_may_not_wait(self) -> None:
+        self.submit("a", delay=1.0)
+        self.clock.advance(0.5)
+        self.assertEqual(self.threads.waiting, [])
+        self.submit("b")
+        self.threads.work()
+        self.assertEqual(self.groups, [["a", "b"]])
+        self.clock.advance(1)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_it_waits_no_longer_than_it_may(self) -> None:
+        self.submit("a", delay=1.0)
+        self.submit("b", delay=0.3)
+        self.submit("c", delay=2.0)
+        self.clock.advance(0.29)
+        self.assertEqual(self.threads.waiting, [])
+        self.clock.advance(0.01)
+        self.threads.work()
+        self.assertEqual(self.groups, [["a", "b", "c"]])
+
+    def test_what_comes_during_a_commit_may_wait_after_it(self) -> None:
+        self.submit("a")
+        self.submit("b", delay=1.0)
+        self.threads.work()
+        self.clock.advance(0.9)
+        self.assertEqual(self.threads.waiting, [])
+        self.clock.advance(0.1)
+        self.threads.work()
+        self.assertEqual(self.groups, [["a"], ["b"]])
+
+    def test_what_a_full_group_leaves_waits_no_more(self) -> None:
+        self.submit("first")
+        for number in range(MOST_TOGETHER):
+            self.submit(str(number))
+        self.submit("last", delay=1.0)
+        for _ in range(3):
+            self.threads.work()
+        self.assertEqual(self.groups[2], ["last"])
+
+    def test_an_end_does_not_wait_for_others(self) -> None:
+        self.submit("a", delay=1.0)
+        idle = self.group.when_idle()
+        self.threads.work()
+        self.successResultOf(idle)
+        self.group.stop()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     # Who waits no longer.
 

@@ -22,6 +22,7 @@ from chatgpt_source.journal import (
     Postponed,
     Terms,
     Underway,
+    outcomes,
 )
 from chatgpt_source.journal.attempts import Attempt, Kind
 from chatgpt_source.journal.sqlite import SqliteJournal, open_journal
@@ -266,6 +267,7 @@ class RandomTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clocks()
         self.clock.advance(NOON)
+        self.patch(outcomes, "MOST_DELAY", 0.0)
 
     def journals(self) -> tuple[Any, Any, Threads]:
         """Two that have the same secret: one for groups, one for one operation at a time."""

@@ -838,13 +838,13 @@ class FaultTests(PipelineTestCase):
         self.broken = False
         self.journal._write = self.write
 
-    def write(self, run: Callable[[Any], Any], *patience: float) -> Deferred[Any]:
+    def write(self, run: Callable[[Any], Any], *patience: float, **delay: float) -> Deferred[Any]:
         if self.broken:
             self.journal._executor._fault = "disk full"
             failed: Deferred[Any] = Deferred()
             failed.errback(JournalUnavailable("disk full", retry_after=1))
             return failed
-        return self.real(run, *patience)
+        return self.real(run, *patience, **delay)
 
     def test_an_answer_is_kept_in_its_slot_until_it_can_be_written(self) -> None:
         self.post("p1", "p2", "p3")

@@ -255,7 +255,8 @@ class PostgresJournal(PostgresQueries):
         date = wall(self._clock)
         is_alike = leftover is None and ask.prompt.target != NOWHERE
         if isinstance(outcome, Answered) and is_alike and len(outcome.calls) <= 1:
-            return self._runner.write_with_others(ask_ended.Answer(ask, outcome, now, date, claim))
+            answer = ask_ended.Answer(ask, outcome, now, date, claim)
+            return self._runner.write_with_others(answer, delay=outcome.commit_delay)
         return self._write(
             lambda db: ask_ended.ended(db, ask, outcome, now, date, claim=claim, leftover=leftover),
             rank=ANSWERED,
@@ -272,7 +273,8 @@ class PostgresJournal(PostgresQueries):
         date = wall(self._clock)
         is_letter = delivery.destination == DEAD_LETTER.setting
         if isinstance(outcome, Delivered) and leftover is None and not is_letter:
-            return self._runner.write_with_others(outbox.Deliver(delivery, outcome, now, date))
+            deliver = outbox.Deliver(delivery, outcome, now, date)
+            return self._runner.write_with_others(deliver, delay=outcome.commit_delay)
         return self._write(
             lambda db: outbox.ended(db, delivery, outcome, now, date, leftover), rank=DELIVERED
         )

@@ -40,9 +40,11 @@ class Runner:
         """Run an operation in a transaction, at its place in the group."""
         return self._executor.write(Ranked(rank, steps), patience)  # type: ignore[arg-type]
 
-    def write_with_others(self, request: Together, patience: float | None = None) -> Deferred[Any]:
+    def write_with_others(
+        self, request: Together, patience: float | None = None, delay: float = 0.0
+    ) -> Deferred[Any]:
         """Run an operation in the same statements as all of its kind in the group."""
-        return self._executor.write(request, patience)  # type: ignore[arg-type]
+        return self._executor.write(request, patience, delay)  # type: ignore[arg-type]
 
     def read(
         self,

@@ -237,7 +237,8 @@ class SqliteJournal(SqliteQueries):
         if ask.prompt.target == NOWHERE:
             self._wipe_later()
         if isinstance(outcome, Answered):
-            return self._write(asks.Answer(owner, ask, outcome, now, date, claim, leftover))
+            answer = asks.Answer(owner, ask, outcome, now, date, claim, leftover)
+            return self._write(answer, delay=outcome.commit_delay)
         return self._write(lambda db: asks.ended(db, owner, ask, outcome, now, date, leftover))
 
     def delivery_ended(
@@ -252,7 +253,8 @@ class SqliteJournal(SqliteQueries):
         if not isinstance(outcome, Postponed):
             self._wipe_later()
         if isinstance(outcome, Delivered) and delivery.destination != DEAD_LETTER.setting:
-            return self._write(outbox.Deliver(owner, delivery, outcome, now, date, leftover))
+            deliver = outbox.Deliver(owner, delivery, outcome, now, date, leftover)
+            return self._write(deliver, delay=outcome.commit_delay)
         return self._write(
             lambda db: outbox.ended(db, owner, delivery, outcome, now, date, leftover)
         )
