@@ -11,7 +11,7 @@ from chatgpt_source.http.listen import is_exposed, is_over_loopback
 from chatgpt_source.http.server import BoundedRequest, Problem
 from chatgpt_source.intake.auth import Guard
 from chatgpt_source.intake.health import PROBES
-from chatgpt_source.intake.origin import is_foreign, is_known_host, only
+from chatgpt_source.intake.origin import is_foreign, is_known_host
 
 REQUESTED_WITH = "chatgpt-source"
 """The value that each POST must have in X-Requested-With."""
@@ -60,7 +60,7 @@ class Admission:
 
 def _other_host(request: BoundedRequest) -> Problem | None:
     """The refusal of a Host that is neither an address nor localhost, against DNS rebinding."""
-    if is_known_host(only(request, "host") or ""):
+    if is_known_host(request.only_header("host") or ""):
         return None
     return Problem(
         403,
@@ -71,8 +71,8 @@ def _other_host(request: BoundedRequest) -> Problem | None:
 
 def _other_origin(request: BoundedRequest) -> Problem | None:
     """The refusal of a change that another site's page may have sent."""
-    if only(request, "x-requested-with") != REQUESTED_WITH:
+    if request.only_header("x-requested-with") != REQUESTED_WITH:
         return Problem(403, f"a POST must have the header X-Requested-With: {REQUESTED_WITH}")
-    if only(request, "sec-fetch-site") == "none" or is_foreign(request):
+    if request.only_header("sec-fetch-site") == "none" or is_foreign(request):
         return Problem(403, "another site's page must not send this")
     return None

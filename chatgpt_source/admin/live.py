@@ -79,7 +79,7 @@ class Live(Observer):
         Raises:
             Problem: 503 if too many are open; 403 if another site's page asks for one.
         """
-        if request.getHeader("sec-fetch-site") not in {None, "same-origin"}:
+        if request.only_header("sec-fetch-site") not in {None, "same-origin"}:
             raise Problem(403, "another site's page must not open this")
         self._streams.open(request, read_query(request.args))
 

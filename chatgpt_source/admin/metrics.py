@@ -248,7 +248,8 @@ class Metrics(Observer):
         self._gauges.level = (await self._judge.judge()).level
         self._gauges.counted = self._judge.counted
         self._gauges.tiers = await self._tiers.read()
-        accept = ",".join(request.requestHeaders.getRawHeaders("accept", []))
+        accept = b",".join(request.requestHeaders.getRawHeaders(b"accept", [])).lower()
         # Not the header itself: it may name a version that does not exist.
-        encode, media_type = choose_encoder(OPENMETRICS if OPENMETRICS in accept.lower() else "")
+        wanted = OPENMETRICS if OPENMETRICS.encode("ascii") in accept else ""
+        encode, media_type = choose_encoder(wanted)
         request.answer(200, encode(self._registry), media_type=media_type)

@@ -56,7 +56,7 @@ class Display:
         headers: dict[str, str] = {}
         if request.method == b"OPTIONS":
             # The handshake of HTTP 1.1 Web Hooks for Event Delivery 1.0.2, 4.
-            origin = request.getHeader("webhook-request-origin") or "*"
+            origin = request.only_header("webhook-request-origin") or "*"
             headers = {
                 "Allow": "POST",
                 "WebHook-Allowed-Origin": origin,

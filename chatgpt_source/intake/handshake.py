@@ -27,18 +27,12 @@ def permission(
     """
     if not is_handshake(request):
         return None
-    origin = _only(request, b"webhook-request-origin").lower()
+    origin = (request.only_header("webhook-request-origin") or "").lower()
     allowed = next((each for each in origins if each == ANY or each.lower() == origin), None)
     if allowed is None:
         return None
     granted = {"Allow": "POST", "WebHook-Allowed-Origin": allowed}
-    rate = _only(request, b"webhook-request-rate")
+    rate = request.only_header("webhook-request-rate")
     if rate:
         granted["WebHook-Allowed-Rate"] = rate if re.fullmatch("[1-9][0-9]{0,9}", rate) else ANY
     return granted
-
-
-def _only(request: BoundedRequest, name: bytes) -> str:
-    """The value of a header that came once; else empty."""
-    values = request.requestHeaders.getRawHeaders(name, [])
-    return values[0].decode("latin-1").strip() if len(values) == 1 else ""

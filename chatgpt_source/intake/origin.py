@@ -49,7 +49,7 @@ class AccessPolicy:
         spends = request.method == b"POST" and request.route() in {"/", "/prompts"}
         if not spends or shown or not _is_of_a_page(request):
             return unknown
-        if (only(request, "origin") or "").lower() in self.allowed:
+        if (request.only_header("origin") or "").lower() in self.allowed:
             return unknown
         if is_foreign(request):
             return Problem(403, ANOTHER_SITE, word=WORD)
@@ -66,8 +66,8 @@ def _is_of_a_page(request: BoundedRequest) -> bool:
 
 def is_foreign(request: BoundedRequest) -> bool:
     """Whether a browser says that a page of another origin sent the request."""
-    site, origin = only(request, "sec-fetch-site"), only(request, "origin")
-    host = (only(request, "host") or "").lower()
+    site, origin = request.only_header("sec-fetch-site"), request.only_header("origin")
+    host = (request.only_header("host") or "").lower()
     own = origin is not None and origin.lower() in {f"http://{host}", f"https://{host}"}
     if origin is not None and not own:
         return True
@@ -89,15 +89,7 @@ def is_known_host(host: str) -> bool:
     return True
 
 
-def only(request: BoundedRequest, name: str) -> str | None:
-    """The value of a header; empty, which is never valid, if it came more than once."""
-    values = request.requestHeaders.getRawHeaders(name)
-    if values is None:
-        return None
-    return values[0].strip() if len(values) == 1 else ""
-
-
 def _is_misnamed(request: BoundedRequest) -> bool:
     """Whether a page reached loopback by a name that a stranger may have set (DNS rebinding)."""
-    known = is_known_host(only(request, "host") or "")
+    known = is_known_host(request.only_header("host") or "")
     return not known and is_loopback(getattr(request.host, "host", ""))

@@ -25,6 +25,13 @@ class RebindingTests(AdminTestCase):
     def test_two_hosts_are_none(self) -> None:
         self.assert_problem(self.get("/api/status", Host="localhost"), 400)
 
+    def test_what_is_not_utf8(self) -> None:
+        self.assert_problem(self.send(ONE_OF_OURS, b"x", X_Requested_With=b"\xff"), 403)
+        self.assert_problem(self.send(ONE_OF_OURS, b"x", Origin=b"\xff"), 403)
+        self.assert_problem(self.get("/api/events", Sec_Fetch_Site=b"\xff"), 403)
+        self.assertEqual(self.get("/metrics", Accept=b"\xff").status, 200)
+        self.assertEqual(self.model.calls, [])
+
     def test_as_our_users_call_it(self) -> None:
         for self.host in ("127.0.0.1:9464", "[::1]:9464", "localhost"):
             self.assertEqual(self.get("/api/status").status, 200)

@@ -90,6 +90,15 @@ class DoorTests(DoorTestCase):
             self.assert_refused(**headers)
         self.assertEqual(self.used(), 0)
 
+    def test_what_is_not_utf8(self) -> None:
+        for headers in ({"Origin": b"\xff"}, {"Sec_Fetch_Site": b"cross-site\xff"}):
+            self.connect()
+            self.assert_problem(self.post(**headers), 403)
+        self.host = "caf\xe9"
+        self.at(IPv4Address("TCP", "127.0.0.1", 8080))
+        self.assert_problem(self.post(Origin=f"http://{self.host}"), 403)
+        self.assertEqual(self.used(), 0)
+
     def test_every_path_that_accepts_prompts(self) -> None:
         for path in ("/", "/prompts"):
             answer = self.request("POST", path, b"x", Origin="http://evil.example")

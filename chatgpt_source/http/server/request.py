@@ -120,6 +120,16 @@ class BoundedRequest(Request):
         path = self.path.decode("utf-8", "replace")
         return _AUTHORITY.sub("", path) or "/"
 
+    def only_header(self, name: str) -> str | None:
+        """The value of a header, a character for each byte; None if it did not come.
+
+        It is empty, which is never valid, if it came more than once.
+        """
+        values = self.requestHeaders.getRawHeaders(name.encode("ascii"))
+        if values is None:
+            return None
+        return values[0].decode("latin-1").strip() if len(values) == 1 else ""
+
     def gotLength(self, length: int | None) -> None:
         """Prepare for the body; refuse it at once if it awaits 100 Continue and is unwanted."""
         site = self._site
