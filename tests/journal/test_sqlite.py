@@ -592,6 +592,12 @@ class LossTests(JournalTestCase):
         self.accept(prompt("p3"))
         self.assertIsNone(self.journal.fault)
 
+    def test_removed_until_the_end(self) -> None:
+        self.accept(prompt())
+        self.path.unlink()
+        self.successResultOf(self.journal.close())
+        self.assertRaises(sqlite3.ProgrammingError, self.opened.connection.execute, "SELECT 1")
+
     def test_an_end_that_was_refused_at_its_commit_can_be_repeated(self) -> None:
         self.accept(prompt())
         (ask,) = self.asks().claimed

@@ -22,7 +22,7 @@ def wipe(db: sqlite3.Connection) -> bool:
             db.execute("BEGIN IMMEDIATE")
             _rewrite(db)
             db.execute("COMMIT")
-    except sqlite3.Error:  # as on a full disk: the log can still be truncated
+    except (sqlite3.Error, OSError):  # as on a full disk: the log can still be truncated
         rewritten = False
         if db.in_transaction:
             db.execute("ROLLBACK")
