@@ -1,9 +1,9 @@
-"""Waits for a step with a time limit."""
+"""Waits for a step with a time limit, and for several steps at once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
@@ -85,3 +85,16 @@ async def completes(step: Deferred[Any], seconds: float, clock: IReactorTime) ->
     except TimeoutError:
         return False
     return True
+
+
+async def results_of(steps: Iterable[Deferred[T]]) -> list[T]:
+    """Wait for all of several steps, and return their results.
+
+    Raises:
+        Exception: What the first of those raised that failed.
+    """
+    ended: Sequence[tuple[bool, Any]] = await DeferredList(steps, consumeErrors=True)
+    for succeeded, result in ended:
+        if not succeeded:
+            result.raiseException()
+    return [result for _, result in ended]

@@ -4,7 +4,7 @@ from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatgpt_source.waiting import AFTER_STALL, completes, with_timeout
+from chatgpt_source.waiting import AFTER_STALL, completes, results_of, with_timeout
 from tests.cycles import left_by
 
 
@@ -90,3 +90,25 @@ class CompletesTests(SynchronousTestCase):
     def test_its_failure_is_told(self) -> None:
         self.step.errback(ZeroDivisionError())
         self.failureResultOf(self.told, ZeroDivisionError)
+
+
+class ResultsOfTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.steps: list[Deferred[str]] = [Deferred() for _ in range(3)]
+        self.ended = Deferred.fromCoroutine(results_of(self.steps))
+
+    def test_in_their_order(self) -> None:
+        for step, result in zip(self.steps[::-1], "cba", strict=True):
+            self.assertNoResult(self.ended)
+            step.callback(result)
+        self.assertEqual(self.successResultOf(self.ended), ["a", "b", "c"])
+
+    def test_all_have_ended_once_one_has_failed(self) -> None:
+        self.steps[2].errback(ZeroDivisionError())
+        self.steps[1].errback(KeyError())
+        self.assertNoResult(self.ended)
+        self.steps[0].callback("a")
+        self.failureResultOf(self.ended, KeyError)
+
+    def test_none(self) -> None:
+        self.assertEqual(self.successResultOf(Deferred.fromCoroutine(results_of([]))), [])

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from attrs import frozen
-from twisted.internet.defer import gatherResults
 
 from chatgpt_source.config import Config
 from chatgpt_source.journal import Journal, Record
 from chatgpt_source.journal.keys import possible_keys
+from chatgpt_source.waiting import results_of
 
 MOST = 50
 """Prompts that are found at the most."""
@@ -47,5 +47,5 @@ class Search:
         known = self.config.auth, self.config.admin_auth
         by_key = await self.journal.ids_of(possible_keys(word, known))
         ids = list(dict.fromkeys([*by_key, *await self.journal.ids(word, MOST + 1)]))
-        records = await gatherResults([self.journal.record(each) for each in ids[:MOST]])
+        records = await results_of(self.journal.record(each) for each in ids[:MOST])
         return Found([each for each in records if each is not None], more=len(ids) > MOST)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from attrs import define, evolve, field
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from chatgpt_source.clock import wall
@@ -26,6 +26,7 @@ from chatgpt_source.pipeline.pauses import in_words
 from chatgpt_source.pipeline.peers import BATCHES, FLEX
 from chatgpt_source.prompt import DEAD_LETTER, MODEL, TARGET, State, receiver_at
 from chatgpt_source.quota import Calendar
+from chatgpt_source.waiting import results_of
 
 MODEL_CHECK = "openai"
 """The check of the first provider, and the beginning of those of the others."""
@@ -146,7 +147,7 @@ class Judge:
             if breaker.trouble is not None or breaker.unsteady(now) is not None
         }
         reading = (self._waiting(self.pipeline.queues[label]) for label in breakers)
-        waiting = await gatherResults(map(Deferred.fromCoroutine, reading), consumeErrors=True)
+        waiting = await results_of(map(Deferred.fromCoroutine, reading))
         unwell = [
             self._peer(label, breaker, what, times)
             for (label, breaker), what in zip(breakers.items(), waiting, strict=True)

@@ -4,11 +4,12 @@ from collections.abc import Coroutine, Iterable
 from typing import Any
 
 from attrs import define, field
-from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from chatgpt_source.log import log_unexpected
+from chatgpt_source.waiting import results_of
 
 Work = Coroutine[Deferred[Any], Any, None]
 
@@ -19,10 +20,7 @@ async def together(works: Iterable[Work]) -> None:
     Raises:
         Exception: What the first of those raised that failed.
     """
-    running: list[Deferred[Any]] = [Deferred.fromCoroutine(work) for work in works]
-    for succeeded, result in await DeferredList(running, consumeErrors=True):
-        if not succeeded:
-            result.raiseException()
+    await results_of([Deferred.fromCoroutine(work) for work in works])
 
 
 @define(eq=False, repr=False)

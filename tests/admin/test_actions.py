@@ -324,6 +324,13 @@ class SearchTests(ActionsTestCase):
         self.assertEqual(([each["id"] for each in told["prompts"]], told["more"]), (ids[:2], True))
         self.assertFalse(self.get("/api/search?q=abc0", **self.bob).json["more"])
 
+    def test_the_journal_breaks_midway(self) -> None:
+        self.accept(*(prompt(f"abc{n}") for n in range(3)))
+        broken = JournalUnavailable("it is full", retry_after=5)
+        self.patch(cast(Any, self.journal), "record", lambda _: fail(broken))
+        self.assert_problem(self.get("/api/search?q=abc", **self.bob), 503)
+        self.assertIn("can't be read", self.get("/?q=abc", **self.bob).body.decode())
+
     def test_what_can_not_be_searched_for(self) -> None:
         for word in ("", "%20", "x" * 256):
             detail = self.assert_problem(self.get(f"/api/search?q={word}", **self.bob), 400)

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, TextIO
 
 from attrs import field, frozen
-from twisted.internet.defer import Deferred, FirstError, gatherResults
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from chatgpt_source.clock import rfc3339, wall
@@ -33,6 +33,7 @@ from chatgpt_source.journal.command.table import (
 from chatgpt_source.journal.keys import possible_keys
 from chatgpt_source.prompt import State
 from chatgpt_source.terminal import Look
+from chatgpt_source.waiting import results_of
 from chatgpt_source.words import count
 
 MOST_REASONS = 10_000
@@ -239,13 +240,9 @@ class Operator:
         while ids:
             some, ids = ids[:most], ids[most:]
             started = self.clock.seconds()
-            acts: list[Deferred[Any]] = [
-                Deferred.fromCoroutine(self._act(id_, act)) for id_ in some
-            ]
-            try:
-                done &= all(await gatherResults(acts))
-            except FirstError as error:
-                error.subFailure.raiseException()
+            acts = [Deferred.fromCoroutine(self._act(id_, act)) for id_ in some]
+            ended = await results_of(acts)
+            done = done and all(ended)
             took = self.clock.seconds() - started
             most = min(2 * most, MOST_AT_ONCE) if took < QUICK else max(1, most // 2)
             if ids:

@@ -12,11 +12,11 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, cast
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 
 from chatgpt_source import __version__
 from chatgpt_source.clock import rfc3339, wall
-from chatgpt_source.errors import JournalError
+from chatgpt_source.errors import JournalError, JournalUnavailable
 from chatgpt_source.journal import Key
 from chatgpt_source.journal.command import credentials_of, engine_for, run_backup
 from chatgpt_source.journal.command.operator import PAUSE, Operator, login
@@ -49,20 +49,23 @@ class CommandTests(JournalTestCase):
         self.pauses.append(seconds)
         return succeed(None)
 
-    def run_command(self, *argv: str) -> tuple[int, str]:
-        options = parsed(argv)
-        beside = SqliteJournal(open_beside(self.path), cast(Any, self.clock), self.in_thread)
-        out = StringIO()
-        clock = cast(Any, self.clock)
-        self.err = StringIO()
+    def begin(self, *argv: str) -> Deferred[int]:
+        options, clock = parsed(argv), cast(Any, self.clock)
+        self.beside = SqliteJournal(open_beside(self.path), clock, self.in_thread)
+        self.out, self.err = StringIO(), StringIO()
         operator = Operator(
-            *(beside, clock, out, options.json, self.pause, self.err, self.look),
+            *(self.beside, clock, self.out, options.json, self.pause, self.err, self.look),
             credentials_of(options, self.environ),
         )
-        status = self.successResultOf(Deferred.fromCoroutine(operator.do(options)))
-        self.successResultOf(beside.close())
-        self.assertNotIn("secret", out.getvalue())
-        return status, out.getvalue()
+        return Deferred.fromCoroutine(operator.do(options)).addBoth(self.end_command)
+
+    def end_command(self, result: Any) -> Any:
+        self.successResultOf(self.beside.close())
+        self.assertNotIn("secret", self.out.getvalue())
+        return result
+
+    def run_command(self, *argv: str) -> tuple[int, str]:
+        return self.successResultOf(self.begin(*argv)), self.out.getvalue()
 
     def test_list(self) -> None:
         status, text = self.run_command("list")
@@ -199,6 +202,19 @@ class CommandTests(JournalTestCase):
         for told in (["purged 1 failed prompt"], []):
             self.run_command("purge", "--all")
             self.assertEqual(self.audited(), told)
+
+    def test_what_was_done_before_the_journal_broke_is_for_the_log(self) -> None:
+        whole = SqliteJournal.purge
+
+        def broken(journal: SqliteJournal, prompt_id: str) -> Deferred[bool]:
+            if prompt_id == "p1":
+                return whole(journal, prompt_id)
+            return fail(JournalUnavailable("it is full", retry_after=5))
+
+        self.patch(SqliteJournal, "purge", broken)
+        failure = self.failureResultOf(self.begin("purge", "--all"), JournalUnavailable)
+        self.assertEqual(failure.value.reason, "it is full")
+        self.assertEqual(self.audited(), ["purged 1 failed prompt"])
 
     def test_all_with_a_reason(self) -> None:
         self.asks()
