@@ -23,6 +23,6 @@ def possible_keys(word: str, known: Iterable[Credentials | None]) -> Sequence[Ke
         shown += [(f"Bearer {token.read()}",) for token in credentials.bearer]
         users = [f"{name}:{password.read()}" for name, password in credentials.basic.items()]
         shown += [(f"Basic {b64encode(user.encode()).decode()}",) for user in users]
-    sent = without_quotes(word.encode("utf-8", "surrogatepass"))
+    sent = without_quotes(word.encode("utf-8"))
     words = dict.fromkeys([word, sent.decode() if sent else word])
     return [Key((*each, key)) for each in shown for key in words]

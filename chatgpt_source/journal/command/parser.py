@@ -115,14 +115,14 @@ def parser() -> argparse.ArgumentParser:
         help=f"how many; 0: all (default: {IN_A_TERMINAL} in a terminal, else all)",
     )
     show = _command(commands, "show", "show a prompt, call by call", also)
-    show.add_argument("id", metavar="ID", help=f"{_ID}; or an idempotency key")
+    show.add_argument("id", type=_text, metavar="ID", help=f"{_ID}; or an idempotency key")
     for name, text in (
         ("redrive", "ask or deliver failed prompts again"),
         ("purge", "delete failed prompts and their texts"),
     ):
         acting = _command(commands, name, text, also, some)
         which = acting.add_mutually_exclusive_group(required=True)
-        which.add_argument("ids", metavar="ID", nargs="*", default=[], help=_ID)
+        which.add_argument("ids", type=_text, metavar="ID", nargs="*", default=[], help=_ID)
         which.add_argument(
             "--all", action="store_true", help="every failed prompt, or those of --since, --reason"
         )
@@ -181,6 +181,11 @@ def _limit(text: str) -> int:
     if not text.isascii() or not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is no number of prompts")
     return int(text)
+
+
+def _text(given: str) -> str:
+    """An argument that can be looked for and shown: nothing has U+FFFD, for what is not UTF-8."""
+    return os.fsencode(given).decode("utf-8", "replace")
 
 
 def _what(text: str) -> str:

@@ -140,6 +140,7 @@ class CommandTests(JournalTestCase):
             ("p4", 0, "p4"),
             ("ab", 1, "several ids begin so"),
             ("x", 1, "not in this journal"),
+            ("p4\udcff", 1, "not in this journal"),  # what argv has of a byte that is not UTF-8
             ("", 1, "not in this journal"),
         ):
             got, text = self.run_command("show", given)
@@ -150,6 +151,9 @@ class CommandTests(JournalTestCase):
         self.assertEqual(status, 1)
         self.assertIn("p4  forgotten", text)
         self.assertIn("abc-  several ids begin so", text)
+        for command in ("show", "purge", "redrive"):
+            status, text = self.run_command(command, "\udcff")
+            self.assertEqual((status, text), (1, "\ufffd  not in this journal\n"))
 
     def test_an_idempotency_key(self) -> None:
         config = Path(self.mktemp())
