@@ -392,6 +392,20 @@ class MovedTests(MovingCase):
         self.assertEqual(self.record("lettered").error, "why \ufffd")
 
 
+class CollationTests(Moving, JournalDriver, SynchronousTestCase):
+    def test_a_database_that_sorts_texts_its_own_way(self) -> None:
+        journal = self.make()
+        self.recover(journal)
+        for what in ("target.a-z", "target.ab"):
+            self.successResultOf(journal.pause(what, "alice"))
+        self.crash(journal)
+        with closing(open_journal(Database(self.url))[1]) as connection:
+            # As en_US.UTF-8 does, which a server has of its system: hyphens count for little.
+            connection.execute("CREATE COLLATION own (provider = icu, locale = 'und-u-ka-shifted')")
+            connection.execute("ALTER TABLE pauses ALTER what TYPE text COLLATE own")
+        self.assertEqual(self.copy(), [])
+
+
 class ResumedTests(MovingCase):
     def stop_after(self, transactions: int) -> bool:
         """Copy, and be killed after some transactions; returns whether it was."""

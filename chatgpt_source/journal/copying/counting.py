@@ -117,8 +117,11 @@ def _found(
     number = found = 0
     while page := rows.fetchmany(PAGE):
         number += len(page)
-        between = f"WHERE {by} BETWEEN %s AND %s"
-        copied = target.rows(f"SELECT {names} FROM {table} {between}", page[0][0], page[-1][0])
+        first, last = page[0][0], page[-1][0]
+        # SQLite sorts texts by their bytes; a database in PostgreSQL, as its language does.
+        key = f'{by} COLLATE "C"' if isinstance(first, str) else by
+        between = f"WHERE {key} BETWEEN %s AND %s"
+        copied = target.rows(f"SELECT {names} FROM {table} {between}", first, last)
         found += len(set(page).intersection(copied))
         go_on()
     return Count(f"{table}, row by row", number, found)
