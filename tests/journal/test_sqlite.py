@@ -31,6 +31,7 @@ from chatgpt_source.journal.sqlite import (
 )
 from chatgpt_source.journal.sqlite.background import WATCH_EVERY
 from chatgpt_source.journal.sqlite.look import look
+from chatgpt_source.journal.sqlite.operator import purge
 from chatgpt_source.journal.sqlite.rows import MOST_CLAIMED
 from chatgpt_source.journal.sqlite.schema import VERSION
 from chatgpt_source.journal.sqlite.transact import PATIENCE, PATIENCE_LEFT
@@ -208,6 +209,23 @@ class StateTests(JournalTestCase):
             sqlite3.IntegrityError, db.execute, "UPDATE prompts SET state = 'elsewhere'"
         )
         self.assertEqual({name for (name,) in db.execute("SELECT state FROM counts")}, set(State))
+
+
+class DetailTests(JournalTestCase):
+    def test_purged_meanwhile(self) -> None:
+        self.accept(prompt())
+        self.fail_it("p1")
+        read = records.record
+
+        def record_and_purge(db: sqlite3.Connection, *given: Any) -> Any:
+            found = read(db, *given)
+            with closing(sqlite3.connect(self.path)) as other:  # the journal command's process
+                purge(other, "p1")
+                other.commit()
+            return found
+
+        self.patch(records, "record", record_and_purge)
+        self.assertIsNone(self.successResultOf(self.journal.detail("p1")))
 
 
 class PruneTests(JournalTestCase):

@@ -69,6 +69,8 @@ def detail(db: sqlite3.Connection, prompt_id: str, now: Now) -> Detail | None:
         return None if found is None else Detail(found)
     of_it = (found.position,)
     row = by_name(db.execute(f"{DETAIL} WHERE prompts.seq = ?", of_it)).fetchone()
+    if row is None:  # another process purged it meanwhile
+        return None
     calls = by_name(db.execute(f"{CALLS} WHERE seq = ?", of_it)).fetchall()
     return detail_of(found, row, calls, now.date_of, now.steady)
 
