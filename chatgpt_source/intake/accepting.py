@@ -104,7 +104,7 @@ class Accepting:
         Raises:
             Problem: If it is refused; nothing was changed.
         """
-        with self.spans.accept(read_request_trace(request)) as span:
+        with self.spans.accept(read_request_trace(request), request.route) as span:
             received = read(request, self.config, self.clock, span.trace)
             want = self._want(request, received) if may_wait else None
             waiter = None

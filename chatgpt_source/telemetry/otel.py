@@ -8,7 +8,7 @@ it. Only this module imports the SDK, and it is imported only if it is used.
 import json
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, ClassVar, Protocol
 from urllib.parse import urlsplit
@@ -144,10 +144,11 @@ class OtelSpans(Spans):
             urls[DEAD_LETTER.destination] = config.dead_letter
         self._receivers = {name: _server(url) for name, url in urls.items()}
 
-    def accept(self, trace: Trace | None) -> Span:
+    def accept(self, trace: Trace | None, route: Callable[[], str]) -> Span:
         """The span of a request; the prompt's further spans are its children."""
-        attributes = {"http.request.method": "POST", "http.route": "/"}
-        return _Accept(self._start("POST /", trace, SpanKind.SERVER, attributes))
+        path = route()
+        attributes = {"http.request.method": "POST", "http.route": path}
+        return _Accept(self._start(f"POST {path}", trace, SpanKind.SERVER, attributes))
 
     def chat(self, ask: Ask, provider: str | None = None) -> Span:
         """The span of a call to the model."""

@@ -3,7 +3,7 @@
 Here nothing is traced, and a caller's trace is passed on unchanged; `otel` makes real spans.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 
 from typing_extensions import Self
@@ -39,11 +39,12 @@ class Span:
 class Spans:
     """Begins spans."""
 
-    def accept(self, trace: Trace | None) -> Span:
+    def accept(self, trace: Trace | None, route: Callable[[], str]) -> Span:  # noqa: ARG002 - for those who tell
         """A prompt is being accepted.
 
         Args:
             trace: The trace of its request, if any.
+            route: Tells the path that it was sent to.
         """
         return Span(trace)
 

@@ -112,11 +112,13 @@ class TracingTests(DaemonCase):
     async def test_on_the_console(self):
         daemon = Daemon(self, self.config(), OTEL_TRACES_EXPORTER="console")
         await daemon.start()
-        await daemon.reaches(await daemon.accepted("MARKED"), "delivered")
+        as_json = {"Content-Type": "application/json"}
+        accepted = await daemon.post('{"prompt": "MARKED"}', as_json, "/prompts")
+        await daemon.reaches(accepted.json()["id"], "delivered")
         await daemon.stop()
         lines = [json.loads(line) for line in daemon.text.splitlines()]  # the log is JSON, too
         names = [line["name"] for line in lines if "name" in line]
-        self.assertEqual(names, ["POST /", "chat gpt-6-luna", "deliver"])
+        self.assertEqual(names, ["POST /prompts", "chat gpt-6-luna", "deliver"])
         self.assertNotIn("MARKED", daemon.text)
 
     async def test_not_wanted(self):

@@ -60,7 +60,7 @@ class SpansCase(SynchronousTestCase):
 
 class AcceptTests(SpansCase):
     def test_within_the_callers_trace(self) -> None:
-        with self.spans.accept(PARENT) as work:
+        with self.spans.accept(PARENT, lambda: "/") as work:
             pass
         span = self.exported()
         assert span.parent
@@ -79,15 +79,17 @@ class AcceptTests(SpansCase):
         )
 
     def test_a_trace_of_its_own(self) -> None:
-        with self.spans.accept(None) as work:
+        with self.spans.accept(None, lambda: "/prompts") as work:
             pass
         span = self.exported()
         self.assertIsNone(span.parent)
         self.assert_leads_to(work.trace, span)
+        self.assertEqual(span.name, "POST /prompts")
+        self.assertEqual((span.attributes or {})["http.route"], "/prompts")
 
     def test_a_refusal_is_no_error_of_ours(self) -> None:
         for status, expected in ((429, StatusCode.UNSET), (503, StatusCode.ERROR)):
-            with self.assertRaises(Problem), self.spans.accept(None):
+            with self.assertRaises(Problem), self.spans.accept(None, lambda: "/prompts"):
                 raise Problem(status, "MARKED")
             span = self.exported()
             self.assertEqual(span.status.status_code, expected)
@@ -241,7 +243,7 @@ class WantedTests(SynchronousTestCase):
             self.assertIs(are_wanted(environ), wanted, environ)
 
     def test_no_spans_pass_the_trace_on(self) -> None:
-        with NO_SPANS.accept(PARENT) as accept, NO_SPANS.chat(Ask(PROMPT, 1, 1, 1.0)) as chat:
+        with NO_SPANS.accept(PARENT, str) as accept, NO_SPANS.chat(Ask(PROMPT, 1, 1, 1.0)) as chat:
             chat.answered(ANSWER)
         self.assertIs(accept.trace, PARENT)
         self.assertIs(chat.trace, PARENT)
