@@ -92,6 +92,7 @@ def parser() -> argparse.ArgumentParser:
     )
     some.add_argument(
         "--reason",
+        type=_reason,
         metavar="TEXT",
         help="only those of this reason, as `reasons` has it; of any that has this text, if it is"
         " none of those",
@@ -186,6 +187,12 @@ def _limit(text: str) -> int:
 def _text(given: str) -> str:
     """An argument that can be looked for and shown: nothing has U+FFFD, for what is not UTF-8."""
     return os.fsencode(given).decode("utf-8", "replace")
+
+
+def _reason(text: str) -> str:
+    if not text:  # perhaps a script's unset variable; every reason has this text
+        raise argparse.ArgumentTypeError("give some text, or leave out --reason")
+    return text
 
 
 def _what(text: str) -> str:

@@ -244,6 +244,8 @@ class CommandTests(JournalTestCase):
         for argv, said in (
             (["list", "--since", "yesterday"], "neither a duration like 90s"),
             (["purge", "p1", "--reason", "x"], "leave out the ids"),
+            (["purge", "--all", "--reason", ""], "give some text, or leave out --reason"),
+            (["purge", "p1", "--reason", ""], "give some text, or leave out --reason"),
         ):
             self.patch(sys, "stderr", StringIO())
             self.assertRaises(SystemExit, parsed, argv)
