@@ -269,6 +269,8 @@ class FaultTests(PostgresTestCase):
             ("postgresql://u@db.nowhere.invalid/db", "failed to resolve host"),
             ("postgresql://u@127.0.0.1:1/db", "Connection refused"),
             ("postgresql://u:p/w@h/db", "Write @ and / in a password as %40 and %2F"),
+            ("postgresql://u:p%e4@h/db", "what it has behind % must be UTF-8"),
+            ("postgresql://u:p\udce4@h/db", "what it has behind % must be UTF-8"),
         ):
             with self.subTest(url=url):
                 error = str(self.assertRaises(JournalError, open_journal, Database(url)))

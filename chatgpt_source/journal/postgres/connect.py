@@ -21,6 +21,7 @@ from chatgpt_source.journal.postgres.session import Connection, Row
 Result = TypeVar("Result")
 
 _UNREADABLE = "`journal` can't be read: it must be postgresql://<user>@<host>/<database>"
+_UNENCODED = f"{_UNREADABLE}; what it has behind % must be UTF-8"
 _MISREAD = (
     f"{_UNREADABLE}. Write @ and / in a password as %40 and %2F, or set `journal_password`;"
     " a port is a number"
@@ -84,6 +85,8 @@ class Database:
             raise JournalError(
                 f"{_UNREADABLE}{f'; it has no {option[1]}' if option else ''}"
             ) from None
+        except UnicodeError:
+            raise JournalError(_UNENCODED) from None
         hosts, name = str(given.get("host", "")), str(given.get("dbname", ""))
         ports = str(given.get("port", ""))
         if (
