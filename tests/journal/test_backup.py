@@ -78,6 +78,12 @@ class BackupTests(JournalTestCase):
         self.assertIn("make room", self.why())
         self.assertEqual(list(self.folder.iterdir()), [])
 
+    def test_a_name_that_is_not_utf8(self) -> None:
+        self.copy = self.folder / os.fsdecode(b"copy\xff")
+        back_up(self.path, self.copy)
+        self.assertEqual(list(self.folder.iterdir()), [self.copy])
+        check_journal(self.copy)
+
     def test_no_folder(self) -> None:
         self.copy = self.folder / "none" / "copy"
         self.assertIn("No such file", self.why())

@@ -73,7 +73,7 @@ def _vacuum_into(db: sqlite3.Connection, name: str, is_stopped: Callable[[], boo
     read_as_it_is(db)
     db.set_progress_handler(is_stopped, OFTEN)
     try:
-        db.execute("VACUUM INTO ?", (name,))
+        db.execute("VACUUM INTO CAST(? AS TEXT)", (os.fsencode(name),))  # perhaps not UTF-8
     finally:
         db.set_progress_handler(None, OFTEN)
         db.execute(f"PRAGMA busy_timeout = {patience}")
