@@ -105,6 +105,7 @@ def _become(process: dict[str, Any], output: Sequence[int]) -> None:
     for file, own in zip((os.open(os.devnull, os.O_RDONLY), *output), range(3), strict=True):
         os.dup2(file, own)
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    sys.stdout = os.fdopen(1, "w", closefd=False)  # the server's knows another file's position
     os.chdir(process["folder"])
     os.environ.clear()
     os.environ.update(process["environ"])

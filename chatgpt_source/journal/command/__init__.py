@@ -145,9 +145,22 @@ async def _run(reactor: IReactorTime, opened: Opened, options: argparse.Namespac
     raise SystemExit(status)
 
 
+def _require_output(out: Any, err: Any) -> None:
+    """Let all be written, so that nothing is half done for want of a place or a character.
+
+    Raises:
+        SystemExit: If a stream is closed.
+    """
+    for name, stream in (("stdout", out), ("stderr", err)):
+        if stream is None:
+            raise SystemExit(f"{name} is closed: lead it to a file, as by >/dev/null")
+    out.reconfigure(errors="backslashreplace")  # as stderr has them; a locale may lack some
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """The console script."""
     options = parsed(argv)
+    _require_output(sys.stdout, sys.stderr)
     try:
         if options.command == "copy":
             raise SystemExit(run_copy(options, os.environ, sys.stdout, sys.stderr))
