@@ -369,6 +369,16 @@ class SchemaTests(SynchronousTestCase):
             refusal = str(self.assertRaises(JournalError, start, database))
             self.assertIn("its user may not create tables there", refusal)
 
+    def test_a_database_that_lacks_characters(self) -> None:
+        template = "TEMPLATE template0 LOCALE 'C'"
+        ask(server(), f"CREATE DATABASE latin ENCODING 'LATIN1' {template}")
+        self.addCleanup(ask, server(), "DROP DATABASE latin")
+        database = Database(server().url.replace("/postgres", "/latin"))
+        for start in (open_journal, lambda each: PostgresEngine.of(each.url, None).look("d", 0.0)):
+            refusal = str(self.assertRaises(JournalError, start, database))
+            self.assertIn("has LATIN1 as its encoding: create it with ENCODING 'UTF8'", refusal)
+            self.assertIn(template, refusal)
+
     def test_a_newer_one_is_refused_in_one_line(self) -> None:
         url = server().schema()
         _, connection = open_journal(Database(url))

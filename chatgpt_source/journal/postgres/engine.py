@@ -66,7 +66,7 @@ class PostgresEngine:
         known = schema.version(connection)
         seen = Seen(self.location, shared=True, schema=known, current=schema.VERSION)
         if known is None:
-            schema.require_rights(connection)
+            schema.require_fit(connection)
             return seen
         schema.require_whole(connection)
         counts = {row["state"]: row["number"] for row in connection.execute(_COUNTS)}

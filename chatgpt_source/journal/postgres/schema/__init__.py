@@ -21,6 +21,9 @@ NOT_YET = 1e18
 REASON = "left(error, strpos(error || ': ', ': ') - 1)"
 """SQL: the reason of a failed prompt without advice and details, as the index of them has it."""
 
+_HAVE_ALL_TEXTS = {"UTF8", "SQL_ASCII"}
+"""The encodings of databases that have what callers send as it is."""
+
 
 def version(connection: Connection) -> int | None:
     """The version of the tables; None if there are none.
@@ -59,12 +62,18 @@ def require_whole(connection: Connection) -> None:
         )
 
 
-def require_rights(connection: Connection) -> None:
-    """Check that tables may be created.
+def require_fit(connection: Connection) -> None:
+    """Check that tables may be created, and can have any text.
 
     Raises:
         JournalError: If not.
     """
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding not in _HAVE_ALL_TEXTS:
+        raise JournalError(
+            f"its database has {encoding} as its encoding: create it with ENCODING 'UTF8'"
+            " TEMPLATE template0 LOCALE 'C'"
+        )
     may = _row(connection, "SELECT has_schema_privilege(current_schema(), 'CREATE') AS may")["may"]
     if not may:
         raise JournalError(
@@ -91,7 +100,7 @@ def require(connection: Connection, *, make: bool = True, whole: bool = True) ->
         if known is None:
             if not make:
                 raise JournalError("no daemon has used it yet")
-            require_rights(connection)
+            require_fit(connection)
             connection.execute(_script("tables"))
             connection.execute(
                 "INSERT INTO secret VALUES (sha256(uuid_send(gen_random_uuid())"
