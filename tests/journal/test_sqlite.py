@@ -494,6 +494,17 @@ class FileTests(JournalTestCase):
         self.assert_one_line(message)
         self.assertIn("another daemon", message)
 
+    def test_a_python_with_an_old_sqlite(self) -> None:
+        self.shut(self.opened)
+        self.patch(sqlite3, "sqlite_version_info", (3, 34, 1))
+        self.patch(sqlite3, "sqlite_version", "3.34.1")
+        for path in (self.path, self.path.with_name("new")):
+            for use in (check_journal, lambda each: look(each, DAY.date, NOON)):
+                message = str(self.assertRaises(JournalError, use, path))
+                self.assertIn(f"/{path.name} can't be used by this Python", message)
+                self.assertIn("SQLite is 3.34.1, and must be 3.35 or newer", message)
+        self.assertFalse(path.exists())
+
     def test_one_daemon_a_journal(self) -> None:
         self.in_use(self.path)
 

@@ -25,6 +25,9 @@ from chatgpt_source.journal.sqlite.upkeep import probe
 BUSY = 0.25
 """Seconds to wait for another process that writes; an operator's command takes less."""
 
+_OLDEST = (3, 35)
+"""The first SQLite with RETURNING, which claims and ends need."""
+
 
 @frozen(eq=False, repr=False)
 class OpenJournal:
@@ -70,6 +73,7 @@ def open_journal(path: Path) -> OpenJournal:
         JournalInUse: If another daemon uses it.
         JournalError: If it can't be written, or is no journal of this version or earlier.
     """
+    require_sqlite(path)
     with in_words(path):
         path = without_links(path)  # SQLite puts its log beside the file that a link points to
         with ExitStack() as undo:
@@ -90,6 +94,7 @@ def open_beside(path: Path) -> OpenJournal:
         JournalInUse: If a daemon uses an earlier file of this path.
         JournalError: If there is none, or it is no journal of this version or earlier.
     """
+    require_sqlite(path)
     with in_words(path):
         if not path.exists():
             raise JournalError(f"there is no journal {path}: name the daemon's with --journal")
@@ -109,6 +114,7 @@ def open_stopped(path: Path) -> OpenJournal:
         JournalInUse: If a daemon uses it.
         JournalError: If there is none, or it is no journal of this version or earlier.
     """
+    require_sqlite(path)
     with in_words(path):
         if not path.exists():
             raise JournalError(f"there is no journal {path}: name the file with --from")
@@ -165,6 +171,19 @@ def in_words(path: Path) -> Iterator[None]:
         raise JournalError(
             f"journal {path} can't be used ({error}): restore it, or set `journal` to another path"
         ) from error
+
+
+def require_sqlite(path: Path) -> None:
+    """Require an SQLite that knows our statements.
+
+    Raises:
+        JournalError: If this Python has an older one.
+    """
+    if sqlite3.sqlite_version_info < _OLDEST:
+        raise JournalError(
+            f"journal {path} can't be used by this Python: its SQLite is {sqlite3.sqlite_version},"
+            f" and must be {_OLDEST[0]}.{_OLDEST[1]} or newer"
+        )
 
 
 def _connect(path: Path, *, make: bool = True) -> sqlite3.Connection:

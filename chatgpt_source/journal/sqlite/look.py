@@ -9,7 +9,7 @@ from pathlib import Path
 from chatgpt_source.errors import JournalError
 from chatgpt_source.journal.seen import Seen
 from chatgpt_source.journal.sqlite import records
-from chatgpt_source.journal.sqlite.file import in_words, without_links
+from chatgpt_source.journal.sqlite.file import in_words, require_sqlite, without_links
 from chatgpt_source.journal.sqlite.lock import is_locked, require_file
 from chatgpt_source.journal.sqlite.schema import (
     APPLICATION_ID,
@@ -32,6 +32,7 @@ def look(path: Path, day: str, now: float, *, as_writer: bool = True) -> Seen:
     Raises:
         JournalError: If a daemon could not use it.
     """
+    require_sqlite(path)
     with in_words(path):
         path = without_links(path)
         if as_writer:
