@@ -37,6 +37,7 @@ from chatgpt_source.journal import (
     Postponed,
     Submission,
     Terms,
+    outcomes,
 )
 from chatgpt_source.journal.sqlite import OpenJournal, SqliteJournal, open_journal
 from chatgpt_source.journal.sqlite.texts import Part
@@ -541,6 +542,7 @@ class JournalMachineTests(SynchronousTestCase):
     timeout = 60 if not LONG else 1200
 
     def test_it_does_as_the_model(self) -> None:
+        self.patch(outcomes, "MOST_DELAY", 0.0)
         run_state_machine_as_test(
             JournalMachine,
             settings=settings(
