@@ -7,7 +7,6 @@ nothing by sleeping: `until` asks again and again, and gives up after a while.
 import json
 import mmap
 import os
-import random
 import signal
 import socket
 import struct
@@ -37,6 +36,7 @@ from twisted.web.http_headers import Headers
 from tests.e2e.forks import ROOT, Fork
 from tests.fakes.openai import FakeOpenAI
 from tests.fakes.target import FakeTarget
+from tests.ports import free_port
 
 TWISTD = Path(sys.executable).with_name("twistd")
 PATIENCE = 20.0
@@ -82,18 +82,6 @@ sqlite3.connect = lambda *given, **named: _connect(*given, factory=_Hanging, **n
 LOG_TO_STDOUT = "--logger=chatgpt_source.log.stdout"
 
 _POOL = HTTPConnectionPool(reactor, persistent=False)
-
-
-def free_port() -> int:
-    """A port nobody listens on, below those the kernel hands out to others meanwhile."""
-    while True:
-        port = random.randrange(15000, 31000)
-        with socket.socket(socket.AF_INET) as candidate:
-            try:
-                candidate.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 async def until(

