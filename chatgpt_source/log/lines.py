@@ -148,10 +148,14 @@ class Lines:
         with self._lock:
             if self._put != self._done:
                 self._wake_up()
-        while self._done not in {self._put, self._gave_up_at}:
+        while self._is_awaited():
             if time.monotonic() > deadline:
                 self._gave_up_at = self._done
             time.sleep(LOOK)
+
+    def _is_awaited(self) -> bool:
+        with self._lock:  # what is written is then told to those who put it, and counted, too
+            return self._done not in {self._put, self._gave_up_at}
 
     def _enqueue(self, piece: Piece) -> None:
         self._put += len(piece.rest)

@@ -114,6 +114,10 @@ class LinesTests(SynchronousTestCase):
         self.assertEqual(self.lines.dropped, lost)
 
     def test_it_is_told_where_they_are_missing(self) -> None:
+        for _ in range(STEP // len(LINE)):
+            self.lines.write(LINE)
+        self.lines.flush(20)
+        self.assertFalse(self.lines.ready())  # else it makes room at any time
         for _ in range(2 * 1024):
             self.lines.write(LINE)
         lost = self.lines.dropped
@@ -130,6 +134,7 @@ class LinesTests(SynchronousTestCase):
         self.assertEqual(self.lines._put, self.lines._done)
         for _ in range(500):
             self.lines.write(LINE)
+        wait_for(lambda: not self.lines._takes_more(0))
         began = time.monotonic()
         self.lines.flush(0.2)
         between = time.monotonic()
@@ -246,16 +251,28 @@ class PutTests(SynchronousTestCase):
             got += os.read(self.read, size - len(got))
         return got
 
-    def test_it_is_written_at_once_after_the_lines_before_it(self) -> None:
-        self.lines.write(b"a line\n")
-        piece = self.put(b"data")
-        self.lines.flush(20)
-        self.assertEqual(os.read(self.read, 100), b"a line\ndata")
-        self.assertEqual(self.ends, [] if piece is None else [None])
-        wait_for(lambda: self.lines._idle)  # the thread may look for lines yet
+    def test_it_is_written_at_once(self) -> None:
         self.assertIsNone(self.put(b"data"))
         self.assertIsNone(self.put(b""))
         self.assertEqual(os.read(self.read, 100), b"data")
+
+    def test_it_is_written_after_the_lines_before_it(self) -> None:
+        self.lines.write(b"a line\n")
+        piece = self.put(b"data")  # the thread may be writing the line
+        self.lines.flush(20)
+        self.assertEqual(os.read(self.read, 100), b"a line\ndata")
+        self.assertEqual(self.ends, [] if piece is None else [None])
+
+    def test_a_flush_waits_until_the_end_is_told(self) -> None:
+        def told(error: OSError | None) -> None:
+            time.sleep(0.05)
+            self.ends.append(error)
+
+        size = self.fill()
+        self.lines.put(b"data", told)
+        self.drain(size)
+        self.lines.flush(20)
+        self.assertEqual(self.ends, [None])
 
     def test_what_waits_is_written_once_there_is_room(self) -> None:
         size = self.fill()
@@ -301,8 +318,9 @@ class PutTests(SynchronousTestCase):
         self.fill()
         self.put(b"first")
         os.close(self.read)
-        wait_for(lambda: len(self.ends) == 1)
-        self.assertIsInstance(self.ends[0], BrokenPipeError)
+        wait_for(lambda: self.lines._idle)
+        (error,) = self.ends
+        self.assertIsInstance(error, BrokenPipeError)
         self.assertTrue(self.lines.ready())
         self.assertRaises(BrokenPipeError, self.put, b"second")
         self.assertEqual(self.lines.dropped, 0)
