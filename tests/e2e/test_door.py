@@ -226,6 +226,7 @@ class HeldTests(DoorCase):
         self.assertTrue(all(wire.closed for wire in wires[:300]))
         wires[-1].send(POST)
         self.assertEqual((await wires[-1].answer()).status, 202)
+        await until(lambda: "which is the limit" in daemon.text, "its line in the log")
         self.assertEqual(daemon.text.count("which is the limit"), 1)
         for wire in wires:
             wire.close()

@@ -106,7 +106,7 @@ class WaitTests(DaemonCase):
         await until(lambda: self.openai.asks, "a call")
         wire.close()
         await until(lambda: self.target.events, "the delivery")
-        self.assertIn("why=hung_up", daemon.text)
+        await until(lambda: "why=hung_up" in daemon.text, "its line in the log")
 
     async def test_many(self):
         daemon = self.daemon(concurrency=MANY, everyday_limit=MANY)
