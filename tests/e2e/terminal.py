@@ -15,6 +15,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 COLUMNS = 80
 ROWS = 150
 PATIENCE = 60.0
+ENDED = "it ended with "
 COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
 
@@ -42,7 +43,7 @@ class Terminal:
         kept = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "LANG": "C.UTF-8"}
         size = [f"-x{COLUMNS}", f"-y{ROWS}"]
         given = [f"{name}={value}" for name, value in environ.items()]
-        waiting = f'{shlex.join(["env", *given, *command])}; echo "it ended with $?"; exec cat'
+        waiting = f'{shlex.join(["env", *given, *command])}; echo "{ENDED}$?"; exec cat'
         self._tmux("-f/dev/null", "new-session", "-d", *size, f"-c{folder}", waiting, environ=kept)
         case.addCleanup(self._tmux, "kill-server")
 
@@ -70,7 +71,7 @@ class Terminal:
     @property
     def ended(self) -> bool:
         """Whether the command has ended."""
-        return "it ended with " in self.screen
+        return ENDED in self.screen
 
     def press(self, key: str) -> None:
         """Press a key, like `C-c`."""
@@ -78,10 +79,14 @@ class Terminal:
 
     def wait_for(self, text: str) -> str:
         """Wait until it shows a text; returns the screen."""
+        return self.wait_for_match(re.escape(text))
+
+    def wait_for_match(self, pattern: str) -> str:
+        """Wait until what it shows matches; returns the screen."""
         deadline = time.monotonic() + PATIENCE
-        while text not in (screen := self.screen):
-            assert not self.ended, screen
-            assert time.monotonic() < deadline, f"no {text!r} in:\n{screen}"
+        while not re.search(pattern, screen := self.screen):
+            assert ENDED not in screen, screen
+            assert time.monotonic() < deadline, f"no {pattern!r} in:\n{screen}"
             time.sleep(0.05)
         return screen
 

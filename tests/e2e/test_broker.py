@@ -505,14 +505,15 @@ class TimeTests(BrokerCase):
         self.assertEqual(self.openai.asks, [])
 
     async def test_not_before(self) -> None:
-        daemon = self.daemon()
+        daemon = self.daemon(clock=self.clock(reactor.seconds()))
         await daemon.start()
-        body = json.dumps({"prompt": "later", "not_before": "2s"})
+        body = json.dumps({"prompt": "later", "not_before": "1h"})
         answer = await daemon.post(body, {"Content-Type": "application/json"}, "/prompts")
         self.assertEqual(answer.status, 202)
         await daemon.reaches(await daemon.accepted("now"), "delivered")
         await throughout(0.5, lambda: "later" not in self.prompts(), "it was asked too early")
         self.assertIsNotNone((await daemon.record(answer.json()["id"]))["next_attempt"])
+        await daemon.live(3600)
         await self.answer("later")
 
 

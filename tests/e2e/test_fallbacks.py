@@ -10,7 +10,7 @@ from tests.fakes.responses import FakeResponses
 from tests.fakes.server import Fault, Reply
 
 TIMEOUT = 1.0
-RETRY_AFTER = 3
+RETRY_AFTER = 600
 
 
 class FallbacksTests(DaemonCase):
@@ -78,11 +78,12 @@ class FallbacksTests(DaemonCase):
 
     async def test_as_late_as_it_says(self):
         self.openai.script = lambda _: api_error(429, headers={"retry-after": str(RETRY_AFTER)})
-        daemon = await self.started()
+        daemon = await self.started(clock=self.clock(reactor.seconds()))
         self.assertEqual(await self.answered(daemon), {"second": 3})
         self.openai.script = self.openai.default
         self.assertEqual(await self.answered(daemon), {"second": 3})
         self.assertEqual(len(self.openai.asks), 1)
+        await daemon.live(RETRY_AFTER)
         await self.comes_back(daemon)
 
     async def test_it_hangs(self):

@@ -93,6 +93,8 @@ class HangingDiskTests(DaemonCase):
     async def test_everybody_is_told(self):
         clock = self.clock(time.time())
         daemon, _, flag, begun = await self.hang(clock=clock)
+        waiting = Deferred.fromCoroutine(daemon.post("the third"))
+        await throughout(1, lambda: not waiting.called, "it waits: the disk may be slow, no more")
         ready = await self.asked("/readyz", 503, daemon.port)
         self.assertRegex(ready.json()["checks"]["journal"], "has not answered for [0-9]+ s")
         await self.asked("/healthz", 200, daemon.port)
@@ -105,8 +107,6 @@ class HangingDiskTests(DaemonCase):
         self.assertEqual(status["quota"]["used"], 1)
         await self.asked("/api/prompts", 503)
         self.assertIn(b"has not answered", (await self.asked("/")).body)
-        waiting = Deferred.fromCoroutine(daemon.post("the third"))
-        await throughout(1, lambda: not waiting.called, "it waits: the disk may be slow, no more")
         clock.advance(PATIENCE)
         self.assertIn("has not answered for", self.assert_problem(await waiting, 503))
         for answer in await together(*(daemon.post("the fourth") for _ in range(20))):

@@ -167,13 +167,20 @@ class StopTests(DaemonCase):
         await daemon.reaches(prompt_id, "delivered")
 
     async def test_waiting_prompts_wait_for_the_next_start(self):
-        self.openai.queue(*[completion("an answer", delay=0.5)] * 2)
+        replies = [Deferred(), Deferred()]
+        held = iter(replies)
+        self.openai.script = lambda _: next(held)
         daemon = self.daemon(concurrency=2)
-        await daemon.start()
+        process = await daemon.start()
         ids = [await daemon.accepted(f"prompt {n}") for n in range(6)]
         await until(lambda: len(self.openai.asks) == 2, "two asks")
-        await daemon.stop()
-        self.assertEqual([event["id"] for event in self.target.events], ids[:2])
+        process.signal(signal.SIGTERM)
+        await until(lambda: "stopping: 2 calls under way" in process.text, "the stop")
+        self.openai.script = self.openai.default
+        for reply in replies:
+            reply.callback(completion("an answer"))
+        self.assertIn(await process.end(), ENDED_WELL)
+        self.assertEqual(sorted(event["id"] for event in self.target.events), sorted(ids[:2]))
         self.assertEqual(len(self.openai.asks), 2)
         await daemon.start()
         for prompt_id in ids:

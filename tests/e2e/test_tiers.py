@@ -440,7 +440,7 @@ class FlexTests(TiersCase):
 
 
 class FallbackTests(TiersCase):
-    ATTEMPT = 2.0
+    ATTEMPT = 4.0
 
     def setUp(self):
         super().setUp()
@@ -468,7 +468,7 @@ class FallbackTests(TiersCase):
 
     async def answers(self, daemon, number):
         ids = await self.send(daemon, number, None)
-        await self.assert_in_time(daemon, ids, self.ATTEMPT + 1)
+        await self.assert_in_time(daemon, ids, 2 * self.ATTEMPT)
         await until(self.has_all, "all events")
 
     async def goes_back(self, daemon):
