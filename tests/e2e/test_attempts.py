@@ -55,6 +55,7 @@ class AttemptsTests(AdminCase):
         daemon = self.daemon()
         await daemon.start()
         prompt_id = await daemon.accepted("text")
+        await until(lambda: self.openai.asks, "the call")
         self.assertEqual((await self.told(prompt_id))["unlisted"], 0)  # it is under way
         await daemon.kill()
         await daemon.start()

@@ -52,7 +52,7 @@ class MovingTests(DaemonCase):
         self.assertEqual((await replicas[0].post("one too many")).status, 429)
         await until(lambda: len(self.target.events) >= 20, "all events", 60)
         for n, each in enumerate([*ids, *new]):
-            self.assertEqual((await replicas[n % 2].record(each))["state"], "delivered")
+            await replicas[n % 2].reaches(each, "delivered")
         self.assertEqual(
             Counter(event["id"] for event in self.target.events), Counter([*ids, *new])
         )
