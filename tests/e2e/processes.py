@@ -430,6 +430,8 @@ class Daemon:
     async def kill(self) -> None:
         """End it as a crash would."""
         await self.stop(signal.SIGKILL)
+        for _ in range(3):  # what it has sent is accepted, read, and told to the fakes
+            await deferLater(reactor, 0)
 
     async def is_ready(self) -> bool:
         """Whether /readyz says so."""
