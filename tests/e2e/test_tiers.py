@@ -538,6 +538,7 @@ class FallbackTests(TiersCase):
 class MixedTests(TiersCase):
     KILLS = 10
     SEED = 13
+    timeout = 300
 
     async def test_all_tiers_through_kills(self):
         """Paid twice is at most what was on its way to the disk, in each of two tiers.
