@@ -150,7 +150,7 @@ class WholeTests(BatchCase):
         self.assertEqual(self.fake.billed, 0)
 
     async def test_cancelling(self) -> None:
-        self.fake.running = DAY / 2
+        self.fake.running = self.fake.cancelling = DAY / 2
         batch = await self.submit(prompts(3))
         await self.provider.cancel(batch)
         status = await self.provider.look_up(batch)
