@@ -5,7 +5,7 @@ import json
 from time import process_time
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -24,6 +24,7 @@ VALUES = st.recursive(
 
 
 class ReadTests(SynchronousTestCase):
+    @settings(deadline=None)
     @given(VALUES)
     def test_as_json_does(self, value: Any) -> None:
         for text in (json.dumps(value), json.dumps(value, ensure_ascii=False)):

@@ -8,7 +8,7 @@ import attrs
 from cloudevents.core.bindings.http import to_binary
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -190,6 +190,7 @@ class EncodeTests(SynchronousTestCase):
     def test_content_type(self) -> None:
         self.assertEqual(CONTENT_TYPE, "application/cloudevents+json")
 
+    @settings(deadline=None)
     @given(st.text(min_size=1))
     @example('\x00\x1f\x7f\x85\u2028\u2029\ufeff"\\/</script>')
     @example("😀 \r\n\t é")
@@ -200,6 +201,7 @@ class EncodeTests(SynchronousTestCase):
         self.assertEqual(event.get_data(), {"content": content})
         self.assertEqual(event.get_id(), ID)
 
+    @settings(deadline=None)
     @given(st.text(min_size=1), st.text(min_size=1), st.floats(0, 4e9))
     def test_all_that_is_let_in_can_be_encoded(
         self, source: str, type_: str, accepted: float
@@ -255,6 +257,7 @@ class BinaryTests(SynchronousTestCase):
         self.assertEqual(list(headers.items()), list(message.headers.items()))
         self.assertEqual(body, message.body)
 
+    @settings(deadline=None)
     @given(_PROMPTS, _ANSWERS, st.dictionaries(_EXTENSIONS, _TEXTS | st.just("")))
     def test_any_event(self, asked: Prompt, answer: Answer, extensions: dict[str, str]) -> None:
         event = encode(asked, answer, INCLUDABLE, extensions)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from io import BytesIO, StringIO, TextIOWrapper
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.logger import ILogObserver, Logger, LogLevel, capturedLogs
 from twisted.python.failure import Failure
@@ -178,6 +178,7 @@ class TextTests(StdoutCase):
             line = self.line(lambda log, text=f"a{control}b": log.info("{text}", text=text))
             self.assertNotIn(control, line)
 
+    @settings(deadline=None)
     @given(st.text())
     def test_any_text(self, text: str) -> None:
         self.line(lambda log: log.info("{text}", text=text))
@@ -314,11 +315,13 @@ class JsonTests(StdoutCase):
             self.assertEqual(told["level"], "fatal")
             self.assertNotIn("MARKED", str(told))
 
+    @settings(deadline=None)
     @given(st.text())
     def test_any_text(self, text: str) -> None:
         told = self.told(lambda log: log.info("{text}", text=text))
         self.assertEqual(told["message"], told["text"])
 
+    @settings(deadline=None)
     @given(
         st.one_of(st.text(), st.integers(), st.booleans(), st.floats(allow_nan=False), st.none())
     )

@@ -1,6 +1,6 @@
 """How long is waited."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -16,6 +16,7 @@ class BackoffTests(SynchronousTestCase):
         self.assertEqual(backoff(1, lambda: 0.0), 0.375)
         self.assertEqual(backoff(100, lambda: 0.0), 45.0)
 
+    @settings(deadline=None)
     @given(st.integers(1, 10**9), st.floats(0, 1))
     def test_bounds(self, attempt: int, random: float) -> None:
         wait = backoff(attempt, lambda: random)

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import attrs
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -139,6 +139,7 @@ class RefusalTests(OpenAICase):
         self.assertIsNone(self.read_error({}, 503).retry_after)
         self.assertIsNone(self.read_error({}, 503, retry_after="MODELMARK").retry_after)
 
+    @settings(deadline=None)
     @given(st.binary() | st.text().map(lambda text: json.dumps({"error": text}).encode()))
     def test_any_bytes(self, body: bytes) -> None:
         self.assertIs(type(self.read_error(body)), Permanent)
@@ -189,6 +190,7 @@ class DoubtsTests(OpenAICase):
             self.assertIsNone(self.doubts({"id": "other"}, status=status))
         self.assertIsNone(self.doubts({"id": "other"}, flaw="was cut short"))
 
+    @settings(deadline=None)
     @given(st.binary())
     def test_anything(self, body: bytes) -> None:
         doubts(reply(body), "gpt-6-luna")

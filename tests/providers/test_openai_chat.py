@@ -150,6 +150,7 @@ class RequestTests(OpenAICase):
                 type(read_error(reply(body, 400), DAY, settings_sent(config))), PeerFailure
             )
 
+    @settings(deadline=None)
     @given(st.text(min_size=1))
     def test_any_text(self, text: str) -> None:
         body = request_body(attrs.evolve(PROMPT, text=text), CONFIG)
@@ -453,6 +454,7 @@ class ReadAnswerTests(OpenAICase):
                 continue
             self.assertTrue(answer.content.strip())
 
+    @settings(deadline=None)
     @given(st.binary())
     def test_any_bytes(self, body: bytes) -> None:
         self.assertRaises(PossiblyBilled, read_answer, reply(body))

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import attrs
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chatgpt_source.prompt import Details
@@ -193,6 +193,7 @@ class RequestTests(OpenAICase):
             },
         )
 
+    @settings(deadline=None)
     @given(st.text(min_size=1))
     def test_any_text(self, text: str) -> None:
         body = request_body(attrs.evolve(PROMPT, text=text), CONFIG)

@@ -246,6 +246,7 @@ class ReadResponseTests(OpenAICase):
                 continue
             self.assertTrue(isinstance(found, Submitted) or found.content.strip())
 
+    @settings(deadline=None)
     @given(st.binary())
     def test_any_bytes(self, body: bytes) -> None:
         self.assertRaises(PossiblyBilled, read_response, reply(body))

@@ -4,7 +4,7 @@ import json
 from typing import Any
 from unittest.mock import patch
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
@@ -69,6 +69,7 @@ class WithoutASchemaTests(SynchronousTestCase):
             self.failed("nested too deeply", '{"a":' * depth + "1" + "}" * depth)
         self.failed("too many members", f"[{'1,' * MOST_MARKS}1]")
 
+    @settings(deadline=None)
     @given(st.text() | VALUES.map(json.dumps))
     def test_anything(self, content: str) -> None:
         done = checked(content, OBJECT)

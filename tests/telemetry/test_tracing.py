@@ -1,6 +1,6 @@
 """Which headers make a trace (W3C Trace Context), and which do not."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -48,6 +48,7 @@ class ParentTests(SynchronousTestCase):
         self.assertIsNone(self.read())
         self.assertIsNone(self.read(PARENT, PARENT))
 
+    @settings(deadline=None)
     @given(st.lists(st.binary(max_size=80), max_size=2), st.lists(st.binary(max_size=80)))
     def test_anything(self, parents: list[bytes], states: list[bytes]) -> None:
         read_trace(parents, states)
