@@ -375,7 +375,7 @@ class FakeBatchesTests(TestCase):
         for fault in (Fault.CUT, Fault.STALL):
             self.fake.troubles["read"].append(fault)
             with self.assertRaises(NO_END):
-                await call("GET", url, headers=HEADERS, timeout=0.3)
+                await call("GET", url, headers=HEADERS, timeout=1.0)
             sent = self.fake.requests[-1].reply.body
             self.assertTrue(self.fake.files[batch["output_file_id"]].content.startswith(sent))
             self.assertGreater(len(sent), 0)

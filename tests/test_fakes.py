@@ -542,7 +542,7 @@ class FakeBrokerTests(TestCase):
         self.assertEqual([event["id"] for event in broker.delivered], ["0", "1", "2", "3", "4"])
 
     async def test_gives_up_waiting(self):
-        broker = self.broker(timeout=0.1)
+        broker = self.broker(timeout=1.0)
         self.subscriber.queue(Reply(fault=Fault.HANG))
         await broker.deliver(EVENT)
         self.assertEqual((broker.attempts, broker.delivered), (2, [EVENT]))

@@ -78,9 +78,8 @@ class ConformanceTests(DaemonCase):
         daemon = self.daemon(
             callers_may_set=list(CALLERS_MEMBERS),
             keep_answers=60,
-            reply=1,
             webhook_origins=["*"],
-            **settings,
+            **{"reply": 20, **settings},
         )
         daemon.headers = KEY
         await daemon.start()
@@ -110,7 +109,7 @@ class ConformanceTests(DaemonCase):
         self.assertEqual(await deferToThread(call, self.origin, case, **headers), status)
 
     async def test_anything(self):
-        daemon = await self.begin(everyday_limit=10**6, max_wait=1)
+        daemon = await self.begin(everyday_limit=10**6, max_wait=1, reply=1)
         delivered = await daemon.accepted("text")
         await daemon.reaches(delivered, "delivered")
         for operation in self.document.get_all_operations():
@@ -150,7 +149,7 @@ class ConformanceTests(DaemonCase):
             await self.told(200, "GET", path)
 
     async def test_refusals(self):
-        await self.begin(everyday_limit=1, max_body_size=1000, auth={"bearer": ["key"]})
+        await self.begin(everyday_limit=1, max_body_size=1000, auth={"bearer": ["key"]}, reply=1)
         await self.told(401, "POST", "/", "text", TEXT)
         await self.told(403, "POST", "/", "text", TEXT, Origin="http://elsewhere.example")
         await self.told(405, "OPTIONS", "/", **KEY)
