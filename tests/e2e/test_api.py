@@ -197,16 +197,21 @@ class FormatTests(DaemonCase):
 
 
 class ModelsTests(DaemonCase):
-    async def said(self, models: Reply, model: str = MODEL) -> str:
-        """What the log says of a list of models, once a prompt has been delivered as well."""
+    async def said(self, models: Reply, model: str = MODEL, words: str = "") -> str:
+        """What the log says of a list of models, with some words; a prompt is delivered, too."""
         self.openai.models = models
+        before = self.lists()
         daemon = self.daemon(model=model)
         await daemon.start()
         await daemon.reaches(await daemon.accepted("text"), "delivered")
-        asked = [r for r in self.openai.requests if r.path == "/v1/models"]
-        await until(lambda: asked[-1].reply, "the answer")
+        await until(lambda: self.lists() > before, "the list")
+        await until(lambda: words in daemon.text, words)
         await daemon.stop()
         return daemon.text
+
+    def lists(self) -> int:
+        """How many lists of models were answered."""
+        return sum(r.path == "/v1/models" and r.reply is not None for r in self.openai.requests)
 
     def assert_no_warning(self, text: str) -> None:
         """But for the one about the port, which is open to all in these tests."""
@@ -218,9 +223,9 @@ class ModelsTests(DaemonCase):
 
     async def test_warnings(self):
         self.assert_no_warning(await self.said(self.listed()))
-        self.assertIn("`model` gpt-9 is not among", await self.said(self.listed(), "gpt-9"))
-        text = await self.said(self.listed(shutdown_date="2027-01-14"))
-        self.assertIn("has a shutdown date (2027-01-14)", text)
+        await self.said(self.listed(), "gpt-9", "`model` gpt-9 is not among")
+        listed = self.listed(shutdown_date="2027-01-14")
+        await self.said(listed, words="has a shutdown date (2027-01-14)")
 
     async def test_servers_that_have_no_such_call(self):
         for reply in (
