@@ -100,7 +100,7 @@ class KeptTests(KeptCase):
         daemon = await self.with_admin(clock)
         await self.work(daemon)
         clock.advance(SECONDS)
-        await until(lambda: self.written(daemon) == 1, "a write", timeout=4)
+        await until(lambda: self.written(daemon) == 1, "a write")
         await daemon.accepted("lost")
         await daemon.kill()
         await daemon.start()

@@ -70,7 +70,7 @@ class OtherReplicaTests(ReplicasCase):
             return bool((await judged(port))["level"] == "amber")
 
         for port in ports:
-            await until(lambda port=port: knows(port), "amber", 5)
+            await until(lambda port=port: knows(port), "amber")
         self.target.script = self.target.default
         await first.operate("redrive", "--all", journal=self.url)
         for port in ports:

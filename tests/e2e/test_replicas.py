@@ -167,7 +167,7 @@ class FailoverTests(ReplicasCase):
         self.openai.script = self.openai.default
         await self.replicas(1)
         await first.stop()
-        await until(lambda: self.target.events, "its event", 5)
+        await until(lambda: self.target.events, "its event", 12)  # a lease is 20 s
 
 
 class OutageTests(ReplicasCase):
