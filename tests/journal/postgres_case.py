@@ -27,13 +27,12 @@ class Opening:
     ahead = 0.0
     """Seconds by which the database's clock is ahead."""
 
-    def open_journal(self, in_thread: Any = at_once) -> Any:
+    def open_journal(self, in_thread: Any = at_once, clock: Any = None) -> Any:
         if not hasattr(self, "url"):
             self.url = server().schema()
         opened = open_journal(Database(self.url))
-        journal = PostgresJournal(
-            opened, self.clock, in_thread, lambda _: self.clock.seconds() + self.ahead
-        )
+        own = clock or self.clock
+        journal = PostgresJournal(opened, own, in_thread, lambda _: own.seconds() + self.ahead)
         self.addCleanup(self.shut, journal)
         return journal
 

@@ -349,8 +349,10 @@ class GroupTests(PostgresTestCase):
         rolled_back = self.roll_backs()
         racers = []
         for number in range(4):
-            threads = Threads(self.clock)
-            racers.append(Racer(number, self.open_journal(threads.defer), threads))
+            clock = Clocks()  # of its own: a clock is one thread's
+            clock.advance(NOON)
+            threads = Threads(clock)
+            racers.append(Racer(number, self.open_journal(threads.defer, clock), threads))
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(lambda each: each.race([one.ids for one in racers]), racers))
         accepted, cancelled, delivered = (
