@@ -182,10 +182,11 @@ class ScriptedServer:
     def _ended(self, result: Any, answering: "Deferred[None]", connection: "_Connection") -> None:
         self._answering.discard(answering)
         connection.busy = False
-        if isinstance(result, Failure) and not result.check(CancelledError):
-            # A test that waits for an answer shall see why there was none.
-            self.complaints.append(result.getTraceback())
-            connection.reset()
+        if isinstance(result, Failure):
+            if not result.check(CancelledError):  # which is a stop
+                # A test that waits for an answer shall see why there was none.
+                self.complaints.append(result.getTraceback())
+                connection.reset()
         elif self.lingers is not None:
             self._reactor.callLater(self.lingers, connection.close)
 
