@@ -161,8 +161,9 @@ class ModelTests(CallCase):
         await daemon.reaches(first, lambda record: record["error"])
         self.assertEqual((await daemon.checks())[:2], (200, "degraded"))
         others = await together(*(daemon.accepted(f"other {n}") for n in range(5)))
+        await daemon.live(40)
         await throughout(0.2, lambda: len(self.openai.asks) == 1, "it asked while it was held back")
-        await daemon.live(60)
+        await daemon.live(21)
         for prompt_id in (first, *others):
             await daemon.reaches(prompt_id, "delivered")
         self.assertEqual(len(self.openai.asks), 7)
