@@ -42,6 +42,9 @@ TWISTD = Path(sys.executable).with_name("twistd")
 PATIENCE = 20.0
 """Seconds anything may take that must come about; far more than it does."""
 POLL = 0.03
+DAY = 86400.0
+LONG = 15.0
+"""Seconds that few tests take."""
 
 RUN_TWISTD = "from twisted.scripts.twistd import run; run()"
 SHIFTED_CLOCK = """
@@ -115,6 +118,13 @@ def together(*coroutines: Any) -> "Deferred[list[Any]]":
         failure.value.subFailure.raiseException()
 
     return running.addErrback(unwrap)
+
+
+def wait_out_midnight() -> None:
+    """Wait if a day (UTC) is about to end, so that a test's prompts are all of one."""
+    left = DAY - time.time() % DAY
+    if left < LONG:
+        time.sleep(left)
 
 
 def alive(pid: int) -> bool:
@@ -556,6 +566,7 @@ class DaemonCase(TestCase):
     forked = True
 
     def setUp(self) -> None:
+        wait_out_midnight()
         self.openai = FakeOpenAI(reactor)
         self.target = FakeTarget(reactor)
         for fake in (self.openai, self.target):
