@@ -111,7 +111,10 @@ class FailuresTests(OperatorCase):
         await self.confirm("purge-all", "Purge 10,000 failed prompts?", "can’t be undone")
         await self.shows("said-failures", "Purged: 10,000.")
         await until(lambda: self.gone("failures"), "no failures", timeout=30)
-        self.assertEqual((await self.do("focus"))[0], "failures-title")
+        await until(lambda: self.has_focus("failures-title"), "the focus on what is left")
+
+    async def has_focus(self, id_: str) -> bool:
+        return bool((await self.do("focus"))[0] == id_)
 
     async def gone(self, id_: str) -> bool:
         return not await self.do("visible", id_)
