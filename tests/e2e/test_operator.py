@@ -54,6 +54,9 @@ class OperatorCase(BrowserCase):
         script = f"return [...document.querySelectorAll('#{place} tbody tr')].map(e => e.innerText)"
         return [" ".join(row.split()) for row in await self.do("run", script)]
 
+    async def has_rows(self, place: str, number: int) -> bool:
+        return len(await self.rows(place)) == number
+
     async def named(self, place: str, text: str, kind: str) -> str:
         """The id of a button or link in the row that has a text."""
         script = (
@@ -99,7 +102,7 @@ class FailuresTests(OperatorCase):
         await self.confirm(purge, "Purge 2,000 prompts?", "can’t be undone")
         await self.shows("said-failures", "Purged: 2,000.")
         await self.shows("listing", "No prompt is failed for this reason any more.")
-        self.assertEqual(len(await self.rows("failures")), 3)
+        await until(lambda: self.has_rows("failures", 3), "three reasons")
         await self.shows("states", "7,501", "Delivered\n499")
         self.assertEqual(len(self.openai.asks), 499)
         self.assertIn("operator local operator purged 2,000 failed prompts", daemon.text)
@@ -115,9 +118,6 @@ class FailuresTests(OperatorCase):
 
     async def has_focus(self, id_: str) -> bool:
         return bool((await self.do("focus"))[0] == id_)
-
-    async def gone(self, id_: str) -> bool:
-        return not await self.do("visible", id_)
 
     async def test_a_page_with_them_is_accessible_and_narrow(self) -> None:
         daemon = await self.failures()

@@ -76,6 +76,9 @@ class BrowserCase(DaemonCase):
             passed.append(name)
         raise AssertionError(f"{wanted} can't be reached: {passed}")
 
+    async def gone(self, id_: str) -> bool:
+        return not await self.do("visible", id_)
+
     async def failed_prompt(self, daemon: Daemon) -> str:
         self.openai.queue(api_error(400))
         prompt_id = await daemon.accepted("bad")
@@ -127,6 +130,7 @@ class PromptTests(BrowserCase):
         await self.shows("way", "Failed", "The model answered 400: it refuses this prompt")
         (prompt,) = self.openai.asks
         self.assertEqual(prompt_of(prompt), "what is vanus")
+        await self.shows("listing", "failed")
         button = "return document.querySelector('#listing button').id"
         await self.do("click", await self.do("run", button))
         await self.shows("said-prompts", "is taken up again")
@@ -265,7 +269,9 @@ class KeyboardTests(BrowserCase):
         self.assertEqual((await self.do("focus"))[0], "sure-yes")
         await self.do("press", ENTER)
         await self.shows("said-failures", "Taken up again: 1.")
-        await self.shows("listing", "delivered")  # what has the focus stays from here on
+        await self.shows("listing", "delivered")
+        await until(lambda: self.gone("failures"), "no failures")
+        # What has the focus stays from here on.
         passed = await self.tab_to("text")
         self.assertLess(passed.index("tile-failed"), passed.index("q"))
         self.assertLess(passed.index("q"), passed.index("filter-all"))
