@@ -3,9 +3,12 @@
 What it does once it runs is shown by the tests in `tests/e2e`, on the real thing.
 """
 
+import contextlib
 import socket
 import sys
+from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
 from typing import Any
 from unittest.mock import Mock
 
@@ -17,6 +20,7 @@ from twisted.plugin import getPlugins
 from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
+import chatgpt_source
 from chatgpt_source import __version__, check, service
 from chatgpt_source.config import Config
 from chatgpt_source.config.secret import Secret
@@ -167,6 +171,9 @@ class PluginTests(SynchronousTestCase):
 
 class PartsTests(SynchronousTestCase):
     def test_they_have_no_comparison_and_no_text(self) -> None:
+        for each in walk_packages(chatgpt_source.__path__, f"{PACKAGE}."):
+            with contextlib.suppress(ImportError):  # of an extra that is not installed
+                import_module(each.name)
         modules = [module for name, module in sys.modules.items() if name.startswith(PACKAGE)]
         classes = {each for module in modules for each in vars(module).values() if is_ours(each)}
         parts = {each for each in classes if CLOCKS.intersection(attrs.fields_dict(each))}

@@ -60,7 +60,7 @@ def login() -> str:
     return f"{name} (chatgpt-source-journal)"
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Operator:
     """Runs one command.
 
