@@ -12,6 +12,8 @@ Work = TypeVar("Work", Ask, Delivery, Leftover)
 
 MOST_DELAY = 0.02
 """Seconds that a commit which no caller waits for may wait for others, at most."""
+LEAST_DELAY = 0.001
+"""Seconds below which nothing waits: the reactor's timers have whole milliseconds."""
 SHARE = 0.04
 """The part of the time of a call by which the commit of its answer may come later."""
 
@@ -45,7 +47,8 @@ class Answered:
     @property
     def commit_delay(self) -> float:
         """Seconds that its commit may wait for others: the event waits for it."""
-        return min(SHARE * self.calls[-1].seconds, MOST_DELAY) if self.calls else 0.0
+        delay = min(SHARE * self.calls[-1].seconds, MOST_DELAY) if self.calls else 0.0
+        return delay if delay >= LEAST_DELAY else 0.0
 
 
 @frozen
@@ -55,15 +58,17 @@ class Delivered:
     Attributes:
         keep: Seconds for which the event is kept.
         calls: The call of this claim.
+        is_last_slot: Whether no slot for a delivery is free until it is committed.
     """
 
     keep: float = 0
     calls: Sequence[Attempt] = ()
+    is_last_slot: bool = False
 
     @property
     def commit_delay(self) -> float:
-        """Seconds that its commit may wait for others: nothing waits for it."""
-        return MOST_DELAY
+        """Seconds that its commit may wait for others: at most the next event waits for it."""
+        return 0.0 if self.is_last_slot else MOST_DELAY
 
 
 @frozen

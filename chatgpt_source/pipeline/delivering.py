@@ -89,7 +89,8 @@ class Delivering:
             own = attempts.of_delivery(
                 *(delivery, self.receiver, call, now, wall(self.clock)), status=status
             )
-            outcome = Delivered(self.config.keep_answers, (own,))
+            is_full = self.breaker.room(now) <= 0
+            outcome = Delivered(self.config.keep_answers, (own,), is_last_slot=is_full)
             leftover = None
             if not self._is_of_dead_letters:
                 leftover = self.tidying.leftover(delivery.submitted, delivery.provider)

@@ -23,5 +23,10 @@ class CommitDelayTests(SynchronousTestCase):
     def test_one_that_no_call_brought_is_not_late(self) -> None:
         self.assertEqual(answered().commit_delay, 0.0)
 
-    def test_nothing_waits_for_the_record_of_a_delivery(self) -> None:
+    def test_a_delay_that_no_timer_can_keep_is_none(self) -> None:
+        self.assertEqual(answered(0.02).commit_delay, 0.0)
+        self.assertGreaterEqual(answered(0.026).commit_delay, 0.001)
+
+    def test_the_record_of_a_delivery_is_late_unless_its_slot_is_needed(self) -> None:
         self.assertEqual(Delivered().commit_delay, 0.02)
+        self.assertEqual(Delivered(is_last_slot=True).commit_delay, 0.0)

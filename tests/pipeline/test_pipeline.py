@@ -22,7 +22,7 @@ from chatgpt_source.errors import (
     PossiblyBilled,
     Transient,
 )
-from chatgpt_source.journal import Admitted, Recovered
+from chatgpt_source.journal import Admitted, Recovered, outcomes
 from chatgpt_source.pipeline import NOTHING_RECOVERED, Pipeline
 from chatgpt_source.pipeline.breaker import STREAK
 from chatgpt_source.pipeline.worker import POLL_INTERVAL
@@ -262,6 +262,17 @@ class WayTests(PipelineTestCase):
         self.target.answer()
         record = self.record("p1")
         self.assertEqual((record.state, record.asks, record.deliveries), (State.DELIVERED, 1, 1))
+
+    def test_an_event_waits_for_no_slot_whose_delivery_is_over(self) -> None:
+        self.patch(outcomes, "MOST_DELAY", 0.02)
+        self.begin(concurrency=1)
+        for name in ("p1", "p2", "p3"):
+            self.post(name)
+            self.model.answer()
+        for number in range(1, 4):
+            self.assertEqual((len(self.target.calls), len(self.target.under_way)), (number, 1))
+            self.target.answer()
+            self.clock.advance(0)
 
     def test_answered_is_on_disk_before_its_delivery_starts(self) -> None:
         seen: list[str] = []
