@@ -177,6 +177,7 @@ class Judge:
         unsteady = breaker.unsteady(now)
         what = ASKING if label.partition(".")[0] == MODEL else label
         since = now if unsteady or breaker.since is None else breaker.since
+        until = max(breaker.failed_at, min(now, breaker.opens_at))  # then perhaps nothing was tried
         peer = Peer(
             label,
             label,
@@ -188,7 +189,7 @@ class Judge:
             give_up_after=self.config.give_up_after,
             under_way=breaker.under_way,
             attempts=POSSIBLY_BILLED_ATTEMPTS if breaker.maybe_billed else 0,
-            is_down=self.pipeline.pauses.waited(what, since, now) >= DOWN,
+            is_down=self.pipeline.pauses.waited(what, since, until) >= DOWN,
         )
         if label.partition(".")[0] == MODEL:
             return self._provider(peer)

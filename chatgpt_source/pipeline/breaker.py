@@ -77,6 +77,8 @@ class Breaker:
     under_way: int = field(init=False, default=0)
     since: float | None = field(init=False, default=None)
     """When `trouble` began; None while there is none."""
+    failed_at: float = field(init=False, default=NEVER)
+    """When the last call failed that made or kept `trouble`."""
     maybe_billed: bool = field(init=False, default=False)
     """Whether what failed last may have been billed, so that it is tried a few times only."""
     paced: bool = field(init=False, default=True)
@@ -299,7 +301,7 @@ class Breaker:
             if self.trouble is None and self._succeeded > NEVER:
                 self._set_back(error.reason, now)
             self.since = now if self.since is None else self.since
-            self._trouble = error.reason
+            self._trouble, self.failed_at = error.reason, now
             self.maybe_billed = isinstance(error, PossiblyBilled)
             self._streak += 1
         elif error.status == 200:  # as for a refusal: the peer works

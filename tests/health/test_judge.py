@@ -137,9 +137,27 @@ class PeersTests(JudgeTestCase):
         self.successResultOf(Deferred.fromCoroutine(pauses.resume("asking", "an operator")))
         self.assertEqual(self.one().level, Level.AMBER)  # it has not failed for long since then
         self.clock.advance(900)
+        self.model.answer(DOWN)
         self.assertEqual(self.one().level, Level.RED)
+        self.clock.advance(60)
         self.model.answer()
         self.assertEqual(self.judge().level, Level.UNKNOWN)
+
+    def test_a_failure_long_ago_says_nothing_of_a_call_now(self) -> None:
+        self.fail(self.pipeline.model, DOWN)
+        self.clock.advance(3600)
+        self.ask()
+        self.assertEqual(self.one().level, Level.AMBER)
+        self.model.answer(DOWN)
+        self.assertEqual(self.one().level, Level.RED)
+
+    def test_one_that_forbids_calls_for_long(self) -> None:
+        self.ask()
+        self.model.answer(Transient("the model answered 429", status=429, retry_after=3600))
+        self.clock.advance(899)
+        self.assertEqual(self.one().level, Level.AMBER)
+        self.clock.advance(1)
+        self.assertEqual(self.one().level, Level.RED)
 
     def test_calls_that_may_have_been_billed_are_few(self) -> None:
         self.ask()
