@@ -31,6 +31,7 @@ SELECT id FROM {schema}.prompts WHERE owner = (
 )
 """
 """The prompts of the replica that alone has not renewed its lease for longer than others do."""
+DOING = "SELECT pid, state, wait_event, now() - xact_start, left(query, 80) FROM pg_stat_activity"
 
 
 class LeaseTests(TestCase):
@@ -74,7 +75,11 @@ class LeaseTests(TestCase):
             await fleet.more(20)
             stop(second)
             claimed = await until(claims_of_the_silent, "a lease that is not renewed")
-            await until(lambda: max(fleet.openai.asked.values()) > 1, "a takeover", TAKEOVER)
+            try:
+                await until(lambda: max(fleet.openai.asked.values()) > 1, "a takeover", TAKEOVER)
+            except AssertionError as error:
+                doing = await deferToThread(ask, server(), DOING)
+                raise AssertionError(f"{error}: {claimed}; {doing}; {fleet.said()}") from None
             await fleet.more(100)
             go_on(second)
             await fleet.more(20)
