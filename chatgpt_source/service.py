@@ -286,6 +286,8 @@ class ChatGPTSource(Service):
         end_at_once_on_a_second_signal()
         self._waiting.cancel()
         await self._close(self._port)
+        if not await completes(self._starting.stop(), self._config.drain_timeout, self._reactor):
+            log.warn("opening the journal does not end in time: stopping without it")
         if self._running is not None:
             if is_shared(self._where) or self._engine.is_remote:
                 await completes(self._site.connections.all_heard(), LAST_CALLERS, self._reactor)

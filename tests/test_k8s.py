@@ -334,11 +334,6 @@ class LifeTests(SynchronousTestCase):
             self.assertEqual(probe["path"], path, name)
             self.assertIn(probe["port"], ports, name)
 
-    def test_a_start_may_change_the_schema_of_a_large_journal(self):
-        """Ended in the middle, it would begin anew for ever, and leave a copy each time."""
-        probe = container_of(SOURCE)["startupProbe"]
-        self.assertGreaterEqual(probe["periodSeconds"] * probe["failureThreshold"], 600)
-
     def test_a_failed_start_is_told_in_the_pods_status(self):
         policy = container_of(SOURCE)["terminationMessagePolicy"]
         self.assertEqual(policy, "FallbackToLogsOnError")

@@ -1,13 +1,15 @@
 """Opens the journal at a start, waits for it if it must, and answers requests meanwhile.
 
 A journal in a file may still be another daemon's: Kubernetes, for example, starts a deleted pod's
-successor while the pod still drains. A database may be down for as long as it likes.
+successor while the pod still drains. One of an earlier schema is changed, which may take minutes. A
+database may be down for as long as it likes.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 from attrs import define, field
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
@@ -43,11 +45,13 @@ class Starting:
     _engine: Engine
     _clock: IReactorTime
     _in_thread: Callable[[Callable[[], Opened]], Deferred[Opened]]
-    _waits_for: str = field(init=False, default="the journal")
+    _does: str = field(init=False, default="waiting for the journal")
     _told: str | None = field(init=False, default=None)
+    _opening: Deferred[None] = field(init=False, factory=lambda: succeed(None))
+    _stopped: bool = field(init=False, default=False)
 
     async def open(self) -> Opened:
-        """Open the journal; of a file, at once if nobody uses it.
+        """Open the journal; of a file, at once if nobody uses it and nothing takes long.
 
         Raises:
             JournalInUse: If another daemon still uses it after `PATIENCE`.
@@ -56,28 +60,51 @@ class Starting:
         if self._engine.is_remote:
             return await self._open_remote()
         try:
-            return self._engine.open()
+            opened = await self._open_file()
         except JournalInUse:
-            return await self._open_when_free()
+            opened = await self._open_when_free()
+        self._does = "taking up what is unfinished in the journal"
+        return opened
+
+    def stop(self) -> Deferred[None]:
+        """End work on the journal's file that takes long; fires once it has ended."""
+        self._stopped = True
+        return self._opening
+
+    async def _open_file(self) -> Opened:
+        work = self._engine.long_work()
+        if work is None:
+            return self._engine.open()
+        self._does, began = work, self._clock.seconds()
+        log.warn("{work}: no prompts are accepted until that is done", work=work)
+        opening = self._in_thread(partial(self._engine.open, lambda: self._stopped))
+        waiter: Deferred[Opened] = Deferred()  # who cancels this does not end the other
+        self._opening = opening.chainDeferred(waiter)
+        opened = await waiter
+        log.info("{work} took {seconds:.1f} s", work=work, seconds=self._clock.seconds() - began)
+        return opened
 
     async def _open_when_free(self) -> Opened:
-        self._waits_for = "the daemon that uses the journal"
         log.warn(
             "waiting for the daemon that uses journal {path}, {seconds:.0f} s at most",
             path=self._engine.location,
             seconds=PATIENCE,
         )
         for _ in range(int(PATIENCE / TRY_EVERY) - 1):
-            await deferLater(self._clock, TRY_EVERY)
+            await self._wait_for_the_other()
             try:
-                return self._engine.open()
+                return await self._open_file()
             except JournalInUse:
                 continue
-        await deferLater(self._clock, TRY_EVERY)
-        return self._engine.open()
+        await self._wait_for_the_other()
+        return await self._open_file()
+
+    def _wait_for_the_other(self) -> Deferred[None]:
+        self._does = "waiting for the daemon that uses the journal"
+        return deferLater(self._clock, TRY_EVERY)
 
     async def _open_remote(self) -> Opened:
-        self._waits_for = "the journal's database"
+        self._does = "waiting for the journal's database"
         while True:
             try:
                 return await self._in_thread(self._engine.open)
@@ -94,16 +121,16 @@ class Starting:
             Problem: For all requests but probes.
         """
         why = "" if self._told is None else f": {self._told}"
-        waiting = f"starting: waiting for {self._waits_for}{why}"
+        doing = f"starting: {self._does}{why}"
         if request.method in {b"GET", b"HEAD"}:
             if request.route() == "/healthz":
                 request.answer(200, to_json({"status": "ok"}))
                 return
             if request.route() == "/readyz":
-                checks = {"journal": waiting, **_UNKNOWN}
+                checks = {"journal": doing, **_UNKNOWN}
                 health = Level.UNKNOWN if self._told is None else Level.RED
                 told = {"status": "not ready", "health": health.value, "checks": checks}
                 request.answer(503, to_json(told))
                 return
         retry_after = {"Retry-After": str(RETRY_AFTER)}
-        raise Problem(503, f"{waiting}; try later", retry_after, word="starting")
+        raise Problem(503, f"{doing}; try later", retry_after, word="starting")

@@ -49,8 +49,20 @@ class Engine(Protocol):
             JournalError: If a daemon could not use it.
         """
 
-    def open(self) -> Opened:
+    def long_work(self) -> str | None:
+        """What `open` does that takes long, network apart, for people; None if nothing does.
+
+        Raises:
+            JournalInUse: If there is such work, and another daemon uses the journal.
+            JournalError: If it can't be used.
+        """
+
+    def open(self, is_stopped: Callable[[], bool] = ...) -> Opened:
         """Open it for a daemon.
+
+        Args:
+            is_stopped: Called now and then, in this thread, by what takes long; returns whether to
+                stop that. Then `open` raises an exception.
 
         Raises:
             JournalInUse: If another daemon uses it, and it is for one.

@@ -82,6 +82,19 @@ class _Hanging(sqlite3.Connection):
 _connect = sqlite3.connect
 sqlite3.connect = lambda *given, **named: _connect(*given, factory=_Hanging, **named)
 """
+SLOW_UPGRADE = """
+import os, sqlite3
+class _Slow(sqlite3.Connection):
+    def execute(self, sql, *values):
+        while sql.startswith("PRAGMA user_version = ") and os.path.exists({path!r}):
+            super().execute(
+                "WITH RECURSIVE n (i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n LIMIT 50000)"
+                " SELECT count(*) FROM n"
+            ).fetchone()
+        return super().execute(sql, *values)
+_connect = sqlite3.connect
+sqlite3.connect = lambda *given, **named: _connect(*given, factory=_Slow, **named)
+"""
 LOG_TO_STDOUT = "--logger=chatgpt_source.log.stdout"
 
 _POOL = HTTPConnectionPool(reactor, persistent=False)
@@ -318,6 +331,7 @@ class Daemon:
         stdout: What it has as standard output instead of our ear.
         slow_name: A name that can't be resolved, and the seconds until that is found out.
         hangs: While there is such a file, no commit to the journal comes to its end.
+        slow_upgrade: While there is such a file, no change of the journal's schema does.
         forked: Whether its processes may be forked off one that has imported all it needs, which
             takes a tenth of the time; otherwise they run the script `twistd`, as its users do.
         environ: What its environment has besides.
@@ -334,6 +348,7 @@ class Daemon:
         stdout: int | None = None,
         slow_name: tuple[str, float] | None = None,
         hangs: Path | None = None,
+        slow_upgrade: Path | None = None,
         forked: bool = True,
         **environ: str,
     ) -> None:
@@ -358,6 +373,8 @@ class Daemon:
             self._prelude += SLOW_NAME.format(name=slow_name[0], seconds=slow_name[1])
         if hangs:
             self._prelude += HANGING_DISK.format(path=str(hangs))
+        if slow_upgrade:
+            self._prelude += SLOW_UPGRADE.format(path=str(slow_upgrade))
         if inherits:
             self._prelude += ACTIVATED
             self._files[3] = inherits.fileno()

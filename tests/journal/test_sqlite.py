@@ -516,8 +516,8 @@ class FileTests(JournalTestCase):
     def test_a_log_that_vanishes_leaves_nothing_open(self) -> None:
         made: list[sqlite3.Connection] = []
 
-        def connect(path: Path) -> sqlite3.Connection:
-            made.append(connection := make(path))
+        def connect(path: Path, begin: Any) -> sqlite3.Connection:
+            made.append(connection := make(path, begin))
             Path(f"{path}-wal").unlink()
             return connection
 

@@ -1,17 +1,31 @@
 """Journals that earlier versions wrote."""
 
 import os
+import shutil
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
+from itertools import count
 from pathlib import Path
 
 import attrs
 
-from chatgpt_source.errors import JournalError, KeyReused, NotRedriven
+from chatgpt_source.errors import JournalError, JournalInUse, KeyReused, NotRedriven
 from chatgpt_source.journal import AuditEntry, Detail
-from chatgpt_source.journal.sqlite import SqliteJournal, backup, open_beside, open_journal
+from chatgpt_source.journal.sqlite import (
+    SqliteJournal,
+    backup,
+    check_journal,
+    file,
+    long_work,
+    open_beside,
+    open_journal,
+    upgrade,
+)
+from chatgpt_source.journal.sqlite.lock import lock_journal
 from chatgpt_source.journal.sqlite.look import look
 from chatgpt_source.journal.sqlite.schema import APPLICATION_ID, VERSION
+from chatgpt_source.journal.sqlite.upgrade import UpgradeStopped
 from chatgpt_source.prompt import Prompt, State, Tier, Trace
 from tests.journal.common import DAY, NOON, JournalTestCase, at_once, prompt
 
@@ -326,7 +340,9 @@ class CopyTests(Version2TestCase):
     def test_an_upgrade_that_fails(self) -> None:
         with closing(sqlite3.connect(self.path)) as db:
             db.execute("CREATE TABLE prompts_4 (in_the_way)")
-        self.assertRaises(JournalError, open_journal, self.path)
+        message = str(self.assertRaises(JournalError, open_journal, self.path))
+        self.assertIn(f"is of schema 2, and can't be changed to {VERSION} (", message)
+        self.assertNotIn("\n", message)
         with closing(sqlite3.connect(self.path)) as db:
             db.execute("DROP TABLE prompts_4")
         self.assert_untouched()
@@ -335,6 +351,115 @@ class CopyTests(Version2TestCase):
         seen = look(self.path, DAY.date, NOON)
         self.assertEqual((seen.schema, seen.to_ask, seen.to_deliver), (2, 3, 1))
         self.assert_untouched()
+
+    def test_nor_does_the_check_before_a_start(self) -> None:
+        check_journal(self.path)
+        with closing(sqlite3.connect(self.path)) as db:
+            self.assertEqual(db.execute("PRAGMA user_version").fetchone(), (2,))
+            db.execute("UPDATE probes SET count = count - 1")
+            db.commit()
+        self.assert_untouched()
+
+    def test_both_say_that_there_is_no_room(self) -> None:
+        self.patch(backup, "ROOM", 2**60)
+        for check in (check_journal, lambda path: look(path, DAY.date, NOON)):
+            message = str(self.assertRaises(JournalError, check, self.path))
+            self.assertRegex(
+                message, rf"^journal {self.path.resolve()} is of schema 2.* make room$"
+            )
+            self.assert_untouched()
+        look(self.path, DAY.date, NOON, as_writer=False)
+
+
+class LongWorkTests(Version2TestCase):
+    """What takes long when a journal is opened is known before, and can be stopped."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.make_version_2()
+
+    def test_an_upgrade(self) -> None:
+        self.assertEqual(long_work(self.path), f"changing the journal's schema from 2 to {VERSION}")
+
+    def test_nothing(self) -> None:
+        self.open()
+        self.shut(self.opened)
+        self.assertIsNone(long_work(self.path))
+        self.assertIsNone(long_work(self.path.with_name("none")))
+        self.assertIsNone(long_work(self.path.parent))
+        for content in (b"", b"no journal" * 100):
+            self.path.write_bytes(content)
+            self.assertIsNone(long_work(self.path))
+
+    def test_not_while_another_daemon_uses_it(self) -> None:
+        lock = lock_journal(self.path.resolve())
+        self.addCleanup(lock.close)
+        self.assertRaises(JournalInUse, long_work, self.path)
+
+    def test_not_of_a_newer_one(self) -> None:
+        with closing(sqlite3.connect(self.path)) as db:
+            db.execute(f"PRAGMA user_version = {VERSION + 1}")
+        self.assertIsNone(long_work(self.path))
+
+    def test_a_log_that_a_killed_daemon_left(self) -> None:
+        self.open()
+        copy = Path(self.mktemp())
+        for end in ("", "-wal"):
+            shutil.copy(f"{self.path}{end}", f"{copy}{end}")
+        self.assertIsNone(long_work(copy))
+        self.patch(file, "LONG_LOG", 10)
+        self.assertRegex(long_work(copy) or "", r"^reading the \d+ MiB that the last run left in")
+        log = Path(f"{copy}-wal").read_bytes()
+        check_journal(copy)
+        self.assertEqual(Path(f"{copy}-wal").read_bytes(), log)
+        with closing(open_journal(copy)):
+            self.assertRaises(JournalInUse, long_work, copy)
+
+    def test_stopped_at_any_time_it_has_done_nothing(self) -> None:
+        for module in (backup, upgrade):
+            self.patch(module, "OFTEN", 1)
+        whole = Path(self.mktemp())
+        shutil.copy(self.path, whole)
+        looks = count()
+        with closing(open_journal(whole, lambda: next(looks) < 0)):
+            all_looks = next(looks)
+        before = self.content()
+        for at in range(0, all_looks, all_looks // 40):
+            looks = count()
+            self.assertRaises(
+                UpgradeStopped,
+                open_journal,
+                self.path,
+                lambda: next(looks) >= at,  # noqa: B023
+            )
+            self.assertEqual(self.content(), before)
+            self.assertEqual(list(self.path.parent.glob(f"*{self.path.name}.schema*")), [])
+        with closing(open_journal(self.path)):
+            self.assertEqual(len(self.copies()), 1)
+
+    def test_the_copy_and_the_change_are_stopped_each(self) -> None:
+        for module in (backup, upgrade):
+            self.patch(module, "OFTEN", 1)
+        before = self.content()
+        for begun in (f".{self.path.name}.schema-2.*.partial", f"{self.path.name}.schema-2.backup"):
+            with self.subTest(begun=begun):
+                self.assertRaises(UpgradeStopped, open_journal, self.path, self.once_there(begun))
+                self.assertEqual(self.content(), before)
+                self.assertEqual(list(self.path.parent.glob(f"*{self.path.name}.schema*")), [])
+
+    def once_there(self, pattern: str) -> Callable[[], bool]:
+        """Whether to stop: from when a file was there on."""
+        seen: list[Path] = []
+
+        def is_stopped() -> bool:
+            seen.extend(self.path.parent.glob(pattern))
+            return bool(seen)
+
+        return is_stopped
+
+    def content(self) -> list[str]:
+        with closing(sqlite3.connect(self.path)) as db:
+            return list(db.iterdump())
 
 
 class FormatTests(Version2TestCase):

@@ -75,7 +75,10 @@ class PostgresEngine:
         prompts = {state: counts.get(state.value, 0) for state in State}
         return evolve(seen, prompts=prompts, **found)
 
-    def open(self) -> "partial[PostgresJournal]":
+    def long_work(self) -> None:
+        """See `Engine.long_work`: the network may make anything take long."""
+
+    def open(self, is_stopped: Callable[[], bool] = lambda: False) -> "partial[PostgresJournal]":  # noqa: ARG002 - the server rolls back what is not committed
         """See `Engine.open`."""
         return partial(PostgresJournal, open_journal(self.database))
 

@@ -58,6 +58,7 @@ from chatgpt_source.journal.sqlite.file import (
     BUSY,
     OpenJournal,
     check_journal,
+    long_work,
     open_beside,
     open_journal,
 )
@@ -67,7 +68,14 @@ from chatgpt_source.journal.sqlite.transact import PATIENCE, Transactor
 from chatgpt_source.prompt import DEAD_LETTER, NOWHERE, Ask, Delivery, Leftover, Prompt, State, Tier
 from chatgpt_source.tiers import Tiers
 
-__all__ = ["OpenJournal", "SqliteJournal", "check_journal", "open_beside", "open_journal"]
+__all__ = [
+    "OpenJournal",
+    "SqliteJournal",
+    "check_journal",
+    "long_work",
+    "open_beside",
+    "open_journal",
+]
 
 PATIENCE_BESIDE = 10.0
 """Seconds that an operator's command waits for a busy daemon."""

@@ -52,7 +52,7 @@ def back_up(
     if os.path.lexists(to):
         raise _exists(to)
     with _in_words(to, is_stopped):
-        _require_room(db, to, advice)
+        require_room(db, to, advice)
         descriptor, name = tempfile.mkstemp(".partial", f".{to.name}.", to.parent)
         partial = Path(name)
         try:
@@ -97,7 +97,12 @@ def _exists(to: Path) -> JournalError:
     return JournalError(f"backup {to} exists already: name another path, or move it away")
 
 
-def _require_room(db: sqlite3.Connection, to: Path, advice: str) -> None:
+def require_room(db: sqlite3.Connection, to: Path, advice: str) -> None:
+    """Require room for a copy of a journal.
+
+    Raises:
+        JournalError: If there is none.
+    """
     pages, unused, size = (
         db.execute(f"PRAGMA {name}").fetchone()[0]
         for name in ("page_count", "freelist_count", "page_size")

@@ -1,5 +1,6 @@
 """A journal in a SQLite file, as an engine."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from chatgpt_source.journal.seen import Seen
 from chatgpt_source.journal.sqlite import (
     SqliteJournal,
     check_journal,
+    long_work,
     open_beside,
     open_journal,
 )
@@ -39,9 +41,13 @@ class SqliteEngine:
         """See `Engine.look`."""
         return look(self.path, day, now, as_writer=as_writer)
 
-    def open(self) -> "partial[SqliteJournal]":
+    def long_work(self) -> str | None:
+        """See `Engine.long_work`."""
+        return long_work(self.path)
+
+    def open(self, is_stopped: Callable[[], bool] = lambda: False) -> "partial[SqliteJournal]":
         """See `Engine.open`."""
-        return partial(SqliteJournal, open_journal(self.path))
+        return partial(SqliteJournal, open_journal(self.path, is_stopped))
 
     def open_beside(self) -> "partial[SqliteJournal]":
         """See `Engine.open_beside`."""

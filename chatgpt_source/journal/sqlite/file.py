@@ -3,8 +3,9 @@
 import errno
 import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from attrs import frozen
@@ -13,20 +14,28 @@ from chatgpt_source.errors import JournalError, JournalInUse
 from chatgpt_source.journal.sqlite.lock import Lock, is_locked, lock_journal, require_file
 from chatgpt_source.journal.sqlite.schema import (
     APPLICATION_ID,
+    HEADER,
     VERSION,
+    earlier_version,
     is_empty,
     read_as_ours,
     require_ours,
     run_script,
 )
-from chatgpt_source.journal.sqlite.upgrade import upgraded
+from chatgpt_source.journal.sqlite.upgrade import UpgradeStopped, upgradable, upgraded
 from chatgpt_source.journal.sqlite.upkeep import probe
 
 BUSY = 0.25
 """Seconds to wait for another process that writes; an operator's command takes less."""
 
+LONG_LOG = 16 * 2**20
+"""Bytes of a write-ahead log that take long to read; a daemon that was killed leaves some 4 MiB."""
+
 _OLDEST = (3, 35)
 """The first SQLite with RETURNING, which claims and ends need."""
+
+_Begin = Callable[[sqlite3.Connection, Path], AbstractContextManager[None]]
+"""Makes the transaction in which a daemon begins to use a file."""
 
 
 @frozen(eq=False, repr=False)
@@ -66,20 +75,29 @@ class OpenJournal:
             self.lock.close()
 
 
-def open_journal(path: Path) -> OpenJournal:
-    """Lock and open the journal at `path` for a daemon; create it if there is none.
+def open_journal(path: Path, is_stopped: Callable[[], bool] = lambda: False) -> OpenJournal:
+    """Lock, upgrade and open the journal at `path` for a daemon; create it if there is none.
 
     Raises:
         JournalInUse: If another daemon uses it.
         JournalError: If it can't be written, or is no journal of this version or earlier.
+        UpgradeStopped: If `is_stopped` returned true; an upgrade calls it now and then.
     """
+    opened = _open(path, partial(upgraded, is_stopped=is_stopped))
+    if is_stopped():
+        opened.close()
+        raise UpgradeStopped
+    return opened
+
+
+def _open(path: Path, begin: _Begin) -> OpenJournal:
     require_sqlite(path)
     with in_words(path):
         path = without_links(path)  # SQLite puts its log beside the file that a link points to
         with ExitStack() as undo:
             lock = lock_journal(path)
             undo.callback(lock.close)
-            connection = _connect(path)
+            connection = _connect(path, begin)
             undo.callback(connection.close)
             log = _log_of(path)
             opened = OpenJournal(path, connection, lock, (str(log), log.stat()))
@@ -104,7 +122,7 @@ def open_beside(path: Path) -> OpenJournal:
             raise JournalError(
                 f"journal {path} is in use by a daemon that knows it by another path: name that one"
             )
-        return OpenJournal(path, _connect(path, make=False), None)
+        return OpenJournal(path, _connect(path), None)
 
 
 def open_stopped(path: Path) -> OpenJournal:
@@ -122,7 +140,7 @@ def open_stopped(path: Path) -> OpenJournal:
         with ExitStack() as undo:
             lock = lock_journal(path)
             undo.callback(lock.close)
-            opened = OpenJournal(path, _connect(path, make=False), lock)
+            opened = OpenJournal(path, _connect(path), lock)
             undo.pop_all()
         return opened
 
@@ -186,7 +204,9 @@ def require_sqlite(path: Path) -> None:
         )
 
 
-def _connect(path: Path, *, make: bool = True) -> sqlite3.Connection:
+def _connect(path: Path, begin: _Begin | None = None) -> sqlite3.Connection:
+    """Connect, for a daemon if `begin` is given; it creates the journal if there is none."""
+    make = begin is not None
     connection = sqlite3.connect(
         path, timeout=BUSY, isolation_level=None, check_same_thread=False, cached_statements=256
     )
@@ -202,8 +222,8 @@ def _connect(path: Path, *, make: bool = True) -> sqlite3.Connection:
             "temp_store = MEMORY",
         ):
             connection.execute(f"PRAGMA {pragma}")
-        if make:
-            with upgraded(connection, path):
+        if begin is not None:
+            with begin(connection, path):
                 if is_empty(connection):
                     _make(connection)
                 probe(connection)  # fails if the file can't be written
@@ -226,14 +246,49 @@ def _make(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA user_version = {VERSION}")
 
 
+def long_work(path: Path) -> str | None:
+    """What `open_journal` does that takes long, for people; None if nothing does.
+
+    Raises:
+        JournalInUse: If there is such work, and another daemon uses the journal.
+        JournalError: If the journal can't be used.
+    """
+    with in_words(path):
+        if not path.is_file():
+            return None
+        path = without_links(path)
+        with path.open("rb") as file:
+            version = earlier_version(file.read(HEADER))
+        size = _log_size(path)
+        if version is None and size <= LONG_LOG:
+            return None
+        lock_journal(path).close()
+    if version is None:
+        return f"reading the {size >> 20} MiB that the last run left in the journal's log (-wal)"
+    return f"changing the journal's schema from {version} to {VERSION}"
+
+
+def _log_size(path: Path) -> int:
+    try:
+        return _log_of(path).stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def check_journal(path: Path) -> None:
     """Check that a daemon could use the journal at `path`, once no other does.
+
+    It upgrades nothing, and reads no long log: a start does that in the journal's thread.
 
     Raises:
         JournalError: If it could not.
     """
     try:
-        opened = open_journal(path)
+        with in_words(path):
+            if _log_size(target := without_links(path)) > LONG_LOG:
+                lock_journal(target).close()
+                return
+        opened = _open(path, upgradable)
     except JournalInUse:
         try:
             opened = open_beside(path)

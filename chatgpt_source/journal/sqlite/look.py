@@ -18,6 +18,7 @@ from chatgpt_source.journal.sqlite.schema import (
     require_ours,
     version_of,
 )
+from chatgpt_source.journal.sqlite.upgrade import require_upgradable
 
 
 def look(path: Path, day: str, now: float, *, as_writer: bool = True) -> Seen:
@@ -45,7 +46,10 @@ def look(path: Path, day: str, now: float, *, as_writer: bool = True) -> Seen:
             _require_writable(path)
         in_use = is_locked(path)
         with closing(sqlite3.connect(_uri(path, in_use=in_use), uri=True)) as db:
-            return _seen(db, path, day, now, in_use=in_use)
+            seen = _seen(db, path, day, now, in_use=in_use)
+            if as_writer:
+                require_upgradable(db, path)
+            return seen
 
 
 def _require_writable(path: Path) -> None:

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from chatgpt_source.errors import JournalError
 
+HEADER = 72
+"""Bytes at the beginning of a file that say which version it is of."""
 VERSION = 7
 APPLICATION_ID = 0x63677073
 """Marks the file's header as this program's ("cgps")."""
@@ -46,6 +48,12 @@ def version_of(db: sqlite3.Connection) -> int:
     """The version of a journal's tables; 0 if there are none."""
     (version,) = db.execute("PRAGMA user_version").fetchone()
     return int(version)
+
+
+def earlier_version(header: bytes) -> int | None:
+    """The version of a journal's tables by the first bytes of its file, if it is an earlier one."""
+    version, application = (int.from_bytes(header[at : at + 4], "big") for at in (60, 68))
+    return version if application == APPLICATION_ID and version < VERSION else None
 
 
 def read_as_ours(db: sqlite3.Connection) -> None:
