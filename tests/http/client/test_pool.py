@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from chatgpt_source.http.client import NoReply, pool
 from chatgpt_source.http.client.agent import AT_ONCE
 from chatgpt_source.http.client.connection import Connection as HTTPConnection
-from chatgpt_source.http.client.pool import FRESH, KEEP_IDLE, SWEEP, Pool
+from chatgpt_source.http.client.pool import CLOSED_AT_ONCE, FRESH, KEEP_IDLE, SWEEP, Pool
 from chatgpt_source.http.client.work_queue import WorkQueue
 from chatgpt_source.http.sending import Sending
 from tests.http.client.test_client import OK, ClientCase, Connection, Peer, _a_moment, certificate
@@ -133,6 +133,22 @@ class AgeTests(SynchronousTestCase):
             self.clock.advance(SWEEP)
         self.assertTrue(second.disconnecting)
         self.assertLessEqual(self.clock.seconds() - 2, KEEP_IDLE + SWEEP * 2)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_many_are_closed_in_several_turns(self) -> None:
+        self.pool.most = CLOSED_AT_ONCE * 2
+        kept = [self.keep(kind) for _ in range(CLOSED_AT_ONCE) for kind in "abc"]
+        seen: list[int] = []
+
+        def look() -> None:
+            seen.append(sum(each.disconnecting for each in kept))
+            if seen[-1] < len(kept):
+                self.clock.callLater(0, look)
+
+        self.clock.callLater(KEEP_IDLE, look)
+        for _ in range(10):
+            self.clock.advance(SWEEP)
+        self.assertEqual(seen, [CLOSED_AT_ONCE * turn for turn in range(4)])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_those_beyond_the_limit_are_closed(self) -> None:
