@@ -12,7 +12,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Coroutine
 from datetime import datetime, timezone
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -77,9 +76,8 @@ def comparisons(rounds: int) -> list[Comparison]:
 def alone(rounds: int, saturated: float, waiting: int) -> list[tuple[str, str]]:
     """What is measured of the daemon alone: names and figures, in words."""
 
-    def pairs(measure: Measure, beside: Measure) -> str:
-        ratios = [asyncio.run(measure()) / asyncio.run(beside()) for _ in range(rounds)]
-        return str(Ratio.of(ratios))
+    def ratio_of(measure: Measure) -> str:
+        return str(Ratio.of([asyncio.run(measure()) for _ in range(rounds)]))
 
     def accepted(figures: dict[str, float]) -> str:
         return f"{figures['median_202_ms']:.1f} and {figures['slowest_202_ms']:.1f} ms"
@@ -89,13 +87,15 @@ def alone(rounds: int, saturated: float, waiting: int) -> list[tuple[str, str]]:
     )
     p50, p99 = asyncio.run(scenarios.accepted(saturated / 2, 20))
     empty, full = (recovery.measure(prompts, 200) for prompts in (0, waiting))
-    few = partial(scenarios.with_idle, scenarios.FEW_IDLE)
-    many = partial(scenarios.with_idle, scenarios.MOST_IDLE)
-    plain = partial(scenarios.with_features, all_of_them=False)
-    featured = partial(scenarios.with_features, all_of_them=True)
     rows = [
-        ("CPU an event with 2,000 idle kept connections, to that with 8", pairs(many, few)),
-        ("CPU an event in binary mode, signed and traced, to a plain one", pairs(featured, plain)),
+        (
+            "CPU an event with 2,000 idle kept connections, to that with 8",
+            ratio_of(scenarios.idle_ratio),
+        ),
+        (
+            "CPU an event in binary mode, signed and traced, to a plain one",
+            ratio_of(scenarios.features_ratio),
+        ),
         (
             f"202s at half of the saturated rate, {saturated / 2:.0f} a second",
             f"p50 {p50:.1f} ms, p99 {p99:.1f} ms",

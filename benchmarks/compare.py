@@ -88,11 +88,12 @@ def median(rounds: Sequence[Figures]) -> Figures:
 
 
 @define
-class _Taken:
-    """What a program has taken in its slices so far."""
+class Taken:
+    """What a program has taken in its slices so far; its prompts have these header lines."""
 
     program: Program
     peers: Peers
+    headers: bytes = b""
     cpu: float = 0.0
     seconds: float = 0.0
     busy: float = 0.0
@@ -100,7 +101,8 @@ class _Taken:
 
     async def slice(self, events: int, calls: int) -> None:
         ours, began = cpu_of(os.getpid()), time.perf_counter()
-        self.latencies += await load(self.peers, self.program.port, events, calls)
+        port, headers = self.program.port, self.headers
+        self.latencies += await load(self.peers, port, events, calls, headers=headers)
         self.seconds += time.perf_counter() - began
         self.busy += cpu_of(os.getpid()) - ours
 
@@ -118,25 +120,30 @@ class _Taken:
 
 
 async def measure(names: Sequence[str], calls: int, latency: float, events: int) -> list[Figures]:
-    """Start programs, warm them up, and measure them in turns; each event must arrive.
-
-    The turns are short, so that what else the machine does meanwhile meets all alike.
-    """
-    slices = max(1, min(MOST_SLICES, events // max(calls * 4, 1)))
+    """Start programs, warm them up, and measure them in turns; each event must arrive."""
     async with AsyncExitStack() as stack:
         taken = []
         for name in names:
             program, peers = await stack.enter_async_context(running(name, calls, latency))
             await load(peers, program.port, max(calls, events // 4), calls)
-            taken.append(_Taken(program, peers))
-        await asyncio.sleep(SETTLE)
+            taken.append(Taken(program, peers))
+        return await take_turns(taken, events, calls)
+
+
+async def take_turns(taken: Sequence[Taken], events: int, calls: int) -> list[Figures]:
+    """Measure programs that have warmed up, with so many events each.
+
+    The turns are short, so that what else the machine does meanwhile meets all alike.
+    """
+    slices = max(1, min(MOST_SLICES, events // max(calls * 4, 1)))
+    await asyncio.sleep(SETTLE)
+    for each in taken:
+        each.cpu, each.latencies = each.program.cpu(), []
+    for _ in range(slices):
         for each in taken:
-            each.cpu = each.program.cpu()
-        for _ in range(slices):
-            for each in taken:
-                await each.slice(events // slices, calls)
-        await asyncio.sleep(SETTLE)
-        return [each.figures(events // slices * slices) for each in taken]
+            await each.slice(events // slices, calls)
+    await asyncio.sleep(SETTLE)
+    return [each.figures(events // slices * slices) for each in taken]
 
 
 def compare(

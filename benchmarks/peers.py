@@ -65,6 +65,14 @@ class _Model(_Messages):
     def __init__(self, peers: "Peers") -> None:
         self.peers = peers
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.peers.connected += 1
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc
+        self.peers.connected -= 1
+
     def message(self, message: bytes) -> None:
         del message
         if self.peers.hold:
@@ -98,13 +106,14 @@ class Peers:
         sink: The sink's port.
         hold: Calls that the model keeps, and answers together; 0: none.
         on_hold: Called when it has so many, before it answers.
+        connected: The connections to the model.
         events: The ids of the events that arrived.
         repeats: How often one arrived again.
     """
 
     def __init__(self, latency: float) -> None:
         self.latency = latency
-        self.model = self.sink = self.hold = self.repeats = 0
+        self.model = self.sink = self.hold = self.connected = self.repeats = 0
         self.on_hold: Callable[[], None] = lambda: None
         self._kept: list[_Model] = []
         self.events: set[bytes] = set()

@@ -3,25 +3,25 @@
 import asyncio
 import secrets
 from base64 import b64encode
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import daemon
-from compare import SETTLE
+from compare import SETTLE, Taken, take_turns
 from peers import Peers, load
 from programs import Program, running
 
 CGROUPS = Path("/sys/fs/cgroup")
 FEW_IDLE, MOST_IDLE = 8, 2000
 """Idle connections that are compared."""
+IDLE_TURNS = 10
 TRACED = b"traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n"
 
 
-async def cpu_ms(
-    program: Program, peers: Peers, events: int, calls: int, headers: bytes = b""
-) -> float:
+async def cpu_ms(program: Program, peers: Peers, events: int, calls: int) -> float:
     """CPU an event, in ms."""
     cpu = program.cpu()
-    await load(peers, program.port, events, calls, headers=headers)
+    await load(peers, program.port, events, calls)
     await asyncio.sleep(SETTLE)
     return (program.cpu() - cpu) / events * 1e3
 
@@ -33,23 +33,46 @@ async def start(name: str) -> tuple[float, float]:
         return program.start_seconds, program.memory()
 
 
-async def with_idle(connections: int) -> float:
-    """CPU an event, while the daemon keeps so many idle connections to the model."""
-    async with running("daemon", MOST_IDLE) as (program, peers):
-        await load(peers, program.port, 1000, FEW_IDLE)
+async def idle_ratio() -> float:
+    """CPU an event with many idle connections to the model, to that with few, in turns."""
+    async with AsyncExitStack() as stack:
+        beginning = [running("daemon", MOST_IDLE) for _ in range(2)]
+        many, few = [await stack.enter_async_context(each) for each in beginning]
+        for program, peers in (many, few):
+            await load(peers, program.port, 1000, FEW_IDLE)
+        turns = [
+            (await _with_idle(*many, MOST_IDLE), await _with_idle(*few, FEW_IDLE))
+            for _ in range(IDLE_TURNS)
+        ]
+    of_many, of_few = map(sum, zip(*turns, strict=True))
+    return of_many / of_few
+
+
+async def _with_idle(program: Program, peers: Peers, connections: int) -> float:
+    """CPU an event, while the daemon keeps so many idle connections: it closes them after 4 s."""
+    for _ in range(5):
         peers.hold = connections
         await load(peers, program.port, connections, connections)
-        return await cpu_ms(program, peers, 2000, FEW_IDLE)
+        await load(peers, program.port, 300, FEW_IDLE)  # until the burst has left the caches
+        taken = await cpu_ms(program, peers, 500, FEW_IDLE)
+        if peers.connected >= connections:
+            return taken
+    raise RuntimeError(f"800 events take more than 4 s, and {connections} idle connections closed")
 
 
-async def with_features(*, all_of_them: bool) -> float:
-    """CPU an event, plain, or in binary mode, signed and traced."""
+async def features_ratio() -> float:
+    """CPU an event in binary mode, signed and traced, to that of a plain one, in turns."""
     secret = "whsec_" + b64encode(secrets.token_bytes(32)).decode("ascii")
-    settings = {"content_mode": "binary", "signing_secret": secret} if all_of_them else {}
-    headers = TRACED if all_of_them else b""
-    async with running("daemon", 64, 0.0, settings) as (program, peers):
-        await load(peers, program.port, 1000, 64, headers=headers)
-        return await cpu_ms(program, peers, 4000, 64, headers)
+    settings = {"content_mode": "binary", "signing_secret": secret}
+    async with (
+        running("daemon", 64, 0.0, settings) as featured,
+        running("daemon", 64) as plain,
+    ):
+        both = [Taken(*featured, headers=TRACED), Taken(*plain)]
+        for each in both:
+            await each.slice(1000, 64)
+        ours, theirs = await take_turns(both, 4000, 64)
+        return ours.cpu_ms / theirs.cpu_ms
 
 
 async def in_flight(calls: int) -> float:
