@@ -5,6 +5,7 @@ What it does once it runs is shown by the tests in `tests/e2e`, on the real thin
 
 import contextlib
 import socket
+import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -33,6 +34,7 @@ from tests.e2e.processes import free_port
 from tests.test_dockerfile import setup_argument
 
 PACKAGE = "chatgpt_source"
+ROOT = Path(__file__).parent.parent
 CLOCKS = {"clock", "_clock", "reactor", "_reactor"}
 """What parts of the daemon have, and values have not."""
 
@@ -167,6 +169,20 @@ class PluginTests(SynchronousTestCase):
 
     def test_takes_no_arguments(self) -> None:
         self.assertRaises(usage.UsageError, Options().parseOptions, ["surplus"])
+
+
+class ImportTests(SynchronousTestCase):
+    def test_python_does_not_look_for_cycles_in_what_is_imported(self) -> None:
+        counted = (
+            "import gc, treq\n"
+            "looks = []\n"
+            "gc.callbacks.append(lambda phase, info: looks.append(phase))\n"
+            "import chatgpt_source.service\n"
+            "print(looks.count('start'))\n"
+        )
+        program = [sys.executable, "-c", counted]
+        ran = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=True)
+        self.assertLess(int(ran.stdout), 10)
 
 
 class PartsTests(SynchronousTestCase):
