@@ -100,8 +100,8 @@ def gather(
         if not starting:
             today = day_at(now, config.timezone).date
             journal = engine.look(today, now, as_writer=mine)
-        elif mine:
-            engine.check()
+        elif mine:  # after a fork, a start that fails has no line of its own on the terminal
+            engine.check(by_writing=not twistd.get("nodaemon"))
     except JournalError as error:
         mistakes.append(str(error))
     where, unavailable = _find_ports(config, environ, starting=starting)

@@ -30,8 +30,11 @@ class Engine(Protocol):
     def is_remote(self) -> bool:
         """Whether it is reached over a network: opening it may take seconds."""
 
-    def check(self) -> None:
+    def check(self, *, by_writing: bool) -> None:
         """Check what a start can before it opens the journal; a file is created.
+
+        Args:
+            by_writing: Whether to write to it, too.
 
         Raises:
             JournalError: If a daemon could not use it.

@@ -4,6 +4,7 @@ import os
 import signal
 import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 
 from twisted.trial.unittest import SkipTest
@@ -145,6 +146,15 @@ class RefusalTests(DaemonCase):
         database.execute("CREATE TABLE theirs (x)")
         database.close()
         await self.refuses(daemon, str(journal), "another program's", "`journal`")
+
+    async def test_journal_that_lacks_a_table(self):
+        daemon = self.daemon()
+        await daemon.start()
+        await daemon.stop()
+        journal = daemon.dir / "journal.sqlite"
+        with closing(sqlite3.connect(journal)) as database:
+            database.execute("DROP TABLE probes")
+        await self.refuses(daemon, str(journal), "no such table: probes", "restore it")
 
     async def test_journal_of_a_newer_version(self):
         daemon = self.daemon()

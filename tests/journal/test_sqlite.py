@@ -483,7 +483,12 @@ class FaultTests(JournalTestCase):
 
 class FileTests(JournalTestCase):
     def message(self) -> str:
-        return str(self.assertRaises(JournalError, check_journal, self.path))
+        by_reading, by_writing = (
+            str(self.assertRaises(JournalError, check_journal, self.path, by_writing=writes))
+            for writes in (False, True)
+        )
+        self.assertEqual(by_reading, by_writing)
+        return by_writing
 
     def assert_one_line(self, message: str) -> None:
         self.assertIn(str(self.path), message)
@@ -597,8 +602,25 @@ class FileTests(JournalTestCase):
     def test_nothing_is_left_open(self) -> None:
         self.successResultOf(self.journal.close())
         before = open_files()
-        check_journal(self.path)
+        for writes in (False, True):
+            check_journal(self.path, by_writing=writes)
         self.assertEqual(open_files(), before)
+
+    def test_what_is_found_by_writing_alone(self) -> None:
+        self.opened.connection.execute("DROP TABLE probes")
+        self.shut(self.opened)
+        content = self.path.read_bytes()
+        check_journal(self.path, by_writing=False)
+        self.assertEqual(self.path.read_bytes(), content)
+        message = str(self.assertRaises(JournalError, check_journal, self.path))
+        self.assertIn("no such table: probes", message)
+
+    def test_a_new_one_is_made_by_writing_alone(self) -> None:
+        path = self.path.with_name(f"{self.path.name}-new")
+        check_journal(path, by_writing=False)
+        self.assertEqual(path.stat().st_size, 0)
+        check_journal(path)
+        self.assertGreater(path.stat().st_size, 0)
 
 
 class LossTests(JournalTestCase):

@@ -48,7 +48,7 @@ class PostgresEngine:
         database = Database(url, password)
         return cls(database, database.location)
 
-    def check(self) -> None:
+    def check(self, *, by_writing: bool) -> None:
         """See `Engine.check`: a start waits for the database, so there is nothing to check."""
 
     def look(self, day: str, now: float, *, as_writer: bool = True) -> Seen:  # noqa: ARG002 - the database says who may

@@ -33,9 +33,9 @@ class SqliteEngine:
         """The path."""
         return str(self.path)
 
-    def check(self) -> None:
+    def check(self, *, by_writing: bool) -> None:
         """See `Engine.check`."""
-        check_journal(self.path)
+        check_journal(self.path, by_writing=by_writing)
 
     def look(self, day: str, now: float, *, as_writer: bool = True) -> Seen:
         """See `Engine.look`."""

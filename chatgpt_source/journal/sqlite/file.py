@@ -4,7 +4,7 @@ import errno
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +22,12 @@ from chatgpt_source.journal.sqlite.schema import (
     require_ours,
     run_script,
 )
-from chatgpt_source.journal.sqlite.upgrade import UpgradeStopped, upgradable, upgraded
+from chatgpt_source.journal.sqlite.upgrade import (
+    UpgradeStopped,
+    require_upgradable,
+    upgradable,
+    upgraded,
+)
 from chatgpt_source.journal.sqlite.upkeep import probe
 
 BUSY = 0.25
@@ -83,22 +88,16 @@ def open_journal(path: Path, is_stopped: Callable[[], bool] = lambda: False) -> 
         JournalError: If it can't be written, or is no journal of this version or earlier.
         UpgradeStopped: If `is_stopped` returned true; an upgrade calls it now and then.
     """
-    opened = _open(path, partial(upgraded, is_stopped=is_stopped))
-    if is_stopped():
-        opened.close()
-        raise UpgradeStopped
-    return opened
-
-
-def _open(path: Path, begin: _Begin) -> OpenJournal:
     require_sqlite(path)
     with in_words(path):
         path = without_links(path)  # SQLite puts its log beside the file that a link points to
         with ExitStack() as undo:
             lock = lock_journal(path)
             undo.callback(lock.close)
-            connection = _connect(path, begin)
+            connection = _connect(path, partial(upgraded, is_stopped=is_stopped))
             undo.callback(connection.close)
+            if is_stopped():
+                raise UpgradeStopped
             log = _log_of(path)
             opened = OpenJournal(path, connection, lock, (str(log), log.stat()))
             undo.pop_all()
@@ -207,9 +206,7 @@ def require_sqlite(path: Path) -> None:
 def _connect(path: Path, begin: _Begin | None = None) -> sqlite3.Connection:
     """Connect, for a daemon if `begin` is given; it creates the journal if there is none."""
     make = begin is not None
-    connection = sqlite3.connect(
-        path, timeout=BUSY, isolation_level=None, check_same_thread=False, cached_statements=256
-    )
+    connection = _sqlite(path)
     try:
         require_ours(connection, path, make=make)
         for file in (path, _log_of(path), Path(f"{path}-shm")):
@@ -236,6 +233,12 @@ def _connect(path: Path, begin: _Begin | None = None) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _sqlite(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(
+        path, timeout=BUSY, isolation_level=None, check_same_thread=False, cached_statements=256
+    )
 
 
 def _make(connection: sqlite3.Connection) -> None:
@@ -275,23 +278,31 @@ def _log_size(path: Path) -> int:
         return 0
 
 
-def check_journal(path: Path) -> None:
+def check_journal(path: Path, *, by_writing: bool = True) -> None:
     """Check that a daemon could use the journal at `path`, once no other does.
 
     It upgrades nothing, and reads no long log: a start does that in the journal's thread.
 
+    Args:
+        path: Where it is. If it is not there, it is made: of no content, unless `by_writing`.
+        by_writing: Whether to write to it, which takes the disk some 10 ms.
+
     Raises:
         JournalError: If it could not.
     """
+    require_sqlite(path)
     try:
-        with in_words(path):
-            if _log_size(target := without_links(path)) > LONG_LOG:
-                lock_journal(target).close()
+        with in_words(path), ExitStack() as undo:
+            path = without_links(path)
+            undo.callback(lock_journal(path).close)
+            if _log_size(path) > LONG_LOG:
                 return
-        opened = _open(path, upgradable)
+            if by_writing:
+                _connect(path, upgradable).close()
+                return
+            connection = undo.enter_context(closing(_sqlite(path)))
+            require_ours(connection, path, make=True)
+            require_upgradable(connection, path)
     except JournalInUse:
-        try:
-            opened = open_beside(path)
-        except JournalInUse:
-            return  # a daemon uses an earlier file of this path, so this one can't be checked yet
-    opened.close()
+        with suppress(JournalInUse):  # of an earlier file of this path: this can't be checked yet
+            open_beside(path).close()
