@@ -1,6 +1,8 @@
 """Leases in PostgreSQL: renewed, ended, taken over, and left to others in time."""
 
 import contextlib
+import time
+from collections.abc import Callable
 from typing import Any
 
 from twisted.logger import capturedLogs
@@ -12,6 +14,8 @@ from chatgpt_source.journal import (
 from tests.journal.common import ANSWER, DAY, NOON, PEERS, prompt
 
 with contextlib.suppress(ImportError):  # the tests are skipped then: `server` says why
+    import psycopg
+
     from chatgpt_source.journal.postgres import (
         recovery,
     )
@@ -19,6 +23,8 @@ with contextlib.suppress(ImportError):  # the tests are skipped then: `server` s
     from chatgpt_source.journal.postgres.recovery import LEASE
 
 from tests.journal.postgres_case import AtCommit, PostgresTestCase
+
+HOUR = 3600.0
 
 
 class LeaseTests(PostgresTestCase):
@@ -218,6 +224,54 @@ class LeaseTests(PostgresTestCase):
         self.successResultOf(second.probe())
         self.successResultOf(second._background.sweep())
         self.assertEqual(self.claimed_by(second), [])
+
+    def test_who_stands_still_in_a_transaction_is_cut_off(self) -> None:
+        """Between two statements of a pipeline, where no timeout of the server ends it."""
+        self.accept(prompt())
+        self.claimed_by(self.journal)
+        second = self.another()
+        self.journal._session.connection.execute(
+            "UPDATE owners SET until = clock_timestamp() - interval '1 s'"
+        )
+        self.successResultOf(second.probe())  # renews its own
+        self.stand_still(self.journal)
+        self.wait(lambda: self.is_held(second))
+        self.patch(recovery, "PATIENCE", HOUR)
+        self.successResultOf(second._background.sweep())
+        self.assertTrue(self.is_held(second))
+        self.patch(recovery, "PATIENCE", 0.0)
+
+        def is_taken_over() -> bool:
+            self.successResultOf(second._background.sweep())
+            return bool(second.takeovers)
+
+        self.wait(is_taken_over)
+        self.assertEqual([ask.total for ask in self.claimed_by(second)], [2])
+
+    def stand_still(self, journal: Any) -> None:
+        """Let its process stop after it has sent the first statements of a group."""
+        session = journal._session
+        pipeline = session.connection.pipeline()
+        pipeline.__enter__()
+
+        def end() -> None:
+            with contextlib.suppress(psycopg.OperationalError):
+                pipeline.__exit__(None, None, None)
+
+        self.addCleanup(end)
+        session.execute("BEGIN")
+        session.execute("UPDATE owners SET number = number + 1 WHERE id = %s", (session.owner,))
+
+    def is_held(self, journal: Any) -> bool:
+        """Whether another process holds the row of an owner."""
+        free = journal._session.execute("SELECT id FROM owners FOR UPDATE SKIP LOCKED")
+        return len(free.fetchall()) == 1
+
+    def wait(self, condition: Callable[[], bool]) -> None:
+        """Wait for what the server does."""
+        latest = time.monotonic() + LEASE
+        while not condition():
+            self.assertLess(time.monotonic(), latest)
 
     def test_another_limit_is_told(self) -> None:
         with capturedLogs() as logs:

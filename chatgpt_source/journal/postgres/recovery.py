@@ -11,6 +11,8 @@ from chatgpt_source.prompt import MODEL
 
 LEASE = 20.0
 """Seconds after its last renewal in which an owner's claims are its own."""
+PATIENCE = 3.0
+"""Seconds after its lease in which an owner may still end a transaction."""
 FIRST_POLLS = 10.0
 """Seconds from a start in which all submitted prompts are due for a poll."""
 STARTS = 0x63677074
@@ -118,7 +120,22 @@ def sweep(db: Session, now: float, which: str = "TRUE") -> Steps[int]:
     if rows:
         yield from _release(db, [row["id"] for row in rows], now)
     yield db.execute("DELETE FROM owners WHERE ended AND until < now() - interval '1 day'")
+    yield from _cut_off(db, which)
     return len(rows)
+
+
+def _cut_off(db: Session, which: str) -> Steps[None]:
+    """End the sessions whose transactions keep the leases that are over from being ended.
+
+    They are of processes that stand still, or machines that are lost, between two statements of a
+    pipeline: for the server such a session is not idle, so that no timeout ends it.
+    """
+    yield db.execute(
+        "SELECT pg_terminate_backend(pid) FROM owners JOIN pg_locks ON transactionid = owners.xmax"
+        " JOIN pg_stat_activity USING (pid) WHERE NOT ended AND mode = 'ExclusiveLock'"
+        f" AND until < clock_timestamp() - interval '{PATIENCE} s' AND usename = current_user"
+        f" AND pid <> pg_backend_pid() AND {which}"
+    )
 
 
 def leave(db: Session, now: float) -> Steps[None]:
