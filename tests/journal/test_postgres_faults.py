@@ -113,8 +113,7 @@ class FaultTests(PostgresTestCase):
         half_open = self.open_journal()._session.connection
         half_open.execute("SET idle_in_transaction_session_timeout = '100 ms'")
         self.accept(prompt("p1"))
-        half_open.execute("BEGIN")
-        half_open.execute("UPDATE days SET used = used")
+        half_open.execute("BEGIN; UPDATE days SET used = used")
         self.assertEqual(self.accept(prompt("p2")), 98)
 
     def test_a_group_that_was_given_up_is_not_committed_later(self) -> None:

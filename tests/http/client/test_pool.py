@@ -231,7 +231,7 @@ class DyingTests(ClientCase):
 
     async def test_not_when_we_gave_up(self) -> None:
         peer, url = await self.kept(lambda _: None)
-        await self.error(NoReply, self.post(url, timeout=0.2))
+        await self.error(NoReply, self.post(url, timeout=AT_ONCE / 2))
         self.assertEqual(len(peer.requests), 2)
 
     async def test_not_on_a_new_one(self) -> None:

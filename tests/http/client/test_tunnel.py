@@ -181,7 +181,7 @@ class RefusalTests(TunnelCase):
     async def test_silent(self) -> None:
         proxy = FakeProxy(reactor, None)
         self.through(proxy)
-        await self.error(NotSent, self.post(self.peer(Peer()), timeout=0.3))
+        await self.error(NotSent, self.post(self.peer(Peer()), timeout=1.0))
         await proxy.connections[0].gone
 
     async def test_cancelled(self) -> None:
