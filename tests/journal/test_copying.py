@@ -46,7 +46,7 @@ from tests.journal.postgres_server import server
 with contextlib.suppress(ImportError):  # the tests are skipped then: `server` says why
     from chatgpt_source.journal.copying import command, source, target
     from chatgpt_source.journal.copying.counting import compare
-    from chatgpt_source.journal.postgres import PostgresJournal, open_journal
+    from chatgpt_source.journal.postgres import PostgresJournal, connect, open_journal
     from chatgpt_source.journal.postgres.connect import Database
     from chatgpt_source.journal.postgres.engine import PostgresEngine
 
@@ -454,6 +454,19 @@ class ResumedTests(MovingCase):
                 break
         self.assertGreater(n, 3)
         self.assertEqual(self.dump(self.url), self.dump(whole))
+
+    def test_slowly(self) -> None:
+        """A daemon that paused so long in a transaction would be cut off."""
+        real = target.Target._write
+
+        def write(of: Any, rows: Any) -> None:
+            real(of, rows)
+            pause.execute("SELECT pg_sleep(0.05)")
+
+        self.patch(target.Target, "_write", write)
+        with closing(open_journal(Database(self.url))[1]) as pause:
+            self.patch(connect, "_SESSION", {"idle_in_transaction_session_timeout": "10ms"})
+            self.assertEqual(self.copy(), [])
 
     def test_no_daemon_starts_on_a_part(self) -> None:
         opened = open_journal(Database(self.url))

@@ -22,6 +22,7 @@ from chatgpt_source.journal.postgres.session import Connection, Row, Session
 LOCK = 0x63677063
 """The advisory lock that one copy at a time has."""
 SESSION = {
+    "idle_in_transaction_session_timeout": "60s",  # nobody waits for its rows
     "lock_timeout": "3s",  # a copy that was killed holds the lock until the server knows of it
     "tcp_keepalives_idle": "5",  # and it is to know soon, even of a machine that is gone
     "tcp_keepalives_interval": "5",
