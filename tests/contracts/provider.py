@@ -47,7 +47,7 @@ class Contract(TestCase):
     """
 
     settings: Mapping[str, Any] = MappingProxyType({})
-    timeout = 30
+    timeout = 60
 
     def setUp(self) -> None:
         self.fake = FakeResponses(reactor, KEY)

@@ -579,7 +579,7 @@ class DaemonCase(TestCase):
         forked: Whether their processes may be forked.
     """
 
-    timeout = 60
+    timeout = 300  # of a test that hangs: what it waits for has a bound of its own
     forked = True
 
     def setUp(self) -> None:

@@ -48,8 +48,6 @@ def event(name: str, data: Any, **attributes: Any) -> dict[str, Any]:
 
 
 class BrokerCase(DaemonCase):
-    timeout = 120
-
     def prompts(self) -> Counter[str]:
         """How often each prompt was asked."""
         return Counter(map(prompt_of, self.openai.asks))

@@ -139,7 +139,7 @@ class SocketTests(FuzzCase, TestCase):
     def test_anything(self) -> Deferred[None]:
         return deferToThread(self.fuzz)
 
-    test_anything.timeout = 120  # type: ignore[attr-defined]
+    test_anything.timeout = 300  # type: ignore[attr-defined]
 
     def fuzz(self) -> None:
         @settings(FUZZ, max_examples=150)
@@ -214,8 +214,6 @@ class SocketTests(FuzzCase, TestCase):
 
 
 class DaemonTests(DaemonCase):
-    timeout = 120
-
     async def test_anything(self) -> None:
         daemon = self.daemon(everyday_limit=10**6, max_body_size=500)
         process = await daemon.start()

@@ -163,8 +163,6 @@ class KeptTests(KeptCase):
 class SharedTests(KeptCase):
     """Two daemons that share a journal."""
 
-    timeout = 120
-
     async def test_each_shows_the_sum(self) -> None:
         url = server().schema()
         one = await self.with_admin(journal=url)

@@ -15,8 +15,6 @@ WAITING = 5
 
 
 class MovingTests(DaemonCase):
-    timeout = 120
-
     def setUp(self) -> None:
         self.url = server().schema()
         super().setUp()

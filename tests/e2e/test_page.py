@@ -18,7 +18,6 @@ OPEN = "for (const each of document.querySelectorAll('details')) each.open = tru
 
 class BrowserCase(DaemonCase):
     skip = missing()
-    timeout = 90
     credentials = ""
 
     async def with_page(self, daemon_clock: Clock | None = None, **settings: Any) -> Daemon:

@@ -12,8 +12,6 @@ CONCURRENCY = 64
 
 
 class PaidOnceTests(DaemonCase):
-    timeout = 120
-
     def setUp(self):
         super().setUp()
         self.openai = FakeResponses(reactor)

@@ -225,8 +225,6 @@ SIZES = {
 
 
 class FailuresTests(PausesCase):
-    timeout = 120
-
     async def fill(self, daemon: Daemon) -> None:
         """Let prompts fail in the journal of a stopped daemon."""
         opened = open_journal(daemon.dir / "journal.sqlite")

@@ -52,7 +52,6 @@ class ClosingTests(DaemonCase):
     """Peers that close each connection soon after an answer, so that the next request meets it."""
 
     PROMPTS = 300
-    timeout = 120
 
     async def test_no_prompt_fails_and_none_is_answered_twice(self):
         answered, delivered = Counter(), Counter()

@@ -28,8 +28,6 @@ FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
 class PrometheusTests(AdminCase):
-    timeout = 120
-
     async def prometheus(self) -> None:
         """Start a Prometheus that scrapes the daemon each second."""
         program = shutil.which("prometheus")

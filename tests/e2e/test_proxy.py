@@ -69,8 +69,6 @@ class RealProxy:
 
 
 class ClientTests(ClientCase):
-    timeout = 60
-
     def setUp(self):
         super().setUp()
         self.shown = issue("127.0.0.1")

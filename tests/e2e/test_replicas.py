@@ -28,8 +28,6 @@ def query(url: str, statement: str) -> list[Any]:
 
 
 class ReplicasCase(DaemonCase):
-    timeout = 120
-
     def setUp(self) -> None:
         self.url = server().schema()
         super().setUp()

@@ -35,7 +35,7 @@ DOING = "SELECT pid, state, wait_event, now() - xact_start, left(query, 80) FROM
 
 
 class LeaseTests(TestCase):
-    timeout = 240
+    timeout = 300
 
     def fleet(self, **settings: Any) -> Fleet:
         return Fleet(self, server().schema(), **settings)

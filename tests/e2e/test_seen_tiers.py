@@ -8,8 +8,6 @@ from tests.fakes.openai import api_error
 
 
 class SeenBatchesTests(BrowserCase, TiersCase):
-    timeout = 180
-
     async def told(self, path):
         return (await call("GET", f"http://127.0.0.1:{self.admin}{path}")).json()
 

@@ -28,8 +28,6 @@ HANGS = Reply(fault=Fault.HANG)
 class TiersCase(DaemonCase):
     """A daemon and a provider with all tiers, who both go by a time that the test lets pass."""
 
-    timeout = 120
-
     def setUp(self):
         super().setUp()
         self.time = self.clock(reactor.seconds())
@@ -538,7 +536,6 @@ class FallbackTests(TiersCase):
 class MixedTests(TiersCase):
     KILLS = 10
     SEED = 13
-    timeout = 300
 
     async def test_all_tiers_through_kills(self):
         """Paid twice is at most what was on its way to the disk, in each of two tiers.

@@ -24,8 +24,6 @@ WAITING = "waiting for the daemon that uses journal"
 
 
 class WaitingTests(DaemonCase):
-    timeout = 120
-
     async def first(self):
         daemon = self.daemon()
         await daemon.start()

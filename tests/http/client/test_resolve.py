@@ -62,7 +62,7 @@ class Names:
 
 
 class ResolverTests(TestCase):
-    timeout = 20
+    timeout = 60
 
     def setUp(self) -> None:
         self.names = Names(model=[V4], target=[V6, V4], none=socket.gaierror(-2, "unknown"))

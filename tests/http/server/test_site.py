@@ -36,7 +36,7 @@ class Caller(Protocol):
 
 
 class OrderTests(TestCase):
-    timeout = 30
+    timeout = 60
 
     async def handle(self, request: BoundedRequest) -> None:
         size = LARGE if request.route() == "/large" else 5
