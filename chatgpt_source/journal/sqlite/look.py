@@ -36,12 +36,14 @@ def look(path: Path, day: str, now: float, *, as_writer: bool = True) -> Seen:
     require_sqlite(path)
     with in_words(path):
         path = without_links(path)
+        is_there = path.exists()
+        if is_there:
+            require_file(path, path.stat())
         if as_writer:
             _require_writable(path.parent)
-        if not path.exists():
+        if not is_there:
             os.stat(path.parent)  # noqa: PTH116 - raises an error that `in_words` explains
             return Seen(str(path), current=VERSION)
-        require_file(path, path.stat())
         if as_writer:
             _require_writable(path)
         in_use = is_locked(path)
