@@ -24,6 +24,7 @@ RIVALS = {"relay": "rivals/relay.py", "fastapi": "rivals/fastapi_relay.py"}
 TICKS = os.sysconf("SC_CLK_TCK")
 QUIET = {"log_config": {"log_level": "error"}}
 """Settings of a daemon that logs errors alone."""
+os.environ["no_proxy"] = "*"  # for us and all that we start: all of it is on this machine
 
 
 class Program:
