@@ -12,7 +12,7 @@ from chatgpt_source.errors import CallError, Lost
 from chatgpt_source.http.client import Reply
 from chatgpt_source.prompt import Answer, Submitted
 from chatgpt_source.providers.failures import plain_word
-from chatgpt_source.providers.reading import unreadable
+from chatgpt_source.providers.reading import read_id, unreadable
 
 MOST_LINE = 2 * 2**20
 """The most bytes of a line; a longer one is left out."""
@@ -74,10 +74,11 @@ def read_line(
     try:
         document = limited_json.read(line.decode("utf-8"))
         prompt, response, error = (document[name] for name in ("custom_id", "response", "error"))
+        prompt = read_id(prompt)
         answered = None if response is None else _reply(response)
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError, CallError):
         return None
-    if not isinstance(prompt, str) or (answered is None and not isinstance(error, Mapping)):
+    if answered is None and not isinstance(error, Mapping):
         return None
     if answered is None:
         code = error.get("code")

@@ -337,6 +337,7 @@ class ResultsTests(BatchCase):
             [],
             {},
             result("x", custom_id=7),
+            *(result("x", custom_id=each) for each in ("a\0", "a\ud800", "", "a" * 201)),
             result("x", response=None),
             result("x", response=7),
             result("x", response={"status_code": "200", "body": {}}),
