@@ -5,13 +5,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.defer import CancelledError
 from twisted.logger import capturedLogs
 
 from chatgpt_source.journal import (
     Answered,
     Failed,
 )
-from tests.journal.common import ANSWER, DAY, NOON, PEERS, prompt
+from tests.contracts.driver import TO
+from tests.journal.common import ANSWER, DAY, NOON, PEERS, Threads, prompt
 
 with contextlib.suppress(ImportError):  # the tests are skipped then: `server` says why
     import psycopg
@@ -185,6 +187,32 @@ class LeaseTests(PostgresTestCase):
         self.successResultOf(self.journal._background.sweep())
         self.assertEqual([ask.total for ask in self.asks().claimed], [2])
         self.assertEqual([each.attempt for each in self.deliveries().claimed], [2])
+
+    def test_nothing_is_claimed_for_whom_nobody_waits_any_more(self) -> None:
+        """As when a daemon whose lease ends gives up what it does about its batches."""
+        self.accept(prompt("p1"), prompt("p2"))
+        (ask,) = self.claimed_by(self.journal, 1)
+        threads = Threads(self.clock)
+        self.patch(self.journal._executor._group, "_in_thread", threads.defer)
+        self.journal.probe()  # the thread is busy
+        now, answered = self.clock.seconds(), Answered(ANSWER, b"e")
+        waiting = [
+            self.journal.ask_ended(ask, answered, now, claim=True),
+            self.journal.claim_asks(now, 10),
+            self.journal.claim_batches(),
+        ]
+        self.journal.forsake()
+        for each in waiting:
+            each.cancel()
+            self.failureResultOf(each, CancelledError)
+        asks, deliveries = (
+            self.journal.claim_asks(now, 10),
+            self.journal.claim_deliveries(TO, now, 10),
+        )
+        while threads.waiting:
+            threads.work()
+        self.assertEqual([ask.prompt.id for ask in self.successResultOf(asks).claimed], ["p2"])
+        self.assertEqual([each.id for each in self.successResultOf(deliveries).claimed], ["p1"])
 
     def test_a_stop_gives_claims_back_at_once(self) -> None:
         self.accept(prompt())

@@ -173,14 +173,19 @@ def ended(
 def answer(db: Session, operations: Sequence[Operation[Any]]) -> Steps[None]:
     """End the claims of a group's answers; sets the outcome of each."""
     requests: list[Answer] = [operation.run for operation in operations]  # type: ignore[misc]
+    # A delivery that nobody waits for any more must not be claimed.
+    claims = [
+        each.claim and not operation.waiter.called
+        for operation, each in zip(operations, requests, strict=True)
+    ]
     rows = [
         (
             *(each.ask.prompt.id, each.ask.token, each.ask.attempt, each.ask.total),
             *(each.outcome.answer.request_id, each.date, each.outcome.event),
-            *(each.ask.prompt.target, db.at(each.now), db.owner if each.claim else None),
+            *(each.ask.prompt.target, db.at(each.now), db.owner if claim else None),
             *changes.answering(each.outcome),
         )
-        for each in requests
+        for each, claim in zip(requests, claims, strict=True)
     ]
     values = dict(zip(_ANSWERS, map(list, zip(*rows, strict=True)), strict=True))
     kept = yield Last(db.execute(_ANSWER, values), _ANSWERED, values)

@@ -9,6 +9,7 @@ from attrs import define, field, frozen
 
 from chatgpt_source.journal.group_commit import Operation
 from chatgpt_source.journal.postgres.session import (
+    CLAIM,
     Connection,
     Cursor,
     Last,
@@ -41,13 +42,16 @@ def rank_of(operation: Operation[Session]) -> int:
 def begin(db: Session, operations: Operations) -> list[Steps[None]]:
     """What sets the outcome of each operation, in the order in which all processes lock rows.
 
-    Those of a kind that has statements for many at once are taken together.
+    Those of a kind that has statements for many at once are taken together. A claim that nobody
+    waits for any more is left out: while this owner lives, nobody else would get it.
     """
     begun: list[tuple[int, Steps[None]]] = []
     together: dict[type[Together], list[Operation[Session]]] = {}
     for each in operations:
         each.result = each.error = None
         request: Any = each.run
+        if each.waiter.called and rank_of(each) == CLAIM:
+            continue
         if isinstance(request, Together):
             together.setdefault(type(request), []).append(each)
         else:
