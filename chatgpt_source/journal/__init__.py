@@ -259,6 +259,8 @@ class Journal(Queries, Protocol):
     ) -> Deferred[Claims[Ask]]:
         """Claim up to `most` prompts of a batch, of some ids or of all; no ask is counted.
 
+        There are none if another owner has the batch.
+
         The end of such a claim is `Answered`, `Failed`, or `Postponed`: then the prompt is in the
         batch no more.
         """

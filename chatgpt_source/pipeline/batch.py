@@ -351,6 +351,7 @@ class Batches:
         while await self._prompts.release(batch, rest):
             if not self._calls.running:
                 raise Stopped
+        await self.stored(batch)  # else another daemon needs the files
         self._under_way.discard(batch.id)
         for file in filter(None, (batch.file, *(batch.results or ()))):
             await self._delete(file)

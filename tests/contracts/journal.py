@@ -1292,6 +1292,7 @@ class BatchContract(TierContract):
         batch = self.fill("p1")
         self.held_by(batch)
         self.restart()
+        self.assertEqual(self.successResultOf(self.journal.claim_batches()), [batch])
         self.assertEqual([ask.prompt.id for ask in self.held_by(batch)], ["p1"])
 
     def test_a_cancelled_one_is_in_it_no_more(self) -> None:

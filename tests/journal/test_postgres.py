@@ -488,6 +488,16 @@ class OthersBatchesTests(PostgresTestCase):
         put = self.journal.ask_ended(ask, Batched(own.id), NOON)
         self.assertTrue(self.successResultOf(put).kept)
 
+    def test_its_prompts_are_claimed_by_who_has_it(self) -> None:
+        second = self.another()
+        self.accept(prompt())
+        (ask,) = self.claimed_by(self.journal)
+        batch = self.successResultOf(self.journal.open_batch("a-key"))
+        self.end(ask, Batched(batch.id))
+        for journal, ids in ((second, []), (self.journal, ["p1"])):
+            claims = self.successResultOf(journal.claim_batched(batch.id, NOON, 10))
+            self.assertEqual([ask.prompt.id for ask in claims.claimed], ids)
+
     def test_the_ends_of_asking_are_seen_by_all(self) -> None:
         second = self.another()
         self.accept(prompt("p1"), prompt("p2"))

@@ -133,8 +133,10 @@ class LeaseTests(PostgresTestCase):
         ticks = iter(range(0, 10**6, int(LEASE)))
         transactor.monotonic = lambda: float(next(ticks))
         before = self.journal._session.owner
+        transactor._session.connection.execute("INSERT INTO batches (key, created) VALUES ('', 0)")
         self.assertIsNone(self.successResultOf(self.admit(prompt("p2"), claim=True)).ask)
         self.assertEqual(self.deliveries().claimed, [])
+        self.assertEqual(self.successResultOf(self.journal.claim_batches()), [])
         self.assertNotEqual(self.journal._session.owner, before)
         transactor.monotonic = lambda: 0.0
         self.end_leases()

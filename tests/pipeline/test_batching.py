@@ -5,7 +5,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import capturedLogs, formatEvent
 
 from chatgpt_source.errors import Gone, Lost, PeerFailure, Permanent, PossiblyBilled, Transient
@@ -444,6 +444,14 @@ class BatchTests(BatchingTestCase):
         self.batches.scripts.clear()
         self.live(2 * MINUTE)
         self.assertTrue(self.is_done())
+
+    def test_the_files_of_one_that_another_daemon_has_are_left_to_it(self) -> None:
+        self.send("p1")
+        is_own = iter([True, False])  # its results are stored, then it is taken over
+        self.patch(self.journal, "store_batch", lambda _: succeed(next(is_own)))
+        self.end_with(("p1", ANSWER))
+        self.assertEqual(self.batches.calls[-2:], ["look up", "read"])
+        self.assertFalse(self.is_done())
 
     def test_a_file_of_which_only_the_provider_knows_is_deleted(self) -> None:
         self.batches.scripts = {"upload": [DOWN] * 1000}

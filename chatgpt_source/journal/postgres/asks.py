@@ -32,6 +32,7 @@ _ASK = (
     " missing, provider, batch, token"
 )
 _EXPIRING = "ends IS NOT NULL AND (state = 'accepted' OR state = 'submitted' AND batch IS NOT NULL)"
+_OWN_BATCH = "EXISTS (SELECT 1 FROM batches WHERE id = %(batch)s AND owner = %(owner)s)"
 _UNPOLLED = "ends IS NOT NULL AND state = 'submitted' AND batch IS NULL"
 
 
@@ -85,7 +86,7 @@ def claim_batched(
     db: Session, batch: int, now: float, most: int, ids: Sequence[str] | None
 ) -> Steps[Claims[Ask]]:
     """Claim prompts of a batch; see `Journal.claim_batched`."""
-    which = "batch = %(batch)s"
+    which = f"batch = %(batch)s AND {_OWN_BATCH}"
     if ids is not None:
         which += " AND id = ANY (%(ids)s)"
     rows = yield _claim(db, now, most, which, ("seq",), {"batch": batch, "ids": ids})

@@ -20,7 +20,7 @@ from attrs import define, field
 from psycopg import errors
 
 from chatgpt_source.clock import boot_time
-from chatgpt_source.journal import Admitted, Claims, Ended
+from chatgpt_source.journal import Admitted, Batch, Claims, Ended
 from chatgpt_source.journal.group_commit import Operation
 from chatgpt_source.journal.postgres.accept import Accept
 from chatgpt_source.journal.postgres.connect import Trouble, is_of_statement
@@ -332,7 +332,9 @@ def without_claims(result: Any) -> Any:
         return attrs.evolve(result, delivery=None)
     if isinstance(result, list):
         return [
-            attrs.evolve(each, ask=None) if isinstance(each, Admitted) else each for each in result
+            attrs.evolve(each, ask=None) if isinstance(each, Admitted) else each
+            for each in result
+            if not isinstance(each, Batch)
         ]
     return result
 
