@@ -17,7 +17,7 @@ class Pause:
     Attributes:
         what: What it is: `intake`, `asking`, or a receiver's label.
         who: Who did that.
-        since: Its date.
+        since: Its date, by the same clock as `Journal.date`.
         resumed: Whether it goes on since then.
     """
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from attrs import define, field
 from twisted.internet.interfaces import IReactorTime
 
-from chatgpt_source.clock import wall
 from chatgpt_source.journal import Journal, Pause
 from chatgpt_source.journal.pause import ASKING, INTAKE
 from chatgpt_source.journal.watch import Watch
@@ -129,7 +128,7 @@ class Pauses:
 
     def _resumption(self, pause: Pause) -> float:
         """When something was resumed, by the steady clock, as the dates are now."""
-        return self._clock.seconds() - max(0.0, wall(self._clock) - pause.since)
+        return self._clock.seconds() - max(0.0, self._journal.date - pause.since)
 
     def _note(self, pause: Pause) -> None:
         """Note a pause, or its end; whoever did it, each daemon logs it once."""

@@ -27,12 +27,13 @@ class Opening:
     ahead = 0.0
     """Seconds by which the database's clock is ahead."""
 
-    def open_journal(self, in_thread: Any = at_once, clock: Any = None) -> Any:
+    def open_journal(self, in_thread: Any = at_once, clock: Any = None, date: Any = None) -> Any:
         if not hasattr(self, "url"):
             self.url = server().schema()
         opened = open_journal(Database(self.url))
         own = clock or self.clock
-        journal = PostgresJournal(opened, own, in_thread, lambda _: own.seconds() + self.ahead)
+        date = date or (lambda: own.seconds() + self.ahead)
+        journal = PostgresJournal(opened, own, in_thread, lambda _: date())
         self.addCleanup(self.shut, journal)
         return journal
 

@@ -515,6 +515,18 @@ class DateTests(PostgresTestCase):
         self.recover(ahead)
         self.assertEqual((self.journal.date, ahead.date), (NOON, NOON + 86400))
 
+    def test_what_a_command_does_has_the_database_s_date(self) -> None:
+        self.accept(prompt())
+        self.fail_it(give_back=True)
+        for act in (
+            lambda command: self.successResultOf(command.pause("asking", "who")).since,
+            lambda command: self.successResultOf(command.resume("asking", "who")).since,
+            lambda command: self.successResultOf(command.redrive("p1")) and NOON,
+        ):
+            clock = Clocks()  # its machine's date is long past
+            self.assertEqual(act(self.open_journal(clock=clock, date=lambda: NOON)), NOON)
+        self.assertEqual(self.used(), 1)
+
 
 class ClockTests(SynchronousTestCase):
     """Instants of processes whose clocks differ."""

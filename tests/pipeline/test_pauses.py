@@ -239,8 +239,9 @@ class JournalTests(PausesTestCase):
 
     def test_a_clock_that_is_set_makes_nothing_wait_for_ever(self) -> None:
         for before_the_start in (True, False):
-            clock, journal = Clocks(), Mock()
+            clock = Clocks()
             clock.advance(10_000)
+            journal = Mock(date=clock.wall())
             pauses = Pauses(clock, journal, ["target"])
             resumed = Pause(ASKING, WHO, clock.wall() - 50, resumed=True)
             journal.resume = Mock(return_value=succeed(resumed))
@@ -251,6 +252,14 @@ class JournalTests(PausesTestCase):
             self.assertEqual(pauses.waited(ASKING, 0.0, clock.seconds() + 700), 750)
             self.assertEqual(pauses.waited(ASKING, clock.seconds() - 3, clock.seconds()), 3)
             pauses.stop()
+
+    def test_another_daemon_s_clock_does_not_matter(self) -> None:
+        clock = Clocks()
+        clock.advance(10_000)
+        pauses = Pauses(clock, Mock(date=clock.wall() - 600), ["target"])
+        pauses.start({ASKING: Pause(ASKING, WHO, clock.wall() - 650, resumed=True)})
+        self.assertEqual(pauses.waited(ASKING, 0.0, clock.seconds()), 50)
+        pauses.stop()
 
     def test_a_start_with_nothing(self) -> None:
         self.assertEqual(Recovered({}, ()).pauses, {})

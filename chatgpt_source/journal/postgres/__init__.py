@@ -304,12 +304,12 @@ class PostgresJournal(PostgresQueries):
         return self._write(audit.take)
 
     def pause(self, what: str, who: str) -> Deferred[Pause]:
-        date = wall(self._clock)
-        return self._write(lambda db: pauses.pause(db, what, who, date), WRITE_PATIENCE)
+        now = self._clock.seconds()
+        return self._write(lambda db: pauses.pause(db, what, who, db.at(now)), WRITE_PATIENCE)
 
     def resume(self, what: str, who: str) -> Deferred[Pause | None]:
-        date = wall(self._clock)
-        return self._write(lambda db: pauses.resume(db, what, who, date), WRITE_PATIENCE)
+        now = self._clock.seconds()
+        return self._write(lambda db: pauses.resume(db, what, who, db.at(now)), WRITE_PATIENCE)
 
     def hasten(self, queue: Queue, now: float) -> Deferred[int]:
         return self._write(lambda db: queues.hasten(db, queue, now), WRITE_PATIENCE)
@@ -328,8 +328,8 @@ class PostgresJournal(PostgresQueries):
         return self._write(lambda db: records.unneeded(db, prompt_id))
 
     def redrive(self, prompt_id: str) -> Deferred[State]:
-        date = self.date
-        return self._write(lambda db: operator.redrive(db, prompt_id, date), WRITE_PATIENCE)
+        now = self._clock.seconds()
+        return self._write(lambda db: operator.redrive(db, prompt_id, db.at(now)), WRITE_PATIENCE)
 
     def cancel(self, prompt_id: str, *, forget: bool = False) -> Deferred[Cancelled | None]:
         now, date = self._now()
