@@ -202,6 +202,7 @@ class LeaseTests(PostgresTestCase):
             self.journal.ask_ended(ask, answered, now, claim=True),
             self.journal.claim_asks(now, 10),
             self.journal.claim_batches(),
+            self.journal.open_batch("a-key"),
         ]
         self.journal.forsake()
         for each in waiting:
@@ -215,6 +216,9 @@ class LeaseTests(PostgresTestCase):
             threads.work()
         self.assertEqual([ask.prompt.id for ask in self.successResultOf(asks).claimed], ["p2"])
         self.assertEqual([each.id for each in self.successResultOf(deliveries).claimed], ["p1"])
+        opened = self.journal.batches()
+        threads.work()
+        self.assertEqual(self.successResultOf(opened), [])
 
     def test_a_stop_gives_claims_back_at_once(self) -> None:
         self.accept(prompt())

@@ -213,7 +213,7 @@ class PostgresJournal(PostgresQueries):
 
     def open_batch(self, key: str) -> Deferred[Batch]:
         date = wall(self._clock)
-        return self._write(lambda db: batches.open_batch(db, key, date))
+        return self._claim(lambda db: batches.open_batch(db, key, date))
 
     def claim_batches(self) -> Deferred[Sequence[Batch]]:
         return self._claim(batches.claim)
