@@ -10,7 +10,7 @@ from chatgpt_source.config import Config
 from chatgpt_source.http.client import Client
 from chatgpt_source.prompt import Answer, Prompt, Submitted
 from chatgpt_source.providers.openai import MOST_TOKENS, ON_FLEX, OpenAI, instructions, parameters
-from chatgpt_source.providers.response import read_response
+from chatgpt_source.providers.response import read_kept, read_response
 
 LEAST_TOKENS = 16
 """The least that `max_output_tokens` may be."""
@@ -39,8 +39,9 @@ class OpenAIResponses(OpenAI):
             CallError: Its subclass says what to do with the prompt.
         """
         body = request_body(prompt, self._config, flex=flex)
+        read = read_kept if self._config.background else read_response
         return await self._ask(
-            self._url, prompt, body, read_response, self._settings_sent, fresh=fresh, flex=flex
+            self._url, prompt, body, read, self._settings_sent, fresh=fresh, flex=flex
         )
 
 

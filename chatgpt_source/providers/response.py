@@ -70,6 +70,20 @@ def read_response(reply: Reply, prompt: str | None = None) -> Answer | Submitted
     )
 
 
+def read_kept(reply: Reply) -> Answer | Submitted:
+    """Read the response to a call in the background: its id, also if it has ended already.
+
+    A server that does not know `background` answers at once, and may keep nothing.
+
+    Raises:
+        CallError: As `read_response`.
+    """
+    response = read_object(reply)
+    if response.get("background") is True and response.get("status") in _UNDER_WAY + _ENDED:
+        return Submitted(read_id(response.get("id")))
+    return read_response(reply)
+
+
 def _prompt_of(response: dict[str, Any]) -> str | None:
     """The id of a prompt of ours that a response names; None if it names none."""
     metadata = response.get("metadata")

@@ -331,10 +331,20 @@ class KeepingContract(Contract):
             self.assertEqual(error.status, status)
             self.assertIn(code, error.reason)
 
-    async def test_at_once(self) -> None:
-        self.fake.outcomes.append(Outcome(seconds=0))
-        answer = await self.provider.ask(PROMPT)
+    async def test_one_that_has_ended_at_once_is_kept_too(self) -> None:
+        submitted = await self.submit(Outcome(seconds=0))
+        answer = await self.provider.look_up(submitted, PROMPT)
         self.assertEqual(answer.content, answer_to(PROMPT.text))
+        submitted = await self.submit(Outcome(status="failed", code="server_error", seconds=0))
+        await self.fails(Lost, self.provider.look_up(submitted, PROMPT))
+
+    async def test_a_server_that_does_not_know_it_answers_at_once(self) -> None:
+        whole = await self.submit(Outcome(seconds=0))
+        known = self.fake.body_of(self.fake.kept[whole])
+        for background in (False, None, "true"):
+            self.fake.queue(Reply.of_json({**known, "background": background}))
+            answer = await self.provider.ask(PROMPT)
+            self.assertEqual(answer.content, answer_to(PROMPT.text))
 
     async def test_without_an_id(self) -> None:
         for id_ in (None, "", "a/b", "x" * 201, "resp_\n", 7, "caf\u00e9"):
