@@ -149,6 +149,10 @@ class KeyReused(Exception):
     """An idempotency key came again with another content."""
 
 
+class TooLate(Exception):
+    """A prompt that is no repeat came after its deadline."""
+
+
 class NotCancelled(Exception):
     """A prompt can't be cancelled any more; the text says why."""
 

@@ -14,6 +14,7 @@ from chatgpt_source.errors import (
     KeyReused,
     NotAccepted,
     QuotaUsedUp,
+    TooLate,
 )
 from chatgpt_source.http.listen import is_shared
 from chatgpt_source.http.server import BoundedRequest, Problem
@@ -170,6 +171,8 @@ class Accepting:
                 "this Idempotency-Key came before with another prompt, or with other attributes:"
                 " use a new key for a new prompt",
             ) from None
+        except TooLate:
+            raise Problem(400, "the deadline has passed: name a time in the future") from None
         finally:
             self.pipeline.accepted(slot, first_new)
         return admitted

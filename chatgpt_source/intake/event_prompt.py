@@ -13,7 +13,7 @@ from chatgpt_source.config.readers import Wrong
 from chatgpt_source.http.server import Problem
 from chatgpt_source.http.server.events import data_of
 from chatgpt_source.intake.conversation import read_messages, read_text
-from chatgpt_source.intake.fields import Fields, make_prompt
+from chatgpt_source.intake.fields import Fields, make_prompt, submission
 from chatgpt_source.intake.times import steady_of
 from chatgpt_source.journal import Key, Submission
 from chatgpt_source.prompt import DEFAULT_TYPE, Details, Trace
@@ -63,7 +63,8 @@ def read_submission(
         Details(conversation, attributes=_attributes(event, config.copy_extensions)),
         expiry=_expiry(event, clock),
     )
-    return Submission(prompt, Key(("event", event["source"], event["id"]), any_content=True))
+    key = Key(("event", event["source"], event["id"]), any_content=True)
+    return submission(prompt, key, clock)
 
 
 def _prompt(event: Event, config: Config, most_marks: int) -> tuple[str, bool]:

@@ -15,6 +15,7 @@ from chatgpt_source.config import Config
 from chatgpt_source.config.readers import Wrong
 from chatgpt_source.http.server import BoundedRequest, Problem
 from chatgpt_source.intake.times import read_deadline
+from chatgpt_source.journal import Key, Submission
 from chatgpt_source.prompt import (
     DEFAULT_SOURCE,
     DEFAULT_TYPE,
@@ -123,3 +124,9 @@ def make_prompt(
         expiry=expiry,
         **given,
     )
+
+
+def submission(prompt: Prompt, key: Key | None, clock: IReactorTime) -> Submission:
+    """A prompt as it is to be accepted; one whose deadline has passed only if it is a repeat."""
+    late = prompt.deadline is not None and prompt.deadline <= clock.seconds()
+    return Submission(prompt, key, late=late)

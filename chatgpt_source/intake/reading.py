@@ -18,7 +18,7 @@ from chatgpt_source.http.server.events import (
     refuse_other_charsets,
 )
 from chatgpt_source.intake.event_prompt import read_submission
-from chatgpt_source.intake.fields import make_prompt, read_fields
+from chatgpt_source.intake.fields import make_prompt, read_fields, submission
 from chatgpt_source.intake.json_prompt import members_of, read_members
 from chatgpt_source.journal import Key, Submission
 from chatgpt_source.journal.keys import without_quotes
@@ -109,7 +109,8 @@ def read_root(
     body = request.body()
     text = read_text(body, content_type)
     prompt = make_prompt(text, read_fields(request, config, clock), config, clock, trace)
-    return Received(Arrival.TEXT, (Submission(prompt, read_key(request, config)),), len(body))
+    submitted = submission(prompt, read_key(request, config), clock)
+    return Received(Arrival.TEXT, (submitted,), len(body))
 
 
 def read_json(
@@ -138,7 +139,8 @@ def read_json(
         written.details,
         not_before=written.not_before,
     )
-    return Received(Arrival.JSON, (Submission(prompt, read_key(request, config)),), len(body))
+    submitted = submission(prompt, read_key(request, config), clock)
+    return Received(Arrival.JSON, (submitted,), len(body))
 
 
 def _is_event(request: BoundedRequest, content_type: bytes | None) -> bool:
@@ -166,8 +168,8 @@ def _read_events(
     submissions = []
     for index, event in enumerate(events):
         try:
-            submission = read_submission(event, fields, config, clock, trace, marks // len(events))
-            submissions.append(submission)
+            submitted = read_submission(event, fields, config, clock, trace, marks // len(events))
+            submissions.append(submitted)
         except Problem as problem:  # noqa: PERF203 - the index is what matters
             if not is_batch:
                 raise

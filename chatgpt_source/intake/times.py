@@ -30,15 +30,14 @@ def read_instant(text: str, clock: IReactorTime) -> float:
 
 
 def read_deadline(text: str, clock: IReactorTime) -> float:
-    """An instant that has not passed.
+    """An instant; a date may have passed, as that of a repeat does in time.
 
     Raises:
         Wrong: If it is none.
     """
-    deadline = read_instant(text, clock)
-    if deadline <= clock.seconds():
+    if read_duration(text) == 0:
         raise Wrong("a time in the future")
-    return deadline
+    return read_instant(text, clock)
 
 
 def steady_of(date: float, clock: IReactorTime) -> float:

@@ -189,6 +189,7 @@ class Journal(Queries, Protocol):
 
         Raises:
             KeyReused: If a key came before with another content.
+            TooLate: If one that is no repeat came after its deadline.
             Draining: If no prompt is admitted any more.
             Paused: If the intake is paused.
             QuotaUsedUp: If the day has too few units left.

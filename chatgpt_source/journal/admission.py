@@ -5,7 +5,14 @@ from hmac import compare_digest
 
 from attrs import define, field, frozen
 
-from chatgpt_source.errors import BacklogFull, Draining, KeyReused, Paused, QuotaUsedUp
+from chatgpt_source.errors import (
+    BacklogFull,
+    Draining,
+    KeyReused,
+    Paused,
+    QuotaUsedUp,
+    TooLate,
+)
 from chatgpt_source.journal import Admitted, Submission, Terms, digests
 from chatgpt_source.journal.group_commit import RETRY_AFTER
 from chatgpt_source.prompt import Ask, Tier
@@ -117,6 +124,7 @@ def decide(
 
     Raises:
         KeyReused: If a key came before with another content.
+        TooLate: If one that is no repeat came after its deadline.
         Draining: If no prompt is admitted any more.
         Paused: If the intake is paused.
         QuotaUsedUp: If the day has too few units left.
@@ -128,6 +136,8 @@ def decide(
     for each, one in zip(request.submissions, earlier, strict=True):
         if one is None:
             first.setdefault(each.key or each.prompt.id, each)
+    if any(each.late for each in first.values()):
+        raise TooLate
     used = known.used.get(day, 0)
     if first:
         check(terms, used, known.backlog, len(first))

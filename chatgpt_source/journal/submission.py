@@ -46,11 +46,13 @@ class Submission:
         prompt: The prompt.
         key: Its idempotency key, if any.
         needed_until: Until when somebody waits for its answer, by the steady clock, if so.
+        late: Whether its deadline had passed when it came: then it can only be a repeat.
     """
 
     prompt: Prompt
     key: Key | None = None
     needed_until: float | None = None
+    late: bool = False
 
 
 @frozen

@@ -4,7 +4,7 @@ from typing import Any
 
 import attrs
 
-from chatgpt_source.errors import BacklogFull, KeyReused, NotCancelled, QuotaUsedUp
+from chatgpt_source.errors import BacklogFull, KeyReused, NotCancelled, QuotaUsedUp, TooLate
 from chatgpt_source.journal import (
     LAST_POLL,
     TIME_IS_UP,
@@ -82,6 +82,17 @@ class BatchContract(Contract):
         changed = Submission(prompt("p2", "another text"), event_key("p1"))
         (admitted,) = self.successResultOf(self.admit_all(changed))
         self.assertEqual((admitted.id, admitted.repeated), ("p1", True))
+
+    def test_one_that_comes_late_must_be_a_repeat(self) -> None:
+        self.successResultOf(self.batch("p1"))
+        late = [
+            Submission(prompt(f"late {name}"), event_key(name), late=True) for name in ("p1", "p2")
+        ]
+        (admitted,) = self.successResultOf(self.admit_all(late[0]))
+        self.assertEqual((admitted.id, admitted.repeated), ("p1", True))
+        self.failureResultOf(self.admit_all(*late), TooLate)
+        self.failureResultOf(self.admit_all(Submission(prompt("p3"), late=True)), TooLate)
+        self.assertEqual(self.used(), 1)
 
     def test_a_key_of_callers_is_no_event_s(self) -> None:
         self.successResultOf(self.batch("p1"))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from attrs import evolve
 from twisted.internet.defer import Deferred, fail, succeed
 
-from chatgpt_source.errors import Draining, KeyReused, NotCancelled
+from chatgpt_source.errors import Draining, KeyReused, NotCancelled, TooLate
 from chatgpt_source.journal import Admitted, Cancelled, Kept, Key, Record, Submission, Terms
 from chatgpt_source.journal.states import ASKING
 from chatgpt_source.prompt import Prompt, State
@@ -52,6 +52,8 @@ class MemoryJournal:
         if terms.draining and None in known:
             return fail(Draining("stopping", retry_after=1))
         for each, earlier in zip(submissions, known, strict=True):
+            if each.late and earlier is None:
+                return fail(TooLate())
             other = earlier and self.prompts[earlier].text != each.prompt.text
             if other and each.key and not each.key.any_content:
                 return fail(KeyReused())

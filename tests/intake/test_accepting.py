@@ -67,6 +67,25 @@ class AcceptedTests(MemoryDoorTestCase):
         self.assertEqual(kinds, [("repeated", None), ("accepted", second), ("accepted", third)])
         self.assertEqual(len(logged), 2)
 
+    def test_a_repeat_after_its_deadline(self) -> None:
+        deadline = "2030-01-01T00:00:00Z"
+        body = f'{{"prompt": "x", "deadline": "{deadline}"}}'.encode()
+        requests = (
+            lambda: self.post(idempotency_key="a", vanus_deadline=deadline),
+            lambda: self.request("POST", "/prompts", body, **JSON, idempotency_key="b"),
+            lambda: self.post_event(vanus_deadline=deadline),
+        )
+        first = [each().headers["location"] for each in requests]
+        self.clock.step(10 * 365 * 86400)
+        for each, location in zip(requests, first, strict=True):
+            answer = each()
+            self.assertEqual(answer.status, 202, answer.body)
+            self.assertEqual(answer.headers["location"], location)
+        answer = self.post(vanus_deadline=deadline)
+        self.assert_problem(answer, 400)
+        self.assertIn("the deadline has passed", answer.json["detail"])
+        self.assertEqual(len(self.journal.prompts), 3)
+
     def test_what_may_be_asked_at_once(self) -> None:
         self.patch(self.pipeline, "reserve", object)
         filled: list[Any] = []

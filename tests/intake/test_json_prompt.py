@@ -111,7 +111,7 @@ class MembersTests(ReadingCase):
             ("target", "left out", ("billing", "none", "target")),
             ("metadata", "an object", ("x", [], 5, {"a": "\ud800"})),
             ("deadline", "a duration like", ("soon", "5")),
-            ("deadline", "a time in the future", ("0s", "2020-01-01T00:00:00Z")),
+            ("deadline", "a time in the future", ("0s",)),
             ("deadline", "text: a duration like 90s", (5, 3600, 1.5, True, [])),
             ("not_before", "text: a duration like 90s", (60,)),
             ("not_before", "a duration like", ("soon",)),

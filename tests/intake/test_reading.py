@@ -76,8 +76,18 @@ class FieldsTests(ReadingCase):
         for given, deadline in (("90s", NOW + 90), ("2027-01-15T09:00:01Z", NOW + 1), ("", None)):
             prompt = self.prompt(self.root("x", f"vanus-deadline: {given}"))
             self.assertEqual(prompt.deadline, deadline)
-        for wrong in ("90", "2027-01-15T09:00:00Z", "0s", "\xff"):
+        for wrong in ("90", "0s", "\xff"):
             self.refused("^the vanus-deadline header", self.root, "x", f"vanus-deadline: {wrong}")
+
+    def test_a_deadline_that_has_passed_is_for_repeats(self) -> None:
+        for second, late in ((0, True), (1, False)):
+            given = f"2027-01-15T09:00:0{second}Z"
+            for received in (
+                self.root("x", f"vanus-deadline: {given}"),
+                self.event(f"vanus-deadline: {given}"),
+                self.json({"prompt": "x", "deadline": given}),
+            ):
+                self.assertEqual(self.one(received).late, late)
 
     def test_on_all_forms(self) -> None:
         self.configure(targets={"a": TargetSettings("http://a")})
