@@ -2,8 +2,11 @@
 
 import hashlib
 import hmac
+import json
 
-from chatgpt_source.prompt import TARGET, Prompt
+from attrs import asdict
+
+from chatgpt_source.prompt import PLAIN, TARGET, Prompt
 
 
 def digest(secret: bytes, *words: str) -> bytes:
@@ -18,8 +21,9 @@ def digest(secret: bytes, *words: str) -> bytes:
 def fingerprint(secret: bytes, prompt: Prompt) -> bytes:
     """A digest of a prompt's content."""
     # Without its times: "in an hour" is another instant in each repeat.
-    details = prompt.details.to_json()
-    more = [] if details is None else [details]
+    details = prompt.details
+    # Sorted: callers whose maps have no order write their members differently each time.
+    more = [] if details == PLAIN else [json.dumps(asdict(details, recurse=False), sort_keys=True)]
     if prompt.target != TARGET.setting:
         more.append(prompt.target)
     return digest(secret, prompt.text, prompt.source, prompt.type, *more)

@@ -131,6 +131,15 @@ class DetailsContract(Contract):
             with self.subTest(different=different):
                 self.failureResultOf(self.admit(different, key="k"), KeyReused)
 
+    def test_a_repeat_may_have_its_members_in_another_order(self) -> None:
+        for name, metadata in (
+            ("p1", {"a": 1, "b": {"c": 2, "d": 3}}),
+            ("p2", {"b": {"d": 3, "c": 2}, "a": 1}),
+        ):
+            each = attrs.evolve(prompt(name), details=Details(metadata=metadata))
+            admitted = self.successResultOf(self.admit(each, key="k"))
+            self.assertEqual(admitted.id, "p1")
+
 
 class TargetContract(Contract):
     """Each destination has its own events."""
