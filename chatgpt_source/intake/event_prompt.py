@@ -11,7 +11,7 @@ from chatgpt_source.cloudevent import read_time
 from chatgpt_source.config import Config
 from chatgpt_source.config.readers import Wrong
 from chatgpt_source.http.server import Problem
-from chatgpt_source.http.server.events import data_of
+from chatgpt_source.http.server.events import data_of, refuse_unknown_charsets
 from chatgpt_source.intake.conversation import read_messages, read_text
 from chatgpt_source.intake.fields import Fields, make_prompt, submission
 from chatgpt_source.intake.times import steady_of
@@ -45,7 +45,8 @@ def read_submission(
         most_marks: The bound of `limited_json` for JSON in Base64.
 
     Raises:
-        Problem: 400 if there is no prompt in it, or if its answer would be of its own type.
+        Problem: 400 if there is no prompt in it, or if its answer would be of its own type; 415 if
+            its data is in a charset that is not read.
     """
     if event["type"] == fields.get("type", DEFAULT_TYPE):
         raise Problem(
@@ -99,6 +100,7 @@ def _data(event: Event, most_marks: int) -> Any:
     encoded = event.get("data_base64")
     if encoded is None:
         return event.get("data")
+    refuse_unknown_charsets(event.get("datacontenttype"))
     body = base64.b64decode(encoded)
     member = data_of(body, event.get("datacontenttype"), "datacontenttype", most_marks)
     if "data" not in member:

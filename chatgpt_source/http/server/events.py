@@ -120,6 +120,16 @@ def refuse_other_charsets(content_type: str | None) -> None:
         raise Problem(415, "JSON is UTF-8 (RFC 8259): leave charset out or name UTF-8")
 
 
+def refuse_unknown_charsets(content_type: str | None) -> None:
+    """Check that a media type names no charset but those that `data_of` reads.
+
+    Raises:
+        Problem: With 415 if it does.
+    """
+    if _charset(content_type) not in _CODECS:
+        raise Problem(415, "the charset must be UTF-8, US-ASCII or ISO-8859-1")
+
+
 def parse_json(body: bytes, most_marks: int = limited_json.MOST_MARKS) -> Any:
     """The JSON value that is `body`, with NaN, the infinities and what overflows refused.
 
