@@ -125,6 +125,8 @@ def read_json(
     content_type = (request.getHeader(b"content-type") or b"").decode("latin-1")
     if media_type_of(content_type) != "application/json":
         raise Problem(415, "the Content-Type must be application/json; events and texts go to /")
+    if any(map(request.requestHeaders.hasHeader, _EVENTS_OWN)):
+        raise Problem(400, "an event goes to /: send it there, or leave out its ce- headers")
     refuse_other_charsets(content_type)
     body = request.body()
     members = members_of(parse_json(body, MOST_MARKS))

@@ -211,6 +211,11 @@ class JsonTests(ReadingCase):
         self.refused("UTF-8", self.json, "{}", f"{JSON}; charset=utf-16", status=415)
         self.refused("compressed", self.json, "{}", JSON, "Content-Encoding: gzip", status=415)
 
+    def test_an_event_in_binary_mode(self) -> None:
+        for header in ("ce-specversion: 1.0", "CE-ID: 1", "ce-source: /s", "ce-type: t"):
+            self.refused("an event goes to /", self.json, '{"prompt": "x"}', JSON, header)
+        self.json('{"prompt": "x"}', JSON, "ce-other: x")
+
     def test_no_json(self) -> None:
         for body in (b"", b"{", b"\xff", b'{"prompt": NaN}', b'{"temperature": 1e999}'):
             self.refused("not JSON in UTF-8", self.json, body)
