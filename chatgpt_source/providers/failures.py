@@ -44,6 +44,9 @@ _NO_ROOM = {(429, "resource_unavailable"), (498, "capacity_exceeded")}
 """What a tier without room answers: OpenAI's and Groq's."""
 _ON_TIER = "service_tier"
 """The member that chooses a tier; no caller sets it."""
+FIRST_MESSAGE = "messages[0]"
+"""The member that an error about the first message names: the settings may have set it."""
+_MEMBER = re.compile(r"messages\[0\](?=[.\[]|$)|[^.\[]*")
 _WORD = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _CALLERS = {400, 403, 404}
 """Statuses that members of the request can cause."""
@@ -123,7 +126,8 @@ def _model_class(answered: ErrorResponse, ours: Mapping[str, str]) -> Class:
 
 def _member(answered: ErrorResponse) -> str:
     """The member of the request that an error is about."""
-    return re.split(r"[.\[]", answered.param or "", maxsplit=1)[0]
+    found = _MEMBER.match(answered.param or "")
+    return found[0] if found else ""
 
 
 def failed_response(codes: Sequence[str]) -> CallError:

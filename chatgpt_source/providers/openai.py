@@ -17,7 +17,7 @@ from chatgpt_source.errors import CallError, Gone, PeerFailure, Permanent, Possi
 from chatgpt_source.http.client import Client, FixedURL, NoReply, NotSent, Reply
 from chatgpt_source.http.client.retry_after import read_retry_after, read_should_retry
 from chatgpt_source.prompt import Answer, Prompt, Submitted, Trace
-from chatgpt_source.providers.failures import ErrorResponse, model_error
+from chatgpt_source.providers.failures import FIRST_MESSAGE, ErrorResponse, model_error
 from chatgpt_source.providers.reading import request_id
 from chatgpt_source.providers.response import read_response
 from chatgpt_source.providers.structured import Checks
@@ -31,6 +31,7 @@ MOST_TOKENS = "max_completion_tokens"
 ON_FLEX = {"service_tier": "flex"}
 """What a call on the flex tier has."""
 _OF_FLEX = dict.fromkeys(ON_FLEX, "flex_over")
+_OF_SYSTEM_PROMPT = dict.fromkeys((FIRST_MESSAGE, "instructions"), "system_prompt")
 MOST_FLEX = 900.0
 """Seconds that a call on the flex tier may take at the most."""
 _NO_LIST = {404, 405}
@@ -189,11 +190,18 @@ class OpenAI(Server):
         )
         with with_request_id(reply):
             ours = {**ours, **_OF_FLEX} if flex else ours
+            if reply.status == 400 and self._instructs(prompt):
+                ours = {**ours, **_OF_SYSTEM_PROMPT}
             self._check(reply, ours, callers=bool(prompt.details.call))
             answer = read(reply)
             if isinstance(answer, Answer):
                 return await self.structured(answer, prompt)
             return answer
+
+    def _instructs(self, prompt: Prompt) -> bool:
+        """Whether the settings, not the caller, instruct the model."""
+        messages = prompt.content if prompt.details.conversation else []
+        return self._config.system_prompt is not None and not _is_instructed(prompt, messages)
 
     def _flex_timeout(self, prompt: Prompt) -> float:
         """Seconds for a call on the flex tier: there is time for another one after it."""
@@ -311,10 +319,16 @@ def instructions(
     prompt: Prompt, messages: Sequence[Mapping[str, Any]], config: Config
 ) -> str | None:
     """The system prompt: the caller's, or that of the settings unless the messages instruct."""
-    system: str | None = prompt.details.call.get("system")
-    if system is None and not any(each.get("role") in _INSTRUCTING for each in messages):
-        return config.system_prompt
-    return system
+    if _is_instructed(prompt, messages):
+        system: str | None = prompt.details.call.get("system")
+        return system
+    return config.system_prompt
+
+
+def _is_instructed(prompt: Prompt, messages: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the caller instructs the model."""
+    roles = (each.get("role") for each in messages)
+    return "system" in prompt.details.call or any(role in _INSTRUCTING for role in roles)
 
 
 def parameters(config: Config) -> dict[str, Any]:

@@ -114,6 +114,22 @@ class Contract(TestCase):
         self.assertEqual(ask.document["model"], "theirs")
         self.assertEqual(self.fake.complaints, [])
 
+    async def test_a_model_that_takes_no_system_prompt(self) -> None:
+        of_theirs = '[{"role": "system", "content": "Rhyme."}, {"role": "user", "content": "Why?"}]'
+        theirs = attrs.evolve(PROMPT, text=of_theirs, details=Details(conversation=True))
+        also_theirs = attrs.evolve(PROMPT, details=Details(call={"system": "Rhyme."}))
+        for param in ("messages[0].role", "messages[0]", "instructions"):
+            for system_prompt, prompt, kind in (
+                ("Be brief.", PROMPT, PeerFailure),
+                ("Be brief.", theirs, Permanent),
+                ("Be brief.", also_theirs, Permanent),
+                (None, PROMPT, Permanent),
+            ):
+                self.provider = self.provider_with(system_prompt=system_prompt)
+                self.fake.queue(api_error(400, param=param))
+                error = await self.fails(kind, self.provider.ask(prompt))
+                self.assertEqual("check `system_prompt`" in error.reason, kind is PeerFailure)
+
     async def test_the_tier_that_was_billed(self) -> None:
         self.assertEqual((await self.answer()).service_tier, "default")
         self.assertNotIn("service_tier", self.fake.asks[-1].document)

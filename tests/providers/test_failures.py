@@ -145,7 +145,15 @@ class ModelErrorTests(SynchronousTestCase):
         self.assertEqual(error_of(400, should_retry=True, wait=7.5).retry_after, 7.5)
 
     def test_what_the_prompt_set(self) -> None:
-        for param in (None, "", "messages", "messages[0].content", "Model", "model "):
+        for param in (
+            None,
+            "",
+            "messages",
+            "messages[0].content",
+            "messages[01]",
+            "Model",
+            "model ",
+        ):
             error = error_of(400, param=param)
             self.assertIs(type(error), Permanent)
             if param and param.strip() and "odel" not in param:
