@@ -84,6 +84,8 @@ def read_fields(
         values = request.requestHeaders.getRawHeaders(_HEADERS[name])
         if values is None or name in but:
             continue
+        if len(values) > 1:
+            raise Problem(400, f"the vanus-{name} header came {len(values)} times: send it once")
         try:
             text = values[0].decode("utf-8").strip()
             if text:

@@ -7,6 +7,7 @@ from typing import Any
 
 from chatgpt_source.config import Credentials, TargetSettings
 from chatgpt_source.http.server import Problem
+from chatgpt_source.intake.fields import FIELDS
 from chatgpt_source.journal import Key
 from chatgpt_source.prompt import Arrival, Trace
 from tests.intake.common import AHEAD, BATCH, EVENT, NOW, STRUCTURED, ReadingCase
@@ -88,6 +89,11 @@ class FieldsTests(ReadingCase):
                 self.json({"prompt": "x", "deadline": given}),
             ):
                 self.assertEqual(self.one(received).late, late)
+
+    def test_a_header_that_comes_twice(self) -> None:
+        for name in FIELDS:
+            twice = (f"vanus-{name}: ", f"Vanus-{name}: ")
+            self.refused(f"vanus-{name} header came 2 times", self.root, "x", *twice)
 
     def test_on_all_forms(self) -> None:
         self.configure(targets={"a": TargetSettings("http://a")})
