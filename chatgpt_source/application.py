@@ -6,7 +6,7 @@ from functools import partial
 from threading import Thread
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
@@ -30,6 +30,7 @@ from chatgpt_source.journal.engine import Opened
 from chatgpt_source.log import get_logger, log_unexpected
 from chatgpt_source.pipeline import Pipeline
 from chatgpt_source.pipeline.peers import peers_of
+from chatgpt_source.process.steps import take_all
 from chatgpt_source.providers import Provider, provider_of
 from chatgpt_source.providers.openai_batch import OpenAIBatch
 from chatgpt_source.quota import Calendar, Midnight
@@ -95,6 +96,7 @@ class Application:
             fallbacks=self._fallbacks,
         )
         self._doubts: Deferred[None] = succeed(None)
+        self._nobody_waits: Deferred[None] = succeed(None)
         calendar = Calendar(config.timezone)
         self._midnight = Midnight(reactor, calendar, lambda: Deferred.fromCoroutine(self._prune()))
         watched = self._journal, self._pipeline, self._recent, refusals
@@ -185,32 +187,55 @@ class Application:
                 log.warn("{where}{doubt}", where=where, doubt=doubt)
 
     async def stop(self) -> None:
-        """Drain, close the journal, then the connections."""
-        self._midnight.stop()
-        self._doubts.cancel()
-        self._elsewhere.stop()
-        self._audit.stop()
-        nobody_waits = self._completes(self._intake.stop_waiting())
-        await self._pipeline.drain()
-        await nobody_waits
+        """Drain, close the journal, then the connections: each, whatever became of the others."""
+        await take_all(
+            log,
+            ("ending the minute's work", self._midnight.stop),
+            ("asking no more which models there are", self._doubts.cancel),
+            ("looking no more for answers to prompts", self._elsewhere.stop),
+            ("looking no more for what operators have done", self._audit.stop),
+            ("ending the waits", self._end_waits),
+            ("draining", self._pipeline.drain),
+            ("answering those who waited", lambda: self._completes(self._nobody_waits)),
+            ("keeping the history", self._settle_admin),
+            ("closing the journal", self._close_journal),
+            ("closing the connections", lambda: self._completes(self._pool.close())),
+            ("exporting spans", self._export_spans),
+            ("ending the admin site", self._stop_admin),
+        )
+
+    def _end_waits(self) -> None:
+        self._nobody_waits = self._intake.stop_waiting()
+
+    async def _settle_admin(self) -> None:
         if self._admin is not None:
-            await self._completes(Deferred.fromCoroutine(self._admin.settle()))
-        if await self._completes(self._journal.close()):
+            await self._completes(maybeDeferred(self._admin.settle))
+
+    async def _close_journal(self) -> None:
+        """Close it and end its thread, unless that hangs: whoever joins it then would hang too."""
+        try:
+            closed = await self._completes(self._journal.close())
+        except Exception:  # noqa: BLE001 - whatever it was, the thread is to end
+            log_unexpected(log, "closing the journal", Failure())
+            idle = deferToThreadPool(self._reactor, self._threads, lambda: None)
+            closed = await self._completes(idle)
+        if closed:
             self._threads.stop()
         else:
             log.warn("the journal does not close in time: stopping without it")
-        await self._completes(self._pool.close())
-        if self._spans is not NO_SPANS:
-            await self._export_spans()
-        if self._admin is not None:
-            self._admin.stop()
 
     async def _export_spans(self) -> None:
+        if self._spans is NO_SPANS:
+            return
         exporting = thread("spans")
         exporting.start()
         done = deferToThreadPool(self._reactor, exporting, self._spans.close)
         if await self._completes(done):
             exporting.stop()
+
+    def _stop_admin(self) -> None:
+        if self._admin is not None:
+            self._admin.stop()
 
     async def _prune(self) -> None:
         # The earlier of the two, so that a clock that is ahead for a while deletes nothing.

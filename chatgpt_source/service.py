@@ -54,6 +54,7 @@ from chatgpt_source.log.file import ReopenableLog, log_of
 from chatgpt_source.log.lines import flush
 from chatgpt_source.process.parent import Parent, fail_at_exit
 from chatgpt_source.process.signals import Signals, end_at_once_on_a_second_signal
+from chatgpt_source.process.steps import take_all
 from chatgpt_source.terminal import look_of
 from chatgpt_source.waiting import completes
 
@@ -285,21 +286,36 @@ class ChatGPTSource(Service):
     async def _stop(self) -> None:
         super().stopService()
         end_at_once_on_a_second_signal()
-        self._waiting.cancel()
-        await self._close(self._port)
-        if not await completes(self._starting.stop(), self._config.drain_timeout, self._reactor):
-            log.warn("opening the journal does not end in time: stopping without it")
-        if self._running is not None:
-            if is_shared(self._where) or self._engine.is_remote:
-                await completes(self._site.connections.all_heard(), LAST_CALLERS, self._reactor)
-                await deferLater(self._reactor, 0)  # the last one's request is being passed on
-            await self._running.stop()
-        await self._close(self._admin_port)
+        await take_all(
+            log,
+            ("waiting no longer for the journal", self._waiting.cancel),
+            ("closing the port", lambda: self._close(self._port)),
+            ("ending the opening of the journal", self._end_opening),
+            ("hearing the last callers", self._hear_last_callers),
+            ("stopping", self._stop_running),
+            ("closing the admin port", lambda: self._close(self._admin_port)),
+            ("removing the signals' handlers", self._remove_signals),
+        )
         self._port = self._admin_port = None
-        if self._signals is not None:
-            self._signals.remove()
         log.info("stopped")
         flush()  # twistd may end this process by a signal after this
+
+    async def _end_opening(self) -> None:
+        if not await completes(self._starting.stop(), self._config.drain_timeout, self._reactor):
+            log.warn("opening the journal does not end in time: stopping without it")
+
+    async def _hear_last_callers(self) -> None:
+        if self._running is not None and (is_shared(self._where) or self._engine.is_remote):
+            await completes(self._site.connections.all_heard(), LAST_CALLERS, self._reactor)
+            await deferLater(self._reactor, 0)  # the last one's request is being passed on
+
+    async def _stop_running(self) -> None:
+        if self._running is not None:
+            await self._running.stop()
+
+    def _remove_signals(self) -> None:
+        if self._signals is not None:
+            self._signals.remove()
 
     async def _close(self, port: IListeningPort | None) -> None:
         if port is not None:

@@ -10,12 +10,12 @@ import sys
 from importlib import import_module
 from pathlib import Path
 from pkgutil import walk_packages
-from typing import Any
-from unittest.mock import Mock
+from typing import Any, cast
+from unittest.mock import Mock, call
 
 import attrs
 from twisted.application.service import IService, IServiceMaker
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.testing import MemoryReactor, MemoryReactorClock
 from twisted.plugin import getPlugins
 from twisted.python import usage
@@ -156,6 +156,36 @@ class StartTests(SynchronousTestCase):
         failed.assert_called_once_with("it is gone")
         self.assertIsNone(daemon._running)
         self.assertTrue(reactor.hasStopped)
+
+
+class StopTests(SynchronousTestCase):
+    STEPS = ("waiting.cancel", "port.stopListening", "running.stop", "signals.remove")
+
+    def test_each_step_is_taken_whatever_became_of_the_others(self) -> None:
+        self.patch(service, "end_at_once_on_a_second_signal", Mock())
+        for step in (None, "heard", *self.STEPS, "admin_port.stopListening"):
+            log, parts, reactor = Mock(), Mock(), cast(Any, MemoryReactorClock())
+            self.patch(service, "log", log)
+            config = Config(target="http://localhost:9", token=Secret("t"))
+            engine = Mock(is_remote=True)
+            daemon = ChatGPTSource(reactor, config, engine, "tcp:8080", {})
+            for part in ("waiting", "port", "admin_port", "running", "signals"):
+                setattr(daemon, f"_{part}", getattr(parts, part))
+            daemon._site = Mock()
+            heard = daemon._site.connections.all_heard = Mock(side_effect=lambda: succeed(None))
+            parts.running.stop.side_effect = lambda: succeed(None)
+            if step == "heard":
+                heard.side_effect = ValueError("MARKED")
+            elif step is not None:
+                parts.configure_mock(**{f"{step}.side_effect": ValueError("MARKED")})
+            stopped = daemon.stopService()
+            reactor.advance(0)
+            self.successResultOf(stopped)
+            for each in (*self.STEPS, "admin_port.stopListening"):
+                self.assertEqual(parts.mock_calls.count(getattr(call, each)()), 1, (each, step))
+            log.info.assert_called_once_with("stopped")
+            self.assertEqual(log.error.call_count, 0 if step is None else 1, step)
+            self.assertNotIn("MARKED", str(log.mock_calls))
 
 
 class PluginTests(SynchronousTestCase):

@@ -351,6 +351,12 @@ class Pipeline:
         No prompt is claimed any more. Each answer that still arrives gets one delivery attempt.
         """
         self.draining = True
+        try:
+            await self._finish_calls()
+        finally:
+            self.end()
+
+    async def _finish_calls(self) -> None:
         for each in self._deliveries:
             each.untried_since = self._clock.seconds()
             each.breaker.paced = False
@@ -362,12 +368,13 @@ class Pipeline:
         telling.clock = self._clock
         telling.start(TELL_INTERVAL)
         done = Deferred.fromCoroutine(self._drained())
-        in_time = await completes(done, self._drain_timeout, self._clock)
-        telling.stop()
+        try:
+            in_time = await completes(done, self._drain_timeout, self._clock)
+        finally:
+            telling.stop()
         if not in_time:
             whose = "another daemon" if self._journal.is_shared else "the next start"
             log.warn("stopping with calls under way: {whose} takes them up", whose=whose)
-        self.end()
 
     def _tell_stop(self, until: float) -> None:
         """Log how many calls a stop waits for, and the seconds that it may still take."""

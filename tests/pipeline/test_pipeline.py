@@ -998,6 +998,17 @@ class DrainTests(PipelineTestCase):
         self.successResultOf(drained)
         self.assertEqual(self.states("p1", "p2"), ["answered"] * 2)
 
+    def test_a_defect_does_not_leave_calls_under_way(self) -> None:
+        async def broken() -> None:
+            raise KeyError("MARKED")
+
+        self.post("p1")
+        self.patch(self.pipeline, "_drained", broken)
+        self.failureResultOf(Deferred.fromCoroutine(self.pipeline.drain()), KeyError)
+        self.assertEqual(self.model.cancelled, 1)
+        self.successResultOf(self.journal.close())
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_no_longer_than_drain_timeout(self) -> None:
         self.post("p1", "p2")
         self.model.answer()
