@@ -52,6 +52,7 @@ from chatgpt_source.log import (
 )
 from chatgpt_source.log.file import ReopenableLog, log_of
 from chatgpt_source.log.lines import flush
+from chatgpt_source.output import written
 from chatgpt_source.process.parent import Parent, fail_at_exit
 from chatgpt_source.process.signals import Signals, end_at_once_on_a_second_signal
 from chatgpt_source.process.steps import take_all
@@ -93,21 +94,26 @@ class Options(usage.Options):
         if self["check"]:
             facts = check.gather(os.environ, self.parent or {}, time.time())
             _say(check.tell(facts))
-            sys.stdout.flush()
             if self["online"]:
                 react(lambda reactor: Deferred.fromCoroutine(_try_online(reactor, facts.config)))
             raise SystemExit(0)
 
     def opt_version(self) -> None:
         """Say which release this is."""
-        sys.stdout.write(f"chatgpt-source {__version__}\n")
+        _say([f"chatgpt-source {__version__}"])
         raise SystemExit(0)
+
+    def opt_help(self) -> None:
+        """Display this help and exit."""
+        with written(sys.stdout):
+            super().opt_help()
 
 
 def _say(lines: Iterable[str]) -> None:
     """Print lines; in a terminal folded, with those that follow under the first's text."""
-    look = look_of(sys.stdout, os.environ)
-    sys.stdout.write("".join(f"{look.fold(line, ' ' * 10)}\n" for line in lines))
+    with written(sys.stdout):
+        look = look_of(sys.stdout, os.environ)
+        sys.stdout.write("".join(f"{look.fold(line, ' ' * 10)}\n" for line in lines))
 
 
 async def _try_online(reactor: Any, config: Config) -> None:

@@ -23,6 +23,7 @@ from chatgpt_source.journal.engine import Engine, Opened, engine_of, is_url
 from chatgpt_source.journal.sqlite import open_beside
 from chatgpt_source.journal.sqlite.backup import BackupStopped, back_up
 from chatgpt_source.journal.sqlite.engine import SqliteEngine
+from chatgpt_source.output import require_open, written
 from chatgpt_source.terminal import look_of
 
 
@@ -98,7 +99,8 @@ def run_backup(engine: Engine, options: argparse.Namespace, out: TextIO) -> int:
         sys.stderr.write(f"stopped: no backup {options.to} was made\n")
         return 128 + signals[0]
     line = {"backup": str(options.to), "bytes": size}
-    out.write(json.dumps(line) + "\n" if options.json else f"{options.to}  {size} bytes\n")
+    with written(out):
+        out.write(json.dumps(line) + "\n" if options.json else f"{options.to}  {size} bytes\n")
     return 0
 
 
@@ -131,36 +133,20 @@ async def _run(reactor: IReactorTime, opened: Opened, options: argparse.Namespac
         credentials_of(options, os.environ),
     )
     try:
-        status = await operator.do(options)
-        sys.stdout.flush()
+        with written(sys.stdout):
+            status = await operator.do(options)
     except JournalUnavailable as error:
         raise SystemExit(f"journal {journal.location}: {error.reason}") from None
-    except BrokenPipeError:  # as by `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 1
-    except OSError as error:
-        raise SystemExit(f"the output can't be written: {error.strerror}") from None
     finally:
         await journal.close()
     raise SystemExit(status)
 
 
-def _require_output(out: Any, err: Any) -> None:
-    """Let all be written, so that nothing is half done for want of a place or a character.
-
-    Raises:
-        SystemExit: If a stream is closed.
-    """
-    for name, stream in (("stdout", out), ("stderr", err)):
-        if stream is None:
-            raise SystemExit(f"{name} is closed: lead it to a file, as by >/dev/null")
-    out.reconfigure(errors="backslashreplace")  # as stderr has them; a locale may lack some
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """The console script."""
-    options = parsed(argv)
-    _require_output(sys.stdout, sys.stderr)
+    with written(sys.stdout):
+        options = parsed(argv)
+    require_open("stderr", sys.stderr)
     try:
         if options.command == "copy":
             raise SystemExit(run_copy(options, os.environ, sys.stdout, sys.stderr))

@@ -12,6 +12,7 @@ from chatgpt_source.journal.copying import source as sources
 from chatgpt_source.journal.copying import target as targets
 from chatgpt_source.journal.copying.counting import Count, compare
 from chatgpt_source.journal.postgres.engine import PostgresEngine
+from chatgpt_source.output import written
 from chatgpt_source.words import count
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -95,14 +96,15 @@ def run(path: Path, engine: PostgresEngine, out: TextIO, err: TextIO, *, as_json
         for each, handler in before.items():
             signal.signal(each, handler)
     seconds = time.monotonic() - began
-    if as_json:
-        out.writelines(f"{json.dumps(_values(each))}\n" for each in counts)
-        end = {"from": str(path), "to": engine.location, "prompts": watcher.copied}
-        out.write(json.dumps({**end, "seconds": round(seconds, 1), "same": is_same}) + "\n")
-    else:
-        out.write(f"{'':<36}{'file':>15}{'database':>15}\n")
-        out.writelines(f"{_line(each)}\n" for each in counts)
-        out.write(_summary(path, engine, watcher.copied, seconds) if is_same else "")
+    with written(out):
+        if as_json:
+            out.writelines(f"{json.dumps(_values(each))}\n" for each in counts)
+            end = {"from": str(path), "to": engine.location, "prompts": watcher.copied}
+            out.write(json.dumps({**end, "seconds": round(seconds, 1), "same": is_same}) + "\n")
+        else:
+            out.write(f"{'':<36}{'file':>15}{'database':>15}\n")
+            out.writelines(f"{_line(each)}\n" for each in counts)
+            out.write(_summary(path, engine, watcher.copied, seconds) if is_same else "")
     if not is_same and is_new:
         err.write(
             f"{path} and {engine.location} differ, and no daemon starts on the latter: drop its"
