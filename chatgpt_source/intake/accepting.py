@@ -105,36 +105,37 @@ class Accepting:
         Raises:
             Problem: If it is refused; nothing was changed.
         """
-        with self.spans.accept(read_request_trace(request), request.route) as span:
-            received = read(request, self.config, self.clock, span.trace)
-            want = self._want(request, received) if may_wait else None
-            waiter = None
-            if want is not None:
-                waiter = self.waiters.join(received.submissions[0].prompt.id, want.seconds)
-                if waiter is not None:
-                    received = _wanted(received, want, waiter)
-                elif want.reply:
-                    detail = "too many callers wait for answers already: send it again later"
-                    raise Problem(503, detail, RETRY_AFTER)
-            admitted: Sequence[Admitted] = ()
-            try:
-                day = self.calendar.day(self.journal.date)
-                admitted = await self._admit(request, received, day)
-            finally:
-                if waiter is not None and not admitted:
-                    self.waiters.leave(waiter)
-            self._tell(request, received, admitted, waits=waiter is not None)
-            if waiter is not None and admitted[0].repeated:
-                self.waiters.move(waiter, admitted[0].id)
-            return Accepted(
-                received.arrival,
-                [each.id for each in admitted],
-                received.is_batch,
-                admitted[0].repeated,
-                self._rate_limit(day, min(each.left for each in admitted)),
-                want,
-                waiter,
-            )
+        span = self.spans.request(read_request_trace(request), request.route)
+        request.when_answered(span.answered)
+        received = read(request, self.config, self.clock, span.trace)
+        want = self._want(request, received) if may_wait else None
+        waiter = None
+        if want is not None:
+            waiter = self.waiters.join(received.submissions[0].prompt.id, want.seconds)
+            if waiter is not None:
+                received = _wanted(received, want, waiter)
+            elif want.reply:
+                detail = "too many callers wait for answers already: send it again later"
+                raise Problem(503, detail, RETRY_AFTER)
+        admitted: Sequence[Admitted] = ()
+        try:
+            day = self.calendar.day(self.journal.date)
+            admitted = await self._admit(request, received, day)
+        finally:
+            if waiter is not None and not admitted:
+                self.waiters.leave(waiter)
+        self._tell(request, received, admitted, waits=waiter is not None)
+        if waiter is not None and admitted[0].repeated:
+            self.waiters.move(waiter, admitted[0].id)
+        return Accepted(
+            received.arrival,
+            [each.id for each in admitted],
+            received.is_batch,
+            admitted[0].repeated,
+            self._rate_limit(day, min(each.left for each in admitted)),
+            want,
+            waiter,
+        )
 
     def _want(self, request: BoundedRequest, received: Received) -> Want | None:
         if received.is_batch:

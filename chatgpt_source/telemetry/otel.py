@@ -10,7 +10,7 @@ import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from opentelemetry.context import Context
@@ -31,13 +31,13 @@ from chatgpt_source import __version__
 from chatgpt_source.log import get_logger
 from chatgpt_source.log.lines import Lines, lines_of
 from chatgpt_source.prompt import DEAD_LETTER, TARGET, Answer, Ask, Delivery, Trace
-from chatgpt_source.telemetry.spans import Span, Spans
+from chatgpt_source.telemetry.spans import RequestSpan, Span, Spans
 
 log = get_logger(__name__)
 
 CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 _CAPTURING = {"true", "span_only", "span_and_event"}
-_ACCEPTED, _SERVERS_FAULT = 202, 500
+_SERVERS_FAULT = 500
 _W3C = TraceContextTextMapPropagator()
 
 
@@ -144,11 +144,11 @@ class OtelSpans(Spans):
             urls[DEAD_LETTER.destination] = config.dead_letter
         self._receivers = {name: _server(url) for name, url in urls.items()}
 
-    def accept(self, trace: Trace | None, route: Callable[[], str]) -> Span:
+    def request(self, trace: Trace | None, route: Callable[[], str]) -> RequestSpan:
         """The span of a request; the prompt's further spans are its children."""
         path = route()
         attributes = {"http.request.method": "POST", "http.route": path}
-        return _Accept(self._start(f"POST {path}", trace, SpanKind.SERVER, attributes))
+        return _Request(self._start(f"POST {path}", trace, SpanKind.SERVER, attributes))
 
     def chat(self, ask: Ask, provider: str | None = None) -> Span:
         """The span of a call to the model."""
@@ -201,16 +201,34 @@ class OtelSpans(Spans):
         return self._tracer.start_span(name, parent, kind, attributes)
 
 
+def _trace_of(span: OtelSpan) -> Trace:
+    """The trace to pass on, so that later work is part of a span's."""
+    carrier: dict[str, str] = {}
+    _W3C.inject(carrier, set_span_in_context(span, Context()))
+    return Trace(carrier["traceparent"], carrier.get("tracestate"))
+
+
+class _Request(RequestSpan):
+    """A request's span: a refusal is not an error of the server."""
+
+    def __init__(self, span: OtelSpan) -> None:
+        super().__init__(_trace_of(span))
+        self._span = span
+
+    def answered(self, status: int | None) -> None:
+        if status is not None:
+            self._span.set_attribute("http.response.status_code", status)
+            if status >= _SERVERS_FAULT:
+                self._span.set_attribute("error.type", str(status))
+                self._span.set_status(StatusCode.ERROR)
+        self._span.end()
+
+
 class _Work(Span):
     """A span that ends with its work."""
 
-    success: ClassVar[int | None] = None
-    """The span's status after success, if it is set."""
-
     def __init__(self, span: OtelSpan) -> None:
-        carrier: dict[str, str] = {}
-        _W3C.inject(carrier, set_span_in_context(span, Context()))
-        super().__init__(Trace(carrier["traceparent"], carrier.get("tracestate")))
+        super().__init__(_trace_of(span))
         self.span = span
 
     def __exit__(
@@ -219,26 +237,13 @@ class _Work(Span):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        status = self.success if error is None else getattr(error, "status", None)
-        if status is not None:
-            self.span.set_attribute("http.response.status_code", status)
-        if kind is not None and self.is_failure(status):
+        if kind is not None:
+            status = getattr(error, "status", None)
+            if status is not None:
+                self.span.set_attribute("http.response.status_code", status)
             self.span.set_attribute("error.type", str(status) if status else kind.__name__)
             self.span.set_status(StatusCode.ERROR, getattr(error, "reason", None))
         self.span.end()
-
-    def is_failure(self, status: int | None) -> bool:  # noqa: ARG002 - for those to whom it matters
-        """Whether an end by an exception counts as an error."""
-        return True
-
-
-class _Accept(_Work):
-    """A request's span: a refusal is not an error of the server."""
-
-    success = _ACCEPTED
-
-    def is_failure(self, status: int | None) -> bool:
-        return status is None or status >= _SERVERS_FAULT
 
 
 class _Chat(_Work):

@@ -1,4 +1,4 @@
-"""The interface of tracing: spans around accepting, asking and delivering.
+"""The interface of tracing: spans of requests that bring prompts, of asking and of delivering.
 
 Here nothing is traced, and a caller's trace is passed on unchanged; `otel` makes real spans.
 """
@@ -36,17 +36,31 @@ class Span:
         """The work has ended."""
 
 
+class RequestSpan:
+    """The span of a request.
+
+    Attributes:
+        trace: The trace to pass on, so that later work is part of it.
+    """
+
+    def __init__(self, trace: Trace | None) -> None:
+        self.trace = trace
+
+    def answered(self, status: int | None) -> None:
+        """The response was sent, with this status; None: nobody was there any more."""
+
+
 class Spans:
     """Begins spans."""
 
-    def accept(self, trace: Trace | None, route: Callable[[], str]) -> Span:  # noqa: ARG002 - for those who tell
-        """A prompt is being accepted.
+    def request(self, trace: Trace | None, route: Callable[[], str]) -> RequestSpan:  # noqa: ARG002 - for those who tell
+        """A request may bring a prompt.
 
         Args:
-            trace: The trace of its request, if any.
+            trace: Its trace, if any.
             route: Tells the path that it was sent to.
         """
-        return Span(trace)
+        return RequestSpan(trace)
 
     def chat(self, ask: Ask, provider: str | None = None) -> Span:  # noqa: ARG002 - for those who tell
         """A provider is being asked; None: the first."""

@@ -3,6 +3,7 @@
 import json
 from gc import collect
 from typing import Any
+from unittest.mock import Mock
 from weakref import ReferenceType, ref
 
 import attrs
@@ -15,6 +16,7 @@ from chatgpt_source.intake.accepting import NEEDED_LONGER
 from chatgpt_source.journal import Admitted
 from chatgpt_source.journal.group_commit import Withdrawable
 from chatgpt_source.prompt import Arrival, Ask, Prompt, State
+from chatgpt_source.telemetry.spans import RequestSpan
 from tests.contracts.driver import NOON
 from tests.door import CONFIG, ParsedResponse
 from tests.intake.memory_door import JSON, MemoryDoorTestCase, event_headers
@@ -345,3 +347,66 @@ class ReplyTests(MemoryDoorTestCase):
         self.site.handler = attrs.evolve(self.intake, config=CONFIG).answer
         self.assertEqual(self.post_event(Prefer="reply").status, 202)
         self.assertEqual(self.journal.prompts[self.prompt_id].target, "target")
+
+
+class StatusSpan(RequestSpan):
+    """A span that keeps the statuses with which it was ended."""
+
+    def __init__(self, ends: list[int | None]) -> None:
+        super().__init__(None)
+        self.ends = ends
+
+    def answered(self, status: int | None) -> None:
+        self.ends.append(status)
+
+
+class SpanTests(MemoryDoorTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.ends: list[int | None] = []
+        spans: Any = Mock(request=lambda *_: StatusSpan(self.ends))
+        self.site.handler = attrs.evolve(self.intake, spans=spans).answer
+
+    def wait(self) -> None:
+        self.begin(Prefer=WAIT)
+        self.assertEqual(self.ends, [])
+
+    def assert_ended(self, status: int) -> None:
+        self.assertEqual(self.come().status, status)
+        self.assertEqual(self.ends, [status])
+        self.ends.clear()
+
+    def test_who_does_not_wait(self) -> None:
+        self.post()
+        self.assert_ended(202)
+        self.post(b"")
+        self.assert_ended(400)
+        self.pipeline.draining = True
+        self.post()
+        self.assert_ended(503)
+
+    def test_who_waits(self) -> None:
+        self.wait()
+        self.answered()
+        self.assert_ended(200)
+        self.wait()
+        self.clock.advance(10)
+        self.assert_ended(202)
+
+    def test_who_waits_for_a_failure(self) -> None:
+        for timed_out, status in ((False, 502), (True, 504)):
+            self.wait()
+            self.end(self.prompt_id, State.FAILED, None, "the reason", timed_out=timed_out)
+            self.assert_ended(status)
+
+    def test_who_has_hung_up(self) -> None:
+        self.wait()
+        self.channel.connectionLost(Failure(ConnectionResetError()))
+        self.turn()
+        self.assertEqual(self.ends, [None])
+        self.connect()
+
+    def test_a_defect(self) -> None:
+        self.patch(self.journal, "accept", Mock(side_effect=KeyError("MARKED")))
+        self.post()
+        self.assert_ended(500)

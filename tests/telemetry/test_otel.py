@@ -15,7 +15,6 @@ from chatgpt_source.config import Config, TargetSettings
 from chatgpt_source.config.secret import Secret
 from chatgpt_source.delivery import event
 from chatgpt_source.errors import PeerFailure, Transient
-from chatgpt_source.http.server import Problem
 from chatgpt_source.prompt import Answer, Ask, Delivery, Details, Prompt, Trace
 from chatgpt_source.telemetry.otel import OtelSpans
 from chatgpt_source.telemetry.spans import NO_SPANS, are_wanted
@@ -58,16 +57,16 @@ class SpansCase(SynchronousTestCase):
         self.assertEqual(trace.parent, f"00-{context.trace_id:032x}-{context.span_id:016x}-{flags}")
 
 
-class AcceptTests(SpansCase):
+class RequestTests(SpansCase):
     def test_within_the_callers_trace(self) -> None:
-        with self.spans.accept(PARENT, lambda: "/") as work:
-            pass
+        request = self.spans.request(PARENT, lambda: "/")
+        request.answered(202)
         span = self.exported()
         assert span.parent
         self.assertEqual(f"{span.parent.span_id:016x}", PARENT.parent.split("-")[2])
         self.assertEqual(f"{span.context.trace_id:032x}", PARENT.parent.split("-")[1])
-        self.assert_leads_to(work.trace, span)
-        self.assertEqual(work.trace and work.trace.state, "rojo=1")
+        self.assert_leads_to(request.trace, span)
+        self.assertEqual(request.trace and request.trace.state, "rojo=1")
         self.assertEqual((span.name, span.kind), ("POST /", SpanKind.SERVER))
         self.assertEqual(
             dict(span.attributes or {}),
@@ -79,23 +78,32 @@ class AcceptTests(SpansCase):
         )
 
     def test_a_trace_of_its_own(self) -> None:
-        with self.spans.accept(None, lambda: "/prompts") as work:
-            pass
+        request = self.spans.request(None, lambda: "/prompts")
+        request.answered(202)
         span = self.exported()
         self.assertIsNone(span.parent)
-        self.assert_leads_to(work.trace, span)
+        self.assert_leads_to(request.trace, span)
         self.assertEqual(span.name, "POST /prompts")
         self.assertEqual((span.attributes or {})["http.route"], "/prompts")
 
     def test_a_refusal_is_no_error_of_ours(self) -> None:
-        for status, expected in ((429, StatusCode.UNSET), (503, StatusCode.ERROR)):
-            with self.assertRaises(Problem), self.spans.accept(None, lambda: "/prompts"):
-                raise Problem(status, "MARKED")
+        for status, expected, kind in (
+            (200, StatusCode.UNSET, None),
+            (429, StatusCode.UNSET, None),
+            (503, StatusCode.ERROR, "503"),
+        ):
+            self.spans.request(None, lambda: "/prompts").answered(status)
             span = self.exported()
             self.assertEqual(span.status.status_code, expected)
             assert span.attributes
             self.assertEqual(span.attributes["http.response.status_code"], status)
-            self.assertNotIn("MARKED", span.to_json())
+            self.assertEqual(span.attributes.get("error.type"), kind)
+
+    def test_a_caller_who_has_hung_up_got_nothing(self) -> None:
+        self.spans.request(None, lambda: "/").answered(None)
+        span = self.exported()
+        self.assertEqual(span.status.status_code, StatusCode.UNSET)
+        self.assertNotIn("http.response.status_code", span.attributes or {})
 
 
 class ChatTests(SpansCase):
@@ -243,7 +251,9 @@ class WantedTests(SynchronousTestCase):
             self.assertIs(are_wanted(environ), wanted, environ)
 
     def test_no_spans_pass_the_trace_on(self) -> None:
-        with NO_SPANS.accept(PARENT, str) as accept, NO_SPANS.chat(Ask(PROMPT, 1, 1, 1.0)) as chat:
+        request = NO_SPANS.request(PARENT, str)
+        request.answered(202)
+        with NO_SPANS.chat(Ask(PROMPT, 1, 1, 1.0)) as chat:
             chat.answered(ANSWER)
-        self.assertIs(accept.trace, PARENT)
+        self.assertIs(request.trace, PARENT)
         self.assertIs(chat.trace, PARENT)

@@ -107,6 +107,7 @@ class BoundedRequest(Request):
         self._counted = 0
         self._gone = False
         self._when_gone: Callable[[], object] | None = None
+        self._when_answered: Callable[[int | None], object] = lambda _: None
         self._fields: Fields = {}
 
     def body(self) -> bytes:
@@ -192,6 +193,10 @@ class BoundedRequest(Request):
         if self._gone:
             call()
 
+    def when_answered(self, call: Callable[[int | None], object]) -> None:
+        """Call this with the response's status; with None if the caller has hung up before."""
+        self._when_answered = call
+
     def setHeader(self, name: str, value: str) -> None:
         """Set a header field of the response, unless it has one of its own by this name."""
         self._fields[name] = value
@@ -205,6 +210,7 @@ class BoundedRequest(Request):
     ) -> None:
         """Send a response, unless the caller has hung up; one without a body has no media type."""
         self.release()
+        self._when_answered(None if self._gone else status)
         if self._gone:
             self.why = "hung_up"
             self.tell(status, 0)
