@@ -4,9 +4,7 @@ from base64 import b64decode
 
 from chatgpt_source.config import Credentials
 from chatgpt_source.http.server import BoundedRequest
-
-A_BEARER = "a bearer token"
-LOCAL = "local operator"
+from chatgpt_source.log.audit import A_BEARER, ANYBODY
 
 
 def operator_of(request: BoundedRequest, credentials: Credentials | None) -> str:
@@ -20,7 +18,7 @@ def operator_of(request: BoundedRequest, credentials: Credentials | None) -> str
         The user's name; of a bearer token, and of a caller that needs no credentials, words.
     """
     if credentials is None:
-        return LOCAL
+        return ANYBODY
     given = request.requestHeaders.getRawHeaders(b"authorization", [])
     scheme, _, shown = b"".join(given).strip().partition(b" ")
     if scheme.lower() != b"basic":

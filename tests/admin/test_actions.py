@@ -120,7 +120,7 @@ class RedriveAllTests(ActionsTestCase):
             self.patch(journal, method, broken)
             answer, told = self.audited(path)
             self.assert_problem(answer, 503)
-            self.assertEqual(told, [f"operator local operator {did}"])
+            self.assertEqual(told, [f"operator without credentials {did}"])
             del failed[1]
 
 
@@ -165,7 +165,7 @@ class OfAReasonTests(ActionsTestCase):
         answer, told = self.audited("/api/redrive?reason=the%20model%20refused%20it")
         self.assertEqual((answer.status, answer.json["redriven"]), (200, 3))
         self.assertEqual(
-            told, ["operator local operator redrove 3 failed prompts (the model refused it)"]
+            told, ["operator without credentials redrove 3 failed prompts (the model refused it)"]
         )
         self.assertEqual(self.failures(), {"the target answered 400": 1})
 
@@ -177,13 +177,13 @@ class OfAReasonTests(ActionsTestCase):
         answer, told = self.audited("/api/purge?reason=the%20model%20refused%20it")
         self.assertEqual(answer.json, {"purged": 3, "detail": "Purged: 3."})
         self.assertEqual(
-            told, ["operator local operator purged 3 failed prompts (the model refused it)"]
+            told, ["operator without credentials purged 3 failed prompts (the model refused it)"]
         )
         purged = [each["prompt_id"] for each in recorder.of("purged")]
         self.assertEqual(sorted(purged), sorted(self.refused))
         self.assertEqual(self.failures(), {"the target answered 400": 1})
         answer, told = self.audited("/api/purge")
-        self.assertEqual(told, ["operator local operator purged 1 failed prompt"])
+        self.assertEqual(told, ["operator without credentials purged 1 failed prompt"])
         self.assertEqual((answer.json["purged"], self.failures()), (1, {}))
 
     def test_of_no_reason_that_there_is(self) -> None:
@@ -221,7 +221,7 @@ class OneTests(ActionsTestCase):
         prompt_id = self.failed()
         answer, told = self.audited(f"/api/prompts/{prompt_id}/purge")
         self.assertEqual((answer.status, answer.json), (200, {"id": prompt_id, "purged": True}))
-        self.assertEqual(told, [f"operator local operator purged {prompt_id}"])
+        self.assertEqual(told, [f"operator without credentials purged {prompt_id}"])
         self.assertIsNone(self.record(prompt_id))
 
     def test_only_a_failed_one_is_purged(self) -> None:
@@ -235,7 +235,7 @@ class OneTests(ActionsTestCase):
         prompt_id = self.failed()
         _, told = self.audited(f"/api/prompts/{prompt_id}/redrive")
         self.assertEqual(
-            told, [f"operator local operator redrove {prompt_id}: it is accepted again"]
+            told, [f"operator without credentials redrove {prompt_id}: it is accepted again"]
         )
 
     def test_cancelled(self) -> None:
@@ -244,7 +244,7 @@ class OneTests(ActionsTestCase):
         ids = [self.ask().json["id"] for _ in range(3)]
         answer, told = self.audited(f"/api/prompts/{ids[2]}/cancel")
         self.assertEqual(answer.json, {"id": ids[2], "state": "cancelled"})
-        self.assertEqual(told, [f"operator local operator cancelled {ids[2]}"])
+        self.assertEqual(told, [f"operator without credentials cancelled {ids[2]}"])
         self.assertEqual(recorder.of("cancelled"), [{"prompt_id": ids[2]}])
         answer, told = self.audited(f"/api/prompts/{ids[2]}/cancel")
         self.assertEqual((answer.status, told), (200, []))
@@ -255,7 +255,7 @@ class OneTests(ActionsTestCase):
 
     def test_tried(self) -> None:
         answer, told = self.audited("/api/prompts", b"a secret prompt")
-        self.assertEqual(told, [f"operator local operator tried {answer.json['id']}"])
+        self.assertEqual(told, [f"operator without credentials tried {answer.json['id']}"])
 
 
 class NamedTests(ActionsTestCase):
@@ -267,7 +267,7 @@ class NamedTests(ActionsTestCase):
     def test_by_the_name_of_the_credential(self) -> None:
         for shown, who in (
             (f"Basic {b64encode(b'alice:pa55').decode()}", "alice"),
-            ("Bearer t0k3n", "a bearer token"),
+            ("Bearer t0k3n", "with a bearer token"),
         ):
             prompt_id = self.failed()
             _, told = self.audited(f"/api/prompts/{prompt_id}/purge", Authorization=shown)
@@ -345,9 +345,9 @@ class PauseTests(ActionsTestCase):
     def test_paused_and_resumed(self) -> None:
         answer, told = self.audited("/api/pause/asking")
         at = "2027-01-15T12:00:00Z"
-        pause = {"what": "asking", "who": "local operator", "since": at}
+        pause = {"what": "asking", "who": "an operator without credentials", "since": at}
         self.assertEqual((answer.status, answer.json), (200, {**pause, "paused": True}))
-        self.assertEqual(told, ["operator local operator paused asking"])
+        self.assertEqual(told, ["operator without credentials paused asking"])
         self.assertEqual(self.paused(), [pause])
         self.ask()
         self.assertEqual(self.model.under_way, [])
@@ -356,7 +356,7 @@ class PauseTests(ActionsTestCase):
         self.assertEqual((answer.json["since"], told), (at, []))
         answer, told = self.audited("/api/resume/asking")
         self.assertEqual(answer.json, {"what": "asking", "paused": False, "was_paused": True})
-        self.assertEqual(told, ["operator local operator resumed asking"])
+        self.assertEqual(told, ["operator without credentials resumed asking"])
         self.assertEqual((len(self.model.under_way), self.paused()), (1, []))
         answer, told = self.audited("/api/resume/asking")
         self.assertEqual((answer.json["was_paused"], told), (False, []))
@@ -386,8 +386,8 @@ class PauseTests(ActionsTestCase):
         self.send("/api/pause/target")
         told = self.get("/api/status").json
         asking, target = (
-            f"{what} is paused by local operator (since 12:00): resume `{name}` once the reason for"
-            f" the pause is gone. {meaning}"
+            f"{what} is paused by an operator without credentials (since 12:00): resume `{name}`"
+            f" once the reason for the pause is gone. {meaning}"
             for what, name, meaning in (
                 ("Asking", "asking", "Prompts are accepted, and wait"),
                 ("Delivery to `target`", "target", "Its events wait"),
@@ -401,7 +401,7 @@ class PauseTests(ActionsTestCase):
         self.assertIn(
             "delivery to `target` is paused (since 12:00)", answer.json["checks"]["paused"]
         )
-        self.assertNotIn("local operator", answer.json["checks"]["paused"])
+        self.assertNotIn("an operator without credentials", answer.json["checks"]["paused"])
         scraped = self.scrape()
         told = {what: scraped[f'paused{{what="{what}"}}'] for what in self.pipeline.pauses.what}
         self.assertEqual(told, {"intake": 0, "asking": 1, "target": 1, "dead_letter": 0})
@@ -414,7 +414,9 @@ class PauseTests(ActionsTestCase):
         self.assertEqual(detail, "asking is paused: resume it first")
         self.send("/api/resume/asking")
         answer, told = self.audited("/api/peers/model/try")
-        self.assertEqual((answer.status, told), (202, ["operator local operator tries model now"]))
+        self.assertEqual(
+            (answer.status, told), (202, ["operator without credentials tries model now"])
+        )
 
     def test_no_backlog_ages_because_of_it(self) -> None:
         self.send("/api/pause/asking")

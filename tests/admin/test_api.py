@@ -407,7 +407,7 @@ class TryNowTests(AdminTestCase):
         self.assertEqual((answer.status, answer.json), (202, told))
         self.assertEqual(len(self.model.under_way), 1)
         lines = [formatEvent(each) for each in logs]
-        self.assertIn("operator local operator tries model now", lines)
+        self.assertIn("operator without credentials tries model now", lines)
 
     def test_one_that_is_not_held(self) -> None:
         told = self.assert_problem(self.send("/api/peers/target/try"), 409)

@@ -26,8 +26,10 @@ class OperatorTests(SynchronousTestCase):
         self.assertEqual(self.who(BOTH, b" bASIC   " + basic + b" "), "jörg")
 
     def test_a_token_has_no_name(self) -> None:
-        self.assertEqual(self.who(BOTH, b"Bearer a-token"), "a bearer token")
+        self.assertEqual(self.who(BOTH, b"Bearer a-token"), "an operator with a bearer token")
 
     def test_where_none_is_needed_no_name_is_believed(self) -> None:
-        self.assertEqual(self.who(None), "local operator")
-        self.assertEqual(self.who(None, b"Basic " + b64encode(b"root:x")), "local operator")
+        self.assertEqual(self.who(None), "an operator without credentials")
+        self.assertEqual(
+            self.who(None, b"Basic " + b64encode(b"root:x")), "an operator without credentials"
+        )

@@ -154,7 +154,7 @@ class TryNowTests(HealthCase):
         await self.is_at("green", 8)
         await self.shows("said-health", "It answers again.")
         await until(lambda: len(self.target.events) == 3, "all that waited", 5)
-        self.assertIn("operator local operator tries model now", daemon.text)
+        self.assertIn("operator without credentials tries model now", daemon.text)
         await self.assert_not_reloaded()
 
     async def test_by_keyboard(self) -> None:

@@ -105,7 +105,7 @@ class FailuresTests(OperatorCase):
         await until(lambda: self.has_rows("failures", 3), "three reasons")
         await self.shows("states", "7,501", "Delivered\n499")
         self.assertEqual(len(self.openai.asks), 499)
-        self.assertIn("operator local operator purged 2,000 failed prompts", daemon.text)
+        self.assertIn("operator without credentials purged 2,000 failed prompts", daemon.text)
         await self.assert_not_reloaded()
         await self.assert_no_complaints()
 
@@ -122,7 +122,7 @@ class FailuresTests(OperatorCase):
     async def test_a_page_with_them_is_accessible_and_narrow(self) -> None:
         daemon = await self.failures()
         await self.confirm("pause-intake", "Pause: Intake?", "503")
-        await self.shows("controls", "Paused by local operator since ")
+        await self.shows("controls", "Paused by an operator without credentials since ")
         failed = "/?state=failed&reason=the+model+answered+400"
         for path, size in product(("/", failed, "/?q=00", "/?prompt=unknown"), (DESKTOP, PHONE)):
             await self.look(path, size)
@@ -229,7 +229,7 @@ class PauseTests(OperatorCase):
         self.assertEqual((await self.do("focus"))[0], "pause-intake")
         await daemon.accepted("still taken")
         await self.confirm("pause-intake", "Pause: Intake?")
-        await self.shows("controls", "Paused by local operator since ")
+        await self.shows("controls", "Paused by an operator without credentials since ")
         answer = await daemon.post("refused")
         self.assertEqual(answer.status, 503)
         await self.do("click", "resume-intake")

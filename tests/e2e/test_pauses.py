@@ -69,12 +69,12 @@ class AskingTests(PausesCase):
         self.assertIn("asking is paused", checks["paused"])
         health = (await self.ask_admin("/api/status")).json()["health"]
         self.assertEqual(health["level"], "amber")
-        self.assertIn("Asking is paused by local operator", str(health))
+        self.assertIn("Asking is paused by an operator without credentials", str(health))
         self.assertEqual((await self.scrape())['paused{what="asking"}'], 1)
         await daemon.kill()
         asked = len(self.openai.asks)
         await daemon.start()
-        self.assertEqual(await self.paused(), ["asking by local operator"])
+        self.assertEqual(await self.paused(), ["asking by an operator without credentials"])
         await throughout(
             NOTICED, lambda: len(self.openai.asks) == asked, "a new call after the start"
         )
@@ -85,7 +85,10 @@ class AskingTests(PausesCase):
         await until(lambda: len(self.audited(daemon)) == 2, "the line of the second")
         self.assertEqual(
             self.audited(daemon),
-            ["operator local operator paused asking", "operator local operator resumed asking"],
+            [
+                "operator without credentials paused asking",
+                "operator without credentials resumed asking",
+            ],
         )
         self.assert_fair()
 
