@@ -308,8 +308,11 @@ class Delivery:
 class Receiver:
     """A receiver of events.
 
+    People read its name, wherever it is told of. The setting is only in advice to change that, the
+    label only where machines read it or operators type it.
+
     Attributes:
-        name: Its name for messages.
+        name: Its name for people, on the page, in the log and in errors.
         setting: The setting with its address.
     """
 
@@ -350,3 +353,8 @@ def receiver_at(destination: str) -> Receiver:
         if each.destination == destination:
             return each
     return Receiver(f"the target `{destination}`", f"{_NAMED}{destination}")
+
+
+def receiver_of(label: str) -> Receiver:
+    """The receiver with a label."""
+    return receiver_at(label.removeprefix("target."))

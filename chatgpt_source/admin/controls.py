@@ -6,16 +6,11 @@ from twisted.web.template import Tag, tags
 
 from chatgpt_source.admin.markup import act, element, sure
 from chatgpt_source.admin.view import Shown
-from chatgpt_source.admin.words import when
+from chatgpt_source.admin.words import sentence, when, with_code
 from chatgpt_source.journal.pause import ASKING, INTAKE
-from chatgpt_source.prompt import DEAD_LETTER, TARGET
+from chatgpt_source.prompt import receiver_of
 
-_NAMES = {
-    INTAKE: "Intake",
-    ASKING: "Asking",
-    TARGET.label: "Target",
-    DEAD_LETTER.label: "Dead letters",
-}
+_NAMES = {INTAKE: "Intake", ASKING: "Asking"}
 _STOPS = {
     INTAKE: "Callers get a 503 and are told to try again. What was accepted goes on.",
     ASKING: "Accepted prompts wait in the journal. What a provider already works on is still"
@@ -30,7 +25,8 @@ def controls(shown: Shown) -> Tag:
 
 
 def _row(shown: Shown, what: str) -> Tag:
-    name, pause = name_of(what), shown.pauses.get(what)
+    words, pause = name_of(what), shown.pauses.get(what)
+    name = words.replace("`", "")
     if pause is None:
         told = tags.span("not paused", class_="note")
         button = act(
@@ -48,7 +44,7 @@ def _row(shown: Shown, what: str) -> Tag:
         told = tags.span("Paused by ", tags.strong(pause.who), " since ", since, class_="paused")
         button = resume(what, f"resume-{what}")(class_="primary")
     return tags.li(
-        tags.span(name, class_="name"),
+        tags.span(*with_code(words), class_="name"),
         told,
         element("span", button, class_="scripted actions"),
         id=f"control-{what}",
@@ -58,7 +54,7 @@ def _row(shown: Shown, what: str) -> Tag:
 
 def resume(what: str, id_: str) -> Tag:
     """The button that ends a pause."""
-    name = name_of(what)
+    name = name_of(what).replace("`", "")
     return act(
         id_,
         "Resume",
@@ -71,4 +67,4 @@ def resume(what: str, id_: str) -> Tag:
 
 def name_of(what: str) -> str:
     """What can be paused, by the name that people use."""
-    return _NAMES.get(what) or f"Target {what.partition('.')[2]}"
+    return _NAMES.get(what) or sentence(receiver_of(what).name.removeprefix("the "))

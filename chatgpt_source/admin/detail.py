@@ -22,7 +22,7 @@ from chatgpt_source.admin.words import (
 )
 from chatgpt_source.journal import DeadLetter, Detail, Record
 from chatgpt_source.journal.attempts import Attempt, Kind
-from chatgpt_source.prompt import State, Tier
+from chatgpt_source.prompt import TARGET, State, Tier
 
 _WAITING = (State.ACCEPTED, State.SUBMITTED)
 Fact = tuple[str, Flattenable]
@@ -149,7 +149,7 @@ def _facts(shown: Shown, found: Detail) -> Iterator[Fact]:
         ("Submitted as", _code(found.submitted)),
         ("The answer took", None if found.ask_seconds is None else took(found.ask_seconds)),
         ("Tokens", _tokens(found)),
-        ("Target", record.target),
+        ("Target", _target(record)),
         ("The delivery took", _sent(found)),
         ("Event source", _code(found.source)),
         ("Event type", _code(found.type)),
@@ -171,7 +171,7 @@ def _next_call(shown: Shown, found: Detail) -> Flattenable | None:
         return None
     waits = waits_for(shown, record, _tier(found))
     if waits is not None:
-        return f"waits for {waits}"
+        return tags.span(*with_code(f"waits for {waits}"))
     ahead = record.next_attempt - shown.now
     if ahead < 1:
         return "due now"
@@ -185,6 +185,10 @@ def _request_id(record: Record) -> Tag | None:
         return None
     code = tags.code(record.request_id, id="request-id")
     return tags.span(code, " ", _copy("request-id", "request id"))
+
+
+def _target(record: Record) -> Flattenable:
+    return "the default one" if record.target == TARGET.destination else tags.code(record.target)
 
 
 def _code(text: str | None) -> Tag | None:

@@ -35,7 +35,8 @@ def waits_for(shown: Shown, record: Record, tier: Tier = Tier.STANDARD) -> str |
         name, what = "the model", ASKING
         check = MODEL_CHECK if tier is Tier.STANDARD else f"{MODEL_CHECK}.{tier.value}"
     else:
-        name, what = "the target", receiver_at(record.target).label
+        receiver = receiver_at(record.target)
+        name, what = receiver.name, receiver.label
         check = what
     if what in shown.pauses:
         return "the end of the pause"
@@ -44,9 +45,9 @@ def waits_for(shown: Shown, record: Record, tier: Tier = Tier.STANDARD) -> str |
 
 
 def _steps(shown: Shown, record: Record, tier: Tier, error: str | None) -> Iterator[Tag]:
-    end, to = "Delivered", "" if record.target == TARGET.destination else f" to {record.target}"
-    if record.target == NOWHERE:
-        end, to = "Finished", ""
+    is_named = record.target not in {TARGET.destination, NOWHERE}
+    end = "Finished" if record.target == NOWHERE else "Delivered"
+    to = f" to {receiver_at(record.target).name}" if is_named else ""
     asks, deliveries = count(record.asks, "ask"), count(record.deliveries, "delivery", "deliveries")
     yield _step("done", "Accepted", _at(shown, record.accepted))
     if record.answered is not None:
@@ -89,9 +90,9 @@ _PROGRESS = {
 def _step(progress: str, name: str, told: str, error: str | None = None) -> Tag:
     item = tags.li(
         state_icon(_PROGRESS[progress]),
-        tags.strong(name),
+        tags.strong(*with_code(name)),
         " ",
-        tags.span(told),
+        tags.span(*with_code(told)),
         class_=f"step {progress}",
     )
     if progress == "now":

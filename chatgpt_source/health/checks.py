@@ -59,7 +59,7 @@ def of_failures(failures: Failures | None, failed: int, times: Times) -> Trouble
     """
     if failures is None:
         return None
-    those = " and ".join(f"`{receiver_at(each).label}`" for each in failures.targets)
+    those = " and ".join(receiver_at(each).name for each in failures.targets)
     those = f" for {those}" if those else ""
     what = f"{failures.failed} of the last {failures.ended} prompts{those} failed"
     if failures.nothing_succeeds:

@@ -24,7 +24,7 @@ from chatgpt_source.pipeline.breaker import NEVER, Breaker
 from chatgpt_source.pipeline.decide import POSSIBLY_BILLED_ATTEMPTS
 from chatgpt_source.pipeline.pauses import in_words
 from chatgpt_source.pipeline.peers import BATCHES, FLEX
-from chatgpt_source.prompt import DEAD_LETTER, MODEL, TARGET, State, receiver_at
+from chatgpt_source.prompt import DEAD_LETTER, MODEL, TARGET, State, receiver_at, receiver_of
 from chatgpt_source.quota import Calendar
 from chatgpt_source.waiting import results_of
 
@@ -193,13 +193,11 @@ class Judge:
         )
         if label.partition(".")[0] == MODEL:
             return self._provider(peer)
-        receiver = next(
-            each for each in map(receiver_at, self.pipeline.receivers) if each.label == label
-        )
+        receiver = receiver_of(label)
         if receiver == DEAD_LETTER:
-            return evolve(peer, names="dead letter", ails=f"`{receiver.setting}`")
+            return evolve(peer, names="dead letter", ails=receiver.name)
         attempts = self.config.send_event_attempts
-        return evolve(peer, names="event", ails=f"`{receiver.setting}`", attempts=attempts)
+        return evolve(peer, names="event", ails=receiver.name, attempts=attempts)
 
     def _provider(self, peer: Peer) -> Peer:
         """A provider, or a tier of the first one, with who is asked in its place."""

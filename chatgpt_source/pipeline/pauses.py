@@ -14,6 +14,7 @@ from chatgpt_source.journal.pause import ASKING, INTAKE
 from chatgpt_source.journal.watch import Watch
 from chatgpt_source.log import get_logger
 from chatgpt_source.log.audit import audit
+from chatgpt_source.prompt import receiver_of
 
 log = get_logger(__name__)
 
@@ -23,7 +24,8 @@ LOOK_EVERY = 1.0
 
 def in_words(what: str) -> str:
     """What is paused, for people."""
-    return {INTAKE: "the intake", ASKING: "asking"}.get(what, f"delivery to `{what}`")
+    words = {INTAKE: "the intake", ASKING: "asking"}
+    return words.get(what) or f"delivery to {receiver_of(what).name}"
 
 
 @define(eq=False, repr=False)
@@ -59,7 +61,7 @@ class Pauses:
         self._known = dict(known)
         self._resumed_at = {each.what: self._resumption(each) for each in known.values()}
         for pause in self.current:
-            log.warn("{what} is paused by {who}", what=pause.what, who=pause.who)
+            log.warn("{what} is paused by {who}", what=in_words(pause.what), who=pause.who)
         self._watch.start()
 
     def stop(self) -> None:
@@ -142,6 +144,7 @@ class Pauses:
             return
         audit(pause.who, f"{'resumed' if pause.resumed else 'paused'} {pause.what}")
         if not pause.resumed and pause.what not in self.what:
-            log.warn("{what} is paused, and the settings have no such target", what=pause.what)
+            words = in_words(pause.what)
+            log.warn("{what} is paused, and the settings have no such target", what=words)
         if pause.resumed:
             self._resumed()

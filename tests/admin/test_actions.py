@@ -390,7 +390,7 @@ class PauseTests(ActionsTestCase):
             f" once the reason for the pause is gone. {meaning}"
             for what, name, meaning in (
                 ("Asking", "asking", "Prompts are accepted, and wait"),
-                ("Delivery to `target`", "target", "Its events wait"),
+                ("Delivery to the target", "target", "Its events wait"),
             )
         )
         self.assertEqual(told["troubles"], [asking, target])
@@ -399,7 +399,7 @@ class PauseTests(ActionsTestCase):
         answer = self.request("GET", "/readyz")
         self.assertEqual((answer.status, answer.json["status"]), (200, "degraded"))
         self.assertIn(
-            "delivery to `target` is paused (since 12:00)", answer.json["checks"]["paused"]
+            "delivery to the target is paused (since 12:00)", answer.json["checks"]["paused"]
         )
         self.assertNotIn("an operator without credentials", answer.json["checks"]["paused"])
         scraped = self.scrape()

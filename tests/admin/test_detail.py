@@ -101,7 +101,7 @@ class DetailTests(PageTestCase):
         billing = {"target.billing": Pause("target.billing", "alice", NOON)}
         accepted = record(ID, State.ACCEPTED, next_attempt=NOON, target="billing")
         answered = record(ID, State.ANSWERED, next_attempt=NOON, target="billing")
-        model, target = "the model to answer again", "the target to answer again"
+        model, target = "the model to answer again", "the target billing to answer again"
         paused = "the end of the pause"
         for known, troubles, pauses, waits in (
             (Detail(accepted), [held], {}, model),

@@ -378,9 +378,9 @@ class WayTests(PageTestCase):
 
     def test_to_a_named_target(self) -> None:
         waits = attrs.evolve(record("p", State.ANSWERED, answered=NOON - 58), target="billing")
-        self.assertIn("Delivering the event to billing for 58 s", self.told(waits))
+        self.assertIn("Delivering the event to the target billing for 58 s", self.told(waits))
         done = attrs.evolve(DELIVERED, target="billing")
-        self.assertIn("after 3.0 s and 1 delivery to billing", self.told(done))
+        self.assertIn("after 3.0 s and 1 delivery to the target billing", self.told(done))
 
     def test_without_a_target(self) -> None:
         done = attrs.evolve(DELIVERED, target="none", deliveries=0)

@@ -29,8 +29,8 @@ class OneTargetTests(AdminCase):
             await daemon.reaches(prompt, "failed" if is_audited else "delivered")
         health = await judged(self.admin_port)
         self.assertEqual(health["level"], "red")
-        self.assertIn("all of the last 4 prompts for `target.audit` failed", health["headline"])
-        self.assertIn("target.audit", (await daemon.checks())[2]["failures"])
+        self.assertIn("all of the last 4 prompts for the target `audit` failed", health["headline"])
+        self.assertIn("the target `audit`", (await daemon.checks())[2]["failures"])
 
 
 class UnsteadyTests(AdminCase):

@@ -246,7 +246,7 @@ class PauseTests(OperatorCase):
             await self.confirm(f"pause-{what}", f"Pause: {name}?")
             await self.shows("controls", f"Resume\n{name}")
             self.assertEqual((await self.do("focus"))[0], f"resume-{what}")
-        await self.shows("health", "Asking is paused by", "Delivery to target is paused by")
+        await self.shows("health", "Asking is paused by", "Delivery to the target is paused by")
         title = await self.do("run", "return document.title")
         self.assertEqual(title, "◐ 2 troubles – ChatGPT Source")
         await self.do("click", "end-paused-asking")

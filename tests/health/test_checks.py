@@ -52,6 +52,11 @@ class FailuresTests(ChecksTestCase):
             self.assertEqual(trouble.level, level, words)
             self.assertIn(words, trouble.what)
 
+    def test_of_some_targets(self) -> None:
+        failures = Failures(5, 5, NOON, "why", ["target", "billing"])
+        trouble = self.one(checks.of_failures(failures, 5, TIMES))
+        self.assertIn("5 prompts for the target and the target `billing` failed", trouble.what)
+
     def test_leads_to_those_of_the_reason(self) -> None:
         trouble = self.of(3, 3)
         query = {"state": "failed", "reason": "the target answered 400"}

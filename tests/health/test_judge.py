@@ -85,9 +85,9 @@ class PeersTests(JudgeTestCase):
         for label, check, ails in (
             ("model", "openai", "the provider"),
             ("model.flex", "openai.flex", "the provider"),
-            ("target", "target", "`target`"),
-            ("target.billing", "target.billing", "`targets.billing`"),
-            ("dead_letter", "dead_letter", "`dead_letter`"),
+            ("target", "target", "the target"),
+            ("target.billing", "target.billing", "the target `billing`"),
+            ("dead_letter", "dead_letter", "the dead letter's receiver"),
         ):
             self.fail(breakers[label], DOWN)
             trouble = self.one()

@@ -11,7 +11,7 @@ from chatgpt_source.errors import JournalUnavailable, Permanent, Transient
 from chatgpt_source.journal import Pause, Recovered
 from chatgpt_source.journal.pause import ASKING, INTAKE
 from chatgpt_source.journal.sqlite import SqliteJournal, open_beside
-from chatgpt_source.pipeline.pauses import LOOK_EVERY, Pauses
+from chatgpt_source.pipeline.pauses import LOOK_EVERY, Pauses, in_words
 from chatgpt_source.prompt import State
 from tests.clocks import Clocks
 from tests.journal.common import at_once
@@ -171,6 +171,16 @@ class JournalTests(PausesTestCase):
         self.assertEqual(len(self.model.calls), 1)
         self.resume(ASKING)
         self.assertEqual(len(self.model.under_way), 1)
+
+    def test_each_in_words(self) -> None:
+        for what, words in (
+            (INTAKE, "the intake"),
+            (ASKING, "asking"),
+            ("target", "delivery to the target"),
+            ("target.billing", "delivery to the target `billing`"),
+            ("dead_letter", "delivery to the dead letter's receiver"),
+        ):
+            self.assertEqual(in_words(what), words)
 
     def test_the_command_is_heard_within_a_second(self) -> None:
         beside = self.beside()
