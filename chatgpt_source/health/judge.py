@@ -217,7 +217,18 @@ class Judge:
         elif stop.name is not None and other not in {None, stop.name}:
             stand_in = f"prompts go to the fallback `{other}`"
         who = "" if stop.name is None else f"the fallback `{stop.name}`: "
-        return evolve(peer, check=check, stand_in=stand_in, who=who)
+        # A prompt is asked, and at last given up, as long as anybody on its way is not held.
+        tried = [each.breaker for each in route.stops if not each.breaker.held]
+        few = any(each.trouble and each.maybe_billed for each in tried)
+        return evolve(
+            peer,
+            check=check,
+            stand_in=stand_in,
+            who=who,
+            gives_up=bool(tried),
+            is_passed_over=any(each.opens_at <= now for each in tried if each is not stop.breaker),
+            attempts=POSSIBLY_BILLED_ATTEMPTS if few else 0,
+        )
 
     async def _waiting(self, queue: Queue) -> Waiting | None:
         """What waits in a queue; None if that can't be read."""

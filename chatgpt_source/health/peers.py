@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from attrs import frozen
+from attrs import Factory, field, frozen
 
 from chatgpt_source.health.times import Times
 from chatgpt_source.health.trouble import Level, Trouble
@@ -35,8 +35,10 @@ class Peer:
         names: What waits for it, in the singular: a prompt, an event, a dead letter.
         ails: Who ails, for advice.
         who: Who is meant, before the reason, where that does not say it.
+        gives_up: Whether what waits fails in the end: not if all who may be asked are held.
         give_up_after: Seconds for which each is tried.
         is_triable: Whether a call may be made before its time.
+        is_passed_over: Whether what waits for it is tried at another meanwhile, if in vain.
         under_way: How many calls to it are under way: what they are for does not wait.
         is_down: Whether all calls have failed for `DOWN` seconds.
         attempts: How often each is tried at the most; 0: any number of times.
@@ -53,9 +55,11 @@ class Peer:
     names: str = "prompt"
     ails: str = "the provider"
     who: str = ""
+    gives_up: bool = field(default=Factory(lambda self: not self.held, takes_self=True))
     give_up_after: float = 86400.0
     attempts: int = 0
     is_triable: bool = True
+    is_passed_over: bool = False
     under_way: int = 0
     is_down: bool = False
 
@@ -84,7 +88,7 @@ def of_peer(peer: Peer, times: Times) -> Trouble:
         next_try=next_try,
         advice=_advice(peer, what, advice),
         peer=peer.label if is_triable else None,
-        holds=waits and peer.stand_in is None,
+        holds=waits and peer.stand_in is None and not peer.is_passed_over,
     )
 
 
@@ -113,7 +117,7 @@ def _meaning(peer: Peer, times: Times) -> str:
     told = f"{number} wait{'s' if waiting.count == 1 else ''}"
     deadline, since = times.date(waiting.ends), times.date(waiting.since)
     own = f"the first deadline is at {times.text(deadline)}" if deadline is not None else ""
-    if peer.held:
+    if not peer.gives_up:
         return f"{told}, and none fails " + (f"before its deadline; {own}" if own else "meanwhile")
     if since is None:
         return f"{told}; {own}" if own else told

@@ -77,6 +77,23 @@ class FallbacksTests(DaemonCase):
         self.assertEqual(word, "degraded")
         self.assertIn("check `token`", checks["openai"])
 
+    async def test_a_wrong_key_and_a_fallback_that_fails_too(self):
+        held, again = api_error(401), api_error(503)
+        for first, second in ((held, again), (again, held)):
+            self.openai.script = lambda _, reply=first: reply
+            self.second.script = lambda _, reply=second: reply
+            daemon = await self.started(give_up_after=5)
+            id_ = await daemon.accepted("why")
+            record = await daemon.reaches(id_, lambda record: record["asks"] >= 3)
+            self.assertEqual(record["state"], "accepted")
+            _, _, checks = await daemon.checks()
+            lines = checks["openai"], checks["openai.second"]
+            (until_,) = {line.partition("each is tried for ")[2][:26] for line in lines}
+            self.assertRegex(until_, "^5 s, the first until [0-9:]{5}$", lines)
+            failed = await daemon.reaches(id_, "failed")
+            self.assertIn("after `give_up_after`", failed["error"])
+            await daemon.stop()
+
     async def test_as_late_as_it_says(self):
         self.openai.script = lambda _: api_error(429, headers={"retry-after": str(RETRY_AFTER)})
         daemon = await self.started(clock=self.clock(reactor.seconds()))

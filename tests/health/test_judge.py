@@ -3,7 +3,7 @@
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from chatgpt_source.config import TargetSettings
 from chatgpt_source.errors import JournalUnavailable, PeerFailure, PossiblyBilled, Transient
@@ -191,6 +191,38 @@ class PeersTests(JudgeTestCase):
         self.assertEqual(trouble.meaning, "prompts go to the model")
         self.recover_gradually(self.pipeline.model)
         self.assertEqual(self.one().level, Level.AMBER)
+
+    def test_both_lines_say_how_long_prompts_are_tried(self) -> None:
+        own, second = self.pipeline.model, Breaker("the fallback `second`", 1, lambda: 1.0)
+        stops = [Stop(None, self.model, own), Stop("second", self.model, second, "model.second")]
+        self.pipeline.route = Route(stops)
+        self.pipeline._asks = attrs.evolve(self.pipeline._asks, route=self.pipeline.route)
+        self.patch(self.journal, "waiting", lambda *_: succeed(Waiting(1, self.clock.seconds())))
+        billed = PossiblyBilled("no answer in time")
+        for first, other, told in (
+            (UNAUTHORIZED, DOWN, "1 prompt waits; each is tried for 1 d, the first until "),
+            (DOWN, UNAUTHORIZED, "1 prompt waits; each is tried for 1 d, the first until "),
+            (
+                UNAUTHORIZED,
+                billed,
+                "1 prompt waits; each is tried for 1 d or 3 times, the first until ",
+            ),
+            (
+                billed,
+                UNAUTHORIZED,
+                "1 prompt waits; each is tried for 1 d or 3 times, the first until ",
+            ),
+            (UNAUTHORIZED, UNAUTHORIZED, "1 prompt waits, and none fails meanwhile"),
+        ):
+            self.fail(own, first)
+            self.fail(second, other)
+            troubles = self.judge().troubles
+            self.assertEqual({each.check for each in troubles}, {"openai", "openai.second"})
+            for each in troubles:
+                self.assertTrue(each.meaning.startswith(told), each)
+                self.assertEqual(each.holds, first is other)  # else it is asked at the other
+            for breaker in (own, second):
+                breaker.succeeded(breaker.start(0.0), 0.0)
 
     def test_a_fallback_that_recovers_stands_in(self) -> None:
         second = Breaker("the fallback `second`", 4, lambda: 1.0)
