@@ -80,6 +80,9 @@ def open_spans(config: Settings, environ: Mapping[str, str]) -> "OtelSpans":
 
     The SDK itself reads sampling, resource attributes and the exporter's endpoint.
     """
+    sdk = logging.getLogger("opentelemetry")  # first: it warns of a variable with the value
+    sdk.propagate = False
+    sdk.handlers = [_ToOurLog()]
     named = OTELResourceDetector().detect().attributes
     ours = {"service.name": "chatgpt-source", "service.version": __version__}
     provider = TracerProvider(
@@ -94,9 +97,6 @@ def open_spans(config: Settings, environ: Mapping[str, str]) -> "OtelSpans":
             provider.add_span_processor(SimpleSpanProcessor(_Console(lines)))
     else:
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    sdk = logging.getLogger("opentelemetry")
-    sdk.propagate = False
-    sdk.handlers = [_ToOurLog()]
     capture = environ.get(CAPTURE, "").strip().lower() in _CAPTURING
     return OtelSpans(provider, config, capture=capture)
 

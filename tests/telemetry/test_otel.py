@@ -1,16 +1,23 @@
 """Spans as OpenTelemetry makes them: names, parents, attributes, and what must not be in them."""
 
 import json
+import logging
+import os
+from io import StringIO
 from typing import Any
+from unittest.mock import patch
 
 import attrs
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 from twisted.internet.defer import CancelledError
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
+from chatgpt_source import application
 from chatgpt_source.config import Config, TargetSettings
 from chatgpt_source.config.secret import Secret
 from chatgpt_source.delivery import event
@@ -233,6 +240,29 @@ class DeliverTests(SpansCase):
             attributes = dict(span.attributes or {})
             self.assertEqual((span.name, attributes["server.address"]), (name, address))
             self.assertNotIn("MARKED", span.to_json())
+
+
+class OpenTests(SynchronousTestCase):
+    def open(self, **environ: str) -> tuple[list[str], str]:
+        """What the log and standard error say of a start with these variables."""
+        said = StringIO()
+        environ = {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_BSP_SCHEDULE_DELAY": "100000", **environ}
+        self.patch(logging, "lastResort", logging.StreamHandler(said))
+        sdk = logging.getLogger("opentelemetry")
+        self.patch(sdk, "handlers", [])
+        self.patch(sdk, "propagate", 0)  # the root logger may have a handler
+        with capturedLogs() as logged, patch.dict(os.environ, environ):
+            spans = application._open_spans(CONFIG)
+        if spans is not NO_SPANS:
+            self.patch(OTLPSpanExporter, "export", lambda *_: SpanExportResult.SUCCESS)
+            spans.close()
+        return [formatEvent(event) for event in logged], said.getvalue()
+
+    def test_no_credentials_of_the_collector_in_the_log(self) -> None:
+        (line,), said = self.open(OTEL_EXPORTER_OTLP_HEADERS="authorization: MARKED")
+        self.assertTrue(line.startswith("OpenTelemetry: Header format invalid!"), line)
+        self.assertNotIn("MARKED", line)
+        self.assertEqual(said, "")
 
 
 class WantedTests(SynchronousTestCase):
