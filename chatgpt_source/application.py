@@ -262,4 +262,12 @@ def _open_spans(config: Config) -> Spans:
     except ImportError:
         log.warn("OTEL_... asks for spans, but the extra `otel` is not installed: tracing is off")
         return NO_SPANS
-    return open_spans(config, os.environ)
+    try:
+        return open_spans(config, os.environ)
+    except Exception as error:  # noqa: BLE001 - whatever it was, prompts are served all the same
+        log.warn(
+            "OTEL_... asks for spans, but one of {names} can't be used ({kind}): tracing is off",
+            names=", ".join(sorted(name for name in os.environ if name.startswith("OTEL_"))),
+            kind=type(error).__name__,
+        )
+        return NO_SPANS

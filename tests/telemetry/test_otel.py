@@ -264,6 +264,16 @@ class OpenTests(SynchronousTestCase):
         self.assertNotIn("MARKED", line)
         self.assertEqual(said, "")
 
+    def test_variables_that_can_not_be_used(self) -> None:
+        for name, value in (
+            ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "MARKED"),
+            ("OTEL_BSP_MAX_QUEUE_SIZE", "1"),
+        ):
+            (line,), said = self.open(**{name: value})
+            self.assertIn(name, line)
+            self.assertTrue(line.endswith(": tracing is off"), line)
+            self.assertNotIn("MARKED", line + said)
+
 
 class WantedTests(SynchronousTestCase):
     def test_only_where_the_environment_says_where_to(self) -> None:
