@@ -1,6 +1,7 @@
 """The admin site's JSON API: status, history, prompts, failures by reason, what operators do."""
 
 import re
+from urllib.parse import unquote
 
 from attrs import frozen
 
@@ -175,7 +176,7 @@ class Api:
 
     async def try_now(self, request: BoundedRequest) -> None:
         """Answer `POST /api/peers/<label>/try`."""
-        pipeline, label = self.intake.pipeline, _id(request)
+        pipeline, label = self.intake.pipeline, unquote(_id(request))
         if label not in pipeline.queues:
             names = ", ".join(pipeline.queues)
             raise Problem(404, f"no peer has this name: it must be one of {names}")

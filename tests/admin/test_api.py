@@ -10,9 +10,10 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.errors import PeerFailure, Permanent, Transient
+from chatgpt_source.pipeline import Pipeline
 from chatgpt_source.pipeline.breaker import Breaker
 from chatgpt_source.pipeline.route import Route, Stop
-from chatgpt_source.prompt import State
+from chatgpt_source.prompt import State, Tier
 from chatgpt_source.quota import clock_time
 from tests.admin.common import AdminTestCase
 from tests.journal.common import DAY, NOON
@@ -412,6 +413,16 @@ class TryNowTests(AdminTestCase):
     def test_one_that_is_not_held(self) -> None:
         told = self.assert_problem(self.send("/api/peers/target/try"), 409)
         self.assertEqual(told, "the target is not held: its calls are made as they are due")
+
+    def test_a_fallback_that_is_named_by_its_host_and_port(self) -> None:
+        async def try_now(_: Pipeline, label: str) -> str:
+            return f"the fallback `{label.removeprefix('model.')}`"
+
+        self.patch(Pipeline, "queues", {"model.host:8443": Tier.STANDARD})
+        self.patch(Pipeline, "try_now", try_now)
+        answer = self.send("/api/peers/model.host%3A8443/try")  # as the page's script sends it
+        told = "The fallback `host:8443` is called now."
+        self.assertEqual(answer.json, {"peer": "model.host:8443", "detail": told})
 
     def test_one_that_is_not_there(self) -> None:
         told = self.assert_problem(self.send("/api/peers/sink/try"), 404)
