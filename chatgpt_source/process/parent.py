@@ -54,7 +54,8 @@ def fail_at_exit(reason: str = "") -> None:
         reason: The text for standard error, if the log goes elsewhere.
     """
     if reason and sys.__stderr__ is not None:
-        sys.__stderr__.write(f"{reason}\n")
+        with suppress(OSError):  # nobody reads it, or the disk is full
+            sys.__stderr__.write(f"{reason}\n")
     atexit.register(_exit)
 
 

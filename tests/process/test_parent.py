@@ -2,13 +2,17 @@
 
 import inspect
 import os
+import sys
+from io import StringIO
 from typing import Any
+from unittest.mock import Mock
 
 from twisted.scripts import _twistd_unix
 from twisted.trial.unittest import SynchronousTestCase
 
 import twisted
-from chatgpt_source.process.parent import _PIPE, Parent
+from chatgpt_source.process import parent
+from chatgpt_source.process.parent import _PIPE, Parent, fail_at_exit
 
 
 class ParentTests(SynchronousTestCase):
@@ -34,9 +38,21 @@ class ParentTests(SynchronousTestCase):
         self.assertTrue(said.startswith(b"1 n\\xe4h"), said)
 
     def test_where_there_is_none(self) -> None:
-        parent = Parent({})
-        parent.hold()
-        parent.tell("anything")
+        nobody = Parent({})
+        nobody.hold()
+        nobody.tell("anything")
+
+
+class FailTests(SynchronousTestCase):
+    def test_it_says_why_if_it_can(self) -> None:
+        at_exit = Mock()
+        self.patch(parent.atexit, "register", at_exit)
+        said = StringIO()
+        for stderr in (said, Mock(write=Mock(side_effect=BrokenPipeError)), None):
+            self.patch(sys, "__stderr__", stderr)
+            fail_at_exit("the reason")
+        self.assertEqual(said.getvalue(), "the reason\n")
+        self.assertEqual(at_exit.call_count, 3)
 
 
 class InstalledReleaseTests(SynchronousTestCase):
