@@ -15,7 +15,7 @@ from chatgpt_source.health.recent import MOST, Recent
 from chatgpt_source.health.refusals import Refusals
 from chatgpt_source.health.times import Times
 from chatgpt_source.health.trouble import Judgement, Trouble, judged
-from chatgpt_source.journal import Journal, Queue, Waiting
+from chatgpt_source.journal import Journal, Waiting
 from chatgpt_source.journal.counts import Counted, Counts
 from chatgpt_source.journal.pause import ASKING, INTAKE
 from chatgpt_source.pipeline import Pipeline
@@ -33,7 +33,11 @@ MODEL_CHECK = "openai"
 _TIERS = {FLEX: "the flex tier: ", BATCHES: "batches: "}
 LOOK_EVERY = 1.0
 """Seconds between two looks for how the prompts of other daemons have ended, at the least."""
-_IN_TIME = "its prompts move to the standard tier in time for their deadlines"
+_IN_TIME = {
+    FLEX: "its prompts move to the standard tier in time for their deadlines",
+    BATCHES: "prompts that are not at the provider yet move up a tier in time for their deadlines",
+}
+"""What is done in the place of a tier that does not work, while the model does."""
 
 
 @define(eq=False, repr=False)
@@ -146,7 +150,7 @@ class Judge:
             for label, breaker in {**self.pipeline.breakers, **of_batches}.items()
             if breaker.trouble is not None or breaker.unsteady(now) is not None
         }
-        reading = (self._waiting(self.pipeline.queues[label]) for label in breakers)
+        reading = (self._waiting(label) for label in breakers)
         waiting = await results_of(map(Deferred.fromCoroutine, reading))
         unwell = [
             self._peer(label, breaker, what, times)
@@ -168,7 +172,7 @@ class Judge:
             f"{MODEL_CHECK}.batch",
             NO_ROOM,
             opens_at=opens_at,
-            stand_in=_IN_TIME,
+            stand_in=_IN_TIME[BATCHES],
             is_triable=False,
         )
 
@@ -207,7 +211,7 @@ class Judge:
         stand_in: str | None = None
         if stop is None:  # a tier
             if self.pipeline.model.works(now):
-                stand_in = _IN_TIME
+                stand_in = _IN_TIME[peer.label]
             return evolve(peer, check=check, stand_in=stand_in, who=_TIERS[peer.label])
         other = route.stand_in(now)
         if stop.name is None and other is not None:
@@ -230,12 +234,23 @@ class Judge:
             attempts=POSSIBLY_BILLED_ATTEMPTS if few else 0,
         )
 
-    async def _waiting(self, queue: Queue) -> Waiting | None:
-        """What waits in a queue; None if that can't be read."""
+    async def _waiting(self, label: str) -> Waiting | None:
+        """What waits for a peer; None if that can't be read."""
         try:
-            return await self.journal.waiting(queue, self.clock.seconds())
+            waiting = await self.journal.waiting(self.pipeline.queues[label], self.clock.seconds())
+            return await self._with_batches(waiting) if label == BATCHES else waiting
         except JournalUnavailable:
             return None
+
+    async def _with_batches(self, waiting: Waiting) -> Waiting:
+        """What waits for batches, and the prompts that are in one: those wait for its calls."""
+        batches = (await self.journal.tally_tiers()).batches
+        ends = [waiting.ends, *(batch.deadline for batch, _ in batches)]
+        return evolve(
+            waiting,
+            count=waiting.count + sum(prompts for _, prompts in batches),
+            ends=min((each for each in ends if each is not None), default=None),
+        )
 
     def _dated(self, troubles: list[Trouble], times: Times) -> list[Trouble]:
         """The troubles, each with a date: of those that have none, when they were first seen."""

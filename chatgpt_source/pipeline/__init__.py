@@ -169,7 +169,7 @@ class Pipeline:
         self._batching: list[Batching] = []
         self._of_batches: dict[str, Breaker] = {}
         if batches is not None:
-            own = breaker(BATCHES, "the model's batches", config.concurrency)
+            own = breaker(BATCHES, "the model's batch tier", config.concurrency)
             work = clock, journal, config, random, batches, recording, own, self._lease
             self._batching = [Batching(*work, partial(self.pauses.is_paused, ASKING))]
             self._of_batches = {BATCHES: own}

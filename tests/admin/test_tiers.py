@@ -151,9 +151,32 @@ class TroubleTests(TiersCase):
         self.assertEqual((batch["state"], batch["trouble"]), ("uploading", REFUSED.reason))
         self.assertEqual(batch["next_try"], told["next_try"])
         self.assertGreater(told["next_try"], rfc3339(self.clock.seconds()) or "")
+        (trouble,) = self.troubles()
+        self.assertEqual((trouble["peer"], trouble["next_try"]), ("model.batch", told["next_try"]))
+        self.assertEqual(trouble["advice"], "Check `token`; then try it now")
         self.live(31)
         self.assertEqual(self.ready()["checks"]["openai.batch"], "ok")
         self.assertIsNone(self.told()["trouble"])
+
+    def test_a_hold_with_a_batch_at_the_provider(self) -> None:
+        """Its prompts wait for it until their deadline; the prompts without a batch do not."""
+        self.batches.scripts["look up"] = [REFUSED] * 100
+        self.send("p1")
+        self.live(65)
+        (trouble,) = self.troubles()
+        self.assertEqual(trouble["peer"], "model.batch")
+        self.assertIn("Prompts that are not at the provider yet", trouble["meaning"])
+        model = self.pipeline.model
+        model.failed(model.start(NOON), REFUSED, NOON, shared=True)
+        told = {each["check"]: each["meaning"] for each in self.troubles()}
+        self.assertEqual(
+            told["openai.batch"],
+            "1 prompt waits, and none fails before its deadline;"
+            " the first deadline is at 2027-01-16 12:00",
+        )
+
+    def troubles(self) -> Any:
+        return self.get("/api/status").json["health"]["troubles"]
 
     def test_calls_that_fail(self) -> None:
         self.batches.scripts["upload"] = [Transient("down", status=503)] * 100
