@@ -16,6 +16,9 @@
 | `POST /api/peers/<label>/try` | call a peer that is held at once |
 """
 
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
+
 from chatgpt_source.admin.actions import Actions
 from chatgpt_source.admin.api import Api
 from chatgpt_source.admin.archive import Archive
@@ -35,10 +38,15 @@ from chatgpt_source.intake import health as intake_health
 from chatgpt_source.intake.accepting import unavailable
 from chatgpt_source.intake.api import Intake
 from chatgpt_source.journal.failure_groups import FailureGroups
+from chatgpt_source.log import get_logger, log_unexpected
 from chatgpt_source.telemetry.observer import Observers
 
 __all__ = ["PROBES", "Admin", "Admission"]
 
+log = get_logger(__name__)
+
+LOOK_EVERY = 5.0
+"""Seconds between two judgements of its own, so that a trouble's date is not that of who looks."""
 PROBES = ("/metrics", "/api/status", *intake_health.PROBES)
 """Paths that are answered even if all other connections are taken."""
 
@@ -71,6 +79,9 @@ class Admin:
             intake.clock, intake.journal, history, intake.config.timezone, costs.are_known
         )
         self._lag = LagMeter(intake.clock, metrics.late)
+        self._judge = intake.health.judge
+        self._looks = LoopingCall(self._look)
+        self._looks.clock = intake.clock
         groups = FailureGroups(intake.clock, intake.journal)
         search = Search(intake.journal, intake.config)
         facts = Facts(status, archive, groups, search, intake.clock.seconds())
@@ -105,20 +116,35 @@ class Admin:
         )
 
     def start(self) -> None:
-        """Start measuring how late the event loop is, and keeping the history."""
+        """Start measuring how late the event loop is, keeping the history, and judging."""
         self._lag.start()
         self._history.start()
+        self._looks.start(LOOK_EVERY, now=False)
 
     async def settle(self) -> None:
         """Write what the journal does not have yet of the history, before that is closed."""
+        self._stop_looking()
         self._history.stop()
         await self._history.write()
 
     def stop(self) -> None:
         """Stop measuring, and end the streams."""
         self._lag.stop()
+        self._stop_looking()
         self._history.stop()
         self._live.stop()
+
+    def _look(self) -> Deferred[None]:
+        async def look() -> None:
+            await self._judge.judge()
+
+        return Deferred.fromCoroutine(look()).addErrback(
+            lambda failure: log_unexpected(log, "judging the health", failure)
+        )
+
+    def _stop_looking(self) -> None:
+        if self._looks.running:
+            self._looks.stop()
 
     async def answer(self, request: BoundedRequest) -> None:
         """Answer a request of any kind, once it has passed Admission.

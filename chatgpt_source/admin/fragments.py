@@ -95,7 +95,7 @@ def quota(shown: Shown) -> Tag:
             ),
             class_="gauge-box",
         ),
-        tags.p(told, class_="lead"),
+        tags.p(told, *_as_of(shown, ", as of "), class_="lead"),
         tags.p(words, class_=f"word {kind}") if words else "",
         tags.p("A new day begins in ", age(shown.midnight - shown.now), ", at ", midnight, "."),
         id="quota",
@@ -137,13 +137,16 @@ def states(shown: Shown) -> Tag:
             accepted = moment(shown.oldest, shown.zone, ago(shown.now - shown.oldest))
             waiting += ["; the oldest was accepted ", accepted]
         waiting.append(".")
-    if shown.as_of is not None:
-        waiting += [" As of ", _clock(shown.as_of, shown), "."]
+    waiting += _as_of(shown, " As of ", ".")
     return tags.div(tags.ul(*tiles, class_="tiles"), tags.p(*waiting, class_="lead"), id="states")
 
 
-def _clock(instant: float, shown: Shown) -> Tag:
-    return moment(instant, shown.zone, clock_time(instant, shown.now, shown.zone))
+def _as_of(shown: Shown, before: str, after: str = "") -> list[str | Tag]:
+    """When the counts were read, if that is a while ago."""
+    if shown.as_of is None:
+        return []
+    time = clock_time(shown.as_of, shown.now, shown.zone)
+    return [before, moment(shown.as_of, shown.zone, time), after]
 
 
 def cost(shown: Shown) -> Tag:

@@ -14,7 +14,7 @@ PROBES = ("/healthz", "/readyz")
 """Paths of Kubernetes' probes, which come every few seconds and have no credentials."""
 OK = "ok"
 UNKNOWN = "unknown"
-"""The result of a check if nothing was tried yet."""
+"""The result of a check if nothing was tried yet, or nobody can say."""
 UNUSABLE = "journal"
 """The check whose trouble makes the daemon unready."""
 
@@ -57,7 +57,7 @@ class Health:
         return 200 if is_ready else 503, body
 
     def _checks(self) -> dict[str, str]:
-        """The checks, as if all were well: which of them were tried."""
+        """The checks, as if all were well: which of them were tried, and can be read."""
         pipeline = self.judge.pipeline
         tried = {
             MODEL_CHECK: pipeline.has_tried_model,
@@ -73,8 +73,10 @@ class Health:
             },
             "failures": self.judge.recent.tried,
         }
+        is_counted = self.judge.counted.tally is not None and not self.judge.counted.trouble
         return {
-            **dict.fromkeys((UNUSABLE, "quota", "backlog"), OK),
+            UNUSABLE: OK,
+            **dict.fromkeys(("quota", "backlog"), OK if is_counted else UNKNOWN),
             **{check: OK if was else UNKNOWN for check, was in tried.items()},
         }
 

@@ -97,6 +97,14 @@ class StatusTests(AdminTestCase):
         )
         self.assertEqual(told["calls"]["model"]["under_way"], 1)
 
+    def test_since_when_though_nobody_has_looked(self) -> None:
+        for _ in range(3):
+            self.ask()
+        self.pass_time(60)
+        (trouble,) = self.status()["health"]["troubles"]
+        self.assertEqual(trouble["what"], "All 3 prompts of the day are used up")
+        self.assertLessEqual(trouble["since"], "2027-01-15T12:00:05Z")
+
     def test_all_of_a_trouble(self) -> None:
         self.ask()
         self.model.answer(PeerFailure("the model answered 401: check `token`", status=401))
@@ -200,6 +208,8 @@ class StatusTests(AdminTestCase):
         self.ask()
         told = self.status()
         self.assertRegex(told["troubles"][0], "^The journal can't be read: ")
+        self.assertIn("all 3 prompts", told["checks"]["quota"])
+        self.assertEqual(told["checks"]["failures"], "unknown")
         self.assertEqual(
             (told["quota"]["used"], told["prompts"]["accepted"], told["backlog"]["count"]),
             (3, 3, 3),  # as last known

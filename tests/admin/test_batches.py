@@ -98,4 +98,5 @@ class OldCountsTests(PageTestCase):
         for age, told in ((0, False), (4, False), (300, True)):
             shown = attrs.evolve(SHOWN, counted=NOON - age)
             self.assertEqual("As of 12:55" in self.text(fragments.states(shown)), told)
+            self.assertEqual("as of 12:55" in self.text(fragments.quota(shown)), told)
         self.assertNotIn("As of", self.text(fragments.states(SHOWN)))

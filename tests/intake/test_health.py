@@ -34,6 +34,16 @@ class HealthTests(DoorTestCase):
         expected = {"status": "ready", "health": "unknown", "checks": checks}
         self.assertEqual(self.ready(200), expected)
 
+    def test_what_nobody_can_count(self) -> None:
+        self.opened.connection.close()
+        checks = self.ready(503)["checks"]
+        self.assertIn("the journal can't be read", checks["journal"])
+        self.assertEqual((checks["quota"], checks["backlog"]), ("unknown", "unknown"))
+
+    def test_what_was_counted_before(self) -> None:
+        self.ready(200)
+        self.test_what_nobody_can_count()
+
     def test_named_targets(self) -> None:
         for name in ("target", "billing", "dead_letter"):
             self.pipeline.receivers[name] = Breaker(name, 1, lambda: 1.0)  # type: ignore[index]
