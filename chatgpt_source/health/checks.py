@@ -181,7 +181,7 @@ def of_pause(what: str, words: str, who: str, since: float, *, is_set: bool = Tr
     if not is_set:
         advice = f"if another target is meant, resume `{what}` and pause that"
     meaning = {
-        INTAKE: "callers get 503, and send their prompts again later",
+        INTAKE: "callers get 503, and must send their prompts again",
         ASKING: "prompts are accepted, and wait",
     }.get(what, "its events wait" if is_set else "the settings have no target of this name")
     return Trouble(

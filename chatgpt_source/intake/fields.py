@@ -47,7 +47,7 @@ def _target(text: str, config: Config, _: IReactorTime) -> str:
     if text in known:
         return text
     if not known:
-        raise Wrong("left out: `targets` names no others than the default")
+        raise Wrong("left out: `targets` names none, and the target `none` needs `keep_answers`")
     raise Wrong(f"one of {', '.join(known)}, or left out for the default")
 
 

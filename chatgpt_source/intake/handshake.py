@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection, Mapping
 
-from chatgpt_source.http.server import BoundedRequest
+from chatgpt_source.http.server import BoundedRequest, Problem
 
 ANY = "*"
 """Stands for every sender, and for any rate."""
@@ -19,18 +19,22 @@ def is_handshake(request: BoundedRequest) -> bool:
 def permission(
     request: BoundedRequest, origins: Collection[str]
 ) -> Mapping[str, str | tuple[str, ...]] | None:
-    """The headers that permit a sender to send events; None if it may not, or has not asked.
+    """The headers that permit a sender to send events; None if it has not asked.
 
     Args:
         request: The request.
         origins: The senders that may send events; `ANY` for all.
+
+    Raises:
+        Problem: If it may not send events.
     """
     if not is_handshake(request):
         return None
     origin = (request.only_header("webhook-request-origin") or "").lower()
     allowed = next((each for each in origins if each == ANY or each.lower() == origin), None)
     if allowed is None:
-        return None
+        detail = "this host may not send events: `webhook_origins` does not list it"
+        raise Problem(405, detail, {"Allow": "POST"})
     granted = {"Allow": "POST", "WebHook-Allowed-Origin": allowed}
     rate = request.only_header("webhook-request-rate")
     if rate:

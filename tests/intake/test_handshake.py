@@ -48,6 +48,7 @@ class HandshakeTests(MemoryDoorTestCase):
         for origin in ("who.example", "", f"{GRID}\r\nWebHook-Request-Origin: {GRID}"):
             answer = self.ask(origin)
             self.assert_problem(answer, 405)
+            self.assertIn("`webhook_origins` does not list", answer.json["detail"])
             self.assertEqual(answer.headers["allow"], "POST")
             self.assertNotIn("webhook-allowed-origin", answer.headers)
 

@@ -71,7 +71,8 @@ class FieldsTests(ReadingCase):
         self.refused("one of a, b, none, or", self.root, "x", "vanus-target: c")
 
     def test_no_targets(self) -> None:
-        self.refused("must be left out", self.root, "x", "vanus-target: none")
+        told = "must be left out: `targets` names none, and the target `none` needs `keep_answers`"
+        self.refused(told, self.root, "x", "vanus-target: none")
 
     def test_a_deadline(self) -> None:
         for given, deadline in (("90s", NOW + 90), ("2027-01-15T09:00:01Z", NOW + 1), ("", None)):
