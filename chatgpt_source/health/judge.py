@@ -194,6 +194,7 @@ class Judge:
             under_way=breaker.under_way,
             attempts=POSSIBLY_BILLED_ATTEMPTS if breaker.maybe_billed else 0,
             is_down=self.pipeline.pauses.waited(what, since, until) >= DOWN,
+            paused=what if self.pipeline.pauses.is_paused(what) else None,
         )
         if label.partition(".")[0] == MODEL:
             return self._provider(peer)

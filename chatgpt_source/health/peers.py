@@ -41,6 +41,7 @@ class Peer:
         is_passed_over: Whether what waits for it is tried at another meanwhile, if in vain.
         under_way: How many calls to it are under way: what they are for does not wait.
         is_down: Whether all calls have failed for `DOWN` seconds.
+        paused: What is paused, so that no call is made; None: nothing is.
         attempts: How often each is tried at the most; 0: any number of times.
     """
 
@@ -62,6 +63,7 @@ class Peer:
     is_passed_over: bool = False
     under_way: int = 0
     is_down: bool = False
+    paused: str | None = None
 
     @property
     def is_idle(self) -> bool:
@@ -75,19 +77,19 @@ def of_peer(peer: Peer, times: Times) -> Trouble:
     left = 0.0 if peer.opens_at is None else peer.opens_at - times.now
     waits = peer.held or left >= LONG
     next_try = peer.opens_at if waits else times.date(peer.waiting.due if peer.waiting else None)
-    next_try = None if peer.is_idle else next_try
+    next_try = None if peer.is_idle or peer.paused else next_try
     is_far = next_try is not None and next_try - times.now >= LONG
-    is_triable = peer.is_triable and not peer.is_idle and (waits or is_far)
+    may_be_tried = peer.is_triable and not peer.is_idle and not peer.paused
     nothing_succeeds = peer.held or (peer.is_down and not peer.is_idle)
     return Trouble(
         peer.check,
         Level.RED if nothing_succeeds and peer.stand_in is None else Level.AMBER,
         f"{peer.who}{what}",
         peer.since,
-        meaning=peer.stand_in or _meaning(peer, times),
+        meaning=_meaning(peer, times) if peer.paused else peer.stand_in or _meaning(peer, times),
         next_try=next_try,
         advice=_advice(peer, what, advice),
-        peer=peer.label if is_triable else None,
+        peer=peer.label if may_be_tried and (waits or is_far) else None,
         holds=waits and peer.stand_in is None and not peer.is_passed_over,
     )
 
@@ -96,8 +98,14 @@ def _advice(peer: Peer, what: str, advice: Sequence[str]) -> str:
     """What to do; `advice` is what the reason itself has."""
     see = f"see what ails {peer.ails}"
     by = f"the next {peer.names} tries it" if peer.is_idle else "it is tried again by itself"
+    then = by if peer.is_idle else "then try it now"
+    if peer.paused:
+        by, then = (
+            f"it is tried again once `{peer.paused}` is resumed",
+            f"then resume `{peer.paused}`",
+        )
     if peer.held:
-        return (*advice, see)[0] + (f"; {by}" if peer.is_idle else "; then try it now")
+        return f"{(*advice, see)[0]}; {then}"
     see += _UNREACHED * ("can't be reached" in what)
     return advice[0] if advice else f"{see}; {by}" if peer.is_down else f"{by}; if it lasts, {see}"
 
@@ -119,7 +127,7 @@ def _meaning(peer: Peer, times: Times) -> str:
     own = f"the first deadline is at {times.text(deadline)}" if deadline is not None else ""
     if not peer.gives_up:
         return f"{told}, and none fails " + (f"before its deadline; {own}" if own else "meanwhile")
-    if since is None:
+    if since is None or peer.paused:
         return f"{told}; {own}" if own else told
     told += f"; each is tried for {age(peer.give_up_after)}"
     if peer.attempts:

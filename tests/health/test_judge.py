@@ -143,6 +143,25 @@ class PeersTests(JudgeTestCase):
         self.model.answer()
         self.assertEqual(self.judge().level, Level.UNKNOWN)
 
+    def test_calls_that_are_paused(self) -> None:
+        """They are tried neither by themselves nor now, and no time runs out meanwhile."""
+        pauses = self.pipeline.pauses
+        self.ask()
+        self.model.answer(DOWN)
+        self.fail(self.pipeline.breakers["target"])
+        for what in ("asking", "target"):
+            self.successResultOf(Deferred.fromCoroutine(pauses.pause(what, "me")))
+        told = {each.check: each for each in self.judge().troubles if each.check != "paused"}
+        self.assertEqual({each.next_try for each in told.values()}, {None})
+        self.assertEqual({each.peer for each in told.values()}, {None})
+        self.assertEqual(told["openai"].meaning, "1 prompt waits")
+        self.assertEqual(
+            told["openai"].advice,
+            "it is tried again once `asking` is resumed; if it lasts, see what ails the provider,"
+            " or the way to it, and whether its address is right",
+        )
+        self.assertEqual(told["target"].advice, "check `token`; then resume `target`")
+
     def test_a_failure_long_ago_says_nothing_of_a_call_now(self) -> None:
         self.fail(self.pipeline.model, DOWN)
         self.clock.advance(3600)
@@ -175,6 +194,11 @@ class PeersTests(JudgeTestCase):
         self.assertEqual((trouble.level, trouble.check), (Level.AMBER, "openai.flex"))
         self.assertIsNone(trouble.peer)  # nothing waits that it could be tried with
         self.assertIn("move to the standard tier in time", trouble.meaning)
+        pauses = self.pipeline.pauses
+        self.successResultOf(Deferred.fromCoroutine(pauses.pause("asking", "me")))
+        told = {each.check: each.meaning for each in self.judge().troubles}
+        self.assertEqual(told["openai.flex"], "no prompt waits for it now")
+        self.successResultOf(Deferred.fromCoroutine(pauses.resume("asking", "me")))
         self.fail(self.pipeline.model)
         levels = {each.check: each.level for each in self.judge().troubles}
         self.assertEqual(levels, {"openai": Level.RED, "openai.flex": Level.RED})
