@@ -224,12 +224,11 @@ class RecipesTests(BrokerCase):
             out, err, status = await getProcessOutputAndValue(curl, arguments)
             self.assertEqual((status, err), (0, b""), command)
             said.append(out.decode())
-        answer, event, nothing = said
+        answer, event = said
         self.assertEqual(answer, answer_to("what is vanus"))
         self.assertEqual(json.loads(event)["data"]["content"], answer_to("what is vanus"))
-        self.assertEqual(nothing, "")
-        await until(lambda: len(self.target.events) == 2, "what goes to the target")
-        self.assertEqual(self.target.events[1]["causationid"], "1")
+        await until(lambda: self.target.events, "what goes to the target")
+        self.assertEqual(len(self.target.events), 1)
 
 
 Request = tuple[str, dict[str, str], bytes]
