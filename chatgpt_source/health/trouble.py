@@ -70,17 +70,20 @@ class Judgement:
         level: The level.
         headline: The most urgent in a few words: a sentence without the full stop.
         troubles: All that is not well, the most urgent first.
-        untried: What was not tried yet, in words; None if all was.
     """
 
     level: Level
     headline: str
     troubles: Sequence[Trouble] = ()
-    untried: str | None = None
 
 
 def judged(troubles: Iterable[Trouble], untried: str | None = None) -> Judgement:
-    """The judgement of some troubles: red before amber, warnings last, then the oldest first."""
+    """The judgement of some troubles: red before amber, warnings last, then the oldest first.
+
+    Args:
+        troubles: What is not well.
+        untried: What was not tried yet, in words; None if all was.
+    """
 
     def rank(each: Trouble) -> tuple[bool, bool, float]:
         return each.level is not Level.RED, each.is_warning, each.since or inf
@@ -88,9 +91,9 @@ def judged(troubles: Iterable[Trouble], untried: str | None = None) -> Judgement
     urgent = sorted(troubles, key=rank)
     if urgent:
         more = f", and {count(len(urgent) - 1, 'more trouble')}" if len(urgent) > 1 else ""
-        return Judgement(urgent[0].level, sentence(urgent[0].told) + more, urgent, untried)
+        return Judgement(urgent[0].level, sentence(urgent[0].told) + more, urgent)
     if untried is not None:
-        return Judgement(Level.UNKNOWN, untried, untried=untried)
+        return Judgement(Level.UNKNOWN, untried)
     return Judgement(Level.GREEN, "All is well")
 
 

@@ -5,7 +5,7 @@ The outcomes of the calls change three things:
 - the circuit: a hold opens it. Then one call at a time passes, a probe: the first after 30 s, then
   at intervals that double to 10 min. Any success closes it;
 - the throttle: a 429 stops all calls. Then one call passes at a time, and one more after each
-  success;
+  success of these; the calls of before, which may take long, do not count;
 - the pace: after `STREAK` failures in a row, a peer gets `PACE` calls a second at most, so that a
   long backlog does not overload it. A drain ends that (`paced`).
 
@@ -75,6 +75,8 @@ class Breaker:
     has_other: bool = False
     shared: bool = False
     under_way: int = field(init=False, default=0)
+    _recent: int = field(init=False, default=0)
+    """How many of them were started since the last throttle."""
     since: float | None = field(init=False, default=None)
     """When `trouble` began; None while there is none."""
     failed_at: float = field(init=False, default=NEVER)
@@ -134,8 +136,7 @@ class Breaker:
         until = state.throttled_until
         if until is not None and until > max(now, self._closed_until):
             self._closed_until = until
-            self._window = 1
-            self._throttled_at = now
+            self._narrow(now)
 
     def _open_as(self, state: PeerState, now: float) -> None:
         """Open the circuit as a state has it."""
@@ -215,7 +216,7 @@ class Breaker:
 
     def throttled(self, now: float) -> bool:
         """Whether a 429, or earlier failures, hold calls back that `limit` would allow."""
-        return now < self._closed_until or self.under_way >= self._window < self.limit
+        return now < self._closed_until or self._recent >= self._window < self.limit
 
     def is_well(self, now: float) -> bool:
         """Whether it is only for lack of a free slot if no call may start now."""
@@ -242,7 +243,7 @@ class Breaker:
             return 0
         if self._held and self.shared and now >= self._granted_until:
             return 0
-        free = min(self.limit, self._window) - self.under_way
+        free = min(self.limit - self.under_way, self._window - self._recent)
         if self._held:
             free = min(1, self.limit - self.under_way)
         elif self._is_paced:
@@ -253,6 +254,7 @@ class Breaker:
         """Count a call that starts. The caller must call `end` for it."""
         call = call or Call(now)
         self.under_way += 1
+        self._recent += self._is_recent(call)
         if self._held and self._probe is None and now >= self._probe_at:
             self._probe = call
             self._granted_until = NEVER
@@ -263,19 +265,26 @@ class Breaker:
     def end(self, call: Call) -> None:
         """Count a call that has ended."""
         self.under_way -= 1
+        self._recent -= self._is_recent(call)
         self._ended += 1
         if call is self._probe:
             self._probe = None
 
     def succeeded(self, call: Call, now: float) -> None:
-        """Record a success: it closes the circuit, and one more call may be under way."""
+        """Record a success: it closes the circuit, and one more call may be under way.
+
+        After a throttle, only a call that was started since then makes room for one more.
+        """
         if self._held:
             log.info("{peer} answers again: resuming", peer=self.peer)
-        known = self._held is not None or self._throttles > 0
+        known = self._held is not None
         self._held = self._trouble = self._probe = self.since = None
-        self._misses = self._throttles = self._streak = self._refusals = 0
+        self._misses = self._streak = self._refusals = 0
         self._paced_until = NEVER
-        self._window = min(self.limit, self._window + 1)
+        if self._is_recent(call):  # else it says nothing of what the peer bears now
+            known = known or self._throttles > 0
+            self._throttles = 0
+            self._window = min(self.limit, self._window + 1)
         self._succeeded = now
         self._succeeded_start = max(self._succeeded_start, call.started)
         self.tried = True
@@ -350,10 +359,17 @@ class Breaker:
             )
         self._held = error.reason
 
+    def _is_recent(self, call: Call) -> bool:
+        """Whether a call was started since the last throttle."""
+        return call.started > self._throttled_at
+
+    def _narrow(self, now: float) -> None:
+        """Let one call at a time pass; those that are under way do not count."""
+        self._throttled_at, self._window, self._recent = now, 1, 0
+
     def _throttle(self, call: Call, error: CallError, now: float) -> None:
-        if call.started > self._throttled_at:  # else it was started before the last 429
+        if self._is_recent(call):  # else it was started before the last 429
             self._throttles += 1
-            self._throttled_at = now
-            self._window = 1
+            self._narrow(now)
         wait = error.retry_after or backoff(max(1, self._throttles), self._random)
         self._closed_until = max(self._closed_until, now + wait)

@@ -38,7 +38,7 @@ class JudgeTestCase(AdminTestCase):
         (trouble,) = self.judge().troubles
         return trouble
 
-    def fail(self, breaker: Breaker, error: Any = UNAUTHORIZED) -> None:  # type: ignore[override]
+    def call_fails(self, breaker: Breaker, error: Any = UNAUTHORIZED) -> None:
         now = self.clock.seconds()
         call = breaker.start(now)
         breaker.failed(call, error, now, shared=True)
@@ -89,7 +89,7 @@ class PeersTests(JudgeTestCase):
             ("target.billing", "target.billing", "the target `billing`"),
             ("dead_letter", "dead_letter", "the dead letter's receiver"),
         ):
-            self.fail(breakers[label], DOWN)
+            self.call_fails(breakers[label], DOWN)
             trouble = self.one()
             self.assertEqual((trouble.check, trouble.level), (check, Level.AMBER))
             self.assertIn(f"see what ails {ails}", trouble.advice)
@@ -98,7 +98,7 @@ class PeersTests(JudgeTestCase):
     def test_what_waits_for_all_is_read_at_once(self) -> None:
         peers = ["model", "target", "target.billing", "dead_letter"]
         for label in peers:
-            self.fail(self.pipeline.breakers[label], DOWN)
+            self.call_fails(self.pipeline.breakers[label], DOWN)
         asked: list[Deferred[Waiting]] = []
 
         def waiting(*_: object) -> Deferred[Waiting]:
@@ -117,7 +117,7 @@ class PeersTests(JudgeTestCase):
         )
 
     def test_what_waits(self) -> None:
-        self.fail(self.pipeline.breakers["dead_letter"], DOWN)
+        self.call_fails(self.pipeline.breakers["dead_letter"], DOWN)
         self.assertEqual(self.one().meaning, "no dead letter waits for it now")
         self.pipeline.breakers["dead_letter"].start(self.clock.seconds())
         self.assertEqual(self.one().meaning, "1 call is under way")
@@ -148,7 +148,7 @@ class PeersTests(JudgeTestCase):
         pauses = self.pipeline.pauses
         self.ask()
         self.model.answer(DOWN)
-        self.fail(self.pipeline.breakers["target"])
+        self.call_fails(self.pipeline.breakers["target"])
         for what in ("asking", "target"):
             self.successResultOf(Deferred.fromCoroutine(pauses.pause(what, "me")))
         told = {each.check: each for each in self.judge().troubles if each.check != "paused"}
@@ -163,7 +163,7 @@ class PeersTests(JudgeTestCase):
         self.assertEqual(told["target"].advice, "check `token`; then resume `target`")
 
     def test_a_failure_long_ago_says_nothing_of_a_call_now(self) -> None:
-        self.fail(self.pipeline.model, DOWN)
+        self.call_fails(self.pipeline.model, DOWN)
         self.clock.advance(3600)
         self.ask()
         self.assertEqual(self.one().level, Level.AMBER)
@@ -189,7 +189,7 @@ class PeersTests(JudgeTestCase):
             self.clock.advance(5)
 
     def test_a_tier_that_is_held_while_the_model_works(self) -> None:
-        self.fail(self.pipeline.breakers["model.flex"])
+        self.call_fails(self.pipeline.breakers["model.flex"])
         trouble = self.one()
         self.assertEqual((trouble.level, trouble.check), (Level.AMBER, "openai.flex"))
         self.assertIsNone(trouble.peer)  # nothing waits that it could be tried with
@@ -199,7 +199,7 @@ class PeersTests(JudgeTestCase):
         told = {each.check: each.meaning for each in self.judge().troubles}
         self.assertEqual(told["openai.flex"], "no prompt waits for it now")
         self.successResultOf(Deferred.fromCoroutine(pauses.resume("asking", "me")))
-        self.fail(self.pipeline.model)
+        self.call_fails(self.pipeline.model)
         levels = {each.check: each.level for each in self.judge().troubles}
         self.assertEqual(levels, {"openai": Level.RED, "openai.flex": Level.RED})
 
@@ -208,7 +208,7 @@ class PeersTests(JudgeTestCase):
         stops = [Stop(None, self.model, self.pipeline.model)]
         self.pipeline.route = Route([*stops, Stop("second", self.model, second, "model.second")])
         self.pipeline._asks = attrs.evolve(self.pipeline._asks, route=self.pipeline.route)
-        self.fail(second)
+        self.call_fails(second)
         trouble = self.one()
         self.assertEqual((trouble.level, trouble.check), (Level.AMBER, "openai.second"))
         self.assertTrue(trouble.what.startswith("the fallback `second`: the model answered 401"))
@@ -238,8 +238,8 @@ class PeersTests(JudgeTestCase):
             ),
             (UNAUTHORIZED, UNAUTHORIZED, "1 prompt waits, and none fails meanwhile"),
         ):
-            self.fail(own, first)
-            self.fail(second, other)
+            self.call_fails(own, first)
+            self.call_fails(second, other)
             troubles = self.judge().troubles
             self.assertEqual({each.check for each in troubles}, {"openai", "openai.second"})
             for each in troubles:
@@ -253,14 +253,14 @@ class PeersTests(JudgeTestCase):
         stops = [Stop(None, self.model, self.pipeline.model)]
         self.pipeline.route = Route([*stops, Stop("second", self.model, second, "model.second")])
         self.recover_gradually(second)
-        self.fail(self.pipeline.model)
+        self.call_fails(self.pipeline.model)
         trouble = self.judge().troubles[0]
         self.assertEqual(trouble.level, Level.AMBER)
         self.assertIn("`second` is asked in its place", trouble.meaning)
 
     def recover_gradually(self, breaker: Breaker) -> None:
         """It has throttled, and then answered a first call."""
-        self.fail(breaker, Transient("429", status=429, retry_after=1.0))
+        self.call_fails(breaker, Transient("429", status=429, retry_after=1.0))
         self.clock.advance(2)
         call = breaker.start(self.clock.seconds())
         breaker.succeeded(call, self.clock.seconds())
@@ -268,7 +268,7 @@ class PeersTests(JudgeTestCase):
         breaker.limit += 2
 
     def test_look_ups_that_fail(self) -> None:
-        self.fail(self.pipeline.polls, Transient("submitted prompts can't be looked up: no"))
+        self.call_fails(self.pipeline.polls, Transient("submitted prompts can't be looked up: no"))
         trouble = self.one()
         self.assertEqual((trouble.check, trouble.level), ("openai", Level.AMBER))
         self.assertEqual(trouble.meaning, "their answers wait at the provider")

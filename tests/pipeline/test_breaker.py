@@ -397,6 +397,19 @@ class ThrottleTests(BreakerCase):
         self.succeed(second)
         self.assertEqual(self.room(), 2)
 
+    def test_calls_from_before_a_closure_neither_widen_nor_fill_the_window(self) -> None:
+        *earlier, last = (self.start() for _ in range(self.limit - 1))
+        self.now += 0.001
+        self.one(throttled(1.0))
+        for call in earlier:
+            self.succeed(call)
+        self.now += 1
+        self.assertEqual(self.room(), 1)
+        self.one()
+        self.assertEqual(self.room(), 2)
+        self.succeed(last)
+        self.assertEqual(self.room(), 2)
+
     def test_each_closure_starts_at_one(self) -> None:
         self.one(throttled(1.0))
         self.now += 1

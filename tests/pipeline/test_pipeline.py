@@ -325,19 +325,19 @@ class WayTests(PipelineTestCase):
 
 
 class NotAnsweredTests(PipelineTestCase):
-    def fail(self, *errors: CallError) -> None:  # type: ignore[override]
+    def asks_fail(self, *errors: CallError) -> None:
         for error in errors:
             self.model.answer(error)
 
     def test_again_after_a_backoff(self) -> None:
         self.post("p1")
-        self.fail(Transient("the model answered 500", status=500))
+        self.asks_fail(Transient("the model answered 500", status=500))
         self.assertEqual(self.record("p1").error, "the model answered 500")
         self.pass_time(0.4)
         self.assertEqual(self.model.under_way, [])
         self.pass_time(0.15)
         self.assertEqual(len(self.model.under_way), 1)
-        self.fail(Transient("the model answered 500", status=500))
+        self.asks_fail(Transient("the model answered 500", status=500))
         self.pass_time(0.9)
         self.assertEqual(self.model.under_way, [])
         self.pass_time(0.15)
@@ -345,7 +345,7 @@ class NotAnsweredTests(PipelineTestCase):
 
     def test_as_long_as_the_model_asks(self) -> None:
         self.post("p1")
-        self.fail(Transient("the model answered 503", status=503, retry_after=7))
+        self.asks_fail(Transient("the model answered 503", status=503, retry_after=7))
         self.pass_time(6.9)
         self.assertEqual(self.model.under_way, [])
         self.pass_time(0.2)
@@ -354,7 +354,7 @@ class NotAnsweredTests(PipelineTestCase):
     def test_gives_up(self) -> None:
         self.post("p1")
         self.clock.advance(CONFIG.give_up_after)
-        self.fail(Transient("the model answered 500", status=500))
+        self.asks_fail(Transient("the model answered 500", status=500))
         self.assertEqual(self.states("p1"), ["failed"])
         self.assertIn("give_up_after", self.record("p1").error)
         self.assertEqual(self.used(), 0)
@@ -369,20 +369,20 @@ class NotAnsweredTests(PipelineTestCase):
     def test_maybe_billed_is_asked_three_times_at_most(self) -> None:
         self.post("p1")
         for _ in range(2):
-            self.fail(PossiblyBilled("no answer in time"))
+            self.asks_fail(PossiblyBilled("no answer in time"))
             self.assertEqual(self.states("p1"), ["accepted"])
             self.pass_time(2.1)
-        self.fail(PossiblyBilled("no answer in time"))
+        self.asks_fail(PossiblyBilled("no answer in time"))
         self.assertEqual(self.states("p1"), ["failed"])
         self.assertEqual(self.used(), 1)
 
     def test_one_call_that_may_have_been_billed_keeps_the_unit(self) -> None:
         self.post("p1", "p2")
-        self.fail(
+        self.asks_fail(
             PossiblyBilled("no answer in time"), Transient("the model answered 500", status=500)
         )
         self.pass_time(0.6)
-        self.fail(*[Permanent("the model answered 400", status=400)] * 2)
+        self.asks_fail(*[Permanent("the model answered 400", status=400)] * 2)
         self.assertEqual(self.states("p1", "p2"), ["failed"] * 2)
         self.assertEqual(self.used(), 1)  # the first one's
 
@@ -393,28 +393,28 @@ class NotAnsweredTests(PipelineTestCase):
             PossiblyBilled("reset"),
             Transient("busy", status=503),
         ):
-            self.fail(error)
+            self.asks_fail(error)
             self.pass_time(4.1)
         self.assertEqual(self.model.fresh, [False, False, True, True])
 
     def test_a_200_keeps_its_unit(self) -> None:
         self.post("p1")
         for _ in range(3):
-            self.fail(PossiblyBilled("not JSON", status=200))
+            self.asks_fail(PossiblyBilled("not JSON", status=200))
             self.pass_time(2.1)
         self.assertEqual((self.states("p1"), self.used()), (["failed"], 1))
 
     def test_rejected_is_set_aside(self) -> None:
         self.post("p1", "p2")
-        self.fail(Permanent("the model answered 400", status=400))
-        self.fail(Permanent("the model refused", status=200))
+        self.asks_fail(Permanent("the model answered 400", status=400))
+        self.asks_fail(Permanent("the model refused", status=200))
         self.assertEqual(self.states("p1", "p2"), ["failed"] * 2)
         self.assertEqual(self.used(), 1)
         self.assertEqual(self.target.calls, [])
 
     def test_a_429_holds_back_every_ask(self) -> None:
         self.post("p1", "p2", "p3")
-        self.fail(Transient("the model answered 429", status=429, retry_after=5))
+        self.asks_fail(Transient("the model answered 429", status=429, retry_after=5))
         self.model.answer()
         self.assertEqual(self.model.under_way, [])
         self.pass_time(4.9)
