@@ -57,7 +57,7 @@ def _steps(shown: Shown, record: Record, tier: Tier, error: str | None) -> Itera
     else:
         begun, calls, doing = record.accepted, asks, "Asking the model"
         if record.state is State.SUBMITTED:
-            doing = "The provider works on it"
+            doing = "In a batch" if tier is Tier.BATCH else "The provider works on it"
     if record.delivered is not None:
         told = f"{_at(shown, record.delivered)}, after {took(record.delivered - record.accepted)}"
         kept = "; its answer is for its caller alone"

@@ -94,6 +94,11 @@ class DetailTests(PageTestCase):
         self.assertIn("Next calldue now", self.text(Detail(soon), "facts"))
         self.assertIn("1 ask so farDelivered", self.text(Detail(soon), "steps"))
 
+    def test_one_in_a_batch_may_not_be_at_the_provider_yet(self) -> None:
+        submitted = record(ID, State.SUBMITTED)
+        for tier, told in ((Tier.BATCH, "In a batch"), (Tier.FLEX, "The provider works on it")):
+            self.assertIn(told, self.text(Detail(submitted, tier=tier), "steps"))
+
     def test_what_a_call_waits_for_that_is_due(self) -> None:
         held = Trouble("openai", Level.RED, "the model answered 401", holds=True)
         refused = attrs.evolve(held, check="target.billing")
