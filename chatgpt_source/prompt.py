@@ -347,6 +347,11 @@ def asked_peer(tier: Tier, fallback: str | None = None) -> str:
     return MODEL if tier is Tier.STANDARD else f"{MODEL}.{tier.value}"
 
 
+def is_asked(peer: str) -> bool:
+    """Whether a peer is the model, at whichever provider and on whichever tier."""
+    return peer.partition(".")[0] == MODEL  # no target's name is `model`, or has a dot
+
+
 def receiver_at(destination: str) -> Receiver:
     """The receiver at a destination."""
     for each in (TARGET, DEAD_LETTER):

@@ -9,6 +9,7 @@ from prometheus_client.registry import Collector
 from chatgpt_source.admin.status import Status
 from chatgpt_source.admin.tiers import SeenTiers
 from chatgpt_source.health.trouble import Level
+from chatgpt_source.journal import Tally
 from chatgpt_source.journal.counts import Counted
 from chatgpt_source.log.lines import dropped
 from chatgpt_source.prompt import State
@@ -33,14 +34,19 @@ class Gauges(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The metrics."""
-        judge, breakers = self._status.judge, self._status.breakers
-        counted, tally = self.counted, self.counted.tally
-        now = judge.clock.seconds()
         yield CounterMetricFamily(
             f"{PREFIX}_log_lines_dropped",
             "Log lines that were dropped because stdout was not read.",
             dropped(),
         )
+        yield from self._of_peers()
+        yield from self._of_daemon()
+        if self.counted.tally is not None and self.counted.at is not None:
+            yield from self._of_journal(self.counted.tally, self.counted.at)
+            yield from self._of_tiers()
+
+    def _of_peers(self) -> Iterator[Metric]:
+        breakers, now = self._status.breakers, self._status.judge.clock.seconds()
         under_way = {peer: breaker.under_way for peer, breaker in breakers.items()}
         yield _gauge(
             "calls_under_way", "Calls under way, at most `concurrency`.", under_way, "peer"
@@ -57,6 +63,9 @@ class Gauges(Collector):
             {peer: breaker.throttled(now) for peer, breaker in breakers.items()},
             "peer",
         )
+
+    def _of_daemon(self) -> Iterator[Metric]:
+        judge = self._status.judge
         pauses = judge.pipeline.pauses
         yield _gauge(
             "paused",
@@ -69,7 +78,7 @@ class Gauges(Collector):
             "The share that failed, of the last 100 prompts that ended in the last 15 min.",
             judge.recent.ratio(),
         )
-        writable = judge.journal.fault is None and counted.trouble is None
+        writable = judge.journal.fault is None and self.counted.trouble is None
         yield _gauge(
             "journal_writable", "1 while the journal can be written, and answers.", writable
         )
@@ -77,12 +86,13 @@ class Gauges(Collector):
         yield _gauge("health", "1 for the level of the daemon's health.", levels, "level")
         limit = judge.config.everyday_limit
         yield _gauge("quota_limit", "Prompts that may be accepted a day.", limit)
-        if tally is None or counted.at is None:
-            return
+
+    def _of_journal(self, tally: Tally, counted_at: float) -> Iterator[Metric]:
+        """The journal's counts, as they were read last."""
         yield _gauge(
             "journal_counts_age_seconds",
             "The age of the counts of prompts and units; about 0 while the journal answers.",
-            max(0, now - counted.at),
+            max(0, self._status.judge.clock.seconds() - counted_at),
         )
         yield _gauge("quota_used", "Units of today's quota that are spent.", tally.used)
         prompts = {state.value: tally.prompts[state] for state in State}
@@ -103,6 +113,8 @@ class Gauges(Collector):
             tally.leftovers,
         )
         yield _gauge("daemons", "Daemons that use the journal; 1 for one in a file.", tally.daemons)
+
+    def _of_tiers(self) -> Iterator[Metric]:
         if self.tiers.at is None:
             return
         phases = {phase.value: number for phase, number in self.tiers.phases.items()}

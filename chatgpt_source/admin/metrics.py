@@ -20,7 +20,7 @@ from chatgpt_source.admin.costs import Costs, Tokens
 from chatgpt_source.admin.gauges import PREFIX, Gauges
 from chatgpt_source.admin.status import Status
 from chatgpt_source.http.server import BoundedRequest
-from chatgpt_source.prompt import MODEL, NOWHERE, TARGET, Answer, Arrival, State
+from chatgpt_source.prompt import NOWHERE, TARGET, Answer, Arrival, State, is_asked
 from chatgpt_source.telemetry.observer import (
     AskEnded,
     AskOutcome,
@@ -83,62 +83,51 @@ class Metrics(Observer):
         self._judge, self._tiers, self._costs = status.judge, status.tiers, costs
         self._gauges = Gauges(status)
         self._registry = registry = CollectorRegistry()
-        counter = self._counter
-        self._accepted = counter("prompts_accepted", "Prompts accepted, and on disk.")
-        self._arrived = Counter(
-            "prompts_arrived",
-            "Prompts accepted, by the form in which they arrived and by their target.",
-            ["arrival", "target"],
-            namespace=PREFIX,
-            registry=registry,
-        )
         targets = [TARGET.destination, *status.judge.config.targets]
         nowhere = [NOWHERE] if status.judge.config.keep_answers else []
-        for arrival, target in product(Arrival, [*targets, *nowhere]):
-            self._arrived.labels(arrival.value, target)
+        counter = self._counter
+        self._accepted = counter("prompts_accepted", "Prompts accepted, and on disk.")
+        self._arrived = counter(
+            "prompts_arrived",
+            "Prompts accepted, by the form in which they arrived and by their target.",
+            arrival=Arrival,
+            target=[*targets, *nowhere],
+        )
         self._repeated = counter(
             "prompts_repeated", "Requests with an idempotency key that came before."
         )
-        self._refused = counter("prompts_refused", "Prompts refused.", "reason", RefusalReason)
+        self._refused = counter("prompts_refused", "Prompts refused.", reason=RefusalReason)
         self._failed = counter("prompts_failed", "Prompts set aside as failed.")
         self._cancelled = counter("prompts_cancelled", "Prompts cancelled by their callers.")
-        self._asks = counter("asks", "Calls to the model, by outcome.", "outcome", AskOutcome)
-        self._asks_of = Counter(
+        self._asks = counter("asks", "Calls to the model, by outcome.", outcome=AskOutcome)
+        self._asks_of = counter(
             "peer_asks",
             "Calls to the model, by whom they asked and by outcome; none for a batch's prompts.",
-            ["peer", "outcome"],
-            namespace=PREFIX,
-            registry=registry,
+            peer=[each for each in status.breakers if is_asked(each)],
+            outcome=AskOutcome,
         )
-        models = [peer for peer in status.breakers if f"{peer}.".startswith(f"{MODEL}.")]
-        for peer, ask in product(models, AskOutcome):
-            self._asks_of.labels(peer, ask.value)
         self._billed = counter(
-            "answers", "Answers, by the tier that the provider has billed.", "tier", BilledTier
+            "answers", "Answers, by the tier that the provider has billed.", tier=BilledTier
         )
         self._polls = counter(
-            "polls", "Polls of submitted prompts, by outcome.", "outcome", PollOutcome
+            "polls", "Polls of submitted prompts, by outcome.", outcome=PollOutcome
         )
         self._deliveries = counter(
-            "deliveries", "Calls to the targets, by outcome.", "outcome", DeliveryOutcome
+            "deliveries", "Calls to the targets, by outcome.", outcome=DeliveryOutcome
         )
-        self._delivered_to = Counter(
+        self._delivered_to = counter(
             "target_deliveries",
             "Calls to each target, by outcome.",
-            ["target", "outcome"],
-            namespace=PREFIX,
-            registry=registry,
+            target=targets,
+            outcome=DeliveryOutcome,
         )
-        for target, outcome in product(targets, DeliveryOutcome):
-            self._delivered_to.labels(target, outcome.value)
         self._letters = counter(
             "dead_letters",
             "Calls to the dead letters' receiver, by outcome.",
-            "outcome",
-            DeliveryOutcome,
+            outcome=DeliveryOutcome,
         )
         self._tokens = counter(
-            "tokens", "Tokens, as the provider counts them.", "direction", Direction
+            "tokens", "Tokens, as the provider counts them.", direction=Direction
         )
         self._dollars = counter(
             "cost_dollars", "What answers cost in US dollars; 0 without the setting `prices`."
@@ -168,13 +157,11 @@ class Metrics(Observer):
         registry.register(self._gauges)
         ProcessCollector(registry=registry)
 
-    def _counter(
-        self, name: str, told: str, label: str = "", values: Iterable[Enum] = ()
-    ) -> Counter:
-        labels = [label] if label else []
-        counter = Counter(name, told, labels, namespace=PREFIX, registry=self._registry)
-        for value in values:
-            counter.labels(value.value)
+    def _counter(self, name: str, told: str, **labels: Iterable[Enum | str]) -> Counter:
+        """A counter with a series for each combination of the labels' values."""
+        counter = Counter(name, told, [*labels], namespace=PREFIX, registry=self._registry)
+        for values in product(*labels.values()) if labels else ():
+            counter.labels(*(each.value if isinstance(each, Enum) else each for each in values))
         return counter
 
     # The observer's methods.

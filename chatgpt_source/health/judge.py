@@ -24,7 +24,15 @@ from chatgpt_source.pipeline.breaker import NEVER, Breaker
 from chatgpt_source.pipeline.decide import POSSIBLY_BILLED_ATTEMPTS
 from chatgpt_source.pipeline.pauses import in_words
 from chatgpt_source.pipeline.peers import BATCHES, FLEX
-from chatgpt_source.prompt import DEAD_LETTER, MODEL, TARGET, State, receiver_at, receiver_of
+from chatgpt_source.prompt import (
+    DEAD_LETTER,
+    MODEL,
+    TARGET,
+    State,
+    is_asked,
+    receiver_at,
+    receiver_of,
+)
 from chatgpt_source.quota import Calendar
 from chatgpt_source.waiting import results_of
 
@@ -179,7 +187,7 @@ class Judge:
     def _peer(self, label: str, breaker: Breaker, waiting: Waiting | None, times: Times) -> Peer:
         now = self.clock.seconds()
         unsteady = breaker.unsteady(now)
-        what = ASKING if label.partition(".")[0] == MODEL else label
+        what = ASKING if is_asked(label) else label
         since = now if unsteady or breaker.since is None else breaker.since
         until = max(breaker.failed_at, min(now, breaker.opens_at))  # then perhaps nothing was tried
         peer = Peer(
@@ -196,7 +204,7 @@ class Judge:
             is_down=self.pipeline.pauses.waited(what, since, until) >= DOWN,
             paused=what if self.pipeline.pauses.is_paused(what) else None,
         )
-        if label.partition(".")[0] == MODEL:
+        if is_asked(label):
             return self._provider(peer)
         receiver = receiver_of(label)
         if receiver == DEAD_LETTER:

@@ -7,7 +7,7 @@ from attrs import fields
 from chatgpt_source.journal import PeerState, digests
 from chatgpt_source.journal.postgres.session import Cursor, Session, Steps
 from chatgpt_source.journal.rows import peer_of
-from chatgpt_source.prompt import MODEL
+from chatgpt_source.prompt import is_asked
 
 _FIELDS = [each.name for each in fields(PeerState)]
 _INSTANTS = {"since", "probe_at", "throttled_until"}
@@ -93,7 +93,7 @@ def recall(db: Session, settings: Mapping[str, str], now: float) -> Steps[Mappin
 def _let_go(db: Session, peer: str, now: float) -> Steps[None]:
     """Make work that waits for a peer due, because the settings have changed."""
     values = {"now": db.at(now), "peer": peer}
-    if peer.partition(".")[0] == MODEL:  # no target's name has a dot
+    if is_asked(peer):
         yield db.execute(
             "UPDATE prompts SET due = greatest(%(now)s, coalesce(not_before, %(now)s))"
             " WHERE state = 'accepted' AND due > greatest(%(now)s, coalesce(not_before, 0))",

@@ -10,7 +10,7 @@ from chatgpt_source.journal import PeerState, Recovered
 from chatgpt_source.journal.rows import peer_of
 from chatgpt_source.journal.sqlite import keys, pauses, queues, upkeep
 from chatgpt_source.journal.sqlite.rows import Now, Owner, by_name
-from chatgpt_source.prompt import MODEL, Tier
+from chatgpt_source.prompt import MODEL, Tier, is_asked
 
 _TIERS = f"tier IN ({', '.join(repr(tier.value) for tier in Tier)})"
 """True of all; lets SQLite use `to_ask` for what is due later."""
@@ -125,7 +125,7 @@ def recall(
 
 def _let_go(db: sqlite3.Connection, peer: str, now: float) -> None:
     """Make work that waits for a peer due, because the settings have changed."""
-    if peer.partition(".")[0] == MODEL:  # no target's name has a dot
+    if is_asked(peer):
         db.execute(
             "UPDATE prompts SET due = max(?1, coalesce(not_before, ?1)) WHERE state = 'accepted'"
             f" AND {_TIERS} AND owner IS NULL AND due > ?1 AND due > coalesce(not_before, 0)",
