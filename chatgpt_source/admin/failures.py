@@ -1,5 +1,6 @@
 """Renders the failed prompts by reason, each group with what can be done about it. Pure."""
 
+from collections.abc import Iterator
 from urllib.parse import quote
 
 from twisted.web.template import Flattenable, Tag, tags
@@ -12,6 +13,7 @@ from chatgpt_source.prompt import State
 
 MOST = 10
 """Groups that the page shows."""
+_QUIET = {"class_": "quiet"}
 
 
 def failures(shown: Shown) -> Tag:
@@ -41,27 +43,29 @@ def failures(shown: Shown) -> Tag:
 
 def all_failures(shown: Shown) -> Tag:
     """What can be done about all failed prompts."""
-    failed, buttons = shown.prompts[State.FAILED], []
-    if failed:
-        many = count(failed, "failed prompt")
-        buttons = [
-            act(
-                "redrive-all",
-                "Redrive all",
-                post="api/redrive",
-                done="Redriven.",
-                **sure("redrive", f"Redrive {many}?", f"Redrive {count(failed)}"),
-            ),
-            act(
-                "purge-all",
-                "Purge all",
-                post="api/purge",
-                done="Purged.",
-                class_="quiet",
-                **sure("purge", f"Purge {many}?", f"Purge {count(failed)}"),
-            ),
-        ]
+    failed = shown.prompts[State.FAILED]
+    buttons = _redrive_and_purge("all", "failed prompt", failed, " all") if failed else ()
     return tags.span(*buttons, id="all-failures", class_="scripted actions")
+
+
+def _redrive_and_purge(
+    name: str, noun: str, number: int, *told: Flattenable, query: str = "", about: str = ""
+) -> Iterator[Tag]:
+    """Buttons that redrive and purge some prompts, once they have said what that costs.
+
+    Args:
+        name: A part of their ids.
+        noun: What the prompts are called.
+        number: How many there are.
+        told: What the buttons say besides what they do.
+        query: Which prompts they are.
+        about: The same, in words.
+    """
+    for kind, done, look in (("redrive", "Redriven.", {}), ("purge", "Purged.", _QUIET)):
+        verb = sentence(kind)
+        asked = sure(kind, f"{verb} {count(number, noun)}?", f"{verb} {count(number)}", about)
+        post = f"api/{kind}{query}"
+        yield act(f"{kind}-{name}", verb, *told, post=post, done=done, **look, **asked)
 
 
 def redrive_cost(shown: Shown) -> Tag:
@@ -86,24 +90,9 @@ def _row(shown: Shown, group: FailureGroup) -> Tag:
     about = f"Reason: {sentence(plain)}."
     query = f"?reason={quote(reason, safe='')}"
     href = FAILURES.link(reason=reason) + "#prompts"
+    told = tags.span(f" {many}: {plain}", class_="hidden")
     actions = tags.span(
-        act(
-            f"redrive-{name}",
-            "Redrive",
-            tags.span(f" {many}: {plain}", class_="hidden"),
-            post=f"api/redrive{query}",
-            done="Redriven.",
-            **sure("redrive", f"Redrive {many}?", f"Redrive {count(group.count)}", about),
-        ),
-        act(
-            f"purge-{name}",
-            "Purge",
-            tags.span(f" {many}: {plain}", class_="hidden"),
-            post=f"api/purge{query}",
-            done="Purged.",
-            class_="quiet",
-            **sure("purge", f"Purge {many}?", f"Purge {count(group.count)}", about),
-        ),
+        *_redrive_and_purge(name, "prompt", group.count, told, query=query, about=about),
         class_="actions",
     )
     cells: list[tuple[str, Flattenable]] = [
