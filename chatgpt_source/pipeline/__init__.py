@@ -104,6 +104,7 @@ class Pipeline:
     ) -> None:
         self._clock = clock
         self._journal = journal
+        self._random = random
         self._drain_timeout = config.drain_timeout
         self.offers_batches = config.batch_over is not None
         self.draining = False
@@ -112,25 +113,12 @@ class Pipeline:
         labels = [receiver_at(name).label for name in deliver]
         self.pauses = Pauses(clock, journal, labels, self._look_for_work)
 
-        def breaker(peer: str, name: str, limit: int, *, has_other: bool = False) -> Breaker:
-            remember = partial(self._remember, peer)
-            return Breaker(name, limit, random, remember, has_other, journal.is_shared)
-
-        of_fallbacks = list(config.of_fallbacks.items())[: len(fallbacks)]
-        self.model = breaker(MODEL, "the model", _asks(config), has_other=bool(of_fallbacks))
-        stops = [Stop(None, provider, self.model)]
-        for number, (name, settings) in enumerate(of_fallbacks, 1):
-            own = breaker(
-                fallback_peer(name),
-                f"the fallback `{name}`",
-                _asks(settings),
-                has_other=number < len(of_fallbacks),
-            )
-            stops.append(Stop(name, fallbacks[name], own, fallback_peer(name)))
-        self.route = Route(stops)
+        stops = self._stops(config, provider, fallbacks)
+        self.model, self.route = stops[0].breaker, Route(stops)
         providers = {stop.name: stop.provider for stop in stops}
         self.receivers = {
-            name: breaker(name, receiver_at(name).name, config.concurrency) for name in deliver
+            name: self._breaker(name, receiver_at(name).name, config.concurrency)
+            for name in deliver
         }
         self.tidying = Tidying(clock, journal, random, providers, config.forget_responses)
         self._lease = Lease(clock, journal, self._lease_ended, self._look_for_work)
@@ -169,7 +157,7 @@ class Pipeline:
         self._batching: list[Batching] = []
         self._of_batches: dict[str, Breaker] = {}
         if batches is not None:
-            own = breaker(BATCHES, "the model's batch tier", config.concurrency)
+            own = self._breaker(BATCHES, "the model's batch tier", config.concurrency)
             work = clock, journal, config, random, batches, recording, own, self._lease
             self._batching = [Batching(*work, partial(self.pauses.is_paused, ASKING))]
             self._of_batches = {BATCHES: own}
@@ -182,8 +170,25 @@ class Pipeline:
         self._asks = asking(self.route)
         self._flex = []
         if config.flex_over is not None:
-            own = breaker(FLEX, "the model's flex tier", _asks(config), has_other=True)
+            own = self._breaker(FLEX, "the model's flex tier", _asks(config), has_other=True)
             self._flex = [asking(Route([Stop(None, provider, own, FLEX)]), self.model)]
+
+    def _stops(
+        self, config: Config, provider: Provider, fallbacks: Mapping[str, Provider]
+    ) -> Sequence[Stop]:
+        """The providers that may be asked, each with its breaker; the first is the model's."""
+        others = list(config.of_fallbacks.items())[: len(fallbacks)]
+        first = self._breaker(MODEL, "the model", _asks(config), has_other=bool(others))
+        stops = [Stop(None, provider, first)]
+        for number, (name, settings) in enumerate(others, 1):
+            peer, limit, has_other = fallback_peer(name), _asks(settings), number < len(others)
+            own = self._breaker(peer, f"the fallback `{name}`", limit, has_other=has_other)
+            stops.append(Stop(name, fallbacks[name], own, peer))
+        return stops
+
+    def _breaker(self, peer: str, name: str, limit: int, *, has_other: bool = False) -> Breaker:
+        remember = partial(self._remember, peer)
+        return Breaker(name, limit, self._random, remember, has_other, self._journal.is_shared)
 
     @property
     def breakers(self) -> Mapping[str, Breaker]:
