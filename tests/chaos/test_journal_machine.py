@@ -92,6 +92,9 @@ class Watched:
         self.step(sql)
         return self._connection.executemany(sql, arguments)
 
+    def set_progress_handler(self, handler: Any, often: int) -> None:
+        self._connection.set_progress_handler(handler, often)
+
     @property
     def total_changes(self) -> int:
         return self._connection.total_changes

@@ -10,7 +10,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatgpt_source.errors import (
@@ -19,7 +19,7 @@ from chatgpt_source.errors import (
     JournalUnavailable,
     QuotaUsedUp,
 )
-from chatgpt_source.journal import Answered, Delivered, PeerState
+from chatgpt_source.journal import Answered, Delivered, PeerState, sqlite
 from chatgpt_source.journal.sqlite import (
     OpenJournal,
     SqliteJournal,
@@ -28,6 +28,7 @@ from chatgpt_source.journal.sqlite import (
     open_beside,
     open_journal,
     records,
+    transact,
 )
 from chatgpt_source.journal.sqlite.background import WATCH_EVERY
 from chatgpt_source.journal.sqlite.look import look
@@ -140,6 +141,68 @@ class OwnerTests(JournalTestCase):
         self.successResultOf(self.journal.remember("model", PeerState()))
         self.successResultOf(self.journal.close())
         self.assertNotIn(PEERS["model"].encode(), self.path.read_bytes())
+
+
+class RecoveryTests(JournalTestCase):
+    """A start takes up a little at once, and much in the journal's thread."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(transact, "OFTEN", 1)
+        self.patch(sqlite, "BRIEFLY", 60.0)
+        self.accept(prompt("p1"))
+        self.asks()
+        self.shut(self.opened)
+        self.opened = open_journal(self.path)
+        self.addCleanup(self.shut, self.opened)
+        self.threads = Threads(self.clock)
+        self.journal = SqliteJournal(self.opened, self.clock, self.threads.defer)
+
+    def begin(self) -> Any:
+        return self.journal.recover(100, "UTC", PEERS, 60.0)
+
+    def owners(self) -> int:
+        (owners,) = self.opened.connection.execute("SELECT count(*) FROM prompts WHERE owner > 0")
+        return int(owners[0])
+
+    def test_a_little_at_once(self) -> None:
+        self.successResultOf(self.begin())
+        self.assertEqual((self.owners(), self.threads.waiting), (0, []))
+
+    def test_much_in_the_thread(self) -> None:
+        self.patch(sqlite, "BRIEFLY", -1.0)
+        recovering = self.begin()
+        self.assertNoResult(recovering)
+        self.assertEqual(self.owners(), 1)  # nothing was changed
+        self.assertFalse(self.opened.connection.in_transaction)
+        self.threads.work()
+        self.successResultOf(recovering)
+        self.assertEqual(self.owners(), 0)
+
+    def test_another_process_is_waited_for_in_the_thread(self) -> None:
+        with closing(sqlite3.connect(self.path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            recovering = self.begin()
+        self.assertNoResult(recovering)
+        self.threads.work()
+        self.successResultOf(recovering)
+
+    def test_a_failure_in_the_thread(self) -> None:
+        self.journal = SqliteJournal(self.opened, self.clock, maybeDeferred)
+        self.journal._transactor.patience = 0.0
+        with closing(sqlite3.connect(self.path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            error = self.failureResultOf(self.begin(), JournalError).value
+        self.assertIn("can't be written: database is locked", str(error))
+
+    def test_the_file_is_closed_in_the_thread(self) -> None:
+        self.successResultOf(self.begin())
+        closing = self.journal.close()
+        self.assertNoResult(closing)
+        self.assertRaises(JournalInUse, open_journal, self.path)
+        self.threads.work()
+        self.successResultOf(closing)
+        open_journal(self.path).close()
 
 
 class PlanTests(JournalTestCase):

@@ -7,10 +7,10 @@ them together as a `Journal`.
 """
 
 import sqlite3
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from math import inf
 
-from twisted.internet.defer import Deferred, execute, succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 
 from chatgpt_source.clock import wall
@@ -64,7 +64,7 @@ from chatgpt_source.journal.sqlite.file import (
 )
 from chatgpt_source.journal.sqlite.queries import SqliteQueries
 from chatgpt_source.journal.sqlite.rows import Owner
-from chatgpt_source.journal.sqlite.transact import PATIENCE, Transactor
+from chatgpt_source.journal.sqlite.transact import PATIENCE, TakesLong, Transactor
 from chatgpt_source.prompt import DEAD_LETTER, NOWHERE, Ask, Delivery, Leftover, Prompt, State, Tier
 from chatgpt_source.tiers import Tiers
 
@@ -79,6 +79,8 @@ __all__ = [
 
 PATIENCE_BESIDE = 10.0
 """Seconds that an operator's command waits for a busy daemon."""
+BRIEFLY = 0.01
+"""Seconds that `recover` may take in the reactor's thread; it has to wait for little else yet."""
 STATEMENT_PATIENCE_MS = 5
 """SQLite's own wait for another process, in ms; `Transactor` waits longer."""
 
@@ -146,22 +148,24 @@ class SqliteJournal(SqliteQueries):
     def recover(
         self, everyday_limit: int, timezone: str, peers: Mapping[str, str], keep: float
     ) -> Deferred[Recovered]:
-        """See `Journal.recover`; fires at once."""
-        return execute(self._recover, everyday_limit, timezone, peers, keep)
-
-    def _recover(
-        self, everyday_limit: int, timezone: str, peers: Mapping[str, str], keep: float
-    ) -> Recovered:
-        db = self._opened.connection
+        """See `Journal.recover`; fires at once, unless it takes long."""
         now = self._now()
-        try:
-            self._transactor.begin()
-            self._run, self._fingerprints, recovered = recovery.recover(
-                *(db, now, keep, everyday_limit, timezone, peers)
+        return Deferred.fromCoroutine(
+            self._recover(
+                lambda db: recovery.recover(db, now, keep, everyday_limit, timezone, peers)
             )
-            db.execute("COMMIT")
+        )
+
+    async def _recover(self, run: Callable[[sqlite3.Connection], recovery.Begun]) -> Recovered:
+        begun: list[recovery.Begun] = []
+        try:
+            try:
+                begun.append(self._transactor.alone(run, BRIEFLY))
+            except TakesLong:
+                await self._in_thread(lambda: begun.append(self._transactor.alone(run)))
         except sqlite3.Error as error:
             raise JournalError(f"journal {self.location} can't be written: {error}") from error
+        ((self._run, self._fingerprints, recovered),) = begun
         self._background.start()
         return recovered
 
@@ -350,6 +354,9 @@ class SqliteJournal(SqliteQueries):
     async def _close(self) -> None:
         self._background.stop()
         await self._executor.close()
+        await self._in_thread(self._close_file)
+
+    def _close_file(self) -> None:
         if self._is_daemons or self._background.is_to_wipe:  # else an operator deleted nothing
-            await self._in_thread(lambda: wipe.wipe_at_last(self._opened.connection, BUSY))
+            wipe.wipe_at_last(self._opened.connection, BUSY)
         self._opened.close()

@@ -16,6 +16,8 @@ _TIERS = f"tier IN ({', '.join(repr(tier.value) for tier in Tier)})"
 """True of all; lets SQLite use `to_ask` for what is due later."""
 FIRST_POLLS = 10.0
 """Seconds from a start in which all submitted prompts are due for a poll."""
+Begun = tuple[Owner, Mapping[str, bytes], Recovered]
+"""A run, the digest of each peer's settings, and what the journal has."""
 _FIELDS = [each.name for each in fields(PeerState)]
 
 
@@ -26,12 +28,8 @@ def recover(
     everyday_limit: int,
     timezone: str,
     peers: Mapping[str, str],
-) -> tuple[Owner, Mapping[str, bytes], Recovered]:
-    """Begin a run; see `Journal.recover`.
-
-    Returns:
-        The run, the digest of each peer's settings, and what the journal has.
-    """
+) -> Begun:
+    """Begin a run; see `Journal.recover`."""
     owner = new_owner(db, now.date)
     take_over(db, now.steady, keep)
     upkeep.keep_terms(db, everyday_limit, timezone)

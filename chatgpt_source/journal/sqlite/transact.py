@@ -4,6 +4,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TypeVar
 
 from attrs import define, field
 
@@ -19,6 +20,14 @@ PATIENCE_LEFT = 0.1
 """Seconds to wait after a wait that failed, so that reads are not delayed."""
 POLL = 0.002
 """Seconds between two attempts to begin."""
+OFTEN = 1000
+"""Instructions of SQLite's virtual machine between two looks at the time: some tens of rows."""
+
+Result = TypeVar("Result")
+
+
+class TakesLong(Exception):
+    """An operation would have taken too long; nothing is changed."""
 
 
 @define(eq=False, repr=False)
@@ -63,6 +72,39 @@ class Transactor:
                     _attempt(self._db, [operation])
                 except sqlite3.Error as error:
                     operation.error = unavailable(error)
+
+    def alone(
+        self, run: Callable[[sqlite3.Connection], Result], within: float | None = None
+    ) -> Result:
+        """Run an operation in a transaction of its own.
+
+        Args:
+            run: The operation.
+            within: The seconds that it may take; it then does not wait for another process either.
+
+        Raises:
+            TakesLong: If it would take longer.
+            sqlite3.Error: If it fails.
+        """
+        db = self._db
+        if within is not None:
+            until = self.monotonic() + within
+            db.set_progress_handler(lambda: self.monotonic() > until, OFTEN)
+        try:
+            if within is None:
+                self.begin()
+            else:
+                db.execute("BEGIN IMMEDIATE")
+            result = run(db)
+            db.execute("COMMIT")
+        except sqlite3.Error as error:
+            _roll_back(db)
+            if within is not None and (_is_busy(error) or str(error) == "interrupted"):
+                raise TakesLong from None
+            raise
+        finally:
+            db.set_progress_handler(None, OFTEN)
+        return result
 
     def _require_file(self) -> None:
         """Require that what is written can be found at the next start.
