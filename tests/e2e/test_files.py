@@ -57,12 +57,13 @@ class FileTests(DaemonCase):
         )
 
     async def test_a_long_list_is_not_read_to_its_end(self):
-        daemon = Daemon(self, GOOD + f"body: {{a: [{'a,' * 500_000}]}}\n")
+        config = GOOD + f"body: {{a: [{'a,' * 500_000}]}}\n"
+        daemon = Daemon(self, config, forked=False)  # else it is no child of ours
         started = os.times().children_user
         process = daemon.launch(arguments=("chatgpt-source", "--check"))
         self.assertEqual(await process.end(PATIENCE), 1, process.text)
         self.assertIn("values", process.text)
-        self.assertLess(os.times().children_user - started, 2)  # whatever else the machine does
+        self.assertLess(os.times().children_user - started, 5)  # whatever else the machine does
 
     async def test_secrets_and_certificates(self):
         fifo = self.fifo()
