@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -109,10 +108,15 @@ class WorkTests(SynchronousTestCase):
 
     def assert_too_much(self, schema: Any, value: Any) -> None:
         self.patch(json_schema, "MOST_WAIT", 60.0)
-        begun = monotonic()
+        begun = self.worked()
         found = faults([({}, 1), (schema, value), ({}, 1)])
         self.assertEqual(found, ["", TOO_MUCH])
-        self.assertLess(monotonic() - begun, 10 * MOST_SECONDS)
+        self.assertLess(self.worked() - begun, 5 * MOST_SECONDS)
+
+    def worked(self) -> float:
+        """Seconds for which our processes have worked, whatever else the machine does."""
+        times = os.times()
+        return times.children_user + times.children_system
 
     def test_doubling_references(self) -> None:
         for keyword in ("allOf", "anyOf"):

@@ -152,7 +152,7 @@ class HangingDiskTests(DaemonCase):
             for wire in wires:
                 wire.transport.loseConnection()  # once it has sent
             await until(lambda wires=wires: all(wire.closed for wire in wires), "ends")
-        await until(lambda: files(process.transport.pid) <= opened, "the daemon to know of it")
+            await until(lambda: files(process.transport.pid) <= opened, "the daemon to know of it")
         await self.asked("/healthz", 200, daemon.port)
         self.assertLess(memory(process.transport.pid) - before, MOST_MORE)
         flag.unlink()
@@ -174,5 +174,5 @@ class HangingDiskTests(DaemonCase):
         for wire in (begun, *wires):
             self.assertEqual((await wire.answer()).status, 202)
             wire.close()
-        await until(lambda: len(self.target.events) == MANY + 2, "the events")
+        await until(lambda: len(self.target.events) == MANY + 2, "the events", timeout=60)
         self.assertLess(peak(process.transport.pid) - before, 3 * MANY * LARGE)
