@@ -41,6 +41,8 @@ from tests.ports import free_port
 TWISTD = Path(sys.executable).with_name("twistd")
 PATIENCE = 20.0
 """Seconds anything may take that must come about; far more than it does."""
+STARTED = 60.0
+"""Seconds that a start may take, for which a process may import all it needs."""
 POLL = 0.03
 DAY = 86400.0
 LONG = 15.0
@@ -414,19 +416,19 @@ class Daemon:
         process = self.launch(
             "--nodaemon", "--pidfile=", f"--rundir={self.dir}", *(options or [LOG_TO_STDOUT])
         )
-        await until(lambda: self.answers(process), f"a start; it said: {process.text}")
+        await until(lambda: self.answers(process), f"a start; it said: {process.text}", STARTED)
         return process
 
     async def start_daemonised(self) -> int:
         """Start in the background; returns its pid."""
         process = self.launch(f"--rundir={self.dir}", f"--pidfile={self.dir}/twistd.pid")
-        status = await process.end()
+        status = await process.end(STARTED)
         assert (status, process.text) == (0, ""), (status, process.text)
         pidfile = self.dir / "twistd.pid"
         await until(lambda: pidfile.exists() and pidfile.read_text(), "a pidfile")
         pid = int(pidfile.read_text())
         self._case.addCleanup(kill, pid)
-        await until(self.answers, "a start in the background")
+        await until(self.answers, "a start in the background", STARTED)
         return pid
 
     async def fail(
@@ -435,7 +437,7 @@ class Daemon:
         """Start what can't start; returns its exit status and what it said."""
         options = options or ("--nodaemon", "--pidfile=", LOG_TO_STDOUT)
         process = self.launch(*options, arguments=arguments)
-        return await process.end(), process.text
+        return await process.end(STARTED), process.text
 
     async def fail_both_ways(self, *options: str) -> list[tuple[int, str]]:
         """Start what can't start, in the foreground and in the background."""

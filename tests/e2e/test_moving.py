@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import Any
 
-from tests.e2e.processes import DaemonCase, together, until
+from tests.e2e.processes import STARTED, DaemonCase, together, until
 from tests.fakes.openai import answer_to, prompt_of
 from tests.fakes.server import Fault, Reply
 from tests.journal.postgres_server import server
@@ -68,7 +68,7 @@ class MovingTests(DaemonCase):
         daemon, ids = await self.left_behind()
         replica = self.daemon(journal=self.url)
         await replica.start()
-        await until(replica.is_ready, "a start that creates the tables")
+        await until(replica.is_ready, "a start that creates the tables", STARTED)
         await replica.stop()
         self.execute("INSERT INTO copy (id, source, began, ahead) VALUES (1, '', 0, 0)")
         for status, told in await replica.fail_both_ways():

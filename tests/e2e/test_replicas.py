@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.threads import deferToThread
 
 from tests.certificates import Authority
-from tests.e2e.processes import Daemon, DaemonCase, call, free_port, together, until
+from tests.e2e.processes import STARTED, Daemon, DaemonCase, call, free_port, together, until
 from tests.fakes.openai import api_error
 from tests.fakes.server import Fault, Reply
 from tests.journal.postgres_server import begin, server
@@ -191,7 +191,7 @@ class OutageTests(ReplicasCase):
         self.assert_problem(answer, 503)
         self.assertEqual(answer.header("retry-after"), "5")
         self.database.start()
-        await until(replica.is_ready, "a start")
+        await until(replica.is_ready, "a start", STARTED)
         self.assertIn("can't be opened: the database can't be reached", replica.text)
         self.assertNotIn("Traceback", replica.text)
 
@@ -253,7 +253,7 @@ class SecuredTests(ReplicasCase):
         file = self.file("the-first\n")
         replica = self.replica(journal_password={"file": str(file)})
         await replica.start()
-        await until(replica.is_ready, "a start")
+        await until(replica.is_ready, "a start", STARTED)
         await replica.accepted("hello")
         self.set_password("the-second")
         file.write_text("the-second\n")

@@ -9,6 +9,7 @@ from twisted.internet.error import ConnectError
 
 from tests.e2e.processes import (
     LOG_TO_STDOUT,
+    STARTED,
     Daemon,
     DaemonCase,
     Wire,
@@ -48,7 +49,7 @@ class SharedPortTests(DaemonCase):
         """Start one; its admin site says when it is ready, as the port may be the other's."""
         daemon = self.make()
         process = daemon.launch("--nodaemon", "--pidfile=", f"--rundir={daemon.dir}", LOG_TO_STDOUT)
-        await until(lambda: self.has_started(daemon, process), "a start")
+        await until(lambda: self.has_started(daemon, process), "a start", STARTED)
         return daemon
 
     async def has_started(self, daemon, process):

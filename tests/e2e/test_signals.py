@@ -12,14 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
 from tests.certificates import Authority
-from tests.e2e.processes import (
-    LOG_TO_STDOUT,
-    TWISTD,
-    DaemonCase,
-    alive,
-    free_port,
-    until,
-)
+from tests.e2e.processes import LOG_TO_STDOUT, STARTED, TWISTD, DaemonCase, alive, free_port, until
 from tests.fakes.openai import completion
 from tests.fakes.server import Reply
 
@@ -137,7 +130,7 @@ class SignalTests(DaemonCase):
         os.close(theirs)
         self.addCleanup(process.wait, 10)
         self.addCleanup(process.kill)
-        await until(daemon.answers, "a start")
+        await until(daemon.answers, "a start", STARTED)
         self.assertTrue((daemon.dir / "journal.sqlite-wal").exists())
         os.close(ours)
         with contextlib.suppress(ProcessLookupError):

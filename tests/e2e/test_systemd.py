@@ -14,6 +14,7 @@ from twisted.trial.unittest import SkipTest
 from tests.e2e.processes import (
     LOG_TO_STDOUT,
     ROOT,
+    STARTED,
     TWISTD,
     Daemon,
     DaemonCase,
@@ -110,7 +111,8 @@ class InstanceTests(DaemonCase):
     async def test_two_instances_share_the_port_and_the_journal(self):
         started = {instance: self.start(instance) for instance in ("1", "2")}
         for instance, (process, _) in started.items():
-            await until(partial(self.has, "chatgpt_source", instance, process), "a start")
+            has = partial(self.has, "chatgpt_source", instance, process)
+            await until(has, "a start", STARTED)
 
         async def both_have_some():
             answer = await call("POST", f"http://127.0.0.1:{self.port}/", "text")

@@ -313,6 +313,8 @@ class TextTests(PostgresTestCase):
     def test_many_keys_need_few_locks(self) -> None:
         threads = Threads(self.clock)
         journal = self.open_journal(threads.defer)
+        # What it makes of 10,000 rows may take a busy machine longer.
+        journal._session.connection.execute("SET idle_in_transaction_session_timeout = 0")
         first = journal.probe()
         told = [
             journal.accept(
