@@ -110,7 +110,7 @@ def promtool(*arguments: str | Path) -> None:
     if program is None:
         raise SkipTest("promtool is not installed (Debian's package prometheus has it)")
     done = subprocess.run(
-        [program, *arguments], capture_output=True, text=True, check=False, timeout=300
+        [program, *arguments], capture_output=True, text=True, check=False, timeout=900
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -16,7 +16,7 @@ MODULES = {"daemon.py", "peers.py", "programs.py", "report.py", "scenarios.py"}
 class BenchmarkTests(SynchronousTestCase):
     def run_one(self, name: str, *arguments: str) -> str:
         program = [sys.executable, str(FOLDER / name), *arguments]
-        ran = subprocess.run(program, capture_output=True, text=True, timeout=100, check=False)
+        ran = subprocess.run(program, capture_output=True, text=True, timeout=300, check=False)
         self.assertEqual(ran.returncode, 0, ran.stderr)
         return ran.stdout
 
