@@ -93,6 +93,8 @@ class Batches:
     """How many batches in a row found no room."""
     _under_way: set[int] = field(init=False, factory=set)
     """The batches that are sent, or have been."""
+    _unsure: set[int] = field(init=False, factory=set)
+    """The batches of which the provider may have a file that is not known here."""
     _sent: dict[int, int] = field(init=False, factory=dict)
     """How many prompts the batches have that this process has uploaded."""
 
@@ -111,6 +113,7 @@ class Batches:
                 return
             finally:
                 self._under_way.discard(batch.id)
+                self._unsure.discard(batch.id)
                 self._sent.pop(batch.id, None)
                 self.progress.pop(batch.id, None)
             await self._calls.sleep(LONGEST_BATCH_POLL)
@@ -210,12 +213,20 @@ class Batches:
             return batch
         file = None
         if not is_new:  # also if it is too late for it: it must not stay there
-            with suppress(TooLate):
-                find = partial(self._provider.find_file, batch.key)
-                file = await self._calls.make(find, until=self._soon(), about=self._about(batch))
+            file = await self._found_file(batch)
         if file is None:
             file = await self._uploaded(batch, self._sent_until(batch))
         return await self.stored(attrs.evolve(batch, file=file))
+
+    async def _found_file(self, batch: Batch) -> str | None:
+        """The file that the provider may have; None if it has none, or does not say so soon."""
+        find = partial(self._provider.find_file, batch.key)
+        self._unsure.add(batch.id)
+        with suppress(TooLate):
+            found = await self._calls.make(find, until=self._soon(), about=self._about(batch))
+            self._unsure.discard(batch.id)
+            return found
+        return None
 
     async def _uploaded(self, batch: Batch, until: float) -> str:
         is_sure = True
@@ -224,7 +235,14 @@ class Batches:
             nonlocal is_sure
             found = None if is_sure else await self._provider.find_file(batch.key)
             is_sure = False
-            return await self._upload(batch) if found is None else found
+            if found is not None:
+                return found
+            try:
+                return await self._upload(batch)
+            except CallError as error:
+                if error.status is None or error.status >= 500:
+                    self._unsure.add(batch.id)
+                raise
 
         try:
             return await self._calls.make(
@@ -353,7 +371,10 @@ class Batches:
                 raise Stopped
         await self.stored(batch)  # else another daemon needs the files
         self._under_way.discard(batch.id)
-        for file in filter(None, (batch.file, *(batch.results or ()))):
+        uploaded = batch.file
+        if uploaded is None and batch.id in self._unsure:
+            uploaded = await self._found_file(batch)
+        for file in filter(None, (uploaded, *(batch.results or ()))):
             await self._delete(file)
         await recorded(self._clock, partial(self._journal.drop_batch, batch.id))
 

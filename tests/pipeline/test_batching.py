@@ -463,6 +463,17 @@ class BatchTests(BatchingTestCase):
         self.assertEqual(self.batches.calls, ["find file", "find", "delete a-file"])
         self.assertEqual([each.id for each in self.model.under_way], ["p1"])
 
+    def test_a_file_whose_upload_got_no_reply_until_it_was_too_late_is_deleted(self) -> None:
+        self.batches.scripts = {"upload": [DOWN] * 10_000, "find file": [DOWN] * 10_000}
+        self.send("p1", seconds=3 * HOUR)
+        self.live(2.2 * HOUR)
+        self.assertEqual([each.id for each in self.model.under_way], ["p1"])
+        self.assertNotIn("delete", "".join(self.batches.calls))
+        self.batches.scripts = {"find file": ["a-file"]}
+        self.live(2 * MINUTE)
+        self.assertEqual(self.batches.calls[-1], "delete a-file")
+        self.assertTrue(self.is_done())
+
     def test_a_hold_sends_what_is_in_a_batch_so_that_it_moves_up_in_time(self) -> None:
         self.gathered("p1")
         self.batches.scripts = {
