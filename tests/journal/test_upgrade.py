@@ -260,6 +260,20 @@ class FromVersion5Tests(FromVersion4Tests):
 
     version = 5
 
+    def test_an_open_batch_goes_on(self) -> None:
+        self.make_version_2()
+        with closing(sqlite3.connect(self.path)) as old:
+            old.execute("INSERT INTO batches (id, key, created, remote) VALUES (7, 'key', 1, 'r')")
+            old.execute(
+                "UPDATE prompts SET state = 'submitted', due = NULL, batch = 7 WHERE seq = 1"
+            )
+            old.commit()
+        self.journal = self.open()
+        (batch,) = self.successResultOf(self.journal.claim_batches())
+        self.assertEqual((batch.id, batch.key, batch.remote), (7, "key", "r"))
+        claims = self.successResultOf(self.journal.claim_batched(7, self.clock.seconds(), 10))
+        self.assertEqual([ask.prompt.id for ask in claims.claimed], ["accepted"])
+
 
 class FromVersion6Tests(FromVersion5Tests):
     """The same journal, once it was of version 6."""
