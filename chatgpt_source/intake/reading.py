@@ -31,6 +31,8 @@ MARKS_OF_AN_EVENT = 16
 """The same for each event of the largest batch, if that is more."""
 _EVENTS_OWN = (b"ce-specversion", b"ce-id", b"ce-source", b"ce-type")
 _FORMATS = FORMATS.encode("ascii")
+_UNUSED = ("dataschema",)
+"""Azure Event Grid sends `#`, which is no absolute URI."""
 
 MAX_KEY = 255
 """Bytes that an idempotency key may have."""
@@ -162,7 +164,7 @@ def _read_events(
         )
     body = request.body()
     marks = max(MOST_MARKS, MARKS_OF_AN_EVENT * config.max_batch)
-    events = read_events(headers, body, config.max_batch, marks)
+    events = read_events(headers, body, config.max_batch, marks, _UNUSED)
     if not events:
         raise Problem(400, "the batch is empty: it must have an event with a prompt")
     fields = read_fields(request, config, clock)

@@ -201,6 +201,17 @@ class BatchTests(ReadingCase):
         self.assertEqual(len(self.batch(batch(*events)).submissions), 1000)
 
 
+class DataSchemaTests(ReadingCase):
+    def test_event_grid_s(self) -> None:
+        for schema in ("#", "#1.0", ""):
+            event = {**EVENT, "dataschema": schema, "data": "x"}
+            self.assertEqual(self.prompt(self.event(dataschema=schema)).text, "what is vanus")
+            batch = self.root(json.dumps([event]), f"Content-Type: {BATCH}")
+            self.assertEqual(self.prompt(batch).text, "x")
+            lines = (f"ce-{name}: {value}" for name, value in event.items() if name != "data")
+            self.assertEqual(self.prompt(self.root("x", *lines)).text, "x")
+
+
 class JsonTests(ReadingCase):
     def test_json(self) -> None:
         received = self.json('{"prompt": "x"}')

@@ -9,7 +9,7 @@ their mistakes must refuse what that library repairs.
 import base64
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from math import inf, isfinite
 from typing import Any
@@ -62,6 +62,7 @@ def read_events(
     body: bytes,
     most_events: float = inf,
     most_marks: int = limited_json.MOST_MARKS,
+    unused: Collection[str] = (),
 ) -> list[dict[str, Any]]:
     """The events of one request, each in the form of the CloudEvents JSON format 1.0.2.
 
@@ -73,6 +74,7 @@ def read_events(
         body: Its body.
         most_events: How many events a batch may have.
         most_marks: The bound of `limited_json` for JSON.
+        unused: Attributes that the receiver does not use: they may be any strings.
 
     Raises:
         Problem: With 400 for what is malformed, 413 for what is too much, 415 for formats that
@@ -86,9 +88,9 @@ def read_events(
         if media_type == f"{FORMATS}+json":
             event = parse_json(body, most_marks)
             _bound([event])
-            return [check_event(event)]
+            return [check_event(event, unused)]
         if media_type == BATCH:
-            return _check_batch(parse_json(body, most_marks), most_events)
+            return _check_batch(parse_json(body, most_marks), most_events, unused)
         raise Problem(415, f"the format {quoted(media_type)} can't be read: {EXPECTED}")
     attributes = {
         name.decode("latin-1").lower()[3:]: _decoded(headers, name)
@@ -97,7 +99,7 @@ def read_events(
     }
     if not attributes:
         raise Problem(400, f"this is not a CloudEvent: {EXPECTED}")
-    return [check_event(_from_binary(attributes, content_type, body, most_marks))]
+    return [check_event(_from_binary(attributes, content_type, body, most_marks), unused)]
 
 
 def refuse_compressed(headers: Headers) -> None:
@@ -153,8 +155,12 @@ def parse_json(body: bytes, most_marks: int = limited_json.MOST_MARKS) -> Any:
         raise Problem(400, f"the body is not JSON in UTF-8: {error}") from None
 
 
-def check_event(event: Any) -> dict[str, Any]:
+def check_event(event: Any, unused: Collection[str] = ()) -> dict[str, Any]:
     """`event` itself, unchanged, if it is a CloudEvent 1.0 in the JSON format.
+
+    Args:
+        event: The event.
+        unused: Attributes that may be any strings.
 
     Raises:
         Problem: With 400, naming the attribute and what it must be.
@@ -171,7 +177,7 @@ def check_event(event: Any) -> dict[str, Any]:
     if attributes["specversion"] != "1.0":
         raise Problem(400, "specversion must be the string '1.0', the only supported version")
     for name, value in attributes.items():
-        _check_attribute(name, value)
+        _check_attribute(name, value, unused)
     encoded = event.get("data_base64")
     if encoded is not None:
         if "data" in event:
@@ -183,7 +189,7 @@ def check_event(event: Any) -> dict[str, Any]:
     return event
 
 
-def _check_batch(batch: Any, most_events: float) -> list[dict[str, Any]]:
+def _check_batch(batch: Any, most_events: float, unused: Collection[str]) -> list[dict[str, Any]]:
     if not isinstance(batch, list):
         raise Problem(400, "a batch must be a JSON array of events")
     if len(batch) > most_events:
@@ -191,7 +197,7 @@ def _check_batch(batch: Any, most_events: float) -> list[dict[str, Any]]:
     _bound(batch)
     for index, event in enumerate(batch):
         try:
-            check_event(event)
+            check_event(event, unused)
         except Problem as error:  # noqa: PERF203 - the index is what matters
             raise Problem(400, f"event at index {index} of the batch: {error.detail}") from None
     return batch
@@ -214,7 +220,7 @@ def _bound(events: Sequence[Any]) -> None:
         )
 
 
-def _check_attribute(name: str, value: Any) -> None:
+def _check_attribute(name: str, value: Any, unused: Collection[str]) -> None:
     if not _NAME.fullmatch(name):
         raise Problem(
             400, f"attribute {quoted(name)}: names are lower-case letters a-z and digits only"
@@ -229,7 +235,7 @@ def _check_attribute(name: str, value: Any) -> None:
             raise Problem(400, f"attribute '{name}' must be between -2147483648 and 2147483647")
     elif not is_string(value):
         raise Problem(400, f"attribute '{name}' must hold no control, surrogate or noncharacter")
-    else:
+    elif name not in unused:
         is_of_form, description = _FORMS.get(name, (is_string, ""))
         if not is_of_form(value):
             raise Problem(400, f"attribute '{name}' must be {description}")

@@ -49,6 +49,16 @@ class StructuredTests(RefusalCase):
         self.assertEqual(read(event), [event])
         self.assertEqual(list(read(event)[0]), list(event))
 
+    def test_what_is_not_used_may_be_any_string(self) -> None:
+        raw, unused = Headers({"content-type": [STRUCTURED]}), ("dataschema",)
+        for schema, status in (("#", 0), ("", 0), ("a\n", 400), (5, 400)):
+            event = {**EVENT, "dataschema": schema}
+            body = json.dumps(event).encode()
+            if status:
+                self.refused("dataschema", read_events, raw, body, 1, 99, unused, status=status)
+            else:
+                self.assertEqual(read_events(raw, body, 1, 99, unused), [event])
+
     def test_nothing_invented(self) -> None:
         self.assertEqual(read(EVENT), [EVENT])
 
