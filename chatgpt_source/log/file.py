@@ -56,8 +56,14 @@ class ReopenableLog:
 
 
 def line_of(event: LogEvent) -> str | None:
-    """An event's line in twistd's format; of our own events in a third of the time."""
-    if not is_ours(event) or "log_failure" in event:
+    """An event's line in twistd's format; of our own events in a third of the time.
+
+    Of an unexpected failure it says what our own format says: its text may hold anything.
+    """
+    if "log_failure" in event:
+        event = {**event, "log_format": "{text}", "text": text_of(event)}
+        del event["log_failure"]
+    if not is_ours(event):
         return formatEventAsClassicLogText(event, _time_of)
     origin = f"{event['log_namespace']}#{event['log_level'].name}"
     return f"{_time_of(event['log_time'])} [{origin}] {text_of(event)}\n"

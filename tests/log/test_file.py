@@ -32,8 +32,16 @@ class LineTests(SynchronousTestCase):
         self.assert_twistds(self.event("twisted.web", "two\nlines"))
         self.assert_twistds({"log_format": "bare"})
         self.assertIsNone(line_of({}))
-        failure = Failure(ZeroDivisionError("text"))
-        self.assert_twistds({**self.event("twisted.x", "failed"), "log_failure": failure})
+
+    def test_the_text_of_an_exception_is_withheld(self) -> None:
+        failure = Failure(ZeroDivisionError("MARKED"))
+        for namespace in ("twisted.x", "chatgpt_source.x", ""):
+            event = {**self.event(namespace, "Unhandled error"), "log_failure": failure}
+            line = line_of(event) or ""
+            self.assertIn("unexpected error: ZeroDivisionError at ", line)
+            self.assertNotIn("MARKED", line)
+            self.assertEqual(line.count("\n"), 1)
+            self.assertIs(event["log_failure"], failure)  # others are told, too
 
     def test_our_own_has_one_line(self) -> None:
         line = line_of(self.event("chatgpt_source.x", "a\nb {c}", c="d\r\x1b[2J"))
