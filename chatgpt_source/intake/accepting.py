@@ -200,6 +200,7 @@ class Accepting:
                 seconds=seconds,
                 arrival=received.arrival,
                 target=submission.prompt.target,
+                waits=waits,
             )
 
     def _problem(self, refusal: NotAccepted, day: Day) -> Problem:

@@ -213,7 +213,14 @@ class Observer:
     """Is told what happens. Each method does nothing: an observer overrides what it needs."""
 
     def accepted(
-        self, *, prompt_id: str, size: int, seconds: float, arrival: Arrival, target: str
+        self,
+        *,
+        prompt_id: str,
+        size: int,
+        seconds: float,
+        arrival: Arrival,
+        target: str,
+        waits: bool = False,
     ) -> None:
         """A prompt was accepted: it is on disk.
 
@@ -223,6 +230,7 @@ class Observer:
             seconds: Seconds since the request began to arrive.
             arrival: The form in which it arrived.
             target: The destination of its event.
+            waits: Whether its caller waits for the answer, and has no response yet.
         """
 
     def repeated(self) -> None:

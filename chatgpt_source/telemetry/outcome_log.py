@@ -8,6 +8,8 @@ log = get_logger(__name__)
 
 UNKNOWN = "-"
 """The log's text for an unknown request id."""
+_ACCEPTED = "accepted: id={id} bytes={bytes} status={status} seconds={seconds:.3f}"
+_ACCEPTED_WAITS = "accepted: id={id} bytes={bytes} seconds={seconds:.3f}"
 _TRIED_AGAIN = "{reason}: id={id} request_id={request_id}{by}, next attempt in {wait:.1f} s"
 _FAILED = "set aside: id={id} request_id={request_id}{by} {reason}"
 
@@ -15,10 +17,12 @@ _FAILED = "set aside: id={id} request_id={request_id}{by} {reason}"
 class OutcomeLog(Observer):
     """Writes the lines."""
 
-    def accepted(self, *, prompt_id: str, size: int, seconds: float, **_: object) -> None:
-        """A prompt was accepted."""
+    def accepted(
+        self, *, prompt_id: str, size: int, seconds: float, waits: bool = False, **_: object
+    ) -> None:
+        """A prompt was accepted; if its caller waits, the response has a line of its own."""
         log.info(
-            "accepted: id={id} bytes={bytes} status={status} seconds={seconds:.3f}",
+            _ACCEPTED_WAITS if waits else _ACCEPTED,
             id=prompt_id,
             bytes=size,
             status=202,

@@ -36,6 +36,19 @@ class AccessTests(DoorTestCase):
         (line,) = self.told("POST", "/", b"text")
         self.assertRegex(line, r"^accepted: id=\S{36} bytes=4 status=202 seconds=0\.000$")
 
+    def test_one_whose_caller_waits_has_another_with_the_status(self) -> None:
+        with capturedLogs() as logged:
+            self.channel.dataReceived(
+                b"POST / HTTP/1.1\r\nHost: x\r\nPrefer: wait=9\r\nContent-Length: 1\r\n\r\nx"
+            )
+            self.clock.advance(9)
+            self.clock.advance(0)
+        accepted, request = map(formatEvent, logged)
+        self.assertRegex(accepted or "", r"^accepted: id=\S{36} bytes=1 seconds=0\.000$")
+        id_ = (accepted or "").split()[1]
+        line = LINE.format("POST", "/", 202, f" {id_}").replace("0\\.000", "9\\.000")
+        self.assertRegex(request or "", f"^{line}$")
+
     def test_a_repeated_one_has_the_first_ones_id(self) -> None:
         (line,) = self.told("POST", "/", b"text", idempotency_key="k")
         id_ = line.split()[1]

@@ -117,6 +117,7 @@ class DoorTests(DoorTestCase):
                     "seconds": 0.0,
                     "arrival": Arrival.TEXT,
                     "target": "target",
+                    "waits": False,
                 },
             ),
             ("repeated", {}),
