@@ -151,9 +151,10 @@ def _as_of(shown: Shown, before: str, after: str = "") -> list[str | Tag]:
 
 def cost(shown: Shown) -> Tag:
     """What a prompt to try costs."""
+    left = f"{count(shown.left)} {'is' if shown.left == 1 else 'are'}" if shown.left else "none is"
     return tags.p(
         "It is asked and delivered like any other, and takes one of today’s ",
-        f"{count(shown.limit)} prompts; {count(shown.left)} are left.",
+        f"{count(shown.limit)} prompts; {left} left.",
         id="cost",
         class_="note",
     )

@@ -255,6 +255,11 @@ class QuotaTests(PageTestCase):
             "80left20 of 100 prompts used todayA new day begins in 11 h, at midnight.",
         )
 
+    def test_what_a_try_costs(self) -> None:
+        for used, told in ((98, "2 are left."), (99, "1 is left."), (100, "none is left.")):
+            shown = attrs.evolve(SHOWN, used=used)
+            self.assertTrue(self.text(fragments.cost(shown)).endswith(f"prompts; {told}"), told)
+
     def test_in_words_when_little_is_left(self) -> None:
         self.assertNotIn("Nearly used up", self.told(79))
         self.assertIn("Nearly used up", self.told(80))
