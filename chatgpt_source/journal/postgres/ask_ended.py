@@ -1,6 +1,6 @@
 """End the claims of prompts. Each function runs in a transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -35,6 +35,11 @@ from chatgpt_source.prompt import (
 )
 
 _OWN_BATCH = " AND EXISTS (SELECT 1 FROM batches WHERE id = %s AND owner = %s)"
+_SENT = (
+    "INSERT INTO outbox (seq, destination, due, since, attempts, owner, token, size)"
+    " SELECT seq, %s::text, %s::float8, %s::float8, %s::integer, %s::bigint, {token},"
+    " %s::integer FROM ended RETURNING token"
+)
 _ANSWERS = {
     "id": "text",
     "token": "bigint",
@@ -109,7 +114,6 @@ def ended(
     leftover: Leftover | None,
 ) -> Steps[Ended]:
     """End a claim; see `Journal.ask_ended`. `date` is the wall clock's."""
-    nowhere = ask.prompt.target == NOWHERE
     change, values = changes.change(
         attrs.evolve(ask, missing_since=db.stored(ask.missing_since)),
         _stored(db, outcome),
@@ -123,18 +127,13 @@ def ended(
     )
     more: tuple[object, ...] = (outcome.batch, db.owner) if isinstance(outcome, Batched) else ()
     sent = "NULL"
+    nowhere = ask.prompt.target == NOWHERE
     if isinstance(outcome, Answered):
         query += ", text AS (UPDATE texts SET event = %s FROM ended WHERE texts.seq = ended.seq)"
         more = (outcome.event,)
         if not nowhere:
+            query += f", sent AS ({_SENT.format(token='nextval($$tokens$$)' if claim else '0')})"
             sent = "(SELECT token FROM sent)"
-            query += (
-                ", sent AS (INSERT INTO outbox"
-                " (seq, destination, due, since, attempts, owner, token, size)"
-                " SELECT seq, %s::text, %s::float8, %s::float8, %s::integer, %s::bigint,"
-                f" {'nextval($$tokens$$)' if claim else '0'}, %s::integer FROM ended"
-                " RETURNING token)"
-            )
             at, owner = db.at(now), db.owner if claim else None
             more += (ask.prompt.target, at, at, int(claim), owner, len(outcome.event))
     rows = yield db.execute(
@@ -148,26 +147,32 @@ def ended(
     if not isinstance(outcome, Batched):
         attempts.add(db, row["seq"], outcome.calls)
     if isinstance(outcome, Answered) and nowhere:
-        state = after(State.ACCEPTED, Event.FINISHED)
-        db.ended[state] += 1
-        db.execute(
-            "UPDATE prompts SET state = %s, ended = %s, kept_until = %s WHERE seq = %s",
-            (
-                state.value,
-                date,
-                db.at(now + outcome.keep) if outcome.keep else None,
-                row["seq"],
-            ),
-        )
+        _finish(db, row["seq"], outcome, now, date)
     elif isinstance(outcome, Answered) and claim:
         return Ended(kept=True, delivery=first_delivery(ask, outcome, now, row["token"]))
     elif isinstance(outcome, Failed):
-        db.ended[after(State.ACCEPTED, Event.FAILED)] += 1
-        if outcome.dead_letter is not None:
-            outbox.add_dead_letter(db, row["seq"], outcome.dead_letter, now)
-        if outcome.give_back and not row["billed"]:
-            db.returned[row["day"]] += 1
+        _fail(db, row, outcome, now)
     return Ended(kept=True)
+
+
+def _finish(db: Session, seq: int, outcome: Answered, now: float, date: float) -> None:
+    """An answer that goes nowhere is finished."""
+    state = after(State.ACCEPTED, Event.FINISHED)
+    db.ended[state] += 1
+    kept_until = db.at(now + outcome.keep) if outcome.keep else None
+    db.execute(
+        "UPDATE prompts SET state = %s, ended = %s, kept_until = %s WHERE seq = %s",
+        (state.value, date, kept_until, seq),
+    )
+
+
+def _fail(db: Session, row: Mapping[str, Any], outcome: Failed, now: float) -> None:
+    """Count a failure, store its dead letter, and give back its unit."""
+    db.ended[after(State.ACCEPTED, Event.FAILED)] += 1
+    if outcome.dead_letter is not None:
+        outbox.add_dead_letter(db, row["seq"], outcome.dead_letter, now)
+    if outcome.give_back and not row["billed"]:
+        db.returned[row["day"]] += 1
 
 
 def answer(db: Session, operations: Sequence[Operation[Any]]) -> Steps[None]:
