@@ -31,6 +31,7 @@ from chatgpt_source.journal.command.table import (
     since,
 )
 from chatgpt_source.journal.keys import possible_keys
+from chatgpt_source.journal.states import WAITING
 from chatgpt_source.prompt import State
 from chatgpt_source.terminal import Look
 from chatgpt_source.waiting import results_of
@@ -162,17 +163,27 @@ class Operator:
             text = row(record, wall(self.clock), self.look) if self._is_table else line(record)
             self._write(record.to_dict(), text)
         if not shown:
-            self._tell_of_none("" if options.state == "all" else options.state, options)
+            are_all = (
+                options.state == State.FAILED.value and not options.since and not options.reason
+            )
+            rest = await self._of_those_that_wait() if are_all else ""
+            self._tell_of_none("" if options.state == "all" else options.state, options, rest)
         return 0
 
-    def _tell_of_none(self, state: str, options: argparse.Namespace) -> None:
+    async def _of_those_that_wait(self) -> str:
+        """That prompts wait, although none is failed: then all is not well yet."""
+        found = [each.value for each in WAITING if await self.journal.latest(each, None, 1)]
+        return f"; some are {' or '.join(found)}: --state shows them" if found else ""
+
+    def _tell_of_none(self, state: str, options: argparse.Namespace, rest: str = "") -> None:
         """Say that there are no prompts in a state, or none of those that were chosen."""
         choice = [
             name for name, value in (("time", options.since), ("reason", options.reason)) if value
         ]
         none = f"no {state} prompts" if state else "no prompts"
         if not self.json:
-            self.err.write(f"{none} of that {' and '.join(choice)}\n" if choice else f"{none}\n")
+            none += f" of that {' and '.join(choice)}" if choice else ""
+            self.err.write(f"{none}{rest}\n")
 
     @property
     def _is_table(self) -> bool:

@@ -79,6 +79,16 @@ class CommandTests(JournalTestCase):
         self.assertEqual(self.run_command("list", "--state", "delivered"), (0, ""))
         self.assertEqual(self.err.getvalue(), "no delivered prompts\n")
 
+    def test_no_failed_prompts_while_others_wait(self) -> None:
+        self.run_command("purge", "--all")
+        self.assertEqual(self.run_command("list"), (0, ""))
+        told = "no failed prompts; some are accepted: --state shows them\n"
+        self.assertEqual(self.err.getvalue(), told)
+        self.fail_it("p4", "another reason")
+        self.run_command("purge", "--all")
+        self.assertEqual(self.run_command("list"), (0, ""))
+        self.assertEqual(self.err.getvalue(), "no failed prompts\n")
+
     def test_list_as_json(self) -> None:
         _, text = self.run_command("--json", "list")
         first = json.loads(text.splitlines()[0])
