@@ -154,6 +154,12 @@ def alive(pid: int) -> bool:
         return not Path("/proc/self").exists()
 
 
+def worked(pid: int) -> float:
+    """The seconds for which a process has worked, whatever else the machine does."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
 @frozen
 class Answer:
     """What a call brought back."""

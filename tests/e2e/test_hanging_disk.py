@@ -17,7 +17,7 @@ from tests.e2e.processes import (
     until,
 )
 
-SOON = 3.0
+SOON = 8.0
 """Seconds an answer may take that is to come within 1 s, on a machine that is busy besides."""
 PATIENCE = 10.0
 """Seconds that a prompt waits for a disk that may be slow, no more."""

@@ -1,6 +1,5 @@
 """Models and targets that make trouble for more than the calls made to them."""
 
-import os
 import signal
 import time
 from collections import Counter
@@ -9,12 +8,12 @@ from pathlib import Path
 from twisted.internet import reactor
 from twisted.internet.protocol import Factory, Protocol
 
-from tests.e2e.processes import Daemon, DaemonCase, free_port, together, until
+from tests.e2e.processes import Daemon, DaemonCase, free_port, together, until, worked
 from tests.fakes.openai import answer_to, completion, prompt_of
 from tests.fakes.server import Reply
 
 NAME = "target.test"
-PROMPT_SECONDS = 3.0
+PROMPT_SECONDS = 8.0
 """Seconds in which a prompt is answered on a busy machine; else it takes some hundredths."""
 
 
@@ -179,12 +178,6 @@ class MetadataTests(DaemonCase):
             self.assertNotIn(mark, content, name)
         (event,) = self.target.events
         self.assertEqual(event["data"]["usage"]["total_tokens"], 7)
-
-
-def worked(pid):
-    """The seconds for which a process has worked."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 def peak(pid):
