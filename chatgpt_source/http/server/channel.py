@@ -36,7 +36,11 @@ BODY_AT_MOST = 300.0
 IDLE_FOR = 60.0
 """Seconds from a response to the next request."""
 CLOSE_WITHIN = 10.0
-"""Seconds that closing a connection may take."""
+"""The time limit of closing a connection, in seconds, is this ..."""
+TAKEN_RATE = 16 * 2**10
+"""... plus a second for each so many bytes of its last response, ..."""
+TAKEN_AT_MOST = 300.0
+"""... but no more than this for these."""
 MOST_HEADERS = 100
 SLICE = 2048
 """Bytes of a chunked body that are decoded in one step; a chunk takes at least six bytes."""
@@ -68,6 +72,7 @@ class Channel(OpenChannel):
         self._began = 0.0
         self._until: float | None = None
         self._granted = self._stopped = False
+        self._sent = 0
         self.arrived = 0
         """Bytes of the current body, as they came on the wire."""
 
@@ -85,6 +90,7 @@ class Channel(OpenChannel):
 
     def send(self, response: bytes) -> None:
         """Send a whole response."""
+        self._sent = len(response)
         self._sender.send(response)
 
     def leave_to_twisted(self) -> None:
@@ -278,7 +284,8 @@ class Channel(OpenChannel):
         """
         if self.stage is Stage.CLOSING:
             return
-        self._enter(Stage.CLOSING, CLOSE_WITHIN)
+        taking = min(self._sent / TAKEN_RATE, TAKEN_AT_MOST)
+        self._enter(Stage.CLOSING, CLOSE_WITHIN + taking)
         self._scheduler.leave(self)
         self.clearLineBuffer()
         self.stop_reading_in_step()

@@ -17,6 +17,8 @@ from chatgpt_source.http.server.channel import (
     IDLE_FOR,
     MOST_HEADERS,
     SLICE,
+    TAKEN_AT_MOST,
+    TAKEN_RATE,
     Channel,
 )
 from chatgpt_source.http.server.connections import Stage
@@ -452,7 +454,22 @@ class TimeTests(ChannelTestCase):
             self.send(raw)
             self.wait(CLOSE_WITHIN - 1)
             self.assertFalse(self.transport.aborted)
-            self.wait(1)
+            self.wait(2)
+            self.assertTrue(self.transport.aborted)
+
+    def test_a_long_response_may_be_taken_slowly(self) -> None:
+        seconds = 0.0
+
+        async def handle(request: BoundedRequest) -> None:
+            request.answer(200, b"x" * int(TAKEN_RATE * seconds))
+
+        self.site.__init__(self.clock, handle, 100)  # type: ignore[misc]
+        for seconds in (60.0, TAKEN_AT_MOST):
+            self.connect()
+            self.send(b"GET / HTTP/1.0\r\n\r\n")
+            self.wait(CLOSE_WITHIN + seconds - 1)
+            self.assertFalse(self.transport.aborted)
+            self.wait(2)
             self.assertTrue(self.transport.aborted)
 
     def test_nothing_is_left_behind(self) -> None:
