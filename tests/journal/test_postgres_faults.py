@@ -217,6 +217,7 @@ class FaultTests(PostgresTestCase):
         for error, is_passing in (
             (psycopg.OperationalError("connection failed: refused"), True),
             (psycopg.errors.ReadOnlySqlTransaction(), True),
+            (psycopg.errors.IdleInTransactionSessionTimeout(), True),
             (psycopg.errors.DeadlockDetected(), True),
             (psycopg.errors.TooManyConnections(), True),
             (psycopg.errors.LockNotAvailable(), True),

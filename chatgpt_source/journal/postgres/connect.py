@@ -47,7 +47,7 @@ _SESSION = {
 }
 
 
-_PASSING = ("25006", "40", "53", "55", "57")
+_PASSING = ("25006", "25P03", "40", "53", "55", "57")
 """The beginnings of the SQLSTATEs of what may be over soon."""
 
 
