@@ -31,6 +31,7 @@ with contextlib.suppress(ImportError):  # the tests are skipped then: `server` s
     from chatgpt_source.journal.postgres import (
         PostgresJournal,
         open_journal,
+        recovery,
     )
     from chatgpt_source.journal.postgres.accept import Accept
     from chatgpt_source.journal.postgres.connect import Database, Patient, Trouble
@@ -115,6 +116,54 @@ class FaultTests(PostgresTestCase):
         self.accept(prompt("p1"))
         half_open.execute("BEGIN; UPDATE days SET used = used")
         self.assertEqual(self.accept(prompt("p2")), 98)
+
+    def test_who_stands_still_with_it_is_cut_off(self) -> None:
+        """Between two statements of a pipeline, where no timeout of the server does it."""
+        self.accept(prompt("p1"))
+        other = self.open_journal()._session.connection
+        pipeline = other.pipeline()
+        pipeline.__enter__()
+        other.execute("BEGIN")
+        other.execute("UPDATE days SET used = used")
+        connection = self.journal._session.connection
+        free = "SELECT day FROM days FOR UPDATE SKIP LOCKED"
+        latest = time.monotonic() + 10
+        while connection.execute(free).fetchall():
+            self.assertLess(time.monotonic(), latest)
+        connection.execute("SET lock_timeout = '100 ms'")
+        self.failureResultOf(self.admit(prompt("p2")), JournalUnavailable)
+        self.patch(recovery, "PATIENCE", 0.0)
+        self.assertEqual(self.accept(prompt("p2")), 98)
+        self.assertRaises(psycopg.OperationalError, pipeline.__exit__, None, None, None)
+
+    def test_who_waits_for_it_in_vain_keeps_the_lease_and_fails_nothing_else(self) -> None:
+        self.accept(prompt("p1"))
+        threads = Threads(self.clock)
+        journal = self.open_journal(threads.defer)
+        begun = journal.recover(100, "UTC", PEERS, 60.0)
+        threads.work()
+        self.successResultOf(begun)
+        connection, owner = journal._session.connection, journal._session.owner
+        connection.execute("SET lock_timeout = '100 ms'")
+        renewed = "SELECT until FROM owners WHERE id = %s"
+        with psycopg.connect(self.url) as half_open:
+            half_open.execute("UPDATE days SET used = used")
+            for claims in (True, False):
+                before = connection.execute(renewed, (owner,)).fetchall()[0]["until"]
+                first = journal.ids("p", 1)
+                claimed = journal.claim_asks(self.clock.seconds(), 1) if claims else None
+                refused = journal.accept([Submission(prompt("p2"))], TERMS)
+                while threads.waiting:
+                    threads.work()
+                self.successResultOf(first)
+                failure = self.failureResultOf(refused, JournalUnavailable)
+                self.assertIn("LockNotAvailable", failure.value.reason)
+                if claimed is not None:
+                    (each,) = self.successResultOf(claimed).claimed
+                    self.assertEqual(each.prompt.id, "p1")
+                after = connection.execute(renewed, (owner,)).fetchall()[0]["until"]
+                self.assertGreater(after, before)
+            half_open.rollback()
 
     def test_a_group_that_was_given_up_is_not_committed_later(self) -> None:
         """What was sent on a lost connection may arrive after the next one was asked for it."""

@@ -6,13 +6,14 @@ from chatgpt_source.http.client.retry_after import LONGEST_RETRY_AFTER
 from chatgpt_source.journal import Recovered
 from chatgpt_source.journal.postgres import pauses
 from chatgpt_source.journal.postgres.peers import recall
-from chatgpt_source.journal.postgres.session import Session, Steps
+from chatgpt_source.journal.postgres.session import Connection, Session, Steps
 from chatgpt_source.prompt import MODEL
 
 LEASE = 20.0
 """Seconds after its last renewal in which an owner's claims are its own."""
 PATIENCE = 3.0
-"""Seconds after its lease in which an owner may still end a transaction."""
+"""Seconds for which who is not heard of may keep in a transaction what others wait for: the day's
+row, or, once its lease is over, an owner's."""
 FIRST_POLLS = 10.0
 """Seconds from a start in which all submitted prompts are due for a poll."""
 STARTS = 0x63677074
@@ -136,6 +137,21 @@ def _cut_off(db: Session, which: str) -> Steps[None]:
         f" AND until < clock_timestamp() - interval '{PATIENCE} s' AND usename = current_user"
         f" AND pid <> pg_backend_pid() AND {which}"
     )
+
+
+def free_days(connection: Connection) -> bool:
+    """End the sessions that keep a day's row while nothing comes from their processes.
+
+    As above, no timeout of the server does. Returns whether there were any.
+    """
+    ended = connection.execute(
+        "SELECT pg_terminate_backend(pid) FROM days JOIN pg_locks ON transactionid = days.xmax"
+        " JOIN pg_stat_activity USING (pid)"
+        " WHERE mode = 'ExclusiveLock' AND wait_event = 'ClientRead'"
+        f" AND state_change < clock_timestamp() - interval '{PATIENCE} s'"
+        " AND usename = current_user AND pid <> pg_backend_pid()"
+    )
+    return bool(ended.fetchall())
 
 
 def leave(db: Session, now: float) -> Steps[None]:

@@ -24,7 +24,7 @@ from chatgpt_source.journal import Admitted, Batch, Claims, Ended
 from chatgpt_source.journal.group_commit import Operation
 from chatgpt_source.journal.postgres.accept import Accept
 from chatgpt_source.journal.postgres.connect import Trouble, is_of_statement
-from chatgpt_source.journal.postgres.recovery import LEASE, UNTIL
+from chatgpt_source.journal.postgres.recovery import LEASE, UNTIL, free_days
 from chatgpt_source.journal.postgres.session import OTHER, Session
 from chatgpt_source.journal.postgres.together import Operations, UnderWay, begin, pipelined, rank_of
 
@@ -156,6 +156,8 @@ class Transactor:
         except (psycopg.Error, UnicodeError) as error:
             if not (self._is_in_doubt(error) and self._was_committed()):
                 self._session.owner = owner
+                if isinstance(error, errors.LockNotAvailable) and self._are_days_freed():
+                    return error
                 if not isinstance(error, (*InTheWay, OwnerEnded)):
                     self._give_up(writes, error)
                     return None
@@ -183,10 +185,25 @@ class Transactor:
             each.result = without_claims(each.result)
         self._try_anew()
 
+    def _are_days_freed(self) -> bool:
+        """End the sessions that keep the days' rows and stand still; returns whether any did."""
+        self._roll_back()
+        try:
+            return free_days(self._session.connection)
+        except psycopg.Error:  # what comes next meets it, too
+            return False
+
     def _give_up(self, writes: Operations, error: Exception) -> None:
         """Fail the operations, but for those that can be written without the others."""
         self._roll_back()
         self._drop_if_broken(error)
+        if isinstance(error, errors.LockNotAvailable) and writes:
+            # What needs the day fails alone: the rest, and be it the lease, must not end with it.
+            rest = [each for each in writes if not isinstance(each.run, Accept)]
+            failed = [each for each in writes if isinstance(each.run, Accept)] or rest
+            _fail(failed, Trouble.of(error))
+            self._write(rest if failed is not rest else [])
+            return
         if isinstance(error, psycopg.OperationalError) or len(writes) == 1:
             _fail(writes, Trouble.of(error))
             return
