@@ -132,10 +132,8 @@ def _cut_off(db: Session, which: str) -> Steps[None]:
     pipeline: for the server such a session is not idle, so that no timeout ends it.
     """
     yield db.execute(
-        "SELECT pg_terminate_backend(pid) FROM owners JOIN pg_locks ON transactionid = owners.xmax"
-        " JOIN pg_stat_activity USING (pid) WHERE NOT ended AND mode = 'ExclusiveLock'"
-        f" AND until < clock_timestamp() - interval '{PATIENCE} s' AND usename = current_user"
-        f" AND pid <> pg_backend_pid() AND {which}"
+        f"{_end_holders('owners')} AND NOT ended"
+        f" AND until < clock_timestamp() - interval '{PATIENCE} s' AND {which}"
     )
 
 
@@ -145,13 +143,19 @@ def free_days(connection: Connection) -> bool:
     As above, no timeout of the server does. Returns whether there were any.
     """
     ended = connection.execute(
-        "SELECT pg_terminate_backend(pid) FROM days JOIN pg_locks ON transactionid = days.xmax"
-        " JOIN pg_stat_activity USING (pid)"
-        " WHERE mode = 'ExclusiveLock' AND wait_event = 'ClientRead'"
+        f"{_end_holders('days')} AND wait_event = 'ClientRead'"
         f" AND state_change < clock_timestamp() - interval '{PATIENCE} s'"
-        " AND usename = current_user AND pid <> pg_backend_pid()"
     )
     return bool(ended.fetchall())
+
+
+def _end_holders(table: str) -> str:
+    """SQL that ends other sessions of this user whose transactions keep rows of a table."""
+    return (
+        f"SELECT pg_terminate_backend(pid) FROM {table}"
+        f" JOIN pg_locks ON transactionid = {table}.xmax JOIN pg_stat_activity USING (pid)"
+        " WHERE mode = 'ExclusiveLock' AND usename = current_user AND pid <> pg_backend_pid()"
+    )
 
 
 def leave(db: Session, now: float) -> Steps[None]:

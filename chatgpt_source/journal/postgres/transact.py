@@ -199,10 +199,10 @@ class Transactor:
         self._drop_if_broken(error)
         if isinstance(error, errors.LockNotAvailable) and writes:
             # What needs the day fails alone: the rest, and be it the lease, must not end with it.
-            rest = [each for each in writes if not isinstance(each.run, Accept)]
-            failed = [each for each in writes if isinstance(each.run, Accept)] or rest
+            accepts, others = _accepts_apart(writes)
+            failed, rest = (accepts, others) if accepts else (others, [])
             _fail(failed, Trouble.of(error))
-            self._write(rest if failed is not rest else [])
+            self._write(rest)
             return
         if isinstance(error, psycopg.OperationalError) or len(writes) == 1:
             _fail(writes, Trouble.of(error))
@@ -223,8 +223,7 @@ class Transactor:
         db.ended.clear()
         db.unconfirmed = False
         number, owner = self._number + 1, db.owner
-        accepts = [each for each in writes if isinstance(each.run, Accept)]
-        others = [each for each in writes if not isinstance(each.run, Accept)]
+        accepts, others = _accepts_apart(writes)
         under_way = self._under_way = UnderWay()
         with pipelined(db.connection) as pipeline:
             db.execute("BEGIN")
@@ -339,6 +338,12 @@ def of_bounded_size(operations: Operations) -> Iterator[Operations]:
         size += own
     if part:
         yield part
+
+
+def _accepts_apart(writes: Operations) -> tuple[Operations, Operations]:
+    """The operations that accept prompts, and so need the day; and the others."""
+    accepts = [each for each in writes if isinstance(each.run, Accept)]
+    return accepts, [each for each in writes if not isinstance(each.run, Accept)]
 
 
 def without_claims(result: Any) -> Any:
